@@ -1,0 +1,162 @@
+"""Everything this package raises of its own.
+
+One base, ``SharedMemoryQueueError``; each error is also the built-in that a caller would expect in its place, and
+carries the numbers that its message names. ``Empty`` and ``Full`` are not errors but answers: they *are*
+``queue.Empty`` and ``queue.Full``.
+"""
+
+from __future__ import annotations
+
+from queue import Empty, Full
+
+__all__ = [
+    "ArgumentError",
+    "ClaimLostError",
+    "CorruptQueueError",
+    "DeserializationError",
+    "Empty",
+    "Full",
+    "ItemTooLargeError",
+    "LayoutVersionError",
+    "QueueClosedError",
+    "QueueExistsError",
+    "QueueNotFoundError",
+    "QueueNotReadyError",
+    "RoleTakenError",
+    "SerializationError",
+    "SharedMemoryQueueError",
+    "TooManyParticipantsError",
+]
+
+
+class SharedMemoryQueueError(Exception):
+    """The base of every error of this package."""
+
+
+class ArgumentError(SharedMemoryQueueError, ValueError):
+    """An argument that can never work: a name, a size, a timeout, a batch that is too long."""
+
+
+class ItemTooLargeError(SharedMemoryQueueError, ValueError):
+    """The item, serialised, does not fit into a slot.
+
+    Attributes:
+        size: bytes that the item needs.
+        limit: ``item_size`` of the queue, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the item takes {self.size:,} bytes once serialised, and a slot of this queue holds {self.limit:,}; "
+            f"create the queue with item_size={self.size} or more, or send a smaller item"
+        )
+
+
+class SerializationError(SharedMemoryQueueError, ValueError):
+    """The item can be turned into bytes neither by pickle nor by cloudpickle; ``__cause__`` is their reason."""
+
+
+class DeserializationError(SharedMemoryQueueError, ValueError):
+    """An item was taken from the queue and cannot be turned back into an object; ``__cause__`` is the reason.
+
+    The item is gone from the queue and the queue goes on.
+
+    Attributes:
+        raw: the item's bytes as they lay in the slot, for looking into it or for trying again.
+    """
+
+    def __init__(self, message: str, raw: bytes) -> None:
+        super().__init__(message, raw)
+        self.raw = raw
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class QueueClosedError(SharedMemoryQueueError, ValueError, OSError):
+    """This handle was closed, by ``close()`` or by leaving its ``with`` block."""
+
+
+class CorruptQueueError(SharedMemoryQueueError, RuntimeError):
+    """The segment holds something that no queue writes."""
+
+
+class QueueNotFoundError(SharedMemoryQueueError, FileNotFoundError):
+    """No queue of that name exists, or its creation was never finished."""
+
+
+class QueueExistsError(SharedMemoryQueueError, FileExistsError):
+    """A queue of that name exists already."""
+
+
+class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
+    """A live process is still creating the queue of that name."""
+
+
+class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
+    """The queue was made by a version of this package with another layout.
+
+    Attributes:
+        found: layout version in the segment.
+        expected: layout version that this package reads and writes.
+    """
+
+    def __init__(self, name: str, found: int, expected: int) -> None:
+        super().__init__(name, found, expected)
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return (
+            f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
+            f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or unlink the queue and "
+            f"create it again"
+        )
+
+
+class RoleTakenError(SharedMemoryQueueError, RuntimeError):
+    """A queue of mode "spsc" has a live producer (or consumer) already.
+
+    Attributes:
+        pid: process id of the one that has the role.
+    """
+
+    def __init__(self, role: str, pid: int) -> None:
+        super().__init__(role, pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return (
+            f"this queue has mode 'spsc', and its one {self.args[0]} is process {self.pid}, which is alive; "
+            f"use mode='mpmc' for more than one {self.args[0]}, or wait until it closes the queue or ends"
+        )
+
+
+class TooManyParticipantsError(SharedMemoryQueueError, OSError):
+    """Every participant record of the queue is in use.
+
+    Attributes:
+        limit: number of records, which is the number of operations that can be in progress at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"all {self.limit} participant records of the queue are taken; each open handle keeps one for every thread "
+            f"that was in an operation at the same time: close handles that are no longer needed"
+        )
+
+
+class ClaimLostError(SharedMemoryQueueError, RuntimeError):
+    """The put was declared dead by others while it was alive: its item is not in the queue.
+
+    It does not happen to processes of one machine that see each other; whoever sees it should report it.
+    """
