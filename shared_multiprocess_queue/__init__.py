@@ -1,1 +1,48 @@
-"""A bounded FIFO of Python objects in named shared memory, for any number of processes and threads."""
+"""A bounded FIFO of Python objects in named shared memory, for any number of processes and threads.
+
+    >>> from shared_multiprocess_queue import SharedMemoryQueue
+
+See ``SharedMemoryQueue`` for everything.
+"""
+
+from .errors import (
+    ArgumentError,
+    ClaimLostError,
+    CorruptQueueError,
+    DeserializationError,
+    Empty,
+    Full,
+    ItemTooLargeError,
+    LayoutVersionError,
+    QueueClosedError,
+    QueueExistsError,
+    QueueNotFoundError,
+    QueueNotReadyError,
+    RoleTakenError,
+    SerializationError,
+    SharedMemoryQueueError,
+    TooManyParticipantsError,
+)
+from .queue import SharedMemoryQueue
+
+__version__ = "1.0.0.dev0"
+
+__all__ = [
+    "ArgumentError",
+    "ClaimLostError",
+    "CorruptQueueError",
+    "DeserializationError",
+    "Empty",
+    "Full",
+    "ItemTooLargeError",
+    "LayoutVersionError",
+    "QueueClosedError",
+    "QueueExistsError",
+    "QueueNotFoundError",
+    "QueueNotReadyError",
+    "RoleTakenError",
+    "SerializationError",
+    "SharedMemoryQueue",
+    "SharedMemoryQueueError",
+    "TooManyParticipantsError",
+]

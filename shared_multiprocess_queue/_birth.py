@@ -1,0 +1,254 @@
+"""Creating a queue and attaching to one: from a name to a mapped segment whose sizes have been checked."""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import suppress
+
+from . import _clock, _segment
+from ._layout import (
+    CAPACITY_AT,
+    DEFINITIONS_SIZE,
+    DEFINITIONS_SIZE_AT,
+    ITEM_SIZE_AT,
+    MAGIC,
+    MAGIC_AT,
+    MAX_CAPACITY,
+    MAX_ITEM_SIZE,
+    MAX_SEGMENT_SIZE,
+    MODE_AT,
+    MODES,
+    RECORDS,
+    RECORDS_AT,
+    SEGMENT_SIZE_AT,
+    SLOTS_START,
+    STATE_BITS,
+    UNFINISHED,
+    UNLINKED_AT,
+    VERSION,
+    VERSION_AT,
+    WORD,
+    Geometry,
+)
+from ._lock import LockFlag, open_lock, segment_name
+from ._participants import Participants
+from ._segment import Segment
+from ._words import Words, open_words
+from .errors import ArgumentError, CorruptQueueError, LayoutVersionError, QueueExistsError, QueueNotReadyError
+
+_PAGE = 4096
+_WAIT_FOR_CREATOR = 1_000_000_000  # ns
+_LONGEST_NAME = 255 - len("-lock")  # of a segment, in bytes, on Linux
+
+
+def names(name: str, run_id: str) -> tuple[str, str]:
+    """Return the name of a queue's segment and of the lock that belongs to it.
+
+    Raises:
+        ArgumentError: no segment can have such a name.
+    """
+    for what, text in (("name", name), ("run_id", run_id)):
+        if not isinstance(text, str):
+            raise ArgumentError(f"{what} must be a str, not {type(text).__name__}")
+        if "/" in text or "\0" in text:
+            raise ArgumentError(f"{what} {text!r} must not contain '/' or NUL, because it becomes part of a file name")
+    if not name:
+        raise ArgumentError("name must not be empty; processes find the queue by it")
+    segment = f"{run_id}-{name}-queue" if run_id else f"{name}-queue"
+    try:
+        length = len(segment.encode())
+    except UnicodeEncodeError:
+        raise ArgumentError(f"name {name!r} and run_id {run_id!r} must be encodable as UTF-8") from None
+    if length > _LONGEST_NAME:
+        raise ArgumentError(
+            f"name and run_id together take {length} bytes in the segment's name, and the limit is {_LONGEST_NAME}; "
+            f"choose shorter ones"
+        )
+    return segment, f"{name}-queue"
+
+
+def geometry(capacity: int, item_size: int, mode: str) -> Geometry:
+    """Return the geometry of a queue that is to be created.
+
+    Raises:
+        ArgumentError: a size is not a whole number, below 1 or absurdly large, or there is no such mode.
+    """
+    _check_size("capacity", capacity, MAX_CAPACITY, "slots")
+    _check_size("item_size", item_size, MAX_ITEM_SIZE, "bytes")
+    if mode not in MODES:
+        raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {mode!r}")
+    found = Geometry.of(capacity, item_size, mode)
+    if found.size > MAX_SEGMENT_SIZE:
+        raise ArgumentError(
+            f"capacity={capacity} slots of item_size={item_size} bytes take {found.size:,} bytes, and no segment can "
+            f"have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
+        )
+    return found
+
+
+def _check_size(what: str, value: int, limit: int, unit: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentError(f"{what} must be a whole number of {unit}, not {value!r}")
+    if not 1 <= value <= limit:
+        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {value:,}")
+
+
+def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:
+    """Make a queue.
+
+    Raises:
+        QueueExistsError: there is one of that name; says who uses it.
+        QueueNotReadyError: a live process is creating one.
+        OSError: not enough shared memory.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
+    locks: list[LockFlag] = []
+
+    def fill(segment: Segment) -> None:
+        memory = open_words(segment.buffer)
+        try:
+            words = memory.words()
+            for at, value in (
+                (VERSION_AT, VERSION),
+                (CAPACITY_AT, wanted.capacity),
+                (ITEM_SIZE_AT, wanted.item_size),
+                (MODE_AT, MODES.index(wanted.mode)),
+                (RECORDS_AT, RECORDS),
+                (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
+                (SEGMENT_SIZE_AT, wanted.size),
+            ):
+                words.store(at, value)
+            _number_slots(segment, wanted)
+            lock = open_lock(lock_name, run_id, create=True)
+            locks.append(lock)
+            lock.try_acquire()  # nobody else is there yet; a leftover 1 would mean nothing, see _batch_lock
+            words.store(MAGIC_AT, MAGIC)  # [X1] release, last: pairs with the load in attach
+            lock.release()
+        finally:
+            memory.release()
+
+    try:
+        segment = _segment.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill)
+    except QueueExistsError:
+        raise QueueExistsError(_who_has(segment_of_queue)) from None
+    except BaseException:
+        for lock in locks:
+            lock.close()
+            _segment.remove(segment_name(lock_name, run_id))
+        raise
+    return segment, locks[0]
+
+
+def _number_slots(segment: Segment, wanted: Geometry) -> None:
+    """Give every slot i the word FREE(i)."""
+    words = segment.buffer.cast("Q")
+    try:
+        first, step = SLOTS_START // WORD, wanted.stride // WORD
+        for start in range(0, wanted.capacity, 65536):
+            end = min(start + 65536, wanted.capacity)
+            fresh = array("Q", range(start << STATE_BITS, end << STATE_BITS, 1 << STATE_BITS))
+            words[first + start * step : first + (end - 1) * step + 1 : step] = memoryview(fresh)
+    finally:
+        words.release()
+
+
+def _who_has(segment_of_queue: str) -> str:
+    """Say, for an error message, who uses the queue that exists."""
+    users = ""
+    with suppress(Exception):
+        segment = _segment.open_existing(segment_of_queue)
+        try:
+            memory = open_words(segment.buffer)
+            try:
+                check(segment, memory.words())
+                words = memory.words()
+                pids = sorted(Participants(words).live(words))
+            finally:
+                memory.release()
+        finally:
+            segment.close()
+        users = f", used by process {', '.join(map(str, pids))}" if pids else ", used by no live process"
+    return (
+        f"queue segment {segment_of_queue!r} exists already{users}; attach to it with create=False, unlink() it first, "
+        f"or choose another name or run_id"
+    )
+
+
+def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
+    """Open a queue that exists, waiting up to a second for one that is being created.
+
+    Raises:
+        QueueNotFoundError: there is none, or its creation was never finished.
+        QueueNotReadyError: it is still being created.
+        LayoutVersionError, CorruptQueueError: it cannot be used.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
+    give_up = _clock.now() + _WAIT_FOR_CREATOR
+    while True:
+        try:
+            segment = _segment.open_existing(segment_of_queue)
+        except QueueNotReadyError:
+            if _clock.now() > give_up:
+                raise
+            _clock.sleep(0.001)
+            continue
+        try:
+            memory = open_words(segment.buffer) if segment.size >= SLOTS_START else None
+            if memory is None:
+                magic = 0
+            else:
+                words = memory.words()
+                magic = words.load(MAGIC_AT)  # acquire, pairs with [X1]
+            try:
+                if magic not in (0, UNFINISHED):
+                    found = check(segment, words)
+                    return segment, found, open_lock(lock_name, run_id, create=False)
+            finally:
+                if memory is not None:
+                    memory.release()
+            reason = _segment.in_the_making(segment)
+        except BaseException:
+            segment.close()
+            raise
+        segment.close()
+        if not isinstance(reason, QueueNotReadyError) or _clock.now() > give_up:
+            raise reason
+        _clock.sleep(0.001)
+
+
+def check(segment: Segment, words: Words) -> Geometry:
+    """Return the geometry that the header states, if it can be true of this segment.
+
+    Raises:
+        LayoutVersionError: another layout.
+        CorruptQueueError: it cannot be true.
+    """
+    if words.load(MAGIC_AT) != MAGIC:
+        raise CorruptQueueError(
+            f"segment {segment.name!r} is not a queue of this package (its magic is {words.load(MAGIC_AT):#x}); choose "
+            f"another name, or remove what has this one"
+        )
+    version = words.load(VERSION_AT)
+    if version != VERSION:
+        raise LayoutVersionError(segment.name, version, VERSION)
+    capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
+    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
+        found = Geometry.of(capacity, item_size, MODES[mode])
+        rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
+        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size:
+            return found
+    raise CorruptQueueError(
+        f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, which "
+        f"does not fit its {segment.size:,} bytes; unlink this queue and create it again"
+    )
+
+
+def mark_unlinked(segment: Segment) -> None:
+    """Tell those who are attached that nobody can attach any more."""
+    if segment.size < SLOTS_START:
+        return
+    memory = open_words(segment.buffer)
+    try:
+        memory.words().store(UNLINKED_AT, 1)
+    finally:
+        memory.release()

@@ -1,0 +1,616 @@
+"""Objects to bytes and back: the one module that knows pickle and cloudpickle.
+
+``bytes`` and ``str`` travel as they are. Everything else goes by plain pickle where that suffices, and by cloudpickle,
+five times as slow, where pickle alone refuses: lambdas, closures, classes made inside functions.
+
+What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
+another process of the same program can resolve; cloudpickle writes all of it, 5 KB for a small dataclass, and the
+reader then gets a copy of the class, for which ``isinstance`` and ``except`` do not hold. Here both are had:
+
+- The item names what it uses of ``__main__`` and says at its end which program and which edition of it is meant. A
+  process of that program reads the names as its own.
+- Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, put
+  there with the first item that needs it. Any other process builds the class from that, once, for all items. A
+  definition is a snapshot taken at that moment. It refers to other names of ``__main__`` again by name, so that two
+  definitions with a common base class get one base class, and each is stored once.
+- What was built from a definition remembers its name. When it is sent on, it is the name that travels, and the program
+  that it came from gets its own class back.
+
+A *program* is the file that ``__main__`` came from; without a file (an interactive session, ``python -c``) it is a
+token that forked children inherit. An *edition* tells apart what one name meant at different times: the content of the
+file, and a random number from the moment on that a name is bound to something else. Within one program the name
+decides, whatever its edition, as it does for ``multiprocessing``; only in an interactive program, which redefines
+classes while its forked children keep the old ones, must the edition be one that the process knows, too.
+
+A definition that the store has no room for travels with the item, as long as the item still fits into a slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import blake2b
+from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
+from struct import Struct
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any, NoReturn, Protocol
+
+import cloudpickle
+
+from .errors import DeserializationError, SerializationError
+
+__all__ = ["BYTES", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
+
+# Tags are written into the slots: a number, once used, keeps its meaning.
+PICKLE = 0  # a pickle stream
+BYTES = 1
+STR = 2  # utf-8, lone surrogates included
+MAIN = 3  # a pickle stream that names things of __main__, then the definitions that travel along, then _TRAILER
+
+_PROTOCOL = 5
+_MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
+_NAMEABLE = (type, FunctionType)
+
+# At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
+_TRAILER = Struct("<I8s8s")  # length of the definitions that travel along, edition, program
+
+_STACK_GLOBAL = 0x93  # the opcode without which a stream names no class, function or module
+_SEARCHED_SIZE = 1024  # to search a longer stream for a name costs more than to have it written by a _Tracker
+_KEPT_TRACKERS = 8
+_TRACKED_TYPES = 256
+_DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
+
+_SESSION = os.urandom(8)  # made at import, so that forked children inherit it
+
+
+class DefinitionStore(Protocol):
+    """Where the definitions of things of ``__main__`` lie, beside the queue, for all processes."""
+
+    def add(self, key: bytes, definition: bytes) -> bool:
+        """Store a definition, unless one is there under that key.
+
+        Args:
+            key: 16 bytes.
+            definition: any number of bytes.
+
+        Returns:
+            Whether a definition is there now. ``False``: there is no room, or storing is not possible.
+        """
+
+    def find(self, key: bytes) -> bytes | None:
+        """Look a definition up.
+
+        Args:
+            key: 16 bytes.
+
+        Returns:
+            The definition, or ``None`` if there is none under that key.
+        """
+
+
+class Codec:
+    """Turns items into bytes and back, for one queue.
+
+    It may be used by several threads at once, and from within the methods that pickle calls.
+
+    Args:
+        definitions: where the definitions of things of ``__main__`` are stored and found.
+        item_size: the greatest payload that the queue takes. Definitions that found no room in the store are left out
+            of items that would become larger by them; a process of the same program can read such an item all the same.
+
+    Example:
+        >>> codec = Codec(store)
+        >>> payload, tag = codec.encode({"pixels": 12})
+        >>> codec.decode(payload, tag)
+        {'pixels': 12}
+    """
+
+    def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
+        self._definitions = definitions
+        self._item_size = item_size
+        # Keys of names whose definitions are in the store, together with all that those need.
+        self._stored: set[bytes] = set()
+        # Types whose last item needed a _Tracker: the next one is not first pickled without. By id, because a type
+        # need not be hashable; the values keep the types, and thereby the ids, alive.
+        self._tracked: dict[int, type] = {}
+
+    def encode(self, item: object) -> tuple[bytes, int]:
+        """Turn an item into bytes.
+
+        Args:
+            item: any object that pickle or cloudpickle can serialise.
+
+        Returns:
+            The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself.
+
+        Raises:
+            SerializationError: neither pickle nor cloudpickle can serialise the item.
+        """
+        kind = type(item)
+        if kind is bytes:
+            return item, BYTES  # type: ignore[return-value]
+        if kind is str:
+            return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
+        if self._tracked and id(kind) in self._tracked:
+            return self._encode_tracked(item)
+        try:
+            stream = dumps(item, _PROTOCOL)
+        except Exception:
+            return self._encode_by_cloudpickle(item)
+        if _STACK_GLOBAL not in stream or (len(stream) <= _SEARCHED_SIZE and _is_plain(stream)):
+            return stream, PICKLE
+        return self._encode_tracked(item)
+
+    def decode(self, payload: bytes, tag: int) -> Any:
+        """Turn bytes back into an item.
+
+        Args:
+            payload: what ``encode`` returned, in this process or another.
+            tag: the tag returned with it.
+
+        Returns:
+            The item.
+
+        Raises:
+            DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
+        """
+        try:
+            if tag == PICKLE:
+                return loads(payload)
+            if tag == BYTES:
+                return payload
+            if tag == STR:
+                return payload.decode("utf-8", "surrogatepass")
+            if tag == MAIN:
+                return self._decode_main(payload)
+        except Exception as error:
+            raise DeserializationError(
+                f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
+                f"import what the item names and to rebuild it; the item's bytes are in the attribute 'raw' of this error",
+                payload,
+            ) from error
+        raise DeserializationError(
+            f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
+            f"all processes; the item's bytes are in the attribute 'raw' of this error",
+            payload,
+        )
+
+    def _encode_tracked(self, item: object) -> tuple[bytes, int]:
+        if cloudpickle.list_registry_pickle_by_value():
+            return self._encode_by_cloudpickle(item)
+        tracker = _take_tracker()
+        try:
+            tracker.dump(item)
+        except Exception:
+            return self._encode_by_cloudpickle(item)
+        encoded = self._finish(item, tracker)
+        if len(encoded[0]) <= _SEARCHED_SIZE:  # what a large item leaves behind would cost time with each small one
+            _give_tracker_back(tracker)
+        return encoded
+
+    def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
+        tracker = _CloudTracker()
+        try:
+            tracker.dump(item)
+        except Exception as error:
+            kind = type(item)
+            raise SerializationError(
+                f"an item of type {kind.__module__}.{kind.__qualname__} cannot be serialised: {_describe(error)}; "
+                f"leave out what exists only in this process (locks, open files, sockets, generators), or let a class "
+                f"say what to send instead, by __reduce__ or __getstate__"
+            ) from error
+        return self._finish(item, tracker)
+
+    def _finish(self, item: object, tracker: _Tracking) -> tuple[bytes, int]:
+        """Make the payload of what ``tracker`` has written."""
+        if not tracker.names:
+            stream = b"".join(tracker.parts)
+            self._remember(type(item), len(stream) > _SEARCHED_SIZE)
+            return stream, PICKLE
+        self._remember(type(item), True)
+        refused = {} if self._stored.issuperset(tracker.names) else self._store(tracker.names.values())
+        if refused or tracker.is_explicit:
+            self._add_definitions(tracker, refused)
+        else:
+            tracker.parts.append(tracker.trailer)
+        return b"".join(tracker.parts), MAIN
+
+    def _remember(self, kind: type, is_tracked: bool) -> None:
+        if not is_tracked:
+            self._tracked.pop(id(kind), None)
+        elif id(kind) not in self._tracked:
+            if len(self._tracked) >= _TRACKED_TYPES:
+                self._tracked.clear()
+            self._tracked[id(kind)] = kind
+
+    def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
+        """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
+        found: dict[bytes, bytes] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name.key not in found and name.key not in self._stored:
+                found[name.key], needs = name.definition()
+                todo += needs
+        # Backwards, so that what others need tends to be there before them, should this process die in between.
+        refused = {key: found[key] for key in reversed(found) if not self._definitions.add(key, found[key])}
+        if not refused:
+            self._stored.update(found)
+        return refused
+
+    def _add_definitions(self, tracker: _Tracking, definitions: dict[bytes, bytes]) -> None:
+        """Complete a stream that a bare ``loads`` could not read: what follows it is never empty."""
+        along = dumps(definitions, _PROTOCOL)
+        if sum(map(len, tracker.parts)) + len(along) + _TRAILER.size > self._item_size:
+            along = dumps({}, _PROTOCOL)
+        _, edition, program = _TRAILER.unpack(tracker.trailer or _program().trailer)
+        tracker.parts += along, _TRAILER.pack(len(along), edition, program)
+
+    def _decode_main(self, payload: bytes) -> Any:
+        if payload[-_TRAILER.size :] not in _program().trailers:
+            return self._read(payload)
+        try:
+            return loads(payload)
+        except (AttributeError, ImportError):
+            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
+            # the fork, in a forked one) still has its definition.
+            return self._read(payload)
+
+    def _read(self, payload: bytes) -> Any:
+        end = len(payload) - _TRAILER.size
+        length, edition, program = _TRAILER.unpack_from(payload, end)
+        along: dict[bytes, bytes] = loads(payload[end - length : end]) if length else {}
+        return _Reader(payload, program, edition, lambda key: along.get(key) or self._definitions.find(key)).load()
+
+
+def _is_plain(stream: bytes) -> bool:
+    """Whether plain pickle's ``stream``, which names something, is what cloudpickle would achieve, too."""
+    return b"_main__" not in stream and not cloudpickle.list_registry_pickle_by_value()
+
+
+def _describe(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()  # copes with errors that cannot be printed
+
+
+def _digest(size: int, *parts: bytes) -> bytes:
+    return blake2b(b"".join(len(part).to_bytes(4) + part for part in parts), digest_size=size).digest()
+
+
+# Programs and names
+# ------------------
+
+
+class _Name:
+    """A qualified name in ``__main__`` of one program, in one edition, and the object that it means here."""
+
+    __slots__ = ("_definition", "edition", "key", "obj", "program", "qualname", "trailer")
+
+    def __init__(self, program: bytes, edition: bytes, qualname: str, obj: Any, is_own: bool) -> None:
+        self.program = program
+        self.edition = edition
+        self.qualname = qualname
+        self.key = _key(program, edition, qualname)
+        self.obj = obj
+        # Of a stream in which a bare `__main__.qualname` means this object; none does if it is not found in __main__.
+        self.trailer = _TRAILER.pack(0, edition, program) if is_own else b""
+        self._definition: tuple[bytes, list[_Name]] | None = None
+
+    def definition(self) -> tuple[bytes, list[_Name]]:
+        """The object by value, and the names that occur in it. Made once."""
+        if self._definition is None:
+            self._definition = _define(self)
+        return self._definition
+
+    def reference(self) -> Any:
+        """What a ``reducer_override`` returns to have the object written as a name that says all."""
+        return _named, (self.program, self.edition, self.qualname)
+
+
+def _key(program: bytes, edition: bytes, qualname: str) -> bytes:
+    return _digest(16, program, edition, qualname.encode("utf-8", "surrogatepass"))
+
+
+class _Program:
+    """The program that this process runs, as long as ``main`` is its ``__main__``."""
+
+    def __init__(self, main: ModuleType | None) -> None:
+        self.main = main
+        path = _file_of(main)
+        self.is_interactive = path is None
+        self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
+        self.edition = bytes(8) if path is None else _content_digest(path)
+        self.trailer = _TRAILER.pack(0, self.edition, self.id)
+        self.trailers = {self.trailer}  # of all editions that this process has made or inherited
+        self.names: dict[str, _Name] = {}
+
+    def lookup(self, qualname: str) -> Any:
+        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing."""
+        found: Any = self.main
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        return found
+
+    def name(self, qualname: str, obj: Any) -> _Name:
+        """The name of ``obj``, which ``lookup`` found under ``qualname``."""
+        name = self.names.get(qualname)
+        if name is None or name.obj is not obj:
+            edition = self.edition if name is None else os.urandom(8)
+            name = self.names[qualname] = _Name(self.id, edition, qualname, obj, is_own=True)
+            self.trailers.add(name.trailer)
+        return name
+
+    def owns(self, program: bytes, edition: bytes) -> bool:
+        """Whether names of that program and edition mean what they mean here."""
+        return program == self.id and (
+            not self.is_interactive or _TRAILER.pack(0, edition, program) in self.trailers
+        )
+
+
+def _file_of(main: ModuleType | None) -> str | None:
+    path = getattr(main, "__file__", None)
+    # Some call the file of a program that has none "<stdin>" or the like.
+    return os.path.realpath(path) if isinstance(path, str) and not path.startswith("<") else None
+
+
+def _content_digest(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return _digest(8, file.read())
+    except OSError:
+        return bytes(8)
+
+
+class _Known:
+    """What this process knows beyond single items."""
+
+    def __init__(self) -> None:
+        self.program: _Program | None = None
+        # What was built from definitions, and by the id of the object.
+        self.built: dict[bytes, _Name] = {}
+        self.built_by_id: dict[int, _Name] = {}
+        # Held while something is built from a definition, so that no two threads build two classes of one name.
+        self.lock = threading.RLock()
+        self.unfinished: dict[bytes, _Name] = {}
+        self.depth = 0
+
+    def after_fork(self) -> None:
+        """In a child: forget what another thread of the parent was at."""
+        self.lock = threading.RLock()
+        self.unfinished = {}
+        self.depth = 0
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """When the outermost definition is complete, so are all that it needed, and they become known."""
+        self.depth += 1
+        try:
+            yield
+            if self.depth == 1:
+                self.built_by_id.update((id(name.obj), name) for name in self.unfinished.values())
+                self.built.update(self.unfinished)
+        finally:
+            self.depth -= 1
+            if self.depth == 0:
+                self.unfinished = {}
+
+
+_known = _Known()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_known.after_fork)
+
+
+def _program() -> _Program:
+    # In a spawned child __main__ is replaced after this module has been imported.
+    main = sys.modules.get("__main__")
+    program = _known.program
+    if program is None or program.main is not main:
+        program = _known.program = _Program(main)
+    return program
+
+
+def _name_of(obj: Any) -> _Name | None:
+    """The name under which other processes know a class or function, if it is one of some program's ``__main__``."""
+    built = _known.built_by_id.get(id(obj))
+    if built is not None:
+        return built
+    if getattr(obj, "__module__", None) not in _MAIN_MODULES:
+        return None
+    program = _program()
+    qualname = obj.__qualname__
+    return program.name(qualname, obj) if program.lookup(qualname) is obj else None
+
+
+# Writing
+# -------
+
+
+class _Tracking:
+    """What the picklers below have in common: they write into ``parts`` and note the names of ``__main__``."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)  # type: ignore[call-arg]
+        self.start()
+
+    def start(self) -> None:
+        self.parts.clear()
+        self.names: dict[bytes, _Name] = {}
+        self.trailer = b""  # what bare names in the stream belong to
+        self.is_explicit = False  # whether there are names that belong elsewhere
+
+    def refer(self, name: _Name) -> Any:
+        """Note a name; return how to write it, for ``reducer_override``."""
+        self.names[name.key] = name
+        if not self.trailer:
+            self.trailer = name.trailer
+        if name.trailer and name.trailer == self.trailer:
+            return NotImplemented
+        self.is_explicit = True
+        return name.reference()
+
+
+class _Tracker(_Tracking, Pickler):
+    """Plain pickle that notes names."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if not issubclass(type(obj), _NAMEABLE):
+            return NotImplemented
+        name = _name_of(obj)
+        return NotImplemented if name is None else self.refer(name)
+
+
+class _CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
+    """Cloudpickle that leaves to their names what has one, and notes them."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
+        return super().reducer_override(obj) if name is None else self.refer(name)
+
+
+# A pickler costs more to make than to use. Taken out while in use, because of threads, and of items whose __reduce__
+# encodes another item.
+_spare_trackers: list[_Tracker] = []
+
+
+def _take_tracker() -> _Tracker:
+    try:
+        return _spare_trackers.pop()
+    except IndexError:
+        return _Tracker()
+
+
+def _give_tracker_back(tracker: _Tracker) -> None:
+    if len(_spare_trackers) < _KEPT_TRACKERS:
+        tracker.clear_memo()
+        tracker.start()
+        _spare_trackers.append(tracker)
+
+
+class _Definer(cloudpickle.Pickler):  # type: ignore[misc]
+    """Cloudpickle for one definition: that name's object by value, other names as names."""
+
+    def __init__(self, file: io.BytesIO, name: _Name) -> None:
+        super().__init__(file, _PROTOCOL)
+        self.name = name
+        self.needs: dict[bytes, _Name] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
+        if name is None:
+            return super().reducer_override(obj)
+        if obj is self.name.obj:
+            build, arguments, *rest = super().reducer_override(obj)
+            return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
+        self.needs[name.key] = name
+        return name.reference()
+
+
+class _LimitedFile(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > _DEFINITION_SIZE:
+            raise PicklingError(f"by value it takes more than {_DEFINITION_SIZE:,} bytes")
+        return super().write(data)
+
+
+def _define(name: _Name) -> tuple[bytes, list[_Name]]:
+    """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
+    file = _LimitedFile()
+    definer = _Definer(file, name)
+    try:
+        with _main_by_value():
+            definer.dump(name.obj)
+    except Exception as error:
+        # Not an error of the item: a process of the same program does not need the definition.
+        return dumps(_describe(error), _PROTOCOL), []
+    return file.getvalue(), list(definer.needs.values())
+
+
+@contextlib.contextmanager
+def _main_by_value() -> Iterator[None]:
+    """Let cloudpickle treat ``__mp_main__`` as it treats ``__main__``; it believes that all processes can import it."""
+    main = _program().main
+    if main is None or main.__name__ != "__mp_main__":
+        yield
+        return
+    with _known.lock:
+        before = cloudpickle.list_registry_pickle_by_value()
+        cloudpickle.register_pickle_by_value(main)
+        try:
+            yield
+        finally:
+            if main.__name__ not in before:
+                cloudpickle.unregister_pickle_by_value(main)
+
+
+# Reading
+# -------
+
+
+def _named(program: bytes, edition: bytes, qualname: str) -> NoReturn:
+    """Stand in streams for the object of that name; a ``_Reader`` reads it as its own method ``resolve``."""
+    raise UnpicklingError(f"{qualname!r} of a program's __main__ can only be read through the queue that it came by")
+
+
+def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Begin the object of a definition; it is found by its name from then on, because its parts may refer to it."""
+    key = _key(program, edition, qualname)
+    if key not in _known.unfinished:
+        obj = build(*arguments)
+        if isinstance(obj, type):
+            type.__setattr__(obj, "__qualname__", qualname)  # which cloudpickle does not carry
+        _known.unfinished[key] = _Name(program, edition, qualname, obj, is_own=False)
+    return _known.unfinished[key].obj
+
+
+class _Reader(Unpickler):
+    """Reads a stream whose bare names of ``__main__`` belong to ``program`` and ``edition``."""
+
+    def __init__(self, stream: bytes, program: bytes, edition: bytes, find: Callable[[bytes], bytes | None]) -> None:
+        super().__init__(io.BytesIO(stream))
+        self._program = program
+        self._edition = edition
+        self._find = find
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in _MAIN_MODULES:
+            return self.resolve(self._program, self._edition, name)
+        if module == __name__ and name == _named.__name__:
+            return self.resolve
+        return super().find_class(module, name)
+
+    def resolve(self, program: bytes, edition: bytes, qualname: str) -> Any:
+        """The object of that name: this program's own, or one built from the definition."""
+        own = _program()
+        if own.owns(program, edition):
+            obj = own.lookup(qualname)
+            if obj is not None:
+                return obj
+        key = _key(program, edition, qualname)
+        built = _known.built.get(key)
+        return self._build(program, edition, qualname, key) if built is None else built.obj
+
+    def _build(self, program: bytes, edition: bytes, qualname: str, key: bytes) -> Any:
+        with _known.lock:
+            known = _known.built.get(key) or _known.unfinished.get(key)
+            if known is not None:
+                return known.obj
+            definition = self._find(key)
+            if definition is None:
+                raise UnpicklingError(
+                    f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition "
+                    f"is not in the queue: there was no room left for it, or it is neither a class nor a function; "
+                    f"define it in a module that both programs import"
+                )
+            with _known.building():
+                obj = _Reader(definition, program, edition, self._find).load()
+                if isinstance(obj, str):
+                    raise UnpicklingError(
+                        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), which could not "
+                        f"send its definition: {obj}; define it in a module that both programs import"
+                    )
+            return obj

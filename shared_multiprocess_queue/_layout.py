@@ -1,0 +1,203 @@
+"""Where everything lies in the segment, and how its words are encoded. Integers only; imports nothing of ours.
+
+    [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
+    [records ...][slots ...][definitions]
+
+Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two lines
+apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in, so a
+word that is inserted cannot overlap another. The other engine states the same table and a test compares the two.
+
+``head`` is the position of the next get, ``tail`` the position of the next put. Positions count up for ever (62 bits at
+a million items a microsecond last for 146 years) and are reduced modulo the capacity only to find their slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+WORD: Final = 8
+LINE: Final = 64
+
+# ---- the word of a slot -------------------------------------------------------------------------------------------
+# word = position << 2 | state. A fresh slot i is FREE(i). Every change is a compare-and-swap on the full value.
+FREE: Final = 0  # may be put at this position
+FULL: Final = 1  # holds the item of this position
+TOMB: Final = 2  # this position will never hold an item: its put died
+STATE_BITS: Final = 2
+STATE_MASK: Final = (1 << STATE_BITS) - 1
+
+# meta of a slot = codec tag (8 bits) | index in its batch << 8 (24 bits; a single put has index 0)
+TAG_BITS: Final = 8
+TAG_MASK: Final = (1 << TAG_BITS) - 1
+MAX_BATCH: Final = 1 << 24
+
+SLOT_WORD: Final = 0
+SLOT_LENGTH: Final = 8  # u32, bytes of payload
+SLOT_META: Final = 12  # u32
+SLOT_PAYLOAD: Final = 16
+
+# ---- the owner word of a participant --------------------------------------------------------------------------------
+# owner = pid (24 bits) | start time (34 bits) << 24 | namespace << 58. One word, so that it is taken by one
+# compare-and-swap and nobody ever sees half an identity. namespace is 1 + an index into the table of the header;
+# 0 means that nobody can look this process up, so nobody ever declares it dead.
+OWNER_PID_BITS: Final = 24
+OWNER_START_BITS: Final = 34
+OWNER_PID_MASK: Final = (1 << OWNER_PID_BITS) - 1
+OWNER_START_MASK: Final = (1 << OWNER_START_BITS) - 1
+OWNER_NAMESPACE_SHIFT: Final = OWNER_PID_BITS + OWNER_START_BITS
+NAMESPACES: Final = 63
+
+# ---- the name of a participant --------------------------------------------------------------------------------------
+# name = generation << 16 | 1 + index of its record; never 0. A record that is taken anew has another name, so a role or
+# a lock that outlives its owner never passes to a newcomer by accident.
+NAME_INDEX_BITS: Final = 16
+NAME_INDEX_MASK: Final = (1 << NAME_INDEX_BITS) - 1
+
+# ---- the header -----------------------------------------------------------------------------------------------------
+VERSION: Final = 1
+MAGIC: Final = int.from_bytes(b"SHMQUEUE", "little")
+UNFINISHED: Final = int.from_bytes(b"SHMQBORN", "little")  # stands in the place of the magic until creation is complete
+
+MODES: Final = ("mpmc", "spsc")  # the mode word is an index into this
+
+
+class _Offsets:
+    """Hands out offsets, one after the other."""
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def line(self, lines: int = 1) -> int:
+        """Return the next cache line, and keep ``lines`` of them."""
+        start = -(-self.end // LINE) * LINE
+        self.end = start + lines * LINE
+        return start
+
+
+_header = _Offsets()
+HEAD: Final = _header.line(2)
+TAIL: Final = _header.line(2)
+
+_constants = _header.line()  # written once, at creation
+MAGIC_AT: Final = _constants
+VERSION_AT: Final = _constants + 1 * WORD
+CAPACITY_AT: Final = _constants + 2 * WORD
+ITEM_SIZE_AT: Final = _constants + 3 * WORD
+MODE_AT: Final = _constants + 4 * WORD
+RECORDS_AT: Final = _constants + 5 * WORD
+DEFINITIONS_SIZE_AT: Final = _constants + 6 * WORD
+SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
+
+_marks = _header.line()  # written a few times in a queue's life
+UNLINKED_AT: Final = _marks  # 1: the names are gone; nobody can attach any more
+RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from this index on was ever taken
+
+_counts = _header.line()  # what an operator wants to know; counted off the fast path
+TOMBS_AT: Final = _counts  # positions that will never hold an item
+ADOPTED_AT: Final = _counts + 1 * WORD  # items taken over from dead getters
+FULL_EVENTS_AT: Final = _counts + 2 * WORD  # times that Full was raised
+EMPTY_EVENTS_AT: Final = _counts + 3 * WORD  # times that Empty was raised
+PUT_WAITS_AT: Final = _counts + 4 * WORD  # times that a put or a batch parked
+GET_WAITS_AT: Final = _counts + 5 * WORD  # times that a get parked
+
+ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
+SPACE: Final = _header.line()  # the wake words of putters
+WAKE_EPOCH: Final = 0
+WAKE_HINT: Final = WORD  # version << 1 | armed
+
+_locks = _header.line()
+BATCH_OWNER_AT: Final = _locks  # name of the participant that holds the batch lock, or 0
+GATE_AT: Final = _locks + 1 * WORD  # monotonic time in ns until which single puts wait for a batch, or 0
+DEFINITIONS_OWNER_AT: Final = _locks + 2 * WORD  # name of the participant that appends a definition, or 0
+
+_roles = _header.line()  # mode spsc: name of the one producer and of the one consumer, or 0
+PRODUCER_AT: Final = _roles
+CONSUMER_AT: Final = _roles + 1 * WORD
+
+NAMESPACES_AT: Final = _header.line(8)  # identities of pid namespaces, 0 where free
+RECORDS_START: Final = _header.line(0)
+
+# ---- a participant's record -----------------------------------------------------------------------------------------
+# One for each operation in progress, one cache line.
+RECORDS: Final = 1024
+RECORD_SIZE: Final = LINE
+OWNER: Final = 0
+GENERATION: Final = 1 * WORD
+PUT_BEGIN: Final = 2 * WORD  # an announced put covers put_begin <= position < put_end
+PUT_END: Final = 3 * WORD
+GET_BEGIN: Final = 4 * WORD
+GET_END: Final = 5 * WORD
+ABANDONED: Final = 6 * WORD  # 1: a live thread lost control here; counts as dead
+LOCK_BUSY: Final = 7 * WORD  # 1: between the two words of the batch lock
+SLOTS_START: Final = RECORDS_START + RECORDS * RECORD_SIZE
+
+# ---- the definitions ------------------------------------------------------------------------------------------------
+# A log behind the slots, in memory that is reserved only when it is written: end of the log in bytes, then entries.
+DEFINITIONS_SIZE: Final = 1 << 20
+DEFINITIONS_END: Final = 0
+DEFINITIONS_FIRST: Final = LINE
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+MAX_CAPACITY: Final = 1 << 31
+MAX_ITEM_SIZE: Final = (1 << 31) - 1
+MAX_SEGMENT_SIZE: Final = 1 << 46  # what a 47-bit address space can still map
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The sizes of one queue, and what follows from them.
+
+    Attributes:
+        capacity: number of slots.
+        item_size: largest payload of a slot, in bytes.
+        mode: "mpmc" or "spsc".
+        stride: distance between slots, in bytes.
+        definitions: offset of the definitions.
+        size: length of the whole segment, in bytes.
+    """
+
+    capacity: int
+    item_size: int
+    mode: str
+    stride: int
+    definitions: int
+    size: int
+
+    @classmethod
+    def of(cls, capacity: int, item_size: int, mode: str) -> Geometry:
+        """Return the geometry of a queue with this capacity, item size (bytes) and mode."""
+        stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
+        definitions = SLOTS_START + capacity * stride
+        return cls(capacity, item_size, mode, stride, definitions, definitions + DEFINITIONS_SIZE)
+
+
+def record_at(index: int) -> int:
+    """Return the offset of a participant's record."""
+    return RECORDS_START + index * RECORD_SIZE
+
+
+def name_of(index: int, generation: int) -> int:
+    """Return the name of the participant that holds record ``index`` in its ``generation``."""
+    return generation << NAME_INDEX_BITS | index + 1
+
+
+def parse_name(name: int) -> tuple[int, int]:
+    """Return index and generation of a name; the index is -1 or too large for a name that nobody has."""
+    return (name & NAME_INDEX_MASK) - 1, name >> NAME_INDEX_BITS
+
+
+def owner_of(pid: int, start: int, namespace: int) -> int:
+    """Return the owner word of a process; one that does not fit gets namespace 0 and is never declared dead."""
+    if pid > OWNER_PID_MASK:
+        namespace = 0
+    return namespace << OWNER_NAMESPACE_SHIFT | (start & OWNER_START_MASK) << OWNER_PID_BITS | pid & OWNER_PID_MASK
+
+
+def parse_owner(owner: int) -> tuple[int, int, int]:
+    """Return pid, start time and namespace of an owner word."""
+    return (
+        owner & OWNER_PID_MASK,
+        owner >> OWNER_PID_BITS & OWNER_START_MASK,
+        owner >> OWNER_NAMESPACE_SHIFT,
+    )

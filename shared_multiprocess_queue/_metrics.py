@@ -1,0 +1,86 @@
+"""What an operator sees of a queue; reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _clock
+from ._atomics_engine import AtomicsEngine
+from ._layout import (
+    ADOPTED_AT,
+    EMPTY_EVENTS_AT,
+    FULL_EVENTS_AT,
+    GET_BEGIN,
+    GET_END,
+    GET_WAITS_AT,
+    HEAD,
+    PUT_BEGIN,
+    PUT_END,
+    PUT_WAITS_AT,
+    TAIL,
+    TOMBS_AT,
+    UNLINKED_AT,
+    Geometry,
+    parse_owner,
+)
+from ._words import Words
+
+
+class Watch:
+    """Remembers since when this handle has seen somebody block the queue."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[int, int, str], int] = {}
+
+    def seconds(self, blockers: list[tuple[int, int, str]]) -> list[float]:
+        """Return for each (owner, position, doing) for how long it has been seen; who is not named is forgotten."""
+        now = _clock.now()
+        self._since = {blocker: self._since.get(blocker, now) for blocker in blockers}
+        return [(now - self._since[blocker]) / 1e9 for blocker in blockers]
+
+
+def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> dict[str, Any]:
+    """Return the metrics of a queue."""
+    size = engine.ring.size(words)
+    tombs = words.load(TOMBS_AT)
+    put_total = max(words.load(TAIL) - tombs, 0)
+    return {
+        "queue_size": size,
+        "queue_capacity": geometry.capacity,
+        "queue_utilization_percent": size / geometry.capacity * 100,
+        "queue_item_size_bytes": geometry.item_size,
+        "put_total": put_total,
+        "got_total": max(put_total - size, 0),
+        "put_waits": words.load(PUT_WAITS_AT),
+        "get_waits": words.load(GET_WAITS_AT),
+        "full_events": words.load(FULL_EVENTS_AT),
+        "empty_events": words.load(EMPTY_EVENTS_AT),
+        "orphans_recovered": words.load(ADOPTED_AT),
+        "dead_puts": tombs,
+        "participants": engine.participants.live(words),
+        "blocked_by": _blockers(engine, words, geometry, watch),
+        "unlinked": bool(words.load(UNLINKED_AT)),
+        "mode": geometry.mode,
+        "engine": engine.name,
+    }
+
+
+def _blockers(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> list[dict[str, Any]]:
+    """Say which live processes hold the slot that the next get or the next put needs."""
+    head, tail = words.load(HEAD), words.load(TAIL)
+    found: list[tuple[int, int, str]] = []
+    if engine.ring.is_claimed_by_put(words, head):
+        found += _covering(engine, words, head, PUT_BEGIN, PUT_END, "put")
+    before = tail - geometry.capacity
+    if engine.ring.is_claimed_by_get(words, before):
+        found += _covering(engine, words, before, GET_BEGIN, GET_END, "get")
+    return [
+        {"pid": parse_owner(owner)[0], "position": position, "doing": doing, "seconds": seconds}
+        for (owner, position, doing), seconds in zip(found, watch.seconds(found), strict=True)
+    ]
+
+
+def _covering(
+    engine: AtomicsEngine, words: Words, position: int, begin: int, end: int, doing: str
+) -> list[tuple[int, int, str]]:
+    return [(owner, position, doing) for _, owner in engine.participants.covering(words, position, begin, end)]

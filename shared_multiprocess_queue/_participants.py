@@ -1,0 +1,218 @@
+"""The table of participants: who works on the queue, what each has announced, and who of them is dead (labels R, S).
+
+A participant is one operation in progress; its record says who runs it and which positions it may have claimed. An
+announcement is stored before the claim and withdrawn after the publication (or the freeing), which gives recovery its
+one rule: *a claimed position that no live record covers is an orphan*.
+
+Only its owner writes a record, and only one of the announcements of a record is used at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from . import _processes
+from ._layout import (
+    ABANDONED,
+    GENERATION,
+    GET_BEGIN,
+    GET_END,
+    LOCK_BUSY,
+    NAMESPACES,
+    NAMESPACES_AT,
+    OWNER,
+    PUT_BEGIN,
+    PUT_END,
+    RECORDS,
+    RECORDS_USED_AT,
+    WORD,
+    name_of,
+    owner_of,
+    parse_name,
+    parse_owner,
+    record_at,
+)
+from ._words import Words
+from .errors import TooManyParticipantsError
+
+
+class Record:
+    """A record that this process owns, with the access to the words that its operation uses.
+
+    Attributes:
+        index: its place in the table.
+        generation: how often the record has been taken.
+        at: its offset.
+        owner: its owner word.
+        name: its name, for whatever outlives one scan (a role, a lock).
+        words: access to the segment, for the operation that has this record.
+    """
+
+    __slots__ = ("__weakref__", "at", "generation", "index", "name", "owner", "words")
+
+    def __init__(self, index: int, generation: int, owner: int, words: Words) -> None:
+        self.index = index
+        self.generation = generation
+        self.at = record_at(index)
+        self.owner = owner
+        self.name = name_of(index, generation)
+        self.words = words
+
+    def announce_put(self, begin: int, end: int) -> None:
+        """Say that positions begin to end-1 may be claimed by a put of mine."""
+        self.words.announce(self.at + PUT_BEGIN, begin)  # [P3] begin first: nothing is covered in between
+        self.words.announce(self.at + PUT_END, end)  # [P4] release, pairs with [S2]: begin is there when end is
+
+    def withdraw_put(self) -> None:
+        """Say that no position is claimed by a put of mine."""
+        self.words.announce(self.at + PUT_END, 0)  # [P9] release, pairs with [S2]: who sees this sees FULL
+
+    def announce_get(self, begin: int, end: int) -> None:
+        """Say that positions begin to end-1 may be claimed by a get of mine."""
+        self.words.announce(self.at + GET_BEGIN, begin)  # [G4] as [P3]
+        self.words.announce(self.at + GET_END, end)  # [G4] release, pairs with [S2], as [P4]
+
+    def withdraw_get(self) -> None:
+        """Say that no position is claimed by a get of mine."""
+        self.words.announce(self.at + GET_END, 0)  # [G7] release, pairs with [S2]: who sees this sees FREE
+
+
+class Participants:
+    """The records of one segment, seen from this process.
+
+    Args:
+        words: an access for setting up; later calls bring their own.
+    """
+
+    def __init__(self, words: Words) -> None:
+        me = _processes.identity()
+        self._namespace = _namespace_number(words, me.namespace)
+        self.owner = owner_of(me.pid, me.start, self._namespace)
+
+    # ---- who is alive -----------------------------------------------------------------------------------------------
+
+    def is_alive(self, owner: int) -> bool:
+        """Whether the process of an owner word lives [S3]; asked anew each time, a verdict is never kept."""
+        pid, start, namespace = parse_owner(owner)
+        if owner == self.owner or namespace == 0 or namespace != self._namespace:
+            return True
+        return _processes.is_alive(pid, start)
+
+    def is_dead(self, words: Words, name: int) -> bool:
+        """Whether the participant ``name`` is gone: its record is free, abandoned, another's, or its process dead."""
+        index, generation = parse_name(name)
+        if not 0 <= index < RECORDS:
+            return True
+        at = record_at(index)
+        owner = words.load(at + OWNER)
+        if owner == 0 or words.load(at + GENERATION) != generation or words.load(at + ABANDONED):
+            return True
+        return not self.is_alive(owner)
+
+    def pid_of(self, words: Words, name: int) -> int:
+        """Return the process id of the participant ``name``."""
+        index, _ = parse_name(name)
+        return parse_owner(words.load(record_at(index) + OWNER))[0] if 0 <= index < RECORDS else 0
+
+    # ---- scans ------------------------------------------------------------------------------------------------------
+
+    def used(self, words: Words) -> range:
+        """Return the indexes that may be in use; read after tail (head), it covers whoever moved that."""
+        return range(min(words.load(RECORDS_USED_AT), RECORDS))
+
+    def covered(self, words: Words, position: int, begin: int, end: int) -> bool:
+        """Whether a live participant may be the one that claimed a position.
+
+        The caller has read tail (head) beyond the position before [S1] and reads the slot's word again after [S4].
+
+        Args:
+            words: the caller's access.
+            position: a claimed position.
+            begin: offset of the announcement's begin in a record, PUT_BEGIN or GET_BEGIN.
+            end: offset of its end.
+        """
+        return any(True for _ in self.covering(words, position, begin, end))
+
+    def covering(self, words: Words, position: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield index and owner of every live participant whose announcement covers a position."""
+        for index in self.used(words):
+            at = record_at(index)
+            if words.load(at + begin) <= position < words.load(at + end):  # [S2] acquire, each; pairs with [P4][P9]
+                owner = words.load(at + OWNER)
+                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3] after [S1]
+                    yield index, owner
+
+    def another_takes_the_lock(self, words: Words, me: Record) -> bool:
+        """Whether a live participant other than me is between the two words of the batch lock."""
+        for index in self.used(words):
+            at = record_at(index)
+            if index != me.index and words.load(at + LOCK_BUSY):
+                owner = words.load(at + OWNER)
+                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
+                    return True
+        return False
+
+    # ---- taking and leaving -----------------------------------------------------------------------------------------
+
+    def take(self, words: Words, resolve: Callable[[Words, int], bool]) -> Record:
+        """Take a record, a free one or a dead one whose announcements are resolved.
+
+        Args:
+            words: an access that the record keeps.
+            resolve: tells, for the index of a dead record, whether nothing is left of its operation, and does what
+                may be done to get there.
+
+        Raises:
+            TooManyParticipantsError: all records are taken.
+        """
+        alive: dict[int, bool] = {}
+        for index in range(RECORDS):
+            at = record_at(index)
+            owner = words.load(at + OWNER)
+            if owner and owner not in alive:
+                alive[owner] = self.is_alive(owner)
+            if owner and (alive[owner] or not resolve(words, index)):
+                continue
+            if words.cas(at + OWNER, owner, self.owner):  # [R1] acq_rel, pairs with [S2][R2]
+                words.store(at + PUT_END, 0)
+                words.store(at + GET_END, 0)
+                words.store(at + LOCK_BUSY, 0)
+                words.store(at + ABANDONED, 0)  # [R2] after the ends: the next announcement comes under a clean flag
+                generation = words.load(at + GENERATION) + 1
+                words.store(at + GENERATION, generation)
+                self._raise_mark(words, index + 1)  # before the first announcement
+                return Record(index, generation, self.owner, words)
+        raise TooManyParticipantsError(RECORDS)
+
+    def leave(self, record: Record) -> None:
+        """Free a record of this process that announces nothing."""
+        record.words.store(record.at + LOCK_BUSY, 0)
+        record.words.cas(record.at + OWNER, record.owner, 0)  # [R2] release, after the ends are 0
+
+    def live(self, words: Words) -> dict[int, int]:
+        """Return the live participants: number of records by process id."""
+        found: dict[int, int] = {}
+        verdicts: dict[int, bool] = {}
+        for index in self.used(words):
+            owner = words.load(record_at(index) + OWNER)
+            if owner and owner not in verdicts:
+                verdicts[owner] = self.is_alive(owner)
+            if owner and verdicts[owner]:
+                pid = parse_owner(owner)[0]
+                found[pid] = found.get(pid, 0) + 1
+        return found
+
+    def _raise_mark(self, words: Words, used: int) -> None:
+        while (mark := words.load(RECORDS_USED_AT)) < used:
+            words.cas(RECORDS_USED_AT, mark, used)
+
+
+def _namespace_number(words: Words, identity: int) -> int:
+    """Return the number under which the header knows a pid namespace; 0 when it is unknown or the table is full."""
+    if identity == 0:
+        return 0
+    for number in range(NAMESPACES):
+        at = NAMESPACES_AT + number * WORD
+        if words.load(at) in (0, identity) and (words.cas(at, 0, identity) or words.load(at) == identity):
+            return number + 1
+    return 0

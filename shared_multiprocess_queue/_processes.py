@@ -1,0 +1,125 @@
+"""Who this process is, and whether another one lives: the only door to process liveness.
+
+A process is known by its pid and its start time, so that a pid which the system gave out again names somebody else.
+``kill(pid, 0)`` alone would be wrong, because it calls a zombie alive; a timeout would be wrong always, because a paused
+process is alive. A process that cannot be looked up from here (another pid namespace) counts as alive.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from ._layout import OWNER_START_MASK
+
+_LINUX = sys.platform.startswith("linux")
+if not _LINUX:
+    import psutil
+
+# Fields of /proc/<pid>/stat after the command's closing parenthesis.
+_STATE, _THREADS, _START = 0, 17, 19
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """This process, as others can recognise it.
+
+    Attributes:
+        pid: process id in its own pid namespace.
+        start: start time, in units that only equality makes sense of.
+        namespace: number of the pid (and time) namespace, 0 if processes cannot be looked up from here.
+    """
+
+    pid: int
+    start: int
+    namespace: int
+
+
+_identity: Identity | None = None
+
+
+def identity() -> Identity:
+    """Return who this process is; looked up once a process."""
+    global _identity  # noqa: PLW0603
+    if _identity is None:
+        pid = os.getpid()
+        _identity = Identity(pid, _start_time(pid) or 0, _namespace())
+    return _identity
+
+
+def _forget() -> None:
+    global _identity  # noqa: PLW0603
+    _identity = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process ``pid`` that started at ``start`` can still run an instruction.
+
+    A zombie counts as dead when none of its threads is left, a paused process as alive.
+    """
+    if not _LINUX:
+        return _is_alive_elsewhere(pid, start)
+    fields = _stat(pid)
+    if fields is None:
+        return _exists(pid)  # /proc may hide the processes of others; then at least the pid is taken
+    if start and int(fields[_START]) & OWNER_START_MASK != start:
+        return False
+    return fields[_STATE] not in (b"Z", b"X") or int(fields[_THREADS]) > 1
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return _stat(pid) is not None or not os.path.exists("/proc/self/stat")
+
+
+def _start_time(pid: int) -> int | None:
+    if _LINUX:
+        fields = _stat(pid)
+        return None if fields is None else int(fields[_START]) & OWNER_START_MASK
+    return int(psutil.Process(pid).create_time() * 100) & OWNER_START_MASK
+
+
+def _namespace() -> int:
+    if not _LINUX:
+        return 1
+    try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return 0  # /proc shows another pid namespace than ours
+        pids = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+    try:
+        times = os.stat("/proc/self/ns/time").st_ino  # start times are counted from a namespace's own boot
+    except OSError:
+        times = 0
+    return times << 32 | pids
+
+
+def _is_alive_elsewhere(pid: int, start: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if start and int(process.create_time() * 100) & OWNER_START_MASK != start:
+            return False
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True

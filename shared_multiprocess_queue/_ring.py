@@ -1,0 +1,529 @@
+"""The ring: a bounded FIFO over shared words, for any number of getters and putters that may die at any instruction.
+
+The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
+(https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). New here: the word carries the full
+position and a state, every change of it is a compare-and-swap, claims are announced before they are made, and so an
+operation whose process died can be finished or undone by anybody.
+
+Life of slot i = position % capacity, from one lap to the next:
+
+                     claim: tail -> p+1           publish [P8]               claim: head -> p+1     free [G6]
+    FREE(p) ------------------------------------------------> FULL(p) ------------------------------------> FREE(p+capacity)
+       |                                                        |                                              ^
+       | orphan put [T1]                                        | orphan put of a batch [T1]                   |
+       +----------------------> TOMB(p) <-----------------------+                                              |
+                                   |                                          anybody who meets it [T2]        |
+                                   +---------------------------------------------------------------------------+
+
+    put, at position p                                     get, at position p
+    1. p = tail; the slots show FREE [P1][P2]              1. p = head; the slot shows FULL(p) [G1][G2]
+    2. announce; claim: CAS tail [P3][P4][P6]              2. announce; claim: CAS head [G4][G5]
+    3. write; publish, last slot first [P7][P8];           3. copy out; free the slots, which decides who has the
+       withdraw [P9]                                          item [G6]; withdraw [G7]
+
+An announcement stands only from just before a claim to just after its loss, or to the end of the claim. It is withdrawn
+before spinning, parking, scanning records, taking the lock, raising and returning; only the immediate retry may replace
+it without that. So *a claimed position that no live record covers is an orphan*, and:
+
+    orphan put (FREE(p), tail > p): its batch is made absent as a whole, then p becomes TOMB      rescue_put
+    orphan get (FULL(q), head > q): whoever frees the slot has the item                          rescue_get
+
+A scan reads tail (head), then every record, then asks who lives, then reads the slot's word again; without this second
+read a batch that was published just before its owner died would be cut in half.
+
+Positions of dead puts are passed over, and a TOMB may be freed before head gets there, so tail - head may exceed the
+capacity for a moment and nothing computes room from it: a slot's own word says whether it is free.
+
+Mode "spsc" uses the same claims. Its one producer (consumer) needs no compare-and-swap to move its end, and the native
+engine stores; here a store costs as much, and with the compare-and-swap threads of a handle need no lock between them.
+
+Memory orders: see the table in docs/architecture.md; the labels here are the same. This engine is sequentially
+consistent throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+from ._layout import (
+    ABANDONED,
+    ADOPTED_AT,
+    FREE,
+    FULL,
+    GET_BEGIN,
+    GET_END,
+    HEAD,
+    ITEMS,
+    PUT_BEGIN,
+    PUT_END,
+    SLOT_LENGTH,
+    SLOT_META,
+    SLOT_PAYLOAD,
+    SLOTS_START,
+    SPACE,
+    STATE_BITS,
+    STATE_MASK,
+    TAG_BITS,
+    TAG_MASK,
+    TAIL,
+    TOMB,
+    TOMBS_AT,
+    Geometry,
+    record_at,
+)
+from ._parking import Parking
+from ._participants import Participants, Record
+from ._words import Words
+from .errors import ClaimLostError, CorruptQueueError
+
+Payload = tuple[bytes, int]
+"""The bytes of an item and their codec tag."""
+
+# What an attempt that took or put nothing found.
+DONE: Final = 0  # of a put: the items are in the queue
+NOTHING: Final = 1  # empty, or full
+HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
+
+CORRUPT: Final = 1 << TAG_BITS
+"""The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
+
+
+class Claim:
+    """What a get has got hold of; it outlives the get's frames, so that an interrupt between two steps loses nothing.
+
+    Attributes:
+        taken: the payloads that are this operation's.
+        begin: first position that is claimed and not yet freed.
+        end: one beyond the last claimed position; begin == end means that nothing is claimed.
+        copy: the payload of position ``begin``, while its freeing is being decided.
+        orphan: the payload of a dead getter's position, while its adoption is being decided.
+        verdict: the outcome of that compare-and-swap, once it is known.
+    """
+
+    __slots__ = ("begin", "copy", "end", "orphan", "taken", "verdict")
+
+    def __init__(self) -> None:
+        self.taken: list[Payload] = []
+        self.begin = 0
+        self.end = 0
+        self.copy: Payload | None = None
+        self.orphan: Payload | None = None
+        self.verdict: list[int] = []
+
+    def keep(self, payload: Payload) -> None:
+        """Note a payload as taken; noting it again after an interrupt changes nothing."""
+        if not (self.taken and self.taken[-1] is payload):
+            self.taken.append(payload)
+
+    def settle_adoption(self) -> bool:
+        """Keep the orphan if its compare-and-swap was won; return whether it was."""
+        orphan, won = self.orphan, bool(self.verdict and self.verdict[0])
+        if orphan is not None and won:
+            self.keep(orphan)
+        self.orphan = None
+        return won
+
+
+class Ring:
+    """The slots of one segment, and what operations do to them.
+
+    Every method takes an access to the words, or a record that brings one; none of them waits.
+
+    Args:
+        buffer: the mapped segment.
+        geometry: its sizes, checked against the size of the mapping.
+        participants: the records of the segment.
+        parking: who to wake.
+    """
+
+    def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
+        self._bytes = buffer
+        self._halves = buffer.cast("I")
+        self._capacity = geometry.capacity
+        self._stride = geometry.stride
+        self._item_size = geometry.item_size
+        self._participants = participants
+        self._parking = parking
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._halves.release()
+
+    def _slot(self, position: int) -> int:
+        return SLOTS_START + position % self._capacity * self._stride
+
+    # ---- put --------------------------------------------------------------------------------------------------------
+
+    def try_put(
+        self,
+        record: Record,
+        payloads: Sequence[Payload],
+        rescue: bool,
+        claimed: Callable[[], None] | None = None,
+    ) -> int:
+        """Put all payloads, contiguous and visible to getters all at once, or none.
+
+        Args:
+            record: this operation's; it announces nothing.
+            payloads: one or more, not more than the capacity.
+            rescue: whether to find out if a put that holds a slot is dead; that costs a scan.
+            claimed: called right after the claim.
+
+        Returns:
+            DONE, NOTHING (no room) or HELD (no room, but an operation is about to end there).
+
+        Raises:
+            ClaimLostError: others declared this operation dead while it was alive.
+            CorruptQueueError: a slot says something that no queue writes.
+        """
+        words = record.words
+        load, cas = words.load, words.cas
+        capacity = self._capacity
+        count = len(payloads)
+        while True:
+            position = load(TAIL)  # [P1] acquire, pairs with [P6]
+            refused = None
+            for p in range(position, position + count):
+                slot = self._slot(p)
+                word = load(slot)  # [P2] acquire, pairs with [G6][T2][T3]: the last reader has made its copy
+                if word == p - capacity << STATE_BITS | TOMB:
+                    self._free_tomb(words, p - capacity)
+                    word = load(slot)
+                if word != p << STATE_BITS | FREE:
+                    refused = p, word
+                    break
+            if refused is not None:
+                record.withdraw_put()  # before anything slow
+                found = self._no_room(words, position, *refused, rescue)
+                if found is None:
+                    continue
+                return found
+            record.announce_put(position, position + count)  # [P3][P4]
+            if cas(TAIL, position, position + count):  # [P6] release, pairs with [S1]
+                break
+        if claimed is not None:
+            claimed()
+        for index, (data, tag) in enumerate(payloads):  # [P7] plain, published by [P8]
+            slot = self._slot(position + index)
+            self._halves[slot + SLOT_LENGTH >> 2] = len(data)
+            self._halves[slot + SLOT_META >> 2] = tag | index << TAG_BITS
+            self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + len(data)] = data
+        for p in range(position + count - 1, position - 1, -1):
+            # [P8] release for the payload, pairs with [G2]; seq for the wake, pairs with [W3]. The first slot comes
+            # last: getters take in order, so the batch is there as a whole or not at all.
+            if not cas(self._slot(p), p << STATE_BITS | FREE, p << STATE_BITS | FULL):
+                record.withdraw_put()
+                raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
+        record.withdraw_put()  # [P9]
+        self._parking.wake(words, ITEMS, count)
+        if self._parking.armed(words, SPACE) and self.has_room(words):
+            self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
+        return DONE
+
+    def _no_room(self, words: Words, tail: int, position: int, word: int, rescue: bool) -> int | None:
+        """Say what a slot that is not free means for a put; None means: look again."""
+        if word >> STATE_BITS > position or words.load(TAIL) != tail:
+            self._check_later(words, position, word)
+            return None  # tail was stale
+        before = position - self._capacity
+        if word == before << STATE_BITS | FREE:  # the put of the lap before has not published
+            if rescue:
+                return None if self.rescue_put(words, before) else NOTHING
+            return HELD
+        if word == before << STATE_BITS | FULL:
+            return HELD if words.load(HEAD) > before else NOTHING
+        if word == before << STATE_BITS | TOMB or words.load(self._slot(position)) != word:
+            return None
+        self._corrupt(position, word)
+
+    def has_room(self, words: Words) -> bool:
+        """Whether a single put would find its slot free now."""
+        while True:
+            tail = words.load(TAIL)
+            word = words.load(self._slot(tail))
+            if word == tail << STATE_BITS | FREE or word == tail - self._capacity << STATE_BITS | TOMB:
+                return True
+            if words.load(TAIL) == tail:
+                return False
+
+    # ---- get --------------------------------------------------------------------------------------------------------
+
+    def try_get(self, record: Record, limit: int, claim: Claim, rescue: bool) -> int:
+        """Take what is there, in order, up to ``limit`` items, into ``claim.taken``.
+
+        Args:
+            record: this operation's; it announces nothing.
+            limit: one or more.
+            claim: of this operation, empty.
+            rescue: whether to find out if an operation that holds the slot is dead; that costs a scan.
+
+        Returns:
+            DONE, NOTHING (empty) or HELD (empty, but an operation is about to end there).
+
+        Raises:
+            CorruptQueueError: a slot says something that no queue writes.
+        """
+        words = record.words
+        load, cas = words.load, words.cas
+        capacity = self._capacity
+        while True:
+            p = load(HEAD)  # [G1] acquire, pairs with [G5]
+            word = load(self._slot(p))  # [G2] acquire, pairs with [P8]: the payload is complete
+            if word == p << STATE_BITS | FULL:
+                end = p + 1
+                while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
+                    end += 1
+                record.announce_get(p, end)  # [G4]
+                if not cas(HEAD, p, end):  # [G5] release, pairs with [S1]
+                    continue
+                claim.begin, claim.end = p, end
+                self.finish_get(record, claim)
+                if claim.taken:
+                    return DONE
+                continue
+            if word == p << STATE_BITS | TOMB:
+                self._free_tomb(words, p)
+                continue
+            if word >> STATE_BITS > p:
+                self._check_later(words, p, word)
+                cas(HEAD, p, p + 1)  # [H1] acq_rel: continues the release sequence of [G5]
+                continue
+            record.withdraw_get()  # before anything slow
+            if word == p << STATE_BITS | FREE:
+                if load(TAIL) == p:  # [G3] acquire, after [G2]: nothing is claimed, so this is empty
+                    return NOTHING
+                if not rescue:
+                    return HELD
+                if self.rescue_put(words, p):
+                    continue
+                return HELD
+            if load(HEAD) != p:
+                continue
+            if word >> STATE_BITS != p - capacity:
+                self._corrupt(p, word)
+            # The slot is still of the lap before: whoever got that item has not freed it. No record need name it.
+            if not rescue:
+                return HELD
+            if word == p - capacity << STATE_BITS | FULL and self.rescue_get(words, p - capacity, claim):
+                return DONE
+            return NOTHING
+
+    def finish_get(self, record: Record, claim: Claim) -> None:
+        """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
+
+        While the record is alive and covers a position, nobody else frees that slot. So a slot that is found freed
+        although its copy is still undecided was freed by this very get, just before it was interrupted.
+        """
+        words = record.words
+        count = claim.end - claim.begin
+        while claim.begin < claim.end:
+            p = claim.begin
+            slot = self._slot(p)
+            full = p << STATE_BITS | FULL
+            if claim.copy is None:
+                claim.copy = self._read(slot)
+            elif words.load(slot) != full:
+                claim.keep(claim.copy)
+            # [G6] release for the copy, pairs with [P2]; seq for the wake, pairs with [W3]. This decides who has the
+            # item: a copy whose freeing fails belongs to whoever adopted it.
+            if words.cas(slot, full, p + self._capacity << STATE_BITS | FREE):
+                claim.taken.append(claim.copy)
+            claim.copy = None
+            claim.begin = p + 1
+        record.withdraw_get()  # [G7]
+        self._parking.wake(words, SPACE, count)
+        if self._parking.armed(words, ITEMS):
+            head = words.load(HEAD)
+            if words.load(self._slot(head)) == head << STATE_BITS | FULL:
+                self._parking.wake(words, ITEMS, 1)  # the chain: one wake may stand for several items
+
+    def _read(self, slot: int) -> Payload:
+        """Copy a payload; its length comes from the segment and is not believed."""
+        length = self._halves[slot + SLOT_LENGTH >> 2]
+        tag = self._halves[slot + SLOT_META >> 2] & TAG_MASK
+        if length > self._item_size:
+            length, tag = self._item_size, CORRUPT
+        return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
+
+    def is_empty(self, words: Words) -> bool:
+        """Whether every position up to tail is finished; moves nothing."""
+        p = words.load(HEAD)
+        tail = words.load(TAIL)
+        while p < tail:
+            word = words.load(self._slot(p))
+            if word != p << STATE_BITS | TOMB and word >> STATE_BITS <= p:
+                return False
+            self._check_later(words, p, word)
+            p += 1
+        return True
+
+    def size(self, words: Words) -> int:
+        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity."""
+        head = words.load(HEAD)
+        return min(max(words.load(TAIL) - head, 0), self._capacity)
+
+    # ---- when a process dies ----------------------------------------------------------------------------------------
+
+    def rescue_put(self, words: Words, position: int) -> bool:
+        """Bury a put that was found FREE at a position below tail, if nobody alive covers it.
+
+        Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
+        slot p+j that is FULL with batch index j can only belong to the batch that began at p.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            position: p; tail was read beyond it [S1].
+
+        Returns:
+            False: somebody alive holds the position. True: look again.
+        """
+        if self._participants.covered(words, position, PUT_BEGIN, PUT_END):
+            return False
+        free = position << STATE_BITS | FREE
+        slot = self._slot(position)
+        if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
+            return True
+        for j in range(min(words.load(TAIL) - position, self._capacity) - 1, 0, -1):
+            full = position + j << STATE_BITS | FULL
+            other = self._slot(position + j)
+            if words.load(other) == full and self._halves[other + SLOT_META >> 2] >> TAG_BITS == j:  # [S5]
+                if words.cas(other, full, position + j << STATE_BITS | TOMB):  # [T1]
+                    words.add(TOMBS_AT, 1)
+        if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
+            words.add(TOMBS_AT, 1)
+        self._parking.wake(words, ITEMS, 1)
+        return True
+
+    def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
+        """Adopt an item that was found FULL at a position below head, if nobody alive covers it.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            position: q; head was read beyond it [S1].
+            claim: of this operation; the item goes to its ``taken``.
+
+        Returns:
+            Whether the item is this operation's now.
+        """
+        if self._participants.covered(words, position, GET_BEGIN, GET_END):
+            return False
+        slot = self._slot(position)
+        claim.verdict.clear()
+        claim.orphan = self._read(slot)
+        # [T3] acq_rel, after the copy; pairs with [P2]. Several may try; the one who frees the slot has the item.
+        words.cas_noted(
+            slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
+        )
+        if not claim.settle_adoption():
+            return False
+        words.add(ADOPTED_AT, 1)
+        self._parking.wake(words, SPACE, 1)
+        return True
+
+    def adopt(self, record: Record, claim: Claim) -> bool:
+        """Look for an item that a dead getter had claimed, and take it over; cheap when nobody is in a get.
+
+        Args:
+            record: the caller's; it announces nothing.
+            claim: of this operation; the item goes to its ``taken``.
+        """
+        words = record.words
+        for index in self._participants.used(words):
+            at = record_at(index)
+            if words.peek(at + GET_END) and index != record.index:  # a hint; what follows is atomic
+                for position in self._announced_gets(words, at):
+                    if self.is_claimed_by_get(words, position) and self.rescue_get(words, position, claim):
+                        return True
+        return False
+
+    def _announced_gets(self, words: Words, at: int) -> range:
+        begin = words.load(at + GET_BEGIN)
+        return range(begin, min(words.load(at + GET_END), begin + self._capacity))
+
+    def is_claimed_by_put(self, words: Words, position: int) -> bool:
+        """Whether a put has claimed this position and not published it."""
+        return words.load(TAIL) > position and words.load(self._slot(position)) == position << STATE_BITS | FREE
+
+    def is_claimed_by_get(self, words: Words, position: int) -> bool:
+        """Whether a get has claimed this position and not freed it."""
+        return words.load(HEAD) > position and words.load(self._slot(position)) == position << STATE_BITS | FULL
+
+    def is_resolved(self, words: Words, index: int) -> bool:
+        """Whether nothing is left of the operation that a record announces."""
+        at = record_at(index)
+        if self._unresolved_put(words, at) is not None:
+            return False
+        return not any(self.is_claimed_by_get(words, q) for q in self._announced_gets(words, at))
+
+    def resolve(self, words: Words, index: int) -> bool:
+        """Bury the put of a dead record; return whether the record is resolved. Gets are left to the getters."""
+        if self.is_resolved(words, index):
+            return True
+        begin = self._unresolved_put(words, record_at(index))
+        if begin is not None:
+            self.rescue_put(words, begin)
+        return self.is_resolved(words, index)
+
+    def _unresolved_put(self, words: Words, at: int) -> int | None:
+        begin = words.load(at + PUT_BEGIN)
+        announced = begin < words.load(at + PUT_END)
+        return begin if announced and self.is_claimed_by_put(words, begin) else None
+
+    def abandon(self, record: Record, claim: Claim) -> bool:
+        """End an operation of this thread that lost control between two steps.
+
+        A get that knows its claim completes it: before the mark the owner alone decides. Otherwise the record is
+        marked, which counts as dead, and from then on it is treated as a stranger would treat it.
+
+        Args:
+            record: the interrupted operation's.
+            claim: the interrupted operation's; what it got hold of is in ``claim.taken`` afterwards.
+
+        Returns:
+            True: the record is clean. False: it stays marked and must not be used before it is resolved.
+        """
+        words = record.words
+        at = record.at
+        claim.settle_adoption()
+        if claim.begin < claim.end:
+            self.finish_get(record, claim)
+        if words.load(at + PUT_END) or words.load(at + GET_END):
+            words.store(at + ABANDONED, 1)  # [A1] release, pairs with [S2]
+            for position in self._announced_gets(words, at):
+                if self.is_claimed_by_get(words, position):
+                    self.rescue_get(words, position, claim)
+            return self.clean(record)
+        return True
+
+    def clean(self, record: Record) -> bool:
+        """Make an abandoned record usable again, if it is resolved; the mark goes last."""
+        words = record.words
+        if not self.resolve(words, record.index):
+            return False
+        words.store(record.at + PUT_END, 0)
+        words.store(record.at + GET_END, 0)
+        words.store(record.at + ABANDONED, 0)  # [R2] after the ends, pairs with [S2]
+        return True
+
+    def _free_tomb(self, words: Words, position: int) -> None:
+        # [T2] acq_rel, pairs with [P2]; seq for the wake. Anybody who meets a TOMB frees it, at the head or not.
+        if words.cas(
+            self._slot(position), position << STATE_BITS | TOMB, position + self._capacity << STATE_BITS | FREE
+        ):
+            self._parking.wake(words, SPACE, 1)
+
+    # ---- hostile memory ---------------------------------------------------------------------------------------------
+
+    def _check_later(self, words: Words, position: int, word: int) -> None:
+        """Refuse a word of a later position that this slot can never have."""
+        later = word >> STATE_BITS
+        if (later - position) % self._capacity or later >= words.load(TAIL) + self._capacity:
+            self._corrupt(position, word)
+
+    def _corrupt(self, position: int, word: int) -> NoReturn:
+        raise CorruptQueueError(
+            f"the slot of position {position} holds the word {word:#x} (position {word >> STATE_BITS}, state "
+            f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create it "
+            f"again"
+        )

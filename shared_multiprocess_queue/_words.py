@@ -1,0 +1,274 @@
+"""Shared 64-bit words: the only door to the package ``atomics``, and the seam where a test takes over every step.
+
+All that processes agree on goes through a ``Words``: atomic loads, stores, compare-and-swaps and additions, every one
+sequentially consistent, which is at least what any edge of the protocol asks for. The few plain accesses that the
+protocol allows have names of their own (``peek``, ``announce``), and what they may be on which processor is decided
+here and nowhere else.
+
+``atomics`` brings a C library (patomic) and calls it through objects that cost 6 µs a load. The same functions, taken
+from the package's own table and called through ctypes, cost 0.5 µs. They are called with the GIL held (``PYFUNCTYPE``),
+so that no other thread is let in between a claim and its publication merely because an atomic operation was called.
+Where that table is not found as expected, the package's public interface serves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import atomics
+
+_SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
+
+# x86 stores and loads an aligned word as one instruction, keeps stores in order and never lets a load pass an older
+# load: there a plain store is a release store and a plain load an acquire load. Elsewhere neither holds.
+_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
+
+
+class Words(Protocol):
+    """Access to the words of one segment for one operation at a time; offsets are in bytes and aligned to 8.
+
+    It has scratch memory of its own, so two threads never use the same one at once.
+    """
+
+    load: Callable[[int], int]
+    """load(offset): the word, sequentially consistent."""
+    store: Callable[[int, int], None]
+    """store(offset, value): sequentially consistent."""
+    cas: Callable[[int, int, int], bool]
+    """cas(offset, expected, desired): change the word if it is as expected; never fails spuriously."""
+    cas_noted: Callable[[int, int, int, list[int]], None]
+    """cas_noted(offset, expected, desired, note): as cas, and append the outcome to note with no bytecode in between,
+    so that a signal handler that raises cannot come between the two."""
+    add: Callable[[int, int], int]
+    """add(offset, amount): add, and return the word from before."""
+    peek: Callable[[int], int]
+    """peek(offset): a plain load, for hints that an atomic load or a compare-and-swap confirms before anyone acts."""
+    announce: Callable[[int, int], None]
+    """announce(offset, value): a release store to a word that only its owner writes."""
+
+
+class WordMemory(Protocol):
+    """The words of one mapped segment."""
+
+    def words(self) -> Words:
+        """Return a new access, for one operation at a time."""
+
+    def release(self) -> None:
+        """Let go of the memory; no access may be used any more."""
+
+
+class _Access:
+    __slots__ = ("add", "announce", "cas", "cas_noted", "load", "peek", "store")
+
+    load: Callable[[int], int]
+    store: Callable[[int, int], None]
+    cas: Callable[[int, int, int], bool]
+    cas_noted: Callable[[int, int, int, list[int]], None]
+    add: Callable[[int, int], int]
+    peek: Callable[[int], int]
+    announce: Callable[[int, int], None]
+
+
+class _Operations:
+    """patomic's functions for words of one width, called with the GIL held."""
+
+    def __init__(self, width: int) -> None:
+        from atomics._impl.patomic import Patomic  # noqa: PLC0415 (absent in a future atomics: then the public way)
+
+        table = Patomic.ops(width)
+        pointer, order = ctypes.c_void_p, ctypes.c_int
+
+        def function(field: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+            address = ctypes.cast(field, ctypes.c_void_p).value
+            if not address:
+                raise AttributeError("this processor lacks an atomic operation of the table")
+            return ctypes.PYFUNCTYPE(result, *arguments)(address)
+
+        self.load = function(table.fp_load, None, pointer, order, pointer)
+        self.store = function(table.fp_store, None, pointer, pointer, order)
+        exchange = table.xchg_ops.fp_cmpxchg_strong
+        self.cas = function(exchange, ctypes.c_int, pointer, pointer, pointer, order, order)
+        self.add = function(table.unsigned_ops.fp_fetch_add, None, pointer, pointer, order, pointer)
+        self._try_out(width)
+
+    def _try_out(self, width: int) -> None:
+        cells = (ctypes.c_uint64 * 3)(40, 40, 1)
+        at = ctypes.addressof(cells)
+        self.add(at, at + 16, _SEQ_CST, at + 8)
+        ok = self.cas(at, at + 8, at + 16, _SEQ_CST, _SEQ_CST)  # expects 40 and finds 41
+        if (cells[0], cells[1], ok) != (41, 41, 0):
+            raise AttributeError("the table of atomics does not do what it did in version 1.0.3")
+
+
+def _direct_operations(width: int) -> _Operations | None:
+    try:
+        return _Operations(width)
+    except (ImportError, AttributeError, TypeError, ctypes.ArgumentError):
+        return None
+
+
+class DirectMemory:
+    """Words through patomic's table."""
+
+    def __init__(self, buffer: memoryview, operations: _Operations) -> None:
+        self._operations = operations
+        self._plain = buffer.cast("Q")
+        self._anchor: Any = ctypes.c_char.from_buffer(buffer)
+        self._base = ctypes.addressof(self._anchor)
+
+    def words(self) -> Words:
+        """Return a new access, for one operation at a time."""
+        base, plain, order = self._base, self._plain, _SEQ_CST
+        do_load, do_store = self._operations.load, self._operations.store
+        do_cas, do_add = self._operations.cas, self._operations.add
+        memory = (ctypes.c_uint64 * 2)()
+        scratch = memoryview(memory).cast("B").cast("Q")
+        first = ctypes.addressof(memory)
+        second = first + 8
+
+        def load(offset: int) -> int:
+            do_load(base + offset, order, first)
+            return scratch[0]
+
+        def store(offset: int, value: int) -> None:
+            scratch[0] = value
+            do_store(base + offset, first, order)
+
+        def cas(offset: int, expected: int, desired: int) -> bool:
+            scratch[0] = expected
+            scratch[1] = desired
+            return do_cas(base + offset, first, second, order, order) != 0
+
+        def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
+            scratch[0] = expected
+            scratch[1] = desired
+            note.extend(map(do_cas, (base + offset,), (first,), (second,), (order,), (order,)))
+
+        def add(offset: int, amount: int) -> int:
+            scratch[0] = amount
+            do_add(base + offset, first, order, second)
+            return scratch[1]
+
+        return _plain_access(_access(load, store, cas, cas_noted, add), plain)
+
+    def release(self) -> None:
+        """Let go of the memory; no access may be used any more."""
+        self._anchor = None
+        self._plain.release()
+
+
+class PublicMemory:
+    """Words through the public interface of ``atomics``; slower, and always there."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._plain = buffer.cast("Q")
+        self._views: dict[int, tuple[Any, Any]] = {}  # a context and its view: both are kept, and the context is exited
+
+    def _view(self, offset: int) -> Any:
+        found = self._views.get(offset)
+        if found is None:
+            # UINT: a failed compare-exchange on a BYTES view overwrites the caller's object.
+            context = atomics.atomicview(self._buffer[offset : offset + 8], atomics.UINT)
+            found = self._views.setdefault(offset, (context, context.__enter__()))
+            if found[0] is not context:  # another thread was faster
+                context.__exit__(None, None, None)
+        return found[1]
+
+    def words(self) -> Words:
+        """Return a new access, for one operation at a time."""
+        view = self._view
+
+        def load(offset: int) -> int:
+            return int(view(offset).load())
+
+        def store(offset: int, value: int) -> None:
+            view(offset).store(value)
+
+        def cas(offset: int, expected: int, desired: int) -> bool:
+            return bool(view(offset).cmpxchg_strong(expected, desired).success)
+
+        def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
+            note.append(cas(offset, expected, desired))  # one bytecode too many; this engine's slow way accepts that
+
+        def add(offset: int, amount: int) -> int:
+            return int(view(offset).fetch_add(amount))
+
+        return _plain_access(_access(load, store, cas, cas_noted, add), self._plain)
+
+    def release(self) -> None:
+        """Let go of the memory; no access may be used any more."""
+        while self._views:
+            _, (context, _view) = self._views.popitem()
+            context.__exit__(None, None, None)
+        self._plain.release()
+
+
+def _access(
+    load: Callable[[int], int],
+    store: Callable[[int, int], None],
+    cas: Callable[[int, int, int], bool],
+    cas_noted: Callable[[int, int, int, list[int]], None],
+    add: Callable[[int, int], int],
+) -> _Access:
+    access = _Access()
+    access.load, access.store, access.cas, access.cas_noted, access.add = load, store, cas, cas_noted, add
+    return access
+
+
+def _plain_access(access: _Access, plain: memoryview) -> Words:
+    """Add the accesses that may be plain on this processor."""
+    if _PLAIN_IS_ORDERED:
+
+        def peek(offset: int) -> int:
+            return plain[offset >> 3]
+
+        def announce(offset: int, value: int) -> None:
+            plain[offset >> 3] = value
+
+        access.peek, access.announce = peek, announce
+    else:
+        access.peek, access.announce = access.load, access.store
+    return access
+
+
+_DIRECT_64: Final = _direct_operations(8)
+
+
+def open_words(buffer: memoryview) -> WordMemory:
+    """Return the words of a mapped segment.
+
+    Args:
+        buffer: the whole segment, writable, aligned to 8 bytes (a mapping always is).
+    """
+    if _DIRECT_64 is None:
+        return PublicMemory(buffer)
+    return DirectMemory(buffer, _DIRECT_64)
+
+
+class Flag:
+    """One shared int32 that is 0 or 1, as ``shared_memory_lock`` keeps it."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._context: Any = atomics.atomicview(buffer[:4], atomics.INT)
+        self._view: Any = self._context.__enter__()
+
+    def set(self) -> bool:
+        """Change 0 to 1; False if it was 1."""
+        return bool(self._view.cmpxchg_strong(0, 1).success)
+
+    def is_set(self) -> bool:
+        """Whether it is 1 now."""
+        return bool(self._view.load())
+
+    def clear(self) -> None:
+        """Store 0."""
+        self._view.store(0)
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._context.__exit__(None, None, None)

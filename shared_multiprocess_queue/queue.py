@@ -1,0 +1,431 @@
+"""The public class."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import warnings
+import weakref
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from . import _birth, _engine, _metrics, _segment
+from ._atomics_engine import AtomicsEngine
+from ._clock import deadline_of
+from ._codec import Codec
+from ._definitions import Definitions
+from ._layout import MAX_BATCH
+from ._lock import segment_name
+from ._ring import CORRUPT, Payload
+from .errors import (
+    ArgumentError,
+    CorruptQueueError,
+    DeserializationError,
+    ItemTooLargeError,
+    QueueClosedError,
+    QueueNotFoundError,
+)
+
+
+class SharedMemoryQueue:
+    """A bounded first-in-first-out queue of Python objects in named shared memory.
+
+    Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and ``get``
+    are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever instruction, loses
+    nothing that others have put and blocks nobody.
+
+    A queue stays until ``unlink()``, whoever ends before that. Handles pickle (they attach again by name), a forked
+    child may use its parent's, and threads may share one.
+
+    Args:
+        name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
+        create: make the queue; otherwise attach to one that exists.
+        capacity: largest number of items. When attaching, this and the next come from the queue.
+        item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
+        run_id: prefix that keeps queues of the same name apart.
+        lock: ignored; accepted because earlier versions took one.
+        mode: "mpmc", any number of producers and consumers, or "spsc", at most one of each, which is enforced.
+        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or the best that
+            is installed.
+
+    Raises:
+        ArgumentError: an argument that can never work; a ValueError.
+        QueueExistsError: create, and there is one of that name; a FileExistsError.
+        QueueNotFoundError: not create, and there is none; a FileNotFoundError.
+        QueueNotReadyError: a live process is still creating it (after a second of waiting); a TimeoutError.
+        LayoutVersionError: another version of this package made it.
+        CorruptQueueError: the segment is damaged, or not a queue.
+        OSError: not enough shared memory, or no permission.
+
+    Example:
+        >>> tasks = SharedMemoryQueue("doc-tasks", create=True, capacity=10)
+        >>> tasks.put({"id": 1})
+        >>> same = SharedMemoryQueue("doc-tasks")  # in any other process
+        >>> same.get(timeout=1.0)
+        {'id': 1}
+        >>> same.close(); tasks.close(); tasks.unlink()
+    """
+
+    Empty: ClassVar[type[queue.Empty]] = queue.Empty
+    Full: ClassVar[type[queue.Full]] = queue.Full
+
+    def __init__(
+        self,
+        name: str,
+        create: bool = False,
+        capacity: int = 1000,
+        item_size: int = 4096,
+        run_id: str = "",
+        lock: object = None,
+        *,
+        mode: str = "mpmc",
+        engine: str | None = None,
+    ) -> None:
+        self._closed = True  # until everything is there
+        self._wanted_engine = engine
+        self._name = name
+        self._run_id = run_id
+        self._segment_name, self._lock_name = _birth.names(name, run_id)
+        engine_name = _engine.choose(engine)
+        if create:
+            self._geometry = _birth.geometry(capacity, item_size, mode)
+            self._segment, self._flag = _birth.create(name, run_id, self._geometry)
+        else:
+            self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
+        self._identity = self._segment.identity()
+        self._start(engine_name)
+
+    def _start(self, engine_name: str) -> None:
+        assert engine_name == AtomicsEngine.name
+        self._engine = AtomicsEngine(self._segment, self._geometry, self._flag)
+        self._watch = _metrics.Watch()
+        self._codec = Codec(Definitions(self._segment, self._geometry.definitions, self._engine))
+        self._item_size = self._geometry.item_size
+        self._closed = False
+        _live[id(self)] = weakref.ref(self)
+        with self._engine.operation():  # from here on others see who uses the queue
+            pass
+        if not self._segment.has_name():
+            self.close()
+            raise QueueNotFoundError(f"queue segment {self._segment_name!r} was unlinked while this process attached")
+
+    # ---- put --------------------------------------------------------------------------------------------------------
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item into the queue.
+
+        Args:
+            item: anything that cloudpickle can serialise.
+            block: wait for room if the queue is full.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Raises:
+            queue.Full: there was no room in time.
+            ItemTooLargeError: the serialised item exceeds ``item_size``; a ValueError.
+            SerializationError: it cannot be serialised; a ValueError.
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
+            RoleTakenError: mode "spsc", and another live handle is the producer.
+        """
+        until = deadline_of(block, timeout)
+        if self._closed:
+            raise self._closed_error()
+        payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
+        if len(payload[0]) > self._item_size:
+            raise ItemTooLargeError(len(payload[0]), self._item_size)
+        self._engine.put(payload, until)
+
+    def put_nowait(self, item: object) -> None:
+        """Put an item if there is room now; as ``put(item, block=False)``."""
+        self.put(item, False)
+
+    def put_batch(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> None:
+        """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
+
+        Args:
+            items: what to put; nothing happens if there are none.
+            block: wait until there is room for all of them.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Raises:
+            queue.Full: there was no room for all in time.
+            ArgumentError: more items than the queue can ever hold; a ValueError.
+            ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
+        """
+        until = deadline_of(block, timeout)
+        if self._closed:
+            raise self._closed_error()
+        payloads = [self._checked(self._codec.encode(item)) for item in self._countable(items)]
+        if payloads:
+            self._engine.put_batch(payloads, until)
+
+    def _countable(self, items: Iterable[object]) -> list[object]:
+        batch = list(items)
+        limit = min(self._geometry.capacity, MAX_BATCH)
+        if len(batch) > limit:
+            raise ArgumentError(
+                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or create "
+                f"the queue with a larger capacity"
+            )
+        return batch
+
+    def _checked(self, payload: Payload) -> Payload:
+        if len(payload[0]) > self._item_size:
+            raise ItemTooLargeError(len(payload[0]), self._item_size)
+        return payload
+
+    # ---- get --------------------------------------------------------------------------------------------------------
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item out of the queue.
+
+        Args:
+            block: wait for an item if the queue is empty.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Raises:
+            queue.Empty: there was no item in time.
+            DeserializationError: the item was taken and cannot be deserialised; a ValueError that carries its bytes.
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
+            RoleTakenError: mode "spsc", and another live handle is the consumer.
+        """
+        until = deadline_of(block, timeout)
+        if self._closed:
+            raise self._closed_error()
+        taken = self._engine.get(1, until)
+        try:
+            return self._decode(taken[0])
+        except Exception:
+            raise
+        except BaseException:  # interrupted: the item is this handle's next
+            self._engine.keep_back(taken)
+            raise
+
+    def get_nowait(self) -> Any:
+        """Take the next item if there is one now; as ``get(block=False)``."""
+        return self.get(False)
+
+    def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+        """Wait for one item, and take with it what else is there.
+
+        Args:
+            max_items: largest number of items to take.
+            block: wait for an item if the queue is empty.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            One to ``max_items`` items, in their order. An item that cannot be deserialised ends the list; the next call
+            raises its DeserializationError, and what follows it comes after that.
+
+        Raises:
+            queue.Empty: there was no item in time.
+            ArgumentError: max_items is below 1; a ValueError.
+            DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
+        """
+        until = deadline_of(block, timeout)
+        if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
+            raise ArgumentError(f"max_items must be a whole number of at least 1, not {max_items!r}")
+        if self._closed:
+            raise self._closed_error()
+        taken = self._engine.get(min(max_items, self._geometry.capacity), until)
+        items: list[Any] = []
+        try:
+            for payload in taken:
+                items.append(self._decode(payload))
+        except Exception:
+            self._engine.keep_back(taken[max(len(items), 1) :])
+            if not items:
+                raise
+        except BaseException:  # interrupted: all are this handle's next
+            self._engine.keep_back(taken)
+            raise
+        return items
+
+    def _decode(self, payload: Payload) -> Any:
+        data, tag = payload
+        if tag == CORRUPT:
+            raise CorruptQueueError(
+                f"a slot stated more bytes than the {self._item_size:,} that it holds; its item is lost, and somebody "
+                f"other than this package writes into segment {self._segment_name!r}"
+            )
+        return self._codec.decode(data, tag)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def qsize(self) -> int:
+        """Return the number of items; approximate while others put and get."""
+        if self._closed:
+            raise self._closed_error()
+        return self._engine.size()
+
+    def empty(self) -> bool:
+        """Whether there is no item; what others do next can make it wrong at once."""
+        if self._closed:
+            raise self._closed_error()
+        return self._engine.is_empty()
+
+    def full(self) -> bool:
+        """Whether there is no room; what others do next can make it wrong at once."""
+        if self._closed:
+            raise self._closed_error()
+        return self._engine.is_full()
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Return what an operator wants to know, as plain numbers and texts.
+
+        Returns:
+            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
+            and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
+            ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items of
+            dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer died),
+            ``participants`` (operations in progress that live processes have records for, by process id), ``unlinked``,
+            ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each
+            live process that others wait for right now, with the seconds since this handle first saw it there.
+        """
+        if self._closed:
+            raise self._closed_error()
+        with self._engine.operation() as record:
+            return _metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
+
+    @property
+    def name(self) -> str:
+        """The name that the queue was opened by."""
+        return self._name
+
+    @property
+    def run_id(self) -> str:
+        """The prefix of its name; may be empty."""
+        return self._run_id
+
+    @property
+    def capacity(self) -> int:
+        """Largest number of items."""
+        return self._geometry.capacity
+
+    @property
+    def item_size(self) -> int:
+        """Largest size of a serialised item, in bytes."""
+        return self._geometry.item_size
+
+    @property
+    def mode(self) -> str:
+        """"mpmc" or "spsc"."""
+        return self._geometry.mode
+
+    @property
+    def engine(self) -> str:
+        """The engine that this handle works with, "atomics" or "native"."""
+        return self._engine.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle is closed."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._engine.size()}/{self.capacity} items"
+        run = f", run_id={self._run_id!r}" if self._run_id else ""
+        return f"<SharedMemoryQueue {self._name!r}{run}, {self.mode}, {state}>"
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close this handle; the queue stays. Calls of other threads that are waiting end with QueueClosedError.
+
+        May be called again. Items that an interrupted ``get`` had taken go back into the queue, at its end.
+        """
+        if self._closed:
+            return
+        self._close(wait=True)
+        if left := self._engine.kept_back():
+            warnings.warn(
+                f"{left} items that an interrupted get had taken were lost with this handle, because the queue was full",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    def _close(self, wait: bool) -> None:
+        self._closed = True
+        _live.pop(id(self), None)
+        if self._engine.close(wait):
+            self._flag.close()
+            self._segment.close()
+
+    def unlink(self) -> None:
+        """Remove the queue's name, so that it goes when the last handle is closed; nobody can attach any more.
+
+        Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
+        name means another queue by now.
+        """
+        try:
+            segment = _segment.open_existing(self._segment_name)
+        except FileNotFoundError:
+            return
+        try:
+            if segment.identity() != self._identity:
+                return
+            _birth.mark_unlinked(segment)
+            _segment.remove(self._segment_name)
+            _segment.remove(segment_name(self._lock_name, self._run_id))
+        finally:
+            segment.close()
+        if not self._closed:
+            self._engine.wake_all()
+
+    def _closed_error(self) -> QueueClosedError:
+        return QueueClosedError(f"queue {self._name!r} is closed; open it again by its name to go on")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            try:
+                self._close(wait=False)
+            except Exception:  # noqa: BLE001, S110 (the interpreter may be half gone)
+                pass
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed:
+            raise self._closed_error()
+        return _attach, (self._name, self._run_id, self._wanted_engine)
+
+    def _after_fork(self) -> None:
+        self._engine.after_fork()
+
+
+def _attach(name: str, run_id: str, engine: str | None) -> SharedMemoryQueue:
+    """Open a queue by name: what a pickled handle becomes."""
+    return SharedMemoryQueue(name, run_id=run_id, engine=engine)
+
+
+_live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
+
+
+def _after_fork_in_child() -> None:
+    for reference in list(_live.values()):
+        handle = reference()
+        if handle is not None:
+            handle._after_fork()
+
+
+@atexit.register
+def _retire_all() -> None:
+    """Give up roles, records and items kept back when the process ends; threads that still run are left alone."""
+    for reference in list(_live.values()):
+        handle = reference()
+        if handle is not None:
+            handle._engine.retire()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
