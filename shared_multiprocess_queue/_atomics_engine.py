@@ -5,8 +5,8 @@ attempts, and sees to it that an operation that ends by an exception, at whateve
 
 Python serves signals after a call returns, so a handler that raises (Ctrl-C does) can cut an operation between any two
 steps. Two rules make that harmless. What a get has got hold of stands in its ``Claim``, which the handlers here find
-whole. And a record goes back to the pool outside the ``try`` of its operation: an interrupt there may lose a record until
-it is missed, but never lets two operations share one.
+whole. And a record goes back to the pool outside the ``try`` of its operation: an interrupt there may lose a record
+until it is missed, but never lets two operations share one.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class AtomicsEngine:
 
     name = "atomics"
 
-    def __init__(
-        self, segment: Segment, geometry: Geometry, flag: LockFlag, memory: WordMemory | None = None
-    ) -> None:
+    def __init__(self, segment: Segment, geometry: Geometry, flag: LockFlag, memory: WordMemory | None = None) -> None:
         self._segment = segment
         self._geometry = geometry
         self._flag = flag
@@ -133,7 +131,7 @@ class AtomicsEngine:
                 clean = self.ring.abandon(record, claim)
                 self._batch_lock.recover(record)
                 break
-            except BaseException:  # noqa: BLE001
+            except BaseException:
                 clean = False
         self.keep_back(claim.taken)
         if clean:
@@ -210,9 +208,7 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if attempt(False) != DONE and not self._wait(
-                words, SPACE, attempt, until, self._put_spin, before_sleep
-            ):
+            if attempt(False) != DONE and not self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep):
                 words.add(FULL_EVENTS_AT, 1)
                 raise Full
         except BaseException:
@@ -239,9 +235,9 @@ class AtomicsEngine:
             if self._spsc:
                 self._take_role(words, CONSUMER_AT, "consumer")
 
-            if not (self._kept_back and self._take_kept_back(limit, claim)):
-                if self.ring.try_get(record, limit, claim, False) != DONE:
-                    self._get_waiting(record, limit, claim, until)
+            taken = self._kept_back and self._take_kept_back(limit, claim)
+            if not taken and self.ring.try_get(record, limit, claim, False) != DONE:
+                self._get_waiting(record, limit, claim, until)
         except BaseException:
             self._recover(record, claim)
             raise

@@ -1,8 +1,8 @@
 """One batch at a time (labels L), and the gate that lets it through a busy queue (label Q).
 
 The int32 of ``shared_memory_lock`` has no owner, so it cannot be inherited when its holder dies. The header's word
-``batch_owner`` is the ownership: 0, or the name of the participant that holds the lock. The int32 is taken before it and
-freed after it.
+``batch_owner`` is the ownership: 0, or the name of the participant that holds the lock. The int32 is taken before it
+and freed after it.
 
     acquire   lock_busy in my record; int32 0 -> 1; batch_owner 0 (or a dead name) -> me; clear lock_busy
     held?     batch_owner is dead: dead -> me inherits
@@ -13,8 +13,8 @@ The lock keeps batches from starving each other and is given back as soon as tai
 depend on it: the claim is a compare-and-swap of tail.
 
 The gate: a batch that has twice found no room writes into the header until when single puts behave as if the queue were
-full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch waits, so
-a batch that dies or is stopped leaves no closed gate. Fairness is not safety; here, and only here, a clock decides.
+full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch waits,
+so a batch that dies or is stopped leaves no closed gate. Fairness is not safety; here, and only here, a clock decides.
 """
 
 from __future__ import annotations

@@ -238,8 +238,8 @@ def check(segment: Segment, words: Words) -> Geometry:
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size:
             return found
     raise CorruptQueueError(
-        f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, which "
-        f"does not fit its {segment.size:,} bytes; unlink this queue and create it again"
+        f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, "
+        f"which does not fit its {segment.size:,} bytes; unlink this queue and create it again"
     )
 
 

@@ -3,9 +3,9 @@
     [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
     [records ...][slots ...][definitions]
 
-Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two lines
-apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in, so a
-word that is inserted cannot overlap another. The other engine states the same table and a test compares the two.
+Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two
+lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
+so a word that is inserted cannot overlap another. The other engine states the same table and a test compares the two.
 
 ``head`` is the position of the next get, ``tail`` the position of the next put. Positions count up for ever (62 bits at
 a million items a microsecond last for 146 years) and are reduced modulo the capacity only to find their slot.

@@ -1,8 +1,8 @@
 """The lock that processes share: the only door to ``shared_memory_lock``.
 
 What crosses processes is one int32 in a segment of its own, 0 or 1, changed by compare-and-swap. The package declares
-that it needs Python 3.13.7; on older Pythons, where it is not installed, a class of ours speaks the same protocol on the
-same segment, so that processes of both kinds work together.
+that it needs Python 3.13.7; on older Pythons, where it is not installed, a class of ours speaks the same protocol on
+the same segment, so that processes of both kinds work together.
 
 The int32 knows neither its holder nor whether he lives. Both stand in the queue's own header, see _batch_lock.
 """
@@ -54,7 +54,8 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     target = segment_name(name, run_id)
     segment = _segment.create_small(target, _SIZE) if create else _segment.open_existing(target)
     try:
-        return _lock_class(name, run_id, segment)
+        lock: LockFlag = _lock_class(name, run_id, segment)
+        return lock
     except BaseException:
         segment.close()
         raise

@@ -1,8 +1,8 @@
 """Who this process is, and whether another one lives: the only door to process liveness.
 
 A process is known by its pid and its start time, so that a pid which the system gave out again names somebody else.
-``kill(pid, 0)`` alone would be wrong, because it calls a zombie alive; a timeout would be wrong always, because a paused
-process is alive. A process that cannot be looked up from here (another pid namespace) counts as alive.
+``kill(pid, 0)`` alone would be wrong, because it calls a zombie alive; a timeout would be wrong always, because a
+paused process is alive. A process that cannot be looked up from here (another pid namespace) counts as alive.
 """
 
 from __future__ import annotations

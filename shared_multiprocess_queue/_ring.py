@@ -8,7 +8,8 @@ operation whose process died can be finished or undone by anybody.
 Life of slot i = position % capacity, from one lap to the next:
 
                      claim: tail -> p+1           publish [P8]               claim: head -> p+1     free [G6]
-    FREE(p) ------------------------------------------------> FULL(p) ------------------------------------> FREE(p+capacity)
+    FREE(p) ------------------------------------------------> FULL(p) ------------------------------------>
+    FREE(p+capacity)
        |                                                        |                                              ^
        | orphan put [T1]                                        | orphan put of a batch [T1]                   |
        +----------------------> TOMB(p) <-----------------------+                                              |
@@ -387,9 +388,9 @@ class Ring:
         for j in range(min(words.load(TAIL) - position, self._capacity) - 1, 0, -1):
             full = position + j << STATE_BITS | FULL
             other = self._slot(position + j)
-            if words.load(other) == full and self._halves[other + SLOT_META >> 2] >> TAG_BITS == j:  # [S5]
-                if words.cas(other, full, position + j << STATE_BITS | TOMB):  # [T1]
-                    words.add(TOMBS_AT, 1)
+            member = words.load(other) == full and self._halves[other + SLOT_META >> 2] >> TAG_BITS == j  # [S5]
+            if member and words.cas(other, full, position + j << STATE_BITS | TOMB):  # [T1]
+                words.add(TOMBS_AT, 1)
         if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
             words.add(TOMBS_AT, 1)
         self._parking.wake(words, ITEMS, 1)
@@ -524,6 +525,6 @@ class Ring:
     def _corrupt(self, position: int, word: int) -> NoReturn:
         raise CorruptQueueError(
             f"the slot of position {position} holds the word {word:#x} (position {word >> STATE_BITS}, state "
-            f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create it "
-            f"again"
+            f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create "
+            f"it again"
         )

@@ -10,7 +10,8 @@ without magic is being made if its flock is taken, and is the leftover of a dead
 removes the leftover *while holding its flock*.
 
 Where shared memory has no flock (macOS), a leftover cannot be told from a segment in the making: it is reported as not
-ready and has to be unlinked by hand. On Windows a segment lives while somebody has it open, and ``unlink`` does nothing.
+ready and has to be unlinked by hand. On Windows a segment lives while somebody has it open, and ``unlink`` does
+nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import mmap
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from ._layout import MAGIC_AT, UNFINISHED, WORD
@@ -27,9 +29,8 @@ from .errors import QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
 _POSIX: Final = sys.platform != "win32"
 if _POSIX:
-    import fcntl
-
     import _posixshmem
+    import fcntl
 
 _PROBE: Final = 4096  # bytes of a foreign segment that are looked at
 _SHM_FOLDER: Final = "/dev/shm"
@@ -164,10 +165,8 @@ def in_the_making(segment: Segment) -> QueueNotReadyError | QueueNotFoundError:
 def remove(segment_name: str) -> None:
     """Remove a name; who has the segment mapped keeps it."""
     if _POSIX:
-        try:
+        with suppress(FileNotFoundError):
             _posixshmem.shm_unlink("/" + segment_name)
-        except FileNotFoundError:
-            pass
 
 
 def create_small(name: str, size: int) -> Segment:
@@ -186,11 +185,13 @@ def create_small(name: str, size: int) -> Segment:
         return segment
 
 
-# ---- POSIX --------------------------------------------------------------------------------------------------------------
+# ---- POSIX
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _open(name: str, flags: int) -> int:
-    return _posixshmem.shm_open("/" + name, flags, mode=0o600)
+    descriptor: int = _posixshmem.shm_open("/" + name, flags, mode=0o600)
+    return descriptor
 
 
 def _flock(descriptor: int) -> bool:
@@ -262,7 +263,8 @@ def _unfinished(name: str, descriptor: int) -> QueueNotReadyError | QueueNotFoun
         )
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return QueueNotFoundError(
-        f"the creation of queue segment {name!r} was never finished, its process is gone; create it again with create=True"
+        f"the creation of queue segment {name!r} was never finished, its process is gone; create it again with "
+        f"create=True"
     )
 
 
@@ -286,7 +288,8 @@ def _no_space(name: str, size: int) -> OSError:
     )
 
 
-# ---- Windows (written for, not tested) ----------------------------------------------------------------------------------
+# ---- Windows (written for, not tested)
+# ----------------------------------------------------------------------------------
 
 
 def _create_on_windows(name: str, size: int, fill: Callable[[Segment], None]) -> Segment:

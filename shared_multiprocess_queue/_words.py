@@ -141,7 +141,7 @@ class DirectMemory:
         def cas(offset: int, expected: int, desired: int) -> bool:
             scratch[0] = expected
             scratch[1] = desired
-            return do_cas(base + offset, first, second, order, order) != 0
+            return bool(do_cas(base + offset, first, second, order, order))
 
         def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
             scratch[0] = expected

@@ -8,6 +8,7 @@ import queue
 import warnings
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -22,7 +23,6 @@ from ._ring import CORRUPT, Payload
 from .errors import (
     ArgumentError,
     CorruptQueueError,
-    DeserializationError,
     ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
@@ -32,9 +32,9 @@ from .errors import (
 class SharedMemoryQueue:
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
-    Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and ``get``
-    are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever instruction, loses
-    nothing that others have put and blocks nobody.
+    Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
+    ``get`` are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever
+    instruction, loses nothing that others have put and blocks nobody.
 
     A queue stays until ``unlink()``, whoever ends before that. Handles pickle (they attach again by name), a forked
     child may use its parent's, and threads may share one.
@@ -47,7 +47,8 @@ class SharedMemoryQueue:
         run_id: prefix that keeps queues of the same name apart.
         lock: ignored; accepted because earlier versions took one.
         mode: "mpmc", any number of producers and consumers, or "spsc", at most one of each, which is enforced.
-        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or the best that
+        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or the best
+        that
             is installed.
 
     Raises:
@@ -165,8 +166,8 @@ class SharedMemoryQueue:
         limit = min(self._geometry.capacity, MAX_BATCH)
         if len(batch) > limit:
             raise ArgumentError(
-                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or create "
-                f"the queue with a larger capacity"
+                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or "
+                f"create the queue with a larger capacity"
             )
         return batch
 
@@ -277,11 +278,11 @@ class SharedMemoryQueue:
         Returns:
             ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
             and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
-            ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items of
-            dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer died),
-            ``participants`` (operations in progress that live processes have records for, by process id), ``unlinked``,
-            ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each
-            live process that others wait for right now, with the seconds since this handle first saw it there.
+            ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
+            of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
+            died), ``participants`` (how many records each live process has, by process id), ``unlinked``, ``mode``,
+            ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each live
+            process that others wait for right now, with the seconds since this handle first saw it there.
         """
         if self._closed:
             raise self._closed_error()
@@ -310,7 +311,7 @@ class SharedMemoryQueue:
 
     @property
     def mode(self) -> str:
-        """"mpmc" or "spsc"."""
+        """Which kind of ring this is, "mpmc" or "spsc"."""
         return self._geometry.mode
 
     @property
@@ -340,7 +341,8 @@ class SharedMemoryQueue:
         self._close(wait=True)
         if left := self._engine.kept_back():
             warnings.warn(
-                f"{left} items that an interrupted get had taken were lost with this handle, because the queue was full",
+                f"{left} items that an interrupted get had taken were lost with this handle, because the queue was "
+                "full",
                 ResourceWarning,
                 stacklevel=2,
             )
@@ -389,10 +391,8 @@ class SharedMemoryQueue:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            try:
+            with suppress(Exception):  # the interpreter may be half gone
                 self._close(wait=False)
-            except Exception:  # noqa: BLE001, S110 (the interpreter may be half gone)
-                pass
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
