@@ -188,8 +188,8 @@ class AtomicsEngine:
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        record = self._borrow()
         gate = _batch_lock.Gate(self.parking)
+        record = self._borrow()
         try:
             words = record.words
             if self._spsc:
@@ -228,8 +228,8 @@ class AtomicsEngine:
             RoleTakenError: mode "spsc", and another live handle is the consumer.
             CorruptQueueError: a slot says something that no queue writes.
         """
-        record = self._borrow()
         claim = Claim()
+        record = self._borrow()
         try:
             words = record.words
             if self._spsc:

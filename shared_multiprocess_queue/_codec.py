@@ -60,7 +60,8 @@ _NAMEABLE = (type, FunctionType)
 _TRAILER = Struct("<I8s8s")  # length of the definitions that travel along, edition, program
 
 _STACK_GLOBAL = 0x93  # the opcode without which a stream names no class, function or module
-_SEARCHED_SIZE = 1024  # to search a longer stream for a name costs more than to have it written by a _Tracker
+_SEARCHED_SIZE = 2048  # to search a longer stream for a name costs more than to have it written by a _Tracker
+_KEPT_SIZE = 1 << 16  # a _Tracker allocates a buffer for the longest stream that it has written, each time
 _KEPT_TRACKERS = 8
 _TRACKED_TYPES = 256
 _DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
@@ -171,7 +172,7 @@ class Codec:
         except Exception as error:
             raise DeserializationError(
                 f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
-                f"import what the item names and to rebuild it; the item's bytes are in the attribute 'raw' of this error",
+                f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
                 payload,
             ) from error
         raise DeserializationError(
@@ -183,14 +184,19 @@ class Codec:
     def _encode_tracked(self, item: object) -> tuple[bytes, int]:
         if cloudpickle.list_registry_pickle_by_value():
             return self._encode_by_cloudpickle(item)
-        tracker = _take_tracker()
+        try:
+            tracker = _spare_trackers.pop()
+        except IndexError:
+            tracker = _Tracker()
+        _program()  # so that nothing is remembered of another __main__
         try:
             tracker.dump(item)
         except Exception:
             return self._encode_by_cloudpickle(item)
         encoded = self._finish(item, tracker)
-        if len(encoded[0]) <= _SEARCHED_SIZE:  # what a large item leaves behind would cost time with each small one
-            _give_tracker_back(tracker)
+        if len(encoded[0]) <= _KEPT_SIZE and len(_spare_trackers) < _KEPT_TRACKERS:
+            tracker.forget()
+            _spare_trackers.append(tracker)
         return encoded
 
     def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
@@ -208,25 +214,18 @@ class Codec:
 
     def _finish(self, item: object, tracker: _Tracking) -> tuple[bytes, int]:
         """Make the payload of what ``tracker`` has written."""
-        if not tracker.names:
-            stream = b"".join(tracker.parts)
-            self._remember(type(item), len(stream) > _SEARCHED_SIZE)
-            return stream, PICKLE
-        self._remember(type(item), True)
-        refused = {} if self._stored.issuperset(tracker.names) else self._store(tracker.names.values())
-        if refused or tracker.is_explicit:
-            self._add_definitions(tracker, refused)
-        else:
-            tracker.parts.append(tracker.trailer)
-        return b"".join(tracker.parts), MAIN
-
-    def _remember(self, kind: type, is_tracked: bool) -> None:
-        if not is_tracked:
+        if tracker.names:
+            refused = {} if self._stored.issuperset(tracker.names) else self._store(tracker.names.values())
+            tracker.parts.append(self._ending(tracker, refused) if refused or tracker.is_explicit else tracker.trailer)
+        payload = b"".join(tracker.parts)
+        kind = type(item)
+        if not tracker.names and len(payload) <= _SEARCHED_SIZE:
             self._tracked.pop(id(kind), None)
         elif id(kind) not in self._tracked:
             if len(self._tracked) >= _TRACKED_TYPES:
                 self._tracked.clear()
             self._tracked[id(kind)] = kind
+        return payload, MAIN if tracker.names else PICKLE
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
         """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
@@ -243,13 +242,13 @@ class Codec:
             self._stored.update(found)
         return refused
 
-    def _add_definitions(self, tracker: _Tracking, definitions: dict[bytes, bytes]) -> None:
-        """Complete a stream that a bare ``loads`` could not read: what follows it is never empty."""
+    def _ending(self, tracker: _Tracking, definitions: dict[bytes, bytes]) -> bytes:
+        """What follows a stream that a bare ``loads`` cannot read; its definitions may be few or none, never absent."""
         along = dumps(definitions, _PROTOCOL)
         if sum(map(len, tracker.parts)) + len(along) + _TRAILER.size > self._item_size:
             along = dumps({}, _PROTOCOL)
         _, edition, program = _TRAILER.unpack(tracker.trailer or _program().trailer)
-        tracker.parts += along, _TRAILER.pack(len(along), edition, program)
+        return along + _TRAILER.pack(len(along), edition, program)
 
     def _decode_main(self, payload: bytes) -> Any:
         if payload[-_TRAILER.size :] not in _program().trailers:
@@ -288,7 +287,7 @@ def _digest(size: int, *parts: bytes) -> bytes:
 class _Name:
     """A qualified name in ``__main__`` of one program, in one edition, and the object that it means here."""
 
-    __slots__ = ("_definition", "edition", "key", "obj", "program", "qualname", "trailer")
+    __slots__ = ("_definition", "edition", "is_own", "key", "obj", "program", "qualname", "trailer")
 
     def __init__(self, program: bytes, edition: bytes, qualname: str, obj: Any, is_own: bool) -> None:
         self.program = program
@@ -296,7 +295,8 @@ class _Name:
         self.qualname = qualname
         self.key = _key(program, edition, qualname)
         self.obj = obj
-        # Of a stream in which a bare `__main__.qualname` means this object; none does if it is not found in __main__.
+        self.is_own = is_own  # found in __main__, not built from a definition
+        # Of a stream in which a bare `__main__.qualname` means this object.
         self.trailer = _TRAILER.pack(0, edition, program) if is_own else b""
         self._definition: tuple[bytes, list[_Name]] | None = None
 
@@ -339,16 +339,18 @@ class _Program:
         """The name of ``obj``, which ``lookup`` found under ``qualname``."""
         name = self.names.get(qualname)
         if name is None or name.obj is not obj:
-            edition = self.edition if name is None else os.urandom(8)
-            name = self.names[qualname] = _Name(self.id, edition, qualname, obj, is_own=True)
+            if name is None:
+                edition = self.edition
+            else:
+                edition = os.urandom(8)
+                _known.by_id.pop(id(name.obj), None)
+            name = self.names[qualname] = _known.by_id[id(obj)] = _Name(self.id, edition, qualname, obj, is_own=True)
             self.trailers.add(name.trailer)
         return name
 
     def owns(self, program: bytes, edition: bytes) -> bool:
         """Whether names of that program and edition mean what they mean here."""
-        return program == self.id and (
-            not self.is_interactive or _TRAILER.pack(0, edition, program) in self.trailers
-        )
+        return program == self.id and (not self.is_interactive or _TRAILER.pack(0, edition, program) in self.trailers)
 
 
 def _file_of(main: ModuleType | None) -> str | None:
@@ -370,9 +372,9 @@ class _Known:
 
     def __init__(self) -> None:
         self.program: _Program | None = None
-        # What was built from definitions, and by the id of the object.
-        self.built: dict[bytes, _Name] = {}
-        self.built_by_id: dict[int, _Name] = {}
+        self.built: dict[bytes, _Name] = {}  # from definitions
+        # By the id of the object, which the name keeps alive: what was built, and what was found in __main__.
+        self.by_id: dict[int, _Name] = {}
         # Held while something is built from a definition, so that no two threads build two classes of one name.
         self.lock = threading.RLock()
         self.unfinished: dict[bytes, _Name] = {}
@@ -391,7 +393,7 @@ class _Known:
         try:
             yield
             if self.depth == 1:
-                self.built_by_id.update((id(name.obj), name) for name in self.unfinished.values())
+                self.by_id.update((id(name.obj), name) for name in self.unfinished.values())
                 self.built.update(self.unfinished)
         finally:
             self.depth -= 1
@@ -410,14 +412,15 @@ def _program() -> _Program:
     program = _known.program
     if program is None or program.main is not main:
         program = _known.program = _Program(main)
+        _known.by_id = {id(name.obj): name for name in _known.built.values()}
     return program
 
 
 def _name_of(obj: Any) -> _Name | None:
     """The name under which other processes know a class or function, if it is one of some program's ``__main__``."""
-    built = _known.built_by_id.get(id(obj))
-    if built is not None:
-        return built
+    known = _known.by_id.get(id(obj))
+    if known is not None and not known.is_own:
+        return known
     if getattr(obj, "__module__", None) not in _MAIN_MODULES:
         return None
     program = _program()
@@ -435,20 +438,16 @@ class _Tracking:
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)  # type: ignore[call-arg]
-        self.start()
-
-    def start(self) -> None:
-        self.parts.clear()
         self.names: dict[bytes, _Name] = {}
-        self.trailer = b""  # what bare names in the stream belong to
-        self.is_explicit = False  # whether there are names that belong elsewhere
+        self.trailer = b""  # of the names that are written bare
+        self.is_explicit = False  # whether there are others
 
     def refer(self, name: _Name) -> Any:
         """Note a name; return how to write it, for ``reducer_override``."""
         self.names[name.key] = name
         if not self.trailer:
             self.trailer = name.trailer
-        if name.trailer and name.trailer == self.trailer:
+        if name.is_own and name.trailer == self.trailer:
             return NotImplemented
         self.is_explicit = True
         return name.reference()
@@ -458,10 +457,21 @@ class _Tracker(_Tracking, Pickler):
     """Plain pickle that notes names."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if not issubclass(type(obj), _NAMEABLE):
-            return NotImplemented
-        name = _name_of(obj)
+        # Whether that name still means this object, pickle will find out.
+        name = _known.by_id.get(id(obj))
+        if name is None:
+            if not issubclass(type(obj), _NAMEABLE):
+                return NotImplemented
+            name = _name_of(obj)
         return NotImplemented if name is None else self.refer(name)
+
+    def forget(self) -> None:
+        """Become as new."""
+        self.memo = {}  # clear_memo() keeps the table as large as it ever was, and goes through all of it each time
+        self.parts.clear()
+        self.names.clear()
+        self.trailer = b""
+        self.is_explicit = False
 
 
 class _CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
@@ -472,23 +482,9 @@ class _CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj) if name is None else self.refer(name)
 
 
-# A pickler costs more to make than to use. Taken out while in use, because of threads, and of items whose __reduce__
-# encodes another item.
+# A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
+# __reduce__ encodes another item.
 _spare_trackers: list[_Tracker] = []
-
-
-def _take_tracker() -> _Tracker:
-    try:
-        return _spare_trackers.pop()
-    except IndexError:
-        return _Tracker()
-
-
-def _give_tracker_back(tracker: _Tracker) -> None:
-    if len(_spare_trackers) < _KEPT_TRACKERS:
-        tracker.clear_memo()
-        tracker.start()
-        _spare_trackers.append(tracker)
 
 
 class _Definer(cloudpickle.Pickler):  # type: ignore[misc]
@@ -500,14 +496,21 @@ class _Definer(cloudpickle.Pickler):  # type: ignore[misc]
         self.needs: dict[bytes, _Name] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
-        if name is None:
-            return super().reducer_override(obj)
-        if obj is self.name.obj:
+        name = self.name
+        if obj is name.obj:
             build, arguments, *rest = super().reducer_override(obj)
             return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
-        self.needs[name.key] = name
-        return name.reference()
+        if self._has_a_name_of_its_own(obj):
+            other = _name_of(obj)
+            if other is not None:
+                self.needs[other.key] = other
+                return other.reference()
+        return super().reducer_override(obj)
+
+    def _has_a_name_of_its_own(self, obj: Any) -> bool:
+        if type(obj) is FunctionType:
+            return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
+        return issubclass(type(obj), type)
 
 
 class _LimitedFile(io.BytesIO):

@@ -207,6 +207,9 @@ class PublicMemory:
             context.__exit__(None, None, None)
         self._plain.release()
 
+    def __del__(self) -> None:
+        self.release()  # atomics complains on stderr about a context that is dropped while it is open
+
 
 def _access(
     load: Callable[[int], int],
@@ -272,3 +275,6 @@ class Flag:
     def release(self) -> None:
         """Let go of the memory."""
         self._context.__exit__(None, None, None)
+
+    def __del__(self) -> None:
+        self.release()  # atomics complains on stderr about a context that is dropped while it is open

@@ -1,0 +1,6 @@
+"""``python -m shared_multiprocess_queue`` is ``shmq``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main(prog_name="python -m shared_multiprocess_queue")

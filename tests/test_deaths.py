@@ -1,0 +1,252 @@
+"""What is left when a process is killed before each single atomic step of each operation."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from shared_multiprocess_queue import Empty, SharedMemoryQueue
+from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+
+from .conftest import MakeQueue
+from .mortal import Operation, dies
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+BYTES = 1  # codec tag
+
+
+def payload(text: str) -> tuple[bytes, int]:
+    return text.encode(), BYTES
+
+
+def put(text: str) -> Operation:
+    return lambda engine: engine.put(payload(text), 0)
+
+
+def put_batch(*texts: str) -> Operation:
+    return lambda engine: engine.put_batch([payload(text) for text in texts], 0)
+
+
+def get(limit: int = 1) -> Operation:
+    def run(engine: AtomicsEngine) -> object:
+        try:
+            return engine.get(limit, 0)
+        except Empty:
+            return None
+
+    return run
+
+
+def drain(queue: SharedMemoryQueue) -> list[str]:
+    """Take everything that is there, as survivors would."""
+    found = []
+    while True:
+        try:
+            found.append(queue.get_nowait().decode())
+        except Empty:
+            return found
+
+
+def fill(queue: SharedMemoryQueue, count: int) -> list[str]:
+    texts = [f"before{i}" for i in range(count)]
+    for text in texts:
+        queue.put(text.encode())
+    return texts
+
+
+def assert_works(queue: SharedMemoryQueue) -> None:
+    """A queue that is empty takes its capacity without waiting and gives it back in order, lap after lap."""
+    assert queue.empty()
+    for lap in range(3):
+        expected = [f"after{lap}.{i}" for i in range(queue.capacity)]
+        for text in expected:
+            queue.put_nowait(text.encode())
+        assert queue.full()
+        assert drain(queue) == expected
+    metrics = queue.get_metrics()
+    assert metrics["put_total"] == metrics["got_total"]
+    assert metrics["blocked_by"] == []
+
+
+def steps_of(queue: SharedMemoryQueue, operation: Operation, reset: bool = True) -> Iterator[int]:
+    """Kill a child before step 0, 1, 2, ... of the operation, until it completes; yield after each death."""
+    for steps in itertools.count():
+        if not dies(queue.name, queue.run_id, operation, steps):
+            assert steps > 5, "the operation has hardly any steps: nothing was tested"
+            return
+        yield steps
+
+
+SIZES = [(capacity, filled) for capacity in (1, 2, 3) for filled in range(capacity + 1)]
+
+
+@pytest.mark.parametrize(("capacity", "filled"), SIZES)
+def test_a_put_that_dies_loses_nothing_and_blocks_nobody(
+    make_queue: MakeQueue, mode: str, capacity: int, filled: int
+) -> None:
+    if filled == capacity:
+        pytest.skip("a full queue takes no put; see the test of a put that finds no room")
+    queue = make_queue(capacity=capacity, mode=mode)
+    with release_roles(queue):
+        before = fill(queue, filled)
+    for _ in steps_of(queue, put("victim")):
+        found = drain(queue)
+        assert found in (before, [*before, "victim"])
+        assert_works(queue)
+        with release_roles(queue):
+            fill(queue, filled)
+    assert drain(queue) == [*before, "victim"]
+    assert_works(queue)
+
+
+class release_roles:  # noqa: N801 (reads as a statement)
+    """Let the handle give up its roles, so that a child may have them."""
+
+    def __init__(self, queue: SharedMemoryQueue) -> None:
+        self._queue = queue
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._queue._engine.retire()
+
+
+@pytest.mark.parametrize(("capacity", "filled"), [size for size in SIZES if size[1]])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_get_that_dies_blocks_nobody_and_loses_at_most_what_it_had_freed(
+    make_queue: MakeQueue, mode: str, capacity: int, filled: int, limit: int
+) -> None:
+    queue = make_queue(capacity=capacity, mode=mode)
+    with release_roles(queue):
+        before = fill(queue, filled)
+    taken = min(limit, filled)
+    for _ in steps_of(queue, get(limit)):
+        found = drain(queue)
+        # What the dead one had freed was his; the rest of his claim comes once, late: the younger items may come first.
+        gone = len(before) - len(found)
+        assert 0 <= gone <= taken
+        assert sorted(found) == before[gone:]
+        assert [text for text in found if text in before[taken:]] == before[taken:]
+        assert_works(queue)
+        with release_roles(queue):
+            fill(queue, filled)
+    assert drain(queue) == before[taken:]
+    assert_works(queue)
+
+
+@pytest.mark.parametrize(("capacity", "filled", "size"), [(2, 0, 2), (3, 0, 2), (3, 1, 2), (3, 0, 3)])
+def test_a_batch_whose_producer_dies_is_whole_or_absent(
+    make_queue: MakeQueue, mode: str, capacity: int, filled: int, size: int
+) -> None:
+    queue = make_queue(capacity=capacity, mode=mode)
+    with release_roles(queue):
+        before = fill(queue, filled)
+    batch = [f"batch{i}" for i in range(size)]
+    for _ in steps_of(queue, put_batch(*batch)):
+        found = drain(queue)
+        assert found in (before, [*before, *batch])
+        with release_roles(queue):  # the batch lock is inherited, too
+            queue.put_batch([b"1"] * capacity, timeout=10)
+            assert drain(queue) == ["1"] * capacity
+        assert_works(queue)
+        with release_roles(queue):
+            fill(queue, filled)
+    assert drain(queue) == [*before, *batch]
+
+
+@pytest.mark.parametrize("capacity", [1, 2])
+def test_a_put_that_finds_no_room_and_dies_changes_nothing(make_queue: MakeQueue, capacity: int) -> None:
+    queue = make_queue(capacity=capacity)
+    before = fill(queue, capacity)
+
+    def refused(engine: AtomicsEngine) -> None:
+        with pytest.raises(SharedMemoryQueue.Full):
+            engine.put(payload("victim"), 0)
+
+    for _ in steps_of(queue, refused):
+        assert drain(queue) == before
+        assert_works(queue)
+        fill(queue, capacity)
+
+
+@pytest.mark.parametrize("capacity", [1, 2])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (put("first"), get()),  # a getter dies while it buries the dead put
+        (put("first"), put("second")),
+        (put_batch("first", "first2"), get(2)),
+        (put_batch("first", "first2"), put("second")),
+        (put_batch("first", "first2"), put_batch("second", "second2")),
+    ],
+    ids=["put-get", "put-put", "batch-get", "batch-put", "batch-batch"],
+)
+def test_whoever_dies_while_recovering_from_a_death_leaves_it_to_the_next(
+    make_queue: MakeQueue, capacity: int, first: Operation, second: Operation, request: pytest.FixtureRequest
+) -> None:
+    if capacity == 1 and "batch" in request.node.callspec.id:
+        capacity = 3
+    queue = make_queue(capacity=capacity)
+    whole = (["first"], ["first", "first2"], ["second"], ["second", "second2"])
+    for first_steps in itertools.count():
+        if not dies(queue.name, queue.run_id, first, first_steps):
+            drain(queue)
+            break
+        drain(queue)
+        for second_steps in itertools.count():
+            assert dies(queue.name, queue.run_id, first, first_steps)
+            died = dies(queue.name, queue.run_id, guarded(second), second_steps)
+            found = drain(queue)
+            for name in ("first", "second"):
+                mine = [text for text in found if text.startswith(name)]
+                if "get" not in request.node.callspec.id:
+                    assert mine == [] or mine in whole
+                assert len(mine) == len(set(mine))
+            assert_works(queue)
+            if not died:
+                break
+
+
+def guarded(operation: Operation) -> Operation:
+    """The operation, which may find the queue full for the moment."""
+
+    def run(engine: AtomicsEngine) -> None:
+        try:
+            operation(engine)
+        except SharedMemoryQueue.Full:
+            pass
+
+    return run
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_an_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
+    make_queue: MakeQueue, capacity: int
+) -> None:
+    queue = make_queue(capacity=capacity)
+    for first_steps in itertools.count():
+        fill(queue, 1)
+        if not dies(queue.name, queue.run_id, get(), first_steps):
+            break
+        if queue.qsize():  # it had not claimed the item
+            drain(queue)
+            continue
+        for second_steps in itertools.count():
+            drain(queue)
+            fill(queue, 1)
+            assert dies(queue.name, queue.run_id, get(), first_steps)
+            died = dies(queue.name, queue.run_id, get(), second_steps)
+            found = drain(queue)
+            assert found in ([], ["before0"])
+            assert_works(queue)
+            if not died:
+                assert found == []
+                break

@@ -1,0 +1,240 @@
+"""Ctrl-C at every point where Python serves a signal inside an operation: nothing is lost, doubled or blocked.
+
+CPython looks for signals when a function starts, when a loop jumps back, and when a call of a C function returns; a
+trace function raises KeyboardInterrupt at the k-th such point inside the package, for every k.
+"""
+
+from __future__ import annotations
+
+import dis
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import shared_multiprocess_queue
+from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+
+from .conftest import MakeQueue
+
+PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
+
+_operations: dict[CodeType, dict[int, str]] = {}
+
+
+def operation_at(frame: FrameType) -> str:
+    code = frame.f_code
+    if code not in _operations:
+        _operations[code] = {i.offset: i.opname for i in dis.get_instructions(code)}
+    return _operations[code].get(frame.f_lasti, "")
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the k-th point of the package's code at which a signal could be served."""
+
+    def __init__(self, point: int) -> None:
+        self.left = point
+        self.where = ""
+        self._calling: dict[FrameType, bool] = {}  # frames whose last instruction was a call of a C function
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        caller = frame.f_back
+        if caller is not None:
+            self._calling[caller] = False  # it called a Python function: no signal is served when that returns
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        self._point(frame)  # a function starts
+        return self.trace
+
+    def _point(self, frame: FrameType) -> None:
+        if self.left == 0:
+            self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+            raise KeyboardInterrupt
+        self.left -= 1
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event != "opcode":
+            return self.trace
+        operation = operation_at(frame)
+        called = self._calling.pop(frame, False)
+        self._calling[frame] = operation.startswith("CALL")
+        if called or operation == "JUMP_BACKWARD":
+            self._point(frame)
+        return self.trace
+
+
+def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
+    """Run an operation and interrupt it; return where, or None if it has fewer points and was completed."""
+    interrupter = Interrupter(point)
+    sys.settrace(interrupter)
+    try:
+        operation()
+    except KeyboardInterrupt:
+        return interrupter.where
+    except (Empty, Full):
+        assert not interrupter.where
+        return None
+    finally:
+        sys.settrace(None)
+    assert not interrupter.where, f"the interrupt at {interrupter.where} was swallowed"
+    return None
+
+
+def points(operation: Callable[[], object]) -> Iterator[str]:
+    """Interrupt an operation at its point 0, 1, 2, ... until it is completed; yield after each."""
+    for point in itertools.count():
+        where = interrupted_at(point, operation)
+        if where is None:
+            assert point > 20, "hardly any points: nothing was tested"
+            return
+        yield where
+
+
+def drain(queue: SharedMemoryQueue) -> list[Any]:
+    found = []
+    while True:
+        try:
+            found.append(queue.get_nowait())
+        except Empty:
+            return found
+
+
+def assert_works(queue: SharedMemoryQueue) -> None:
+    for lap in range(2):
+        for i in range(queue.capacity):
+            queue.put_nowait((lap, i))
+        with pytest.raises(Full):
+            queue.put_nowait("too much")
+        assert drain(queue) == [(lap, i) for i in range(queue.capacity)]
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+@pytest.mark.parametrize("how", ["get", "get_batch", "timeout"])
+def test_an_interrupted_get_loses_no_item(make_queue: MakeQueue, mode: str, capacity: int, how: str) -> None:
+    queue = make_queue(capacity=capacity, mode=mode)
+    items = [("item", i) for i in range(capacity)]
+    get = {
+        "get": lambda: [queue.get_nowait()],
+        "get_batch": lambda: queue.get_batch(2, block=False),
+        "timeout": lambda: [queue.get(timeout=5)],
+    }[how]
+    for item in items:
+        queue.put(item)
+    for where in points(get):
+        assert drain(queue) == items, f"interrupted at {where}"
+        assert_works(queue)
+        for item in items:
+            queue.put(item)
+    taken = capacity - len(drain(queue))
+    assert taken == (min(2, capacity) if how == "get_batch" else 1)
+    assert_works(queue)
+
+
+def test_an_interrupted_wait_for_an_item_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str) -> None:
+    queue = make_queue(capacity=2, mode=mode)
+    for _ in points(lambda: queue.get(timeout=0.001)):
+        assert_works(queue)
+
+
+def test_an_interrupted_wait_for_room_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str) -> None:
+    queue = make_queue(capacity=1, mode=mode)
+    queue.put("there")
+    for _ in points(lambda: queue.put("late", timeout=0.001)):
+        assert drain(queue) == ["there"]
+        assert_works(queue)
+        queue.put("there")
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_an_interrupted_put_happened_or_did_not(make_queue: MakeQueue, mode: str, capacity: int) -> None:
+    queue = make_queue(capacity=capacity, mode=mode)
+    outcomes = set()
+    for where in points(lambda: queue.put("item")):
+        found = drain(queue)
+        assert found in ([], ["item"]), f"interrupted at {where}"
+        outcomes.add(len(found))
+        assert_works(queue)
+    assert outcomes == {0, 1}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: str, size: int) -> None:
+    queue = make_queue(capacity=3, mode=mode)
+    batch = list(range(size))
+    outcomes = set()
+    for where in points(lambda: queue.put_batch(batch)):
+        found = drain(queue)
+        assert found in ([], batch), f"interrupted at {where}"
+        outcomes.add(len(found))
+        queue.put_batch(["lock"] * 3, timeout=10)  # the batch lock is free again
+        assert drain(queue) == ["lock"] * 3
+        assert_works(queue)
+    assert outcomes == {0, size}
+
+
+def test_an_interrupted_wait_of_a_batch_gives_lock_and_gate_back(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=2)
+    queue.put("there")
+    for where in points(lambda: queue.put_batch([1, 2], timeout=0.001)):
+        queue.put("behind", timeout=10)
+        assert drain(queue) == ["there", "behind"], f"interrupted at {where}"
+        queue.put("there")
+
+
+def test_items_of_interrupted_gets_go_back_when_the_handle_is_closed(make_queue: MakeQueue, run_id: str) -> None:
+    queue = make_queue(capacity=3)
+    for point in itertools.count():
+        handle = SharedMemoryQueue(queue.name, run_id=run_id)
+        queue.put("item")
+        where = interrupted_at(point, handle.get_nowait)
+        handle.close()
+        if where is None:
+            assert queue.empty()
+            break
+        assert drain(queue) == ["item"], f"interrupted at {where}"
+
+
+def test_interrupts_leave_no_records_behind(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=2)
+
+    def round_trip() -> None:
+        queue.put(1)
+        queue.get()
+
+    for _ in points(round_trip):
+        drain(queue)
+    queue.get_metrics()
+    assert sum(queue.get_metrics()["participants"].values()) <= 3
+
+
+def test_an_interrupted_take_over_of_a_dead_getters_item_loses_nothing(make_queue: MakeQueue) -> None:
+    """The interrupt may come between the compare-and-swap that decides and the note of its outcome."""
+    from .mortal import dies
+
+    queue = make_queue(capacity=2)
+    step = next(
+        steps for steps in itertools.count() if _leaves_an_orphan(queue, steps, dies)
+    )
+    queue.get_nowait()
+
+    def prepare() -> None:
+        queue.put(b"orphan")
+        assert dies(queue.name, queue.run_id, lambda engine: engine.get(1, 0), step)
+
+    prepare()
+    for where in points(queue.get_nowait):
+        assert drain(queue) == [b"orphan"], f"interrupted at {where}"
+        prepare()
+
+
+def _leaves_an_orphan(queue: SharedMemoryQueue, steps: int, dies: Callable[..., bool]) -> bool:
+    drain(queue)
+    queue.put(b"orphan")
+    assert dies(queue.name, queue.run_id, lambda engine: engine.get(1, 0), steps)
+    return queue.qsize() == 0
