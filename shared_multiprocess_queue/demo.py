@@ -23,7 +23,7 @@ import sysconfig
 import threading
 import time
 import tokenize
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         names = ("SIGINT", "SIGTERM", "SIGHUP")
-        self._signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._signals: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
         self._before: dict[signal.Signals, Any] = {}
         self._received: signal.Signals | None = None
 
@@ -107,7 +107,7 @@ class StopSignals:
             signal.signal(number, signal.SIG_IGN if self._received else handler)
 
 
-# ---- one process -------------------------------------------------------------------------------------------------------
+# ---- one process -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,25 @@ class Totals:
         self.names.update(count.names)
         if count.error is not None:
             self.not_tokenised[path] = count.error
+
+    def differences(self, other: Totals) -> list[str]:
+        """Say in words what differs between these counts and others; an empty list if nothing does."""
+        return [
+            *(
+                f"{what}: {mine:,} and {theirs:,}"
+                for what, mine, theirs in (("files", self.files, other.files), ("tokens", self.tokens, other.tokens))
+                if mine != theirs
+            ),
+            *(
+                f"name {name!r}: {self.names[name]:,} and {other.names[name]:,}"
+                for name in sorted(self.names.keys() | other.names.keys())
+                if self.names[name] != other.names[name]
+            ),
+            *(
+                f"not tokenised by one only: {path!r}"
+                for path in sorted(self.not_tokenised.keys() ^ other.not_tokenised.keys())
+            ),
+        ]
 
 
 def standard_library() -> Path:
@@ -223,7 +242,7 @@ def count_alone(files: Sequence[str], check: Callable[[], None], progress: Calla
     return totals
 
 
-# ---- messages ----------------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
 Task = tuple[int, str]  # index of the file, its path
 _STOP: Final = None  # instead of a task: one for each worker
@@ -245,7 +264,7 @@ class _Finished:
     worker: int
 
 
-# ---- a worker ----------------------------------------------------------------------------------------------------------
+# ---- a worker --------------------------------------------------------------------------------------------------------
 
 
 def _work(worker: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> None:
@@ -281,7 +300,7 @@ def _leave_with_parent(*queues: SharedMemoryQueue) -> None:
     os._exit(1)
 
 
-# ---- the main process --------------------------------------------------------------------------------------------------
+# ---- the main process ------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -312,16 +331,16 @@ class QueueReport:
         capacity: its number of slots.
         item_size: bytes in each.
         items: number of items that went through.
-        room_waits: times that a put slept because the queue was full.
-        item_waits: times that a get slept because it was empty.
+        full: times that a put found no room: the main process then looked for results, a worker slept.
+        empty: times that a get slept because there was no item.
     """
 
     name: str
     capacity: int
     item_size: int
     items: int
-    room_waits: int
-    item_waits: int
+    full: int
+    empty: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,9 +418,7 @@ def _temporary_queue(name: str, capacity: int, item_size: int, run_id: str) -> I
 
 
 @contextmanager
-def _processes(
-    count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue
-) -> Iterator[list[SpawnProcess]]:
+def _processes(count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> Iterator[list[SpawnProcess]]:
     """Start workers; they are gone when the ``with`` block ends."""
     spawn = multiprocessing.get_context("spawn")  # the same everywhere, and safe whatever threads there are
     processes = [spawn.Process(target=_work, args=(i, tasks, results), daemon=True) for i in range(count)]
@@ -444,7 +461,12 @@ def _end(processes: Sequence[SpawnProcess]) -> None:
 def _report_of(queue: SharedMemoryQueue) -> QueueReport:
     metrics = queue.get_metrics()
     return QueueReport(
-        queue.name, queue.capacity, queue.item_size, metrics["put_total"], metrics["put_waits"], metrics["get_waits"]
+        name=queue.name,
+        capacity=queue.capacity,
+        item_size=queue.item_size,
+        items=metrics["put_total"],
+        full=metrics["full_events"] + metrics["put_waits"],
+        empty=metrics["get_waits"],
     )
 
 
@@ -470,7 +492,7 @@ class _Crew:
         self._check = check
         self._progress = progress
         self._missing = dict(enumerate(files))  # what nobody has answered for
-        self._to_feed: list[Task | None] = [_STOP] * len(processes) + list(reversed(list(enumerate(files))))
+        self._to_feed: deque[Task | None] = deque([*enumerate(files), *[_STOP] * len(processes)])
 
     def run(self) -> None:
         """Count all files.
@@ -496,10 +518,10 @@ class _Crew:
         """Put tasks as long as there is room."""
         while self._to_feed:
             try:
-                self._tasks.put_nowait(self._to_feed[-1])
+                self._tasks.put_nowait(self._to_feed[0])
             except Full:
                 return
-            self._to_feed.pop()
+            self._to_feed.popleft()
 
     def _collect(self, message: _Counted | _Finished) -> None:
         report = self.reports[message.worker]

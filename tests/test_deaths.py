@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared_multiprocess_queue import Empty, SharedMemoryQueue
+from shared_multiprocess_queue import Empty, SharedMemoryQueue, _layout
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 
 from .conftest import MakeQueue
@@ -250,3 +250,15 @@ def test_an_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
             if not died:
                 assert found == []
                 break
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_a_claimed_item_that_no_record_names_is_found_by_its_slot(make_queue: MakeQueue, capacity: int) -> None:
+    """A getter knows from the word of a slot alone that the lap before was never freed."""
+    queue = make_queue(capacity=capacity)
+    before = fill(queue, capacity)
+    with queue._engine.operation() as record:
+        assert record.words.cas(_layout.HEAD, 0, 1)  # a claim, and nobody who announced it
+    found = drain(queue)
+    assert sorted(found) == before
+    assert_works(queue)

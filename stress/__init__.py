@@ -1,0 +1,13 @@
+"""The stress kit: soaks the queue, kills its users, and compares its speed. Run ``python -m stress --help``.
+
+Its parts, each an idea of its own:
+
+    items      items that can tell when they were damaged
+    history    what was put and got, and the verdict over it: a pure function
+    logs       how workers write that history down so that it survives them
+    workers    the loops of producers and consumers
+    crew       starting, watching and killing processes, and seeing that nothing is left
+    soak       many items, nobody dies
+    kill       kill -9, at random moments
+    compare    speed beside the release before the rewrite
+"""
