@@ -34,9 +34,17 @@ from ._lock import LockFlag, open_lock, segment_name
 from ._participants import Participants
 from ._segment import Segment
 from ._words import Words, open_words
-from .errors import ArgumentError, CorruptQueueError, LayoutVersionError, QueueExistsError, QueueNotReadyError
+from .errors import (
+    ArgumentError,
+    CorruptQueueError,
+    LayoutVersionError,
+    QueueExistsError,
+    QueueNotFoundError,
+    QueueNotReadyError,
+)
 
 _PAGE = 4096
+_MOMENT = 20_000_000  # ns that unlink waits for the lock
 _WAIT_FOR_CREATOR = 1_000_000_000  # ns
 _LONGEST_NAME = 255 - len("-lock")  # of a segment, in bytes, on Linux
 
@@ -243,12 +251,54 @@ def check(segment: Segment, words: Words) -> Geometry:
     )
 
 
-def mark_unlinked(segment: Segment) -> None:
-    """Tell those who are attached that nobody can attach any more."""
-    if segment.size < SLOTS_START:
-        return
-    memory = open_words(segment.buffer)
+def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
+    """Remove the names of a queue, and tell those who are attached.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        identity: of its segment; a newer queue of that name stays.
+
+    Returns:
+        Whether this call removed them.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
     try:
-        memory.words().store(UNLINKED_AT, 1)
+        segment = _segment.open_existing(segment_of_queue)
+    except (QueueNotFoundError, QueueNotReadyError):
+        return False
+    lock = None
+    held = False
+    try:
+        with suppress(QueueNotFoundError):
+            lock = open_lock(lock_name, run_id, create=False)
+        # Of two that unlink at once, one after the other looks whose name it is.
+        held = lock is not None and _acquire_for_a_moment(lock)
+        if segment.identity() != identity or not segment.has_name():
+            return False
+        _segment.remove(segment_of_queue)  # queue first: nobody finds a queue without a lock
+        _segment.remove(segment_name(lock_name, run_id))
+        _mark_unlinked(segment)
+        return True
     finally:
+        if lock is not None:
+            if held:
+                lock.release()
+            lock.close()
+        segment.close()
+
+
+def _acquire_for_a_moment(lock: LockFlag) -> bool:
+    give_up = _clock.now() + _MOMENT
+    while not lock.try_acquire():
+        if _clock.now() > give_up:
+            return False  # a batch has it, or a dead process: go on without
+        _clock.sleep(0.001)
+    return True
+
+
+def _mark_unlinked(segment: Segment) -> None:
+    if segment.size >= SLOTS_START:
+        memory = open_words(segment.buffer)
+        memory.words().store(UNLINKED_AT, 1)
         memory.release()

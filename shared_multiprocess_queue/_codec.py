@@ -142,7 +142,8 @@ class Codec:
         try:
             stream = dumps(item, _PROTOCOL)
         except Exception:
-            return self._encode_by_cloudpickle(item)
+            # A _Tracker can do more than pickle only where things are known that were built from definitions.
+            return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
         if _STACK_GLOBAL not in stream or (len(stream) <= _SEARCHED_SIZE and _is_plain(stream)):
             return stream, PICKLE
         return self._encode_tracked(item)

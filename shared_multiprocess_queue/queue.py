@@ -12,13 +12,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from . import _birth, _engine, _metrics, _segment
+from . import _birth, _engine, _metrics
 from ._atomics_engine import AtomicsEngine
 from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
 from ._layout import MAX_BATCH
-from ._lock import segment_name
 from ._ring import CORRUPT, Payload
 from .errors import (
     ArgumentError,
@@ -88,7 +87,7 @@ class SharedMemoryQueue:
         self._wanted_engine = engine
         self._name = name
         self._run_id = run_id
-        self._segment_name, self._lock_name = _birth.names(name, run_id)
+        _birth.names(name, run_id)  # refuses names that cannot be
         engine_name = _engine.choose(engine)
         if create:
             self._geometry = _birth.geometry(capacity, item_size, mode)
@@ -110,7 +109,7 @@ class SharedMemoryQueue:
             pass
         if not self._segment.has_name():
             self.close()
-            raise QueueNotFoundError(f"queue segment {self._segment_name!r} was unlinked while this process attached")
+            raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -248,7 +247,7 @@ class SharedMemoryQueue:
         if tag == CORRUPT:
             raise CorruptQueueError(
                 f"a slot stated more bytes than the {self._item_size:,} that it holds; its item is lost, and somebody "
-                f"other than this package writes into segment {self._segment_name!r}"
+                f"other than this package writes into segment {self._segment.name!r}"
             )
         return self._codec.decode(data, tag)
 
@@ -360,19 +359,7 @@ class SharedMemoryQueue:
         Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
         name means another queue by now.
         """
-        try:
-            segment = _segment.open_existing(self._segment_name)
-        except FileNotFoundError:
-            return
-        try:
-            if segment.identity() != self._identity:
-                return
-            _birth.mark_unlinked(segment)
-            _segment.remove(self._segment_name)
-            _segment.remove(segment_name(self._lock_name, self._run_id))
-        finally:
-            segment.close()
-        if not self._closed:
+        if _birth.unlink(self._name, self._run_id, self._identity) and not self._closed:
             self._engine.wake_all()
 
     def _closed_error(self) -> QueueClosedError:

@@ -35,16 +35,16 @@ def parse_id(ident: int) -> tuple[int, int]:
 
 
 class Put(NamedTuple):
-    """One call of a producer, for the items with the serial numbers first to first+count-1.
+    """One call of a producer, for the items with the serial numbers first to first+size-1.
 
     Attributes:
         first: serial number of its first item.
-        count: number of items; more than one were put as a batch.
+        size: number of items; more than one were put as a batch.
         acknowledged: whether the call returned.
     """
 
     first: int
-    count: int
+    size: int
     acknowledged: bool
 
 
@@ -132,7 +132,7 @@ def judge(producers: Sequence[ProducerHistory], consumers: Sequence[ConsumerHist
     """Return the verdict over what all producers and consumers of one queue did, after it was emptied."""
     verdict = Verdict()
     # How often each item was delivered: a byte for each, because a soak has millions.
-    counts = {p.ident: bytearray(max((put.first + put.count for put in p.puts), default=0)) for p in producers}
+    counts = {p.ident: bytearray(max((put.first + put.size for put in p.puts), default=0)) for p in producers}
     in_order = not any(consumer.killed for consumer in consumers)
     for consumer in consumers:
         _tally(consumer, counts, in_order, verdict)
@@ -183,11 +183,11 @@ def _judge_missing(
     for producer in producers:
         count = counts[producer.ident]
         for put in producer.puts:
-            absent = count.count(0, put.first, put.first + put.count)
+            absent = count.count(0, put.first, put.first + put.size)
             if put.acknowledged:
-                verdict.acknowledged += put.count
+                verdict.acknowledged += put.size
                 missing += absent
-            if 0 < absent < put.count:
+            if 0 < absent < put.size:
                 parts.append((producer.ident, put, absent))
     verdict.unaccounted = min(missing, allowance)
     verdict.lost = missing - verdict.unaccounted
@@ -201,8 +201,8 @@ def _judge_missing(
             continue
         verdict.cut += 1
         verdict.note(
-            f"cut: of the batch {put.first} to {put.first + put.count - 1} of producer {ident}, whose put "
-            f"{'returned' if put.acknowledged else 'did not return'}, {absent} of {put.count} items never came"
+            f"cut: of the batch {put.first} to {put.first + put.size - 1} of producer {ident}, whose put "
+            f"{'returned' if put.acknowledged else 'did not return'}, {absent} of {put.size} items never came"
         )
     if verdict.lost:
         _note_lost(producers, counts, allowance, verdict)
@@ -213,7 +213,7 @@ def _note_lost(
 ) -> None:
     for producer in producers:
         for put in producer.puts:
-            for serial in range(put.first, put.first + put.count):
+            for serial in range(put.first, put.first + put.size):
                 if put.acknowledged and not counts[producer.ident][serial]:
                     verdict.note(
                         f"lost: item {serial} of producer {producer.ident} never came, though its put returned (killed "

@@ -166,10 +166,12 @@ class Log:
         """Whether the loop is over."""
         return self._words[_DOING] == ENDED
 
-    def items(self) -> int:
-        """Return the number of items whose put returned, or that were got."""
-        if self._words[_ACKNOWLEDGED]:
-            return sum(put.count for put in self.puts() if put.acknowledged)
+    def items_put(self) -> int:
+        """Return the number of items whose put returned."""
+        return sum(put.size for put in self.puts() if put.acknowledged)
+
+    def items_got(self) -> int:
+        """Return the number of items that were got."""
         return self._words[_ENTRIES]
 
     def puts(self) -> Iterator[Put]:

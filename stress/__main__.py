@@ -1,0 +1,133 @@
+"""The command line of the stress kit: ``python -m stress soak|kill|compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from . import compare as comparing
+from . import kill as killing
+from . import soak as soaking
+from .workers import Calls
+
+_ENGINES = click.Choice(["atomics", "native"])
+_MODES = click.Choice(["mpmc", "spsc"])
+
+engine_option = click.option("--engine", type=_ENGINES, help="Of all handles; the best that is installed if not given.")
+mode_option = click.option("--mode", type=_MODES, default="mpmc", show_default=True, help="Of the queue.")
+seed_option = click.option("--seed", type=int, help="Of all choices; a random one if not given.")
+patience_option = click.option(
+    "--patience",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds without progress after which this gives up and says who waits for what.",
+)
+
+
+@click.group()
+def main() -> None:
+    """Stress SharedMemoryQueue."""
+
+
+def _seed(given: int | None, console: Console) -> int:
+    seed = killing.default_seed() if given is None else given
+    console.print(f"seed {seed}", markup=False, highlight=False)
+    return seed
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(0), default=60.0, show_default=True, help="How long to put.")
+@click.option("--producers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--consumers", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--capacity", type=click.IntRange(1), default=3, show_default=True, help="Small ones wrap around often.")
+@click.option("--batches/--singles", default=None, help="Only batches, or only single items; both if not given.")
+@engine_option
+@mode_option
+@seed_option
+@patience_option
+def soak(
+    seconds: float,
+    producers: int,
+    consumers: int,
+    capacity: int,
+    batches: bool | None,
+    engine: str | None,
+    mode: str,
+    seed: int | None,
+    patience: float,
+) -> None:
+    """Send many items, and see that none is lost, doubled, torn or out of order. Ctrl-C ends it early."""
+    if mode == "spsc" and (producers, consumers) != (1, 1):
+        raise click.UsageError(
+            f"mode spsc has one producer and one consumer, not {producers} and {consumers}; "
+            f"add --producers 1 --consumers 1"
+        )
+    console = Console()
+    calls: Calls = "mixed" if batches is None else "batches" if batches else "singles"
+    seed = _seed(seed, console)
+    plan = soaking.Plan(seconds, producers, consumers, engine, capacity, mode, calls, seed, patience)
+    sys.exit(not soaking.run(plan, console).ok)
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), default=50, show_default=True, help="Of each kind.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
+@click.option("--kinds", default=",".join(killing.KINDS), show_default=True, help="Who is killed.")
+@click.option(
+    "--stall-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds that no survivor may stall for; 'inf' only reports.",
+)
+@engine_option
+@mode_option
+@seed_option
+@patience_option
+def kill(
+    rounds: int,
+    first: int,
+    kinds: str,
+    stall_limit: float,
+    engine: str | None,
+    mode: str,
+    seed: int | None,
+    patience: float,
+) -> None:
+    """Kill producers and consumers at random moments, and see that nothing is lost and nobody is blocked."""
+    known = {str(kind): kind for kind in killing.KINDS}
+    asked = [kind.strip() for kind in kinds.split(",")]
+    if unknown := [kind for kind in asked if kind not in known]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--kinds")
+    console = Console()
+    seed = _seed(seed, console)
+    chosen = tuple(known[kind] for kind in asked)
+    plan = killing.Plan(rounds, first, chosen, engine, mode, seed, patience, stall_limit)
+    sys.exit(not killing.run(plan, console))
+
+
+@main.command()
+@click.option("--items", type=click.IntRange(1), default=20000, show_default=True, help="Of each measurement.")
+@click.option("--repeats", type=click.IntRange(1), default=7, show_default=True)
+@click.option(
+    "--peer",
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"Folder with release {comparing.PEER}, installed there if it is not; a temporary one if not given.",
+)
+@click.option("--least", type=float, default=3.0, show_default=True, help="Least ratio.")
+@click.option("--engine", type=_ENGINES, default="atomics", show_default=True)
+def compare(items: int, repeats: int, peer: Path | None, least: float, engine: str) -> None:
+    """See how many times as fast this package is as the release before the rewrite."""
+    try:
+        ok = comparing.run(items, repeats, engine, peer, least, Console())
+    except comparing.MeasurementError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+if __name__ == "__main__":
+    main()

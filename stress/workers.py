@@ -1,0 +1,147 @@
+"""The loops of producers and consumers, each in a process of its own.
+
+A worker either attaches to the queue by its name or uses the handle that it inherited from its parent by fork; its seed
+decides. Every way to call the queue is used: blocking, with a short timeout, and without waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from queue import Empty, Full
+from random import Random
+from typing import Final, Literal
+
+from shared_multiprocess_queue import (
+    CorruptQueueError,
+    DeserializationError,
+    RoleTakenError,
+    SharedMemoryQueue,
+)
+
+from . import items
+from .history import TORN
+from .logs import Log, Signals
+
+Calls = Literal["mixed", "singles", "batches"]
+
+_SHORT: Final = 0.005  # seconds; a timeout that runs out often
+_LONG: Final = 0.1  # seconds; how long a consumer waits before it looks whether the run is over
+_PAUSE: Final = 0.001  # seconds; between two looks at something else than the queue
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is to do.
+
+    Attributes:
+        name: for messages.
+        ident: its number among the producers, or among the consumers.
+        seed: of all its choices.
+        calls: singles, batches, or both.
+        most: largest number of items of a batch.
+        stands_by: to begin only after the first kill; for the heir of a role in mode "spsc".
+    """
+
+    name: str
+    ident: int
+    seed: str
+    calls: Calls = "mixed"
+    most: int = 1
+    stands_by: bool = False
+
+    def batch(self, rng: Random) -> int:
+        """Return for how many items the next call is; more than one call for a batch."""
+        if self.calls == "singles" or (self.calls == "mixed" and rng.random() < 0.5):
+            return 1
+        return rng.randint(min(2, self.most), self.most)
+
+
+def open_queue(rng: Random, inherited: SharedMemoryQueue) -> SharedMemoryQueue:
+    """Return the inherited handle, or one of this process's own on the same queue."""
+    if rng.random() < 0.5:
+        return inherited
+    return SharedMemoryQueue(inherited.name, run_id=inherited.run_id, engine=inherited.engine)
+
+
+def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
+    """Put items until the run is over."""
+    rng = Random(task.seed)
+    with open_queue(rng, inherited) as queue:
+        _stand_by(signals, task)
+        log.start()
+        serial = 0
+        while not signals.stopped() and log.has_room():
+            count = task.batch(rng)
+            batch = [items.make(rng, task.ident, serial + index) for index in range(count)]
+            log.intend(serial, count)
+            _put(queue, batch, rng)
+            log.acknowledge()
+            serial += count
+        log.end()
+
+
+def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> None:
+    """Put one item by ``put``, several by ``put_batch``, and try again until they are in the queue."""
+    while True:
+        block, timeout = _patience(rng, None)
+        try:
+            if len(batch) == 1:
+                queue.put(batch[0], block, timeout)
+            else:
+                queue.put_batch(batch, block, timeout)
+            return
+        except Full:
+            pass
+        except RoleTakenError:  # mode spsc: the one who is about to be killed has it
+            time.sleep(_PAUSE)
+
+
+def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
+    """Get items until the run is over and the queue is empty."""
+    rng = Random(task.seed)
+    with open_queue(rng, inherited) as queue:
+        _stand_by(signals, task)
+        log.start()
+        while True:
+            draining = signals.draining()  # looked at before the get: what is Empty after that stays empty
+            block, timeout = _patience(rng, _LONG)
+            limit = task.batch(rng)
+            log.ask(limit)
+            try:
+                got = queue.get_batch(limit, block, timeout) if limit > 1 else [queue.get(block, timeout)]
+            except Empty:
+                log.deliver(())
+                if draining:
+                    break
+            except RoleTakenError:
+                log.deliver(())
+                time.sleep(_PAUSE)
+            except (DeserializationError, CorruptQueueError):
+                log.deliver((TORN,))
+            else:
+                log.deliver([items.identify(item) for item in got])
+        log.end()
+
+
+def _patience(rng: Random, longest: float | None) -> tuple[bool, float | None]:
+    """Return ``block`` and ``timeout`` of the next call."""
+    choice = rng.random()
+    if choice < 0.7:
+        return True, longest
+    if choice < 0.9:
+        return True, rng.random() * _SHORT
+    return False, None
+
+
+def _stand_by(signals: Signals, task: Task) -> None:
+    while task.stands_by and not signals.marked():
+        time.sleep(_PAUSE)
+
+
+def idle(log: Log, _signals: Signals) -> None:
+    """Sleep for a millisecond again and again: how late this wakes is the machine's doing and not the queue's."""
+    log.start()
+    while True:
+        time.sleep(_PAUSE)
+        log.beat()

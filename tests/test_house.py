@@ -1,0 +1,191 @@
+"""The rooms and doors of the package: what may be imported where, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import shared_multiprocess_queue
+
+PACKAGE = shared_multiprocess_queue.__name__
+FOLDER = Path(shared_multiprocess_queue.__file__).parent
+MODULES = sorted(path.name for path in FOLDER.glob("*.py"))
+PROGRAMS = {"cli.py", "demo.py"}  # they stand outside; they may know the time and look into pickles
+
+# Each outside thing enters through one module.
+DOORS: dict[str, set[str]] = {
+    "atomics": {"_words.py", "_lock.py"},
+    "cloudpickle": {"_codec.py"},
+    "pickle": {"_codec.py", *PROGRAMS},
+    "pickletools": {*PROGRAMS},
+    "time": {"_clock.py", *PROGRAMS},
+    "multiprocessing.shared_memory": {"_segment.py"},
+    "_posixshmem": {"_segment.py"},
+    "mmap": {"_segment.py"},
+    "shared_memory_lock": {"_lock.py"},
+    "psutil": {"_processes.py"},
+}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((FOLDER / module).read_text(encoding="utf-8"), module)
+
+
+def for_types_only(module: str) -> set[ast.AST]:
+    """Return the nodes below ``if TYPE_CHECKING``, which nobody runs."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            found.update(inner for statement in node.body for inner in ast.walk(statement))
+    return found
+
+
+def outside_imports(module: str) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the dotted name of everything that a module imports from outside, wherever in it."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node
+
+
+def is_within(name: str, door: str) -> bool:
+    return name == door or name.startswith(f"{door}.")
+
+
+def inside_imports(module: str) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    skipped = for_types_only(module)
+    found: set[str] = set()
+    for node in ast.walk(tree_of(module)):
+        if node in skipped:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.level == 1 or is_within(node.module or "", PACKAGE)):
+            base = (node.module or "").removeprefix(PACKAGE).removeprefix(".") if node.level == 0 else node.module or ""
+            names = [base] if base else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names if is_within(alias.name, PACKAGE)]
+        for name in names:
+            file = f"{name.partition('.')[0]}.py"
+            found.add(file if file in MODULES else "__init__.py")
+    return found - {module}
+
+
+def code_strings(module: str) -> Iterator[str]:
+    """Yield the strings of a module that are not docstrings."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_the_modules_are_seen() -> None:
+    assert {"__init__.py", "queue.py", "_words.py", "_lock.py", "_segment.py", "_layout.py"} <= set(MODULES)
+    assert "atomics" in {name for name, _ in outside_imports("_words.py")}
+    assert {"_layout.py", "_words.py", "errors.py"} <= inside_imports("_ring.py")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
+    users = {module for module in MODULES if any(is_within(name, door) for name, _ in outside_imports(module))}
+    assert users <= DOORS[door]
+
+
+def test_the_lock_uses_atomics_only_for_the_lock_of_the_package() -> None:
+    """Everything else of _lock.py goes through _words.py; shared_memory_lock wants a view of its own making."""
+    allowed: set[ast.AST] = set()
+    for node in tree_of("_lock.py").body:
+        if isinstance(node, ast.If) and "SharedMemoryLock" in ast.unparse(node.test):
+            assert any(isinstance(inner, ast.ClassDef) and inner.name == "PackageLock" for inner in node.body)
+            allowed.update(ast.walk(node))
+    imports = [node for name, node in outside_imports("_lock.py") if is_within(name, "atomics")]
+    assert imports
+    assert all(node in allowed for node in imports)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_module_for_it_asks_whether_processes_live(module: str) -> None:
+    if module == "_processes.py" or module in PROGRAMS:
+        return
+    assert not [text for text in code_strings(module) if "/proc" in text]
+    calls = {ast.unparse(node) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)}
+    assert not calls & {"os.kill", "os.killpg", "os.pidfd_open", "signal.pthread_kill"}
+    assert not [name for name, _ in outside_imports(module) if name in {"os.kill", "os.killpg", "os.pidfd_open"}]
+
+
+def test_the_core_asks_nobody_but_the_clock_for_the_time() -> None:
+    """Deadlines on any other clock would jump when somebody sets the time of day."""
+    for module in set(MODULES) - PROGRAMS - {"_clock.py"}:
+        names = {name.partition(".")[0] for name, _ in outside_imports(module)}
+        assert not names & {"time", "datetime", "sched"}, module
+
+
+def test_imports_point_one_way() -> None:
+    graph = {module: inside_imports(module) for module in MODULES}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+    assert order.index("_layout.py") < order.index("_words.py") or "_layout.py" not in graph["_words.py"]
+    assert order.index("_layout.py") < order.index("_ring.py") < order.index("queue.py")
+
+
+def test_the_layout_imports_nothing_of_ours() -> None:
+    assert inside_imports("_layout.py") == set()
+
+
+def test_the_ring_never_learns_where_its_memory_came_from() -> None:
+    assert not inside_imports("_ring.py") & {"_segment.py", "_birth.py", "_lock.py", "_clock.py", "queue.py"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - PROGRAMS - {"__init__.py", "queue.py", "__main__.py"}))
+def test_nobody_inside_imports_the_public_class(module: str) -> None:
+    assert not inside_imports(module) & {"queue.py", "__init__.py"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - PROGRAMS - {"__main__.py"}))
+def test_nothing_but_the_command_prints(module: str) -> None:
+    calls = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if ast.unparse(call.func) in {"print", "sys.stdout.write", "sys.stderr.write"}]
+
+
+def test_importing_the_package_leaves_out_what_only_the_command_needs() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import shared_multiprocess_queue; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+    )
+    imported = set(result.stdout.split())
+    assert PACKAGE in imported
+    assert not imported & {"click", "rich", "hypothesis", "pytest", "numpy"}
+    assert result.stderr == ""
+
+
+def test_everything_public_is_exported_and_there() -> None:
+    exported = shared_multiprocess_queue.__all__
+    assert len(exported) == len(set(exported))
+    assert all(hasattr(shared_multiprocess_queue, name) for name in exported)
+    errors = {
+        name
+        for name, value in vars(shared_multiprocess_queue.errors).items()
+        if isinstance(value, type)
+        and issubclass(value, shared_multiprocess_queue.SharedMemoryQueueError | type(None))
+        and not name.startswith("_")
+    }
+    assert errors <= set(exported), "an error that users may have to catch is not exported"

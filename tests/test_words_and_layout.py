@@ -1,0 +1,438 @@
+"""The shared words do what they say in every way of reaching them, and the table of offsets has no overlaps."""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shared_multiprocess_queue import _layout, _segment, _words
+from shared_multiprocess_queue._layout import LINE, WORD, Geometry
+from shared_multiprocess_queue._words import DirectMemory, Flag, PublicMemory, WordMemory, open_words
+
+SIZE = 4096
+GREATEST = (1 << 64) - 1
+WATCHDOG = 60.0
+
+A_WORD = st.integers(0, GREATEST)
+property_based = settings(
+    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture
+def mapping() -> Iterator[memoryview]:
+    """Memory that forked children share; closing it shows whether everybody has let go."""
+    memory = mmap.mmap(-1, SIZE)
+    view = memoryview(memory)
+    yield view
+    view.release()
+    memory.close()
+
+
+@pytest.fixture
+def memory(mapping: memoryview, word_access: str) -> Iterator[WordMemory]:
+    opened = open_words(mapping)
+    yield opened
+    opened.release()
+
+
+def join(process: BaseProcess) -> None:
+    process.join(WATCHDOG)
+    try:
+        assert process.exitcode == 0, f"exit code {process.exitcode}"
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+# ---- the ways there are ---------------------------------------------------------------------------------------------
+
+
+def test_the_fixture_chooses_between_the_two_ways(memory: WordMemory, word_access: str) -> None:
+    assert type(memory) is {"direct": DirectMemory, "public": PublicMemory}[word_access]
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="the direct way is made for CPython")
+def test_the_direct_way_is_there_with_the_atomics_that_is_installed() -> None:
+    assert _words._DIRECT_64 is not None, "without it every put is ten times as slow, and nothing else would tell"
+
+
+def test_without_the_table_of_atomics_the_public_way_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "atomics._impl.patomic", None)
+    assert _words._direct_operations(8) is None
+
+
+def test_a_table_that_does_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swapped(self: _words._Operations, width: int) -> None:
+        self.cas = lambda *arguments: 1  # claims to have changed what it found otherwise
+        real(self, width)
+
+    real = _words._Operations._try_out
+    monkeypatch.setattr(_words._Operations, "_try_out", swapped)
+    assert _words._direct_operations(8) is None
+
+
+# ---- one access -----------------------------------------------------------------------------------------------------
+
+
+@property_based
+@given(value=A_WORD, number=st.integers(0, SIZE // WORD - 1))
+def test_load_returns_what_store_has_stored_and_the_neighbours_stay(
+    memory: WordMemory, mapping: memoryview, value: int, number: int
+) -> None:
+    mapping[:] = b"\xa5" * SIZE
+    words = memory.words()
+    words.store(number * WORD, value)
+    assert words.load(number * WORD) == value
+    at = number * WORD
+    assert mapping[at : at + WORD] == value.to_bytes(WORD, sys.byteorder)
+    assert mapping[:at] == b"\xa5" * at
+    assert mapping[at + WORD :] == b"\xa5" * (SIZE - at - WORD)
+
+
+@property_based
+@given(found=A_WORD, expected=A_WORD, desired=A_WORD)
+def test_cas_changes_the_word_exactly_if_it_is_as_expected(
+    memory: WordMemory, found: int, expected: int, desired: int
+) -> None:
+    words = memory.words()
+    words.store(8, found)
+    assert words.cas(8, expected, desired) is (found == expected)
+    assert words.load(8) == (desired if found == expected else found)
+    words.store(8, found)
+    assert words.cas(8, found, desired) is True
+    assert words.load(8) == desired
+
+
+def test_a_failed_cas_does_not_change_what_the_caller_expects(memory: WordMemory) -> None:
+    """The C function behind it writes what it found into the place of the expected value."""
+    words = memory.words()
+    words.store(0, 7)
+    expected = int("12345678901234567")
+    assert not words.cas(0, expected, 1)
+    assert expected == int("12345678901234567")
+    assert not words.cas(0, expected, 1), "the second time it must expect the same, not what it found the first time"
+    assert words.load(0) == 7
+
+
+def test_cas_never_fails_without_a_reason(memory: WordMemory) -> None:
+    words = memory.words()
+    for value in range(3000):
+        assert words.cas(16, value, value + 1)
+
+
+def test_cas_noted_is_a_cas_that_appends_its_outcome(memory: WordMemory) -> None:
+    words = memory.words()
+    words.store(8, 4)
+    note: list[int] = []
+    words.cas_noted(8, 4, 5, note)
+    words.cas_noted(8, 4, 6, note)
+    words.cas_noted(8, 5, GREATEST, note)
+    assert [bool(outcome) for outcome in note] == [True, False, True]
+    assert words.load(8) == GREATEST
+
+
+def test_add_returns_the_word_from_before(memory: WordMemory) -> None:
+    words = memory.words()
+    words.store(8, 1 << 40)
+    assert words.add(8, 3) == 1 << 40
+    assert words.add(8, 1 << 33) == (1 << 40) + 3
+    assert words.load(8) == (1 << 40) + 3 + (1 << 33)
+
+
+@property_based
+@given(value=A_WORD)
+def test_the_plain_accesses_see_and_show_the_same_words(memory: WordMemory, value: int) -> None:
+    words = memory.words()
+    words.announce(24, value)
+    assert words.load(24) == value
+    words.store(32, value)
+    assert words.peek(32) == value
+
+
+def test_two_accesses_have_scratch_memory_of_their_own(memory: WordMemory) -> None:
+    one, other = memory.words(), memory.words()
+    one.store(0, 1)
+    other.store(8, 2)
+    assert not one.cas(0, 77, 78)
+    assert other.load(8) == 2
+    assert one.add(0, 1) == 1
+    assert other.cas(8, 2, 3)
+    assert (one.load(0), one.load(8)) == (2, 3)
+
+
+# ---- several at once ------------------------------------------------------------------------------------------------
+
+
+def count_by_cas(memory: WordMemory, times: int) -> None:
+    words = memory.words()
+    for _ in range(times):
+        while not words.cas(64, value := words.load(64), value + 1):
+            pass
+
+
+def count_by_add(memory: WordMemory, times: int) -> None:
+    words = memory.words()
+    for _ in range(times):
+        words.add(72, 1)
+
+
+def count_by_noted_cas(memory: WordMemory, times: int) -> None:
+    words = memory.words()
+    note: list[int] = []
+    while sum(map(bool, note)) < times:
+        value = words.load(80)
+        words.cas_noted(80, value, value + 1, note)
+
+
+def count_in_every_way(memory: WordMemory, times: int) -> None:
+    count_by_cas(memory, times)
+    count_by_add(memory, times)
+    count_by_noted_cas(memory, times // 10)
+
+
+def test_threads_that_count_miss_nothing(memory: WordMemory) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=count_in_every_way, args=(memory, 1500)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WATCHDOG)
+            assert not thread.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+    words = memory.words()
+    assert [words.load(64), words.load(72), words.load(80)] == [3000, 3000, 300]
+
+
+def test_processes_that_count_miss_nothing_whichever_way_each_takes(mapping: memoryview) -> None:
+    """Two cores at once, one through the table and one through the public interface."""
+    assert _words._DIRECT_64 is not None
+    ways: list[WordMemory] = [DirectMemory(mapping, _words._DIRECT_64), PublicMemory(mapping)]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=count_in_every_way, args=(way, 4000)) for way in ways]
+    for process in processes:
+        process.start()
+    for process in processes:
+        join(process)
+    words = ways[0].words()
+    assert [words.load(64), words.load(72), words.load(80)] == [8000, 8000, 800]
+    for way in ways:
+        way.release()
+
+
+def test_threads_that_meet_at_a_new_view_share_one(mapping: memoryview) -> None:
+    memory = PublicMemory(mapping)
+    start = threading.Barrier(4)
+
+    def touch_all() -> None:
+        words = memory.words()
+        start.wait(WATCHDOG)
+        for at in range(0, SIZE, WORD):
+            words.add(at, 1)
+
+    threads = [threading.Thread(target=touch_all) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WATCHDOG)
+    assert {memory.words().load(at) for at in range(0, SIZE, WORD)} == {4}
+    memory.release()  # the fixture's close() fails if a view was forgotten
+
+
+# ---- the int32 of the lock ------------------------------------------------------------------------------------------
+
+
+def test_the_flag_is_one_int32_that_is_0_or_1(mapping: memoryview) -> None:
+    mapping[:8] = bytes(4) + b"\xff" * 4
+    flag = Flag(mapping)
+    assert not flag.is_set()
+    assert flag.set()
+    assert mapping[:8] == (1).to_bytes(4, sys.byteorder) + b"\xff" * 4
+    assert flag.is_set()
+    assert not flag.set(), "it is 1 already"
+    flag.clear()
+    assert mapping[:8] == bytes(4) + b"\xff" * 4
+    flag.release()
+
+
+def hold_and_count(mapping: memoryview, times: int) -> None:
+    """Add to a number by a plain, losable addition, under the flag."""
+    flag = Flag(mapping)
+    number = mapping[64:72].cast("Q")
+    for _ in range(times):
+        while not flag.set():
+            os.sched_yield()
+        number[0] += 1
+        flag.clear()
+
+
+def test_the_flag_lets_one_process_in_at_a_time(mapping: memoryview) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=hold_and_count, args=(mapping, 2000)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        join(process)
+    assert int.from_bytes(mapping[64:72], sys.byteorder) == 4000
+
+
+# ---- the header -----------------------------------------------------------------------------------------------------
+
+
+def header_words() -> dict[str, int]:
+    """Return every word of the header by name, with those that consist of several spelled out."""
+    found = {name: value for name, value in vars(_layout).items() if name.endswith("_AT")}
+    first = found.pop("NAMESPACES_AT")
+    found |= {f"namespace {number}": first + number * WORD for number in range(_layout.NAMESPACES)}
+    found |= {"HEAD": _layout.HEAD, "TAIL": _layout.TAIL}
+    for side in ("ITEMS", "SPACE"):
+        found[f"{side} epoch"] = getattr(_layout, side) + _layout.WAKE_EPOCH
+        found[f"{side} hint"] = getattr(_layout, side) + _layout.WAKE_HINT
+    return found
+
+
+def test_header_words_are_aligned_do_not_overlap_and_end_before_the_records() -> None:
+    words = header_words()
+    assert len(words) > 80, "this test has lost sight of the header"
+    assert len(set(words.values())) == len(words)
+    for name, at in words.items():
+        assert at % WORD == 0, name
+        assert 0 <= at <= _layout.RECORDS_START - WORD, name
+
+
+def test_words_that_two_sides_write_have_cache_lines_of_their_own() -> None:
+    lines = {name: at // LINE for name, at in header_words().items()}
+    groups = {
+        "head": {lines["HEAD"]},
+        "tail": {lines["TAIL"]},
+        "getters' wake words": {lines["ITEMS epoch"], lines["ITEMS hint"]},
+        "putters' wake words": {lines["SPACE epoch"], lines["SPACE hint"]},
+        "locks": {lines["BATCH_OWNER_AT"], lines["GATE_AT"]},
+        "roles": {lines["PRODUCER_AT"], lines["CONSUMER_AT"]},
+        "constants": {lines["MAGIC_AT"], lines["SEGMENT_SIZE_AT"]},
+        "counts": {lines["TOMBS_AT"], lines["GET_WAITS_AT"]},
+        "marks": {lines["UNLINKED_AT"], lines["RECORDS_USED_AT"]},
+        "namespaces": {lines["namespace 0"], lines[f"namespace {_layout.NAMESPACES - 1}"]},
+    }
+    taken: dict[int, str] = {}
+    for group, its_lines in groups.items():
+        for line in its_lines:
+            assert taken.setdefault(line, group) == group, f"{group} shares a line with {taken[line]}"
+
+
+def test_head_and_tail_are_two_lines_apart() -> None:
+    assert abs(_layout.TAIL - _layout.HEAD) >= 2 * LINE, "x86 fetches lines in pairs"
+
+
+def test_the_magic_lies_where_a_look_at_a_foreign_segment_reaches() -> None:
+    assert _layout.MAGIC_AT + WORD <= _segment._PROBE
+    assert len({0, _layout.MAGIC, _layout.UNFINISHED}) == 3
+
+
+# ---- records, slots, the whole --------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_record_do_not_overlap_and_fill_one_line() -> None:
+    names = ("OWNER", "GENERATION", "PUT_BEGIN", "PUT_END", "GET_BEGIN", "GET_END", "ABANDONED", "LOCK_BUSY")
+    offsets = [getattr(_layout, name) for name in names]
+    assert sorted(offsets) == [number * WORD for number in range(len(names))]
+    assert len(names) * WORD <= _layout.RECORD_SIZE == LINE
+
+
+def test_the_records_fill_the_room_between_header_and_slots() -> None:
+    assert _layout.record_at(0) == _layout.RECORDS_START
+    assert _layout.RECORDS_START % LINE == 0
+    assert _layout.record_at(_layout.RECORDS) == _layout.SLOTS_START
+    assert _layout.RECORDS <= _layout.NAME_INDEX_MASK, "a name has no room for the index of the last record"
+
+
+def test_the_fields_of_a_slot_do_not_overlap() -> None:
+    assert _layout.SLOT_WORD + WORD <= _layout.SLOT_LENGTH
+    assert _layout.SLOT_LENGTH + 4 <= _layout.SLOT_META
+    assert _layout.SLOT_META + 4 <= _layout.SLOT_PAYLOAD
+    assert (_layout.MAX_BATCH - 1) << _layout.TAG_BITS | _layout.TAG_MASK < 1 << 32, "meta is 32 bits"
+    assert _layout.MAX_ITEM_SIZE < 1 << 32, "length is 32 bits"
+
+
+def test_the_states_of_a_slot_fit_beside_the_position() -> None:
+    states = {_layout.FREE, _layout.FULL, _layout.TOMB}
+    assert len(states) == 3
+    assert all(0 <= state <= _layout.STATE_MASK for state in states)
+
+
+@settings(deadline=None, database=None)
+@given(capacity=st.integers(1, _layout.MAX_CAPACITY), item_size=st.integers(1, _layout.MAX_ITEM_SIZE))
+def test_slots_are_aligned_hold_an_item_and_waste_less_than_a_line(capacity: int, item_size: int) -> None:
+    geometry = Geometry.of(capacity, item_size, "mpmc")
+    assert (geometry.capacity, geometry.item_size, geometry.mode) == (capacity, item_size, "mpmc")
+    assert geometry.stride % LINE == 0
+    assert 0 <= geometry.stride - _layout.SLOT_PAYLOAD - item_size < LINE
+    assert geometry.definitions == _layout.SLOTS_START + capacity * geometry.stride
+    assert geometry.size == geometry.definitions + _layout.DEFINITIONS_SIZE
+    assert geometry.definitions % WORD == geometry.size % WORD == 0
+
+
+# ---- encodings ------------------------------------------------------------------------------------------------------
+
+
+@settings(database=None)
+@given(index=st.integers(0, _layout.RECORDS - 1), generation=st.integers(0, (1 << 48) - 1))
+def test_a_name_tells_index_and_generation_and_is_never_0(index: int, generation: int) -> None:
+    name = _layout.name_of(index, generation)
+    assert _layout.parse_name(name) == (index, generation)
+    assert 0 < name <= GREATEST
+
+
+@settings(database=None)
+@given(
+    one=st.tuples(st.integers(0, _layout.RECORDS - 1), st.integers(0, 1 << 40)),
+    other=st.tuples(st.integers(0, _layout.RECORDS - 1), st.integers(0, 1 << 40)),
+)
+def test_two_participants_never_have_the_same_name(one: tuple[int, int], other: tuple[int, int]) -> None:
+    assert (_layout.name_of(*one) == _layout.name_of(*other)) is (one == other)
+
+
+def test_the_name_0_is_nobodys() -> None:
+    index, _ = _layout.parse_name(0)
+    assert index < 0
+
+
+@settings(database=None)
+@given(
+    pid=st.integers(1, _layout.OWNER_PID_MASK),
+    start=st.integers(0, _layout.OWNER_START_MASK),
+    namespace=st.integers(0, _layout.NAMESPACES),
+)
+def test_an_owner_word_tells_pid_start_and_namespace(pid: int, start: int, namespace: int) -> None:
+    owner = _layout.owner_of(pid, start, namespace)
+    assert _layout.parse_owner(owner) == (pid, start, namespace)
+    assert 0 < owner <= GREATEST
+
+
+@settings(database=None)
+@given(pid=st.integers(_layout.OWNER_PID_MASK + 1, 1 << 40), namespace=st.integers(0, _layout.NAMESPACES))
+def test_a_process_whose_pid_does_not_fit_is_one_that_nobody_can_look_up(pid: int, namespace: int) -> None:
+    owner = _layout.owner_of(pid, 5, namespace)
+    assert _layout.parse_owner(owner)[2] == 0
+    assert owner <= GREATEST
+
+
+@settings(database=None)
+@given(start=st.integers(0, 1 << 60))
+def test_a_start_time_that_does_not_fit_is_cut_and_spills_nowhere(start: int) -> None:
+    assert _layout.parse_owner(_layout.owner_of(1, start, 3)) == (1, start & _layout.OWNER_START_MASK, 3)
