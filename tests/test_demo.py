@@ -1,0 +1,385 @@
+"""``shmq demo``: it counts right, and leaves nothing behind however it ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from shared_multiprocess_queue import __version__, demo
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
+
+COMMAND = [sys.executable, "-m", "shared_multiprocess_queue"]
+WATCHDOG = 120  # seconds; nothing here is about speed
+
+
+def nothing() -> None:
+    pass
+
+
+def ignore(progress: object) -> None:
+    pass
+
+
+# ---- running it ------------------------------------------------------------------------------------------------------
+
+
+def left_segments(pid: int) -> list[str]:
+    return [name for name in os.listdir("/dev/shm") if f"shmq-demo-{pid}-" in name]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def processes_of_group(group: int) -> list[int]:
+    """Return the live processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, NotADirectoryError):
+            continue
+        if fields and int(fields[2]) == group and fields[0] not in "ZX":
+            found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition: object, what: str) -> None:
+    """Wait until a function returns something true."""
+    assert callable(condition)
+    until = time.monotonic() + WATCHDOG
+    while not condition():
+        assert time.monotonic() < until, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+class Run:
+    """A demo that runs in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    def workers(self) -> list[int]:
+        """Return the workers' process ids; the resource tracker is no worker."""
+        found = []
+        for pid in processes_of_group(self.pid):
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"spawn_main" in command:
+                found.append(pid)
+        return found
+
+    def wait_for_workers(self, count: int) -> list[int]:
+        wait_until(lambda: len(self.workers()) == count, f"{count} workers")
+        return self.workers()
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end; return exit code, output and errors, once nothing of it is left."""
+        output, errors = self.process.communicate(timeout=WATCHDOG)
+        assert "Traceback" not in errors
+        assert left_segments(self.pid) == []
+        wait_until(lambda: not processes_of_group(self.pid), "the end of all processes")
+        return self.process.returncode, output, errors
+
+
+@contextmanager
+def running(*arguments: object, command: list[str] = COMMAND) -> Iterator[Run]:
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield Run(process)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def run(*arguments: object, command: list[str] = COMMAND) -> tuple[int, str, str]:
+    with running(*arguments, command=command) as demo_run:
+        return demo_run.end()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small folder of sources, one of them in a folder and one that does not count."""
+    (tmp_path / "one.py").write_text("for one in range(3):\n    print(one)\n")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "two.py").write_text("two = 'two'  # two\n")
+    (tmp_path / "inner" / "site-packages").mkdir()
+    (tmp_path / "inner" / "site-packages" / "three.py").write_text("three = 3\n")
+    (tmp_path / "notes.txt").write_text("no source\n")
+    return tmp_path
+
+
+@pytest.fixture
+def big_tree(tmp_path: Path) -> Path:
+    """A folder that keeps workers busy for some time."""
+    for i in range(100):
+        shutil.copy(argparse.__file__, tmp_path / f"copy{i:03}.py")
+    return tmp_path
+
+
+def row(output: str, heading: str) -> str:
+    """Return what the summary says in a row."""
+    found = re.search(rf"[│|] {re.escape(heading)} +[│|] (.*?) +[│|]", output)
+    assert found, output
+    return found[1]
+
+
+# ---- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_it_counts_a_tree_and_both_ways_are_equal(tree: Path) -> None:
+    code, output, errors = run("demo", tree, "--workers", 2, "--check")
+    assert (code, errors) == (0, "")  # and no progress bar, because this is no terminal
+    assert "Equal: 2 files" in output
+    assert row(output, "files") == "2"
+    assert row(output, "not tokenised") == "0"
+    assert row(output, "different names") == "4"
+    assert row(output, "top names") == "one 2, print 1, range 1, two 1"
+    assert output.count("finished") == 2
+
+
+def test_one_file_is_enough(tree: Path) -> None:
+    code, output, _ = run("demo", tree / "one.py", "--workers", 4)
+    assert code == 0
+    assert "1 file, 1 worker." in output
+
+
+def test_names_are_counted_and_keywords_are_not(tree: Path) -> None:
+    count = demo.count_file(str(tree / "one.py"), nothing)
+    assert count.names == {"one": 2, "range": 1, "print": 1}
+    assert count.error is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"# coding: no-such-encoding\n", id="unknown encoding"),
+        pytest.param(b"# coding: rot13\n", id="no text encoding"),
+        pytest.param(b"name = '\xff'\n", id="wrong encoding"),
+        pytest.param(b"name = (\n", id="unexpected end"),
+        pytest.param(b"if x:\n        y\n    z\n", id="dedent to nowhere"),
+    ],
+)
+def test_a_file_that_cannot_be_tokenised_is_counted_as_such_and_named(tree: Path, content: bytes) -> None:
+    (tree / "broken.py").write_bytes(content)
+    code, output, _ = run("demo", tree, "--workers", 1, "--check")
+    assert code == 0
+    assert row(output, "files") == "3"
+    assert row(output, "not tokenised") == "1"
+    assert re.search(r"^Not tokenised:\n  .*broken\.py: \w+Error: ", output, re.M)
+    assert "Equal: 3 files" in output
+
+
+def test_file_names_need_not_be_text(tree: Path) -> None:
+    (tree / os.fsdecode(b"caf\xe9 [red].py")).write_bytes(b"(")
+    code, output, _ = run("demo", tree, "--check")
+    assert code == 0
+    assert r"caf\udce9 [red].py: " in output
+
+
+def test_a_result_too_large_for_a_slot_is_counted_by_the_main_process(tree: Path) -> None:
+    (tree / "names.py").write_text("\n".join(f"a_rather_long_name_{i}" for i in range(10_000)))
+    code, output, _ = run("demo", tree, "--check")
+    assert code == 0
+    assert "counted what no worker delivered" in output
+    assert "Equal: 3 files" in output
+
+
+def test_more_workers_than_places_in_a_queue_and_more_files_than_places(tmp_path: Path) -> None:
+    for i in range(5 * demo.TASKS):
+        (tmp_path / f"file{i}.py").write_text(f"name_{i} = {i}\n")
+    code, output, _ = run("demo", tmp_path, "--workers", 8, "--check")
+    assert code == 0
+    assert f"Equal: {5 * demo.TASKS} files" in output
+
+
+def test_what_is_a_source_file(tree: Path) -> None:
+    os.mkfifo(tree / "pipe.py")
+    (tree / "folder.py").mkdir()
+    (tree / "gone.py").symlink_to("nowhere")
+    assert demo.python_files(tree) == [str(tree / "inner" / "two.py"), str(tree / "one.py")]
+
+
+def test_differences_are_named() -> None:
+    one, other = demo.Totals(), demo.Totals()
+    one.add("a", demo.FileCount(3, {"x": 2, "same": 1}))
+    other.add("a", demo.FileCount(4, {"x": 1, "y": 1, "same": 1}))
+    other.add("b", demo.FileCount(0, {}, "SyntaxError: no"))
+    assert one.differences(other) == [
+        "files: 1 and 2",
+        "tokens: 3 and 4",
+        "name 'x': 2 and 1",
+        "name 'y': 0 and 1",
+        "not tokenised by one only: 'b'",
+    ]
+    assert one.differences(one) == []
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to_group", [True, False], ids=["group", "main"])
+@pytest.mark.parametrize(
+    ("signals", "name", "code"),
+    [
+        pytest.param([signal.SIGINT], "SIGINT", 130, id="SIGINT"),
+        pytest.param([signal.SIGINT] * 3, "SIGINT", 130, id="SIGINT thrice"),
+        pytest.param([signal.SIGTERM], "SIGTERM", 143, id="SIGTERM"),
+        pytest.param([signal.SIGHUP], "SIGHUP", 129, id="SIGHUP"),
+    ],
+)
+@pytest.mark.parametrize("moment", ["start", "middle"])
+def test_a_signal_ends_it_cleanly(moment: str, signals: list[int], name: str, code: int, to_group: bool) -> None:
+    with running("demo", "--workers", 2) as demo_run:
+        assert demo_run.process.stdout
+        assert demo_run.process.stdout.readline().startswith("Counting tokens in ")
+        if moment == "middle":
+            demo_run.wait_for_workers(2)
+            time.sleep(0.5)  # they are at work, most probably; it must hold anyhow
+        for number in signals:
+            (os.killpg if to_group else os.kill)(demo_run.pid, number)
+        found, _, errors = demo_run.end()
+    assert found == code
+    assert errors == f"Stopped by {name}: the workers have ended, the queues are removed.\n"
+
+
+def test_ctrl_c_while_counting_alone_ends_it_cleanly(big_tree: Path) -> None:
+    with running("demo", big_tree, "--workers", 1, "--check") as demo_run:
+        assert demo_run.process.stdout
+        while "finished" not in demo_run.process.stdout.readline():
+            pass
+        os.killpg(demo_run.pid, signal.SIGINT)
+        code, output, _ = demo_run.end()
+    assert code == 130
+    assert "Equal" not in output
+
+
+# ---- death -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_named_and_nothing_is_missing(big_tree: Path) -> None:
+    with running("demo", big_tree, "--workers", 2, "--check") as demo_run:
+        victim = demo_run.wait_for_workers(2)[0]
+        os.kill(victim, signal.SIGKILL)
+        code, output, _ = demo_run.end()
+    assert code == 0
+    assert re.search(rf"^Worker \d \(process {victim}\) died, killed by SIGKILL; nothing is missing", output, re.M)
+    assert "Equal: 100 files" in output
+
+
+# Two workers, and one of them is stuck in a file until it is killed; then the file can be read.
+KILLED_WITH_A_FILE_IN_HAND = """
+import multiprocessing, os, signal, sys, time
+from shared_multiprocess_queue import demo
+
+def main():
+    folder = sys.argv[1]
+    pipe, *others = files = [os.path.join(folder, name) for name in ("pipe.py", "a.py", "b.py", "c.py")]
+    for path in others:
+        with open(path, "w") as file:
+            file.write("name = 1\\n")
+    os.mkfifo(pipe)
+
+    def kill_the_stuck_one(progress):
+        if progress.files == len(others):
+            while len(multiprocessing.active_children()) > 1:
+                time.sleep(0.01)
+            os.replace(others[0], pipe)
+            multiprocessing.active_children()[0].kill()
+
+    result = demo.count_with_workers(files, 2, lambda: None, kill_the_stuck_one)
+    assert result.by_main == 1, result
+    assert [report.finished for report in result.workers].count(True) == 1, result
+    assert result.totals.names == {"name": 4}, result
+    print("all is well")
+
+main()
+"""
+
+
+def test_the_file_that_a_killed_worker_had_in_hand_is_counted(tmp_path: Path) -> None:
+    code, output, _ = run("-c", KILLED_WITH_A_FILE_IN_HAND, tmp_path, command=[sys.executable])
+    assert (code, output) == (0, "all is well\n")
+
+
+def test_it_says_so_if_all_workers_die(big_tree: Path) -> None:
+    with running("demo", big_tree, "--workers", 2) as demo_run:
+        for pid in demo_run.wait_for_workers(2):
+            os.kill(pid, signal.SIGKILL)
+        code, _, errors = demo_run.end()
+    assert code == 1
+    assert re.match(r"Error: all 2 workers died \(killed by SIGKILL\) when \d+ of 100 files were counted; ", errors)
+
+
+def test_workers_do_not_outlive_the_main_process_and_remove_the_queues(big_tree: Path) -> None:
+    with running("demo", big_tree, "--workers", 2) as demo_run:
+        demo_run.wait_for_workers(2)
+        # Each has two segments; a worker that is at work has mapped them.
+        wait_until(
+            lambda: all("shmq-demo" in Path(f"/proc/{pid}/maps").read_text() for pid in demo_run.workers()),
+            "workers that have opened the queues",
+        )
+        time.sleep(0.5)
+        os.kill(demo_run.pid, signal.SIGKILL)
+        demo_run.process.wait(WATCHDOG)
+        wait_until(lambda: not processes_of_group(demo_run.pid), "the end of the workers")
+        assert left_segments(demo_run.pid) == []
+        assert not is_running(demo_run.pid)
+
+
+# ---- usage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-folder"], "'no-such-folder' does not exist"),
+        (["--workers", "0"], "0 is not in the range"),
+        (["--workers", "many"], "'many' is not a valid integer"),
+        (["."], "there are no *.py files in '.'"),
+    ],
+)
+def test_wrong_usage_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, output, errors = run("demo", *arguments)
+    assert (code, output) == (2, "")
+    assert "Usage: " in errors
+    assert message in errors
+
+
+def test_version() -> None:
+    code, output, _ = run("--version")
+    assert (code, output) == (0, f"shmq, version {__version__}\n")
+
+
+def test_importing_the_package_imports_nothing_of_the_command() -> None:
+    script = "import sys, shared_multiprocess_queue; print([n for n in ('click', 'rich', 'multiprocessing') if n in sys.modules])"
+    code, output, _ = run("-c", script, command=[sys.executable])
+    assert (code, output) == (0, "[]\n")
