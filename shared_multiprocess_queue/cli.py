@@ -204,7 +204,7 @@ def _worker_table(result: demo.DemoResult) -> Table:
         rate = f"{report.files / result.seconds:,.0f}"
         table.add_row(str(i), str(report.pid), f"{report.files:,}", f"{report.tokens:,}", rate, end)
     if result.by_main:
-        table.add_row("main", "", f"{result.by_main:,}", "", "", "counted what no worker delivered")
+        table.add_row("main", "", f"{result.by_main:,}", "", "", "left over")
     return table
 
 

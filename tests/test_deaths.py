@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -42,6 +43,13 @@ def get(limit: int = 1) -> Operation:
             return None
 
     return run
+
+
+@contextmanager
+def roles_given_back(queue: SharedMemoryQueue) -> Iterator[None]:
+    """Work on a queue, and let a child have the roles of mode spsc afterwards."""
+    yield
+    queue._engine.retire()
 
 
 def drain(queue: SharedMemoryQueue) -> list[str]:
@@ -94,29 +102,37 @@ def test_a_put_that_dies_loses_nothing_and_blocks_nobody(
     if filled == capacity:
         pytest.skip("a full queue takes no put; see the test of a put that finds no room")
     queue = make_queue(capacity=capacity, mode=mode)
-    with release_roles(queue):
+    with roles_given_back(queue):
         before = fill(queue, filled)
     for _ in steps_of(queue, put("victim")):
         found = drain(queue)
         assert found in (before, [*before, "victim"])
         assert_works(queue)
-        with release_roles(queue):
+        with roles_given_back(queue):
             fill(queue, filled)
     assert drain(queue) == [*before, "victim"]
     assert_works(queue)
 
 
-class release_roles:  # noqa: N801 (reads as a statement)
-    """Let the handle give up its roles, so that a child may have them."""
-
-    def __init__(self, queue: SharedMemoryQueue) -> None:
-        self._queue = queue
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self._queue._engine.retire()
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_the_room_of_a_put_that_died_is_found_by_the_next_puts_though_nobody_gets(
+    make_queue: MakeQueue, capacity: int
+) -> None:
+    queue = make_queue(capacity=capacity)
+    for _ in steps_of(queue, put("victim")):
+        rest = [f"rest{i}" for i in range(capacity)]
+        done = []
+        for text in rest:
+            try:
+                queue.put_nowait(text.encode())
+            except SharedMemoryQueue.Full:
+                break
+            done.append(text)
+        found = drain(queue)
+        assert found in (rest, ["victim", *rest[:-1]])
+        assert done == [text for text in found if text != "victim"]
+        assert_works(queue)
+    drain(queue)
 
 
 @pytest.mark.parametrize(("capacity", "filled"), [size for size in SIZES if size[1]])
@@ -125,7 +141,7 @@ def test_a_get_that_dies_blocks_nobody_and_loses_at_most_what_it_had_freed(
     make_queue: MakeQueue, mode: str, capacity: int, filled: int, limit: int
 ) -> None:
     queue = make_queue(capacity=capacity, mode=mode)
-    with release_roles(queue):
+    with roles_given_back(queue):
         before = fill(queue, filled)
     taken = min(limit, filled)
     for _ in steps_of(queue, get(limit)):
@@ -136,7 +152,7 @@ def test_a_get_that_dies_blocks_nobody_and_loses_at_most_what_it_had_freed(
         assert sorted(found) == before[gone:]
         assert [text for text in found if text in before[taken:]] == before[taken:]
         assert_works(queue)
-        with release_roles(queue):
+        with roles_given_back(queue):
             fill(queue, filled)
     assert drain(queue) == before[taken:]
     assert_works(queue)
@@ -147,17 +163,17 @@ def test_a_batch_whose_producer_dies_is_whole_or_absent(
     make_queue: MakeQueue, mode: str, capacity: int, filled: int, size: int
 ) -> None:
     queue = make_queue(capacity=capacity, mode=mode)
-    with release_roles(queue):
+    with roles_given_back(queue):
         before = fill(queue, filled)
     batch = [f"batch{i}" for i in range(size)]
     for _ in steps_of(queue, put_batch(*batch)):
         found = drain(queue)
         assert found in (before, [*before, *batch])
-        with release_roles(queue):  # the batch lock is inherited, too
+        with roles_given_back(queue):  # the batch lock is inherited, too
             queue.put_batch([b"1"] * capacity, timeout=10)
             assert drain(queue) == ["1"] * capacity
         assert_works(queue)
-        with release_roles(queue):
+        with roles_given_back(queue):
             fill(queue, filled)
     assert drain(queue) == [*before, *batch]
 
@@ -219,10 +235,8 @@ def guarded(operation: Operation) -> Operation:
     """The operation, which may find the queue full for the moment."""
 
     def run(engine: AtomicsEngine) -> None:
-        try:
+        with suppress(SharedMemoryQueue.Full):
             operation(engine)
-        except SharedMemoryQueue.Full:
-            pass
 
     return run
 

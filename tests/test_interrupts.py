@@ -218,9 +218,7 @@ def test_an_interrupted_take_over_of_a_dead_getters_item_loses_nothing(make_queu
     from .mortal import dies
 
     queue = make_queue(capacity=2)
-    step = next(
-        steps for steps in itertools.count() if _leaves_an_orphan(queue, steps, dies)
-    )
+    step = next(steps for steps in itertools.count() if _leaves_an_orphan(queue, steps, dies))
     queue.get_nowait()
 
     def prepare() -> None:
