@@ -25,7 +25,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ._layout import MAGIC_AT, UNFINISHED, WORD
-from .errors import QueueExistsError, QueueNotFoundError, QueueNotReadyError
+from .errors import ArgumentError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
 _POSIX: Final = sys.platform != "win32"
 if _POSIX:
@@ -98,7 +98,8 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None])
     Raises:
         QueueExistsError: the name is taken.
         QueueNotReadyError: a live process is making a segment of that name.
-        OSError: there is not enough shared memory.
+        ArgumentError: all the shared memory of this machine would not hold it.
+        OSError: there is not enough shared memory left.
     """
     if not _POSIX:
         return _create_on_windows(name, size, fill)
@@ -272,6 +273,12 @@ def _refuse_more_than_there_is(name: str, size: int) -> None:
     """Fail before filling the shared memory to its brim, if it cannot hold the segment anyway."""
     if os.path.isdir(_SHM_FOLDER):
         filesystem = os.statvfs(_SHM_FOLDER)
+        total = filesystem.f_blocks * filesystem.f_frsize
+        if size > total > 0:
+            raise ArgumentError(
+                f"segment {name!r} would take {size:,} bytes, and {_SHM_FOLDER} holds {total:,} in all; choose a smaller "
+                f"capacity or item_size"
+            )
         if size > filesystem.f_bavail * filesystem.f_frsize:
             raise _no_space(name, size)
 
