@@ -21,7 +21,7 @@ from ._words import Words
 
 _KEY: Final = 16
 _HEAD: Final = _KEY + WORD
-_PATIENCE: Final = 1_000_000_000  # ns to wait for another appender; after that the item carries its definition itself
+_PATIENCE: Final = 100_000_000  # ns to wait for another appender; after that the item carries its definition itself
 
 
 class Operations(Protocol):

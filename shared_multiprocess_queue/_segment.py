@@ -276,8 +276,8 @@ def _refuse_more_than_there_is(name: str, size: int) -> None:
         total = filesystem.f_blocks * filesystem.f_frsize
         if size > total > 0:
             raise ArgumentError(
-                f"segment {name!r} would take {size:,} bytes, and {_SHM_FOLDER} holds {total:,} in all; choose a smaller "
-                f"capacity or item_size"
+                f"segment {name!r} would take {size:,} bytes, and {_SHM_FOLDER} holds {total:,} in all; choose a "
+                f"smaller capacity or item_size"
             )
         if size > filesystem.f_bavail * filesystem.f_frsize:
             raise _no_space(name, size)

@@ -101,8 +101,9 @@ class SharedMemoryQueue:
         assert engine_name == AtomicsEngine.name
         self._engine = AtomicsEngine(self._segment, self._geometry, self._flag)
         self._watch = _metrics.Watch()
-        self._codec = Codec(Definitions(self._segment, self._geometry.definitions, self._engine))
         self._item_size = self._geometry.item_size
+        definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
+        self._codec = Codec(definitions, self._item_size)
         self._closed = False
         _live[id(self)] = weakref.ref(self)
         with self._engine.operation():  # from here on others see who uses the queue
