@@ -39,7 +39,11 @@ from ._segment import Segment
 from ._words import WordMemory, Words, open_words
 from .errors import QueueClosedError, RoleTakenError
 
-_PATIENCE = 10_000_000  # ns that a call which does not wait gives an operation between its claim and its end
+# A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
+# takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
+_PATIENCE = 100_000_000  # ns in all
+_YIELDING = 1_000_000  # ns of it without sleeping
+_NAP = 0.0002  # seconds; a sleep after that
 _QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
 _TRIES = 10  # times that a recovery which is itself interrupted begins again
 
@@ -323,12 +327,13 @@ class AtomicsEngine:
 
     def _look_once(self, attempt: Callable[[bool], int]) -> bool:
         """Attempt once more, and be patient with an operation that is about to end: it is no reason to say no."""
-        give_up = _clock.now() + _PATIENCE
+        start = _clock.now()
         while True:
             found = attempt(True)
-            if found != HELD or _clock.now() > give_up:
+            waited = _clock.now() - start
+            if found != HELD or waited > _PATIENCE:
                 return found == DONE
-            _clock.sleep(0)
+            _clock.sleep(0 if waited < _YIELDING else _NAP)
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 

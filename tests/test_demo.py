@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +20,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 
 COMMAND = [sys.executable, "-m", "shared_multiprocess_queue"]
 WATCHDOG = 120  # seconds; nothing here is about speed
+MANY = 3 * (demo.TASKS + demo.RESULTS)  # files, more than the queues have places
 
 
 def nothing() -> None:
@@ -39,14 +38,6 @@ def left_segments(pid: int) -> list[str]:
     return [name for name in os.listdir("/dev/shm") if f"shmq-demo-{pid}-" in name]
 
 
-def is_running(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
-
-
 def processes_of_group(group: int) -> list[int]:
     """Return the live processes of a process group."""
     found = []
@@ -60,9 +51,8 @@ def processes_of_group(group: int) -> list[int]:
     return found
 
 
-def wait_until(condition: object, what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait until a function returns something true."""
-    assert callable(condition)
     until = time.monotonic() + WATCHDOG
     while not condition():
         assert time.monotonic() < until, f"waited in vain for {what}"
@@ -95,9 +85,9 @@ class Run:
     def end(self) -> tuple[int, str, str]:
         """Wait for the end; return exit code, output and errors, once nothing of it is left."""
         output, errors = self.process.communicate(timeout=WATCHDOG)
+        wait_until(lambda: not processes_of_group(self.pid), "the end of all processes")
         assert "Traceback" not in errors
         assert left_segments(self.pid) == []
-        wait_until(lambda: not processes_of_group(self.pid), "the end of all processes")
         return self.process.returncode, output, errors
 
 
@@ -136,10 +126,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def big_tree(tmp_path: Path) -> Path:
-    """A folder that keeps workers busy for some time."""
-    for i in range(100):
-        shutil.copy(argparse.__file__, tmp_path / f"copy{i:03}.py")
+def many_files(tmp_path: Path) -> Path:
+    """A folder with more files than the queues have places."""
+    for i in range(MANY):
+        (tmp_path / f"file{i}.py").write_text(f"name_{i} = {i}\n")
     return tmp_path
 
 
@@ -211,12 +201,33 @@ def test_a_result_too_large_for_a_slot_is_counted_by_the_main_process(tree: Path
     assert "Equal: 3 files" in output
 
 
-def test_more_workers_than_places_in_a_queue_and_more_files_than_places(tmp_path: Path) -> None:
-    for i in range(5 * demo.TASKS):
-        (tmp_path / f"file{i}.py").write_text(f"name_{i} = {i}\n")
-    code, output, _ = run("demo", tmp_path, "--workers", 8, "--check")
+def test_more_files_than_places_in_the_queues_and_many_workers(many_files: Path) -> None:
+    code, output, _ = run("demo", many_files, "--workers", 8, "--check")
     assert code == 0
-    assert f"Equal: {5 * demo.TASKS} files" in output
+    assert f"Equal: {MANY} files" in output
+
+
+# Loses a token on the way.
+WRONG = """
+from shared_multiprocess_queue import cli, demo
+
+count_alone = demo.count_alone
+
+def wrong(files, check, progress):
+    totals = count_alone(files, check, progress)
+    totals.tokens += 1
+    return totals
+
+demo.count_alone = wrong
+cli.main()
+"""
+
+
+def test_check_fails_if_the_counts_differ(tree: Path) -> None:
+    code, output, errors = run("-c", WRONG, "demo", tree, "--check", command=[sys.executable])
+    assert code == 1
+    assert "Equal" not in output
+    assert re.match(r"Error: the counts differ .*:\n  tokens: (\d+) and \d+\n", errors)
 
 
 def test_what_is_a_source_file(tree: Path) -> None:
@@ -269,28 +280,69 @@ def test_a_signal_ends_it_cleanly(moment: str, signals: list[int], name: str, co
     assert errors == f"Stopped by {name}: the workers have ended, the queues are removed.\n"
 
 
-def test_ctrl_c_while_counting_alone_ends_it_cleanly(big_tree: Path) -> None:
-    with running("demo", big_tree, "--workers", 1, "--check") as demo_run:
+# Counting alone takes as good as for ever.
+SLOW_ALONE = """
+from shared_multiprocess_queue import cli, demo
+
+count_alone = demo.count_alone
+
+def slowly(files, check, progress):
+    print("counting alone", flush=True)
+    return count_alone(files * 100_000, check, progress)
+
+demo.count_alone = slowly
+cli.main()
+"""
+
+
+def test_ctrl_c_while_counting_alone_ends_it_cleanly(tree: Path) -> None:
+    with running("-c", SLOW_ALONE, "demo", tree, "--check", command=[sys.executable]) as demo_run:
         assert demo_run.process.stdout
-        while "finished" not in demo_run.process.stdout.readline():
-            pass
+        while demo_run.process.stdout.readline() != "counting alone\n":
+            assert demo_run.process.poll() is None
         os.killpg(demo_run.pid, signal.SIGINT)
-        code, output, _ = demo_run.end()
+        code, _, errors = demo_run.end()
     assert code == 130
-    assert "Equal" not in output
+    assert errors.startswith("Stopped by SIGINT: ")
 
 
 # ---- death -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_worker_is_named_and_nothing_is_missing(big_tree: Path) -> None:
-    with running("demo", big_tree, "--workers", 2, "--check") as demo_run:
-        victim = demo_run.wait_for_workers(2)[0]
-        os.kill(victim, signal.SIGKILL)
-        code, output, _ = demo_run.end()
+# Kills some workers when the first file is counted, while the queue of tasks is full of others.
+KILLER = """
+import multiprocessing, sys
+from shared_multiprocess_queue import cli, demo
+
+victims = int(sys.argv.pop(1))
+count_with_workers = demo.count_with_workers
+
+def killing(files, workers, check, progress):
+    def kill(now):
+        if now.files == 1:
+            for process in multiprocessing.active_children()[:victims]:
+                process.kill()
+                process.join()
+        progress(now)
+
+    return count_with_workers(files, workers, check, kill)
+
+demo.count_with_workers = killing
+cli.main()
+"""
+
+
+def test_a_killed_worker_is_named_and_nothing_is_missing(many_files: Path) -> None:
+    code, output, _ = run("-c", KILLER, 1, "demo", many_files, "--workers", 2, "--check", command=[sys.executable])
     assert code == 0
-    assert re.search(rf"^Worker \d \(process {victim}\) died, killed by SIGKILL; nothing is missing", output, re.M)
-    assert "Equal: 100 files" in output
+    assert re.search(r"^Worker \d \(process \d+\) died, killed by SIGKILL; nothing is missing", output, re.M)
+    assert f"Equal: {MANY} files" in output
+
+
+def test_it_says_so_if_all_workers_die(many_files: Path) -> None:
+    code, _, errors = run("-c", KILLER, 2, "demo", many_files, "--workers", 2, command=[sys.executable])
+    assert code == 1
+    assert re.match(rf"Error: all 2 workers died \(killed by SIGKILL\) when \d+ of {MANY} files were counted; ", errors)
 
 
 # Two workers, and one of them is stuck in a file until it is killed; then the file can be read.
@@ -328,29 +380,21 @@ def test_the_file_that_a_killed_worker_had_in_hand_is_counted(tmp_path: Path) ->
     assert (code, output) == (0, "all is well\n")
 
 
-def test_it_says_so_if_all_workers_die(big_tree: Path) -> None:
-    with running("demo", big_tree, "--workers", 2) as demo_run:
-        for pid in demo_run.wait_for_workers(2):
-            os.kill(pid, signal.SIGKILL)
-        code, _, errors = demo_run.end()
-    assert code == 1
-    assert re.match(r"Error: all 2 workers died \(killed by SIGKILL\) when \d+ of 100 files were counted; ", errors)
-
-
-def test_workers_do_not_outlive_the_main_process_and_remove_the_queues(big_tree: Path) -> None:
-    with running("demo", big_tree, "--workers", 2) as demo_run:
+def test_workers_do_not_outlive_the_main_process_and_remove_the_queues() -> None:
+    with running("demo", "--workers", 2) as demo_run:
         demo_run.wait_for_workers(2)
-        # Each has two segments; a worker that is at work has mapped them.
         wait_until(
-            lambda: all("shmq-demo" in Path(f"/proc/{pid}/maps").read_text() for pid in demo_run.workers()),
+            lambda: all(has_opened_both_queues(pid) for pid in demo_run.workers()),
             "workers that have opened the queues",
         )
-        time.sleep(0.5)
         os.kill(demo_run.pid, signal.SIGKILL)
-        demo_run.process.wait(WATCHDOG)
-        wait_until(lambda: not processes_of_group(demo_run.pid), "the end of the workers")
-        assert left_segments(demo_run.pid) == []
-        assert not is_running(demo_run.pid)
+        code, _, _ = demo_run.end()
+    assert code == -signal.SIGKILL
+
+
+def has_opened_both_queues(pid: int) -> bool:
+    mapped = Path(f"/proc/{pid}/maps").read_text()
+    return "-tasks-queue" in mapped and "-results-queue" in mapped
 
 
 # ---- usage -----------------------------------------------------------------------------------------------------------
@@ -381,7 +425,7 @@ def test_version() -> None:
 
 
 def test_importing_the_package_imports_nothing_of_the_command() -> None:
-    names = ("click", "rich", "multiprocessing")
+    names = ("click", "rich", "shared_multiprocess_queue.demo")
     script = f"import sys, shared_multiprocess_queue; print([name for name in {names} if name in sys.modules])"
     code, output, _ = run("-c", script, command=[sys.executable])
     assert (code, output) == (0, "[]\n")
