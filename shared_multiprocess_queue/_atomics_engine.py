@@ -29,10 +29,11 @@ from ._layout import (
     PRODUCER_AT,
     PUT_WAITS_AT,
     SPACE,
+    WAKE_EPOCH,
     Geometry,
 )
 from ._lock import LockFlag
-from ._parking import Parking, Spin
+from ._parking import SLICE, Parking, Spin
 from ._participants import Participants, Record
 from ._ring import DONE, HELD, NOTHING, Claim, Payload, Ring
 from ._segment import Segment
@@ -44,6 +45,7 @@ from .errors import QueueClosedError, RoleTakenError
 _PATIENCE = 100_000_000  # ns in all
 _YIELDING = 1_000_000  # ns of it without sleeping
 _NAP = 0.0002  # seconds; a sleep after that
+_HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
 _QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
 _TRIES = 10  # times that a recovery which is itself interrupted begins again
 
@@ -173,7 +175,7 @@ class AtomicsEngine:
         def attempt(rescue: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
-            if gate and _batch_lock.is_shut(gate):
+            if gate and _batch_lock.is_shut(gate) and not (rescue and self._batch_lock.is_forsaken(words)):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
                     self.parking.wake(words, SPACE, 1)
@@ -203,8 +205,8 @@ class AtomicsEngine:
                 raise Full
 
             def claimed() -> None:
+                gate.open(words, whosever=True)
                 self._batch_lock.release(record)
-                gate.open(words)
 
             def attempt(rescue: bool) -> int:
                 return self.ring.try_put(record, payloads, rescue, claimed)
@@ -307,9 +309,6 @@ class AtomicsEngine:
         def done() -> bool:
             return attempt(False) == DONE
 
-        def done_or_closed() -> bool:
-            return self.closed or attempt(True) == DONE
-
         if until == 0:
             return self._look_once(attempt)
         if spin.until(done) or attempt(True) == DONE:
@@ -318,10 +317,17 @@ class AtomicsEngine:
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
-            found = self.parking.park(words, side, done_or_closed, until)
+            epoch = self.parking.arm(words, side)
+            found = HELD if self.closed else attempt(True)  # [W3] seq, after [W2]
+            if found == DONE:
+                return True
+            if not self.closed:
+                # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
+                longest = _clock.now() + (_HELD_SLICE if found == HELD else SLICE)
+                self.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             if self.closed:
                 self._refuse()
-            if found or done():
+            if done():
                 return True
         return self._look_once(attempt)
 

@@ -12,9 +12,10 @@ and freed after it.
 The lock keeps batches from starving each other and is given back as soon as tail is claimed. The ring's safety does not
 depend on it: the claim is a compare-and-swap of tail.
 
-The gate: a batch that has twice found no room writes into the header until when single puts behave as if the queue were
-full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch waits,
-so a batch that dies or is stopped leaves no closed gate. Fairness is not safety; here, and only here, a clock decides.
+The gate: a batch that has twice found no room writes into the header until when single puts behave as if the queue
+were full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch
+waits, so a batch that is stopped leaves no closed gate; and a put looks whether the batch lives before it sleeps on
+account of the gate. Fairness is not safety; here, and only here, a clock decides.
 """
 
 from __future__ import annotations
@@ -90,6 +91,11 @@ class BatchLock:
         words.store(record.at + LOCK_BUSY, 0)
         self._parking.wake_word(BATCH_OWNER_AT)
 
+    def is_forsaken(self, words: Words) -> bool:
+        """Whether nobody alive holds the lock, so that a closed gate means nothing."""
+        owner = words.load(BATCH_OWNER_AT)
+        return owner == 0 or self._participants.is_dead(words, owner)
+
     def recover(self, record: Record) -> None:
         """Clear what an interrupted batch may have left standing of the lock."""
         words = record.words
@@ -122,8 +128,14 @@ class Gate:
         self._mine = _clock.now() + _LEASE
         words.store(GATE_AT, self._mine)
 
-    def open(self, words: Words) -> None:
-        """Take back what ``shut`` wrote, and wake a putter that waits for it."""
-        mine, self._mine = self._mine, 0
-        if mine and words.cas(GATE_AT, mine, 0):
+    def open(self, words: Words, whosever: bool = False) -> None:
+        """Open the gate that this batch has closed, and wake a putter that waits for it.
+
+        Args:
+            words: the caller's access.
+            whosever: open it whoever has closed it; the caller holds the lock, so that one is dead or gone.
+        """
+        closed = words.load(GATE_AT) if whosever else self._mine
+        self._mine = 0
+        if closed and words.cas(GATE_AT, closed, 0):
             self._parking.wake(words, SPACE, 1)

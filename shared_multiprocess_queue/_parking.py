@@ -91,27 +91,17 @@ class Parking:
         """Whether somebody may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""
         return bool(words.peek(side + WAKE_HINT) & 1)
 
-    def park(self, words: Words, side: int, look: Callable[[], T], until: float) -> T | None:
-        """Sleep until this side is woken, for a slice at most.
-
-        Args:
-            words: the operation's access.
-            side: ITEMS or SPACE.
-            look: the second look; a true result is returned, and there is no sleep.
-            until: monotonic time in ns at which to be back.
+    def arm(self, words: Words, side: int) -> int:
+        """Say that somebody is about to sleep on this side; the caller looks once more [W3] before he does.
 
         Returns:
-            What ``look`` returned if that was true, else None.
+            The epoch, which ``sleep`` is to expect.
         """
         epoch = words.load(side + WAKE_EPOCH)  # [W1] acquire, before [W2]; pairs with [W5]
         while True:
             hint = words.load(side + WAKE_HINT)
             if words.cas(side + WAKE_HINT, hint, (hint | 1) + 2):  # [W2] seq; pairs with [W4]
-                break
-        found = look()  # [W3]
-        if not found:
-            self.sleep(side + WAKE_EPOCH, epoch, until)
-        return found or None
+                return epoch
 
     def sleep(self, offset: int, expected: int, until: float) -> None:
         """Sleep while the word at ``offset`` is as ``expected``, for a slice at most and not beyond ``until``."""
