@@ -87,7 +87,12 @@ class AtomicsEngine:
         self._lock = threading.RLock()  # of this process: records are taken, and the handle closed, by one thread
 
     def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent."""
+        """Forget, in a forked child, what belongs to the parent.
+
+        An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
+        memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
+        """
+        self.ring.release()
         self._begin()
 
     # ---- records ----------------------------------------------------------------------------------------------------
@@ -387,11 +392,11 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, records, roles."""
-        while self._kept_back and not self._spsc:
+        while self._kept_back:
             payload = self._kept_back.popleft()
             try:
                 self.put(payload, 0)
-            except (Full, QueueClosedError):
+            except (Full, QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
                 self._kept_back.appendleft(payload)
                 break
         with self._lock:

@@ -341,8 +341,8 @@ class SharedMemoryQueue:
         self._close(wait=True)
         if left := self._engine.kept_back():
             warnings.warn(
-                f"{left} items that an interrupted get had taken were lost with this handle, because the queue was "
-                "full",
+                f"{left} items that this handle had taken and not returned are lost with it, as the queue is full "
+                f"or, in mode 'spsc', has another producer",
                 ResourceWarning,
                 stacklevel=2,
             )
