@@ -45,7 +45,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     SharedMemoryQueueError,
 )
-from shared_multiprocess_queue._ring import NOTHING
+from shared_multiprocess_queue._ring import DONE, NOTHING
 
 from .conftest import MakeQueue
 
@@ -828,9 +828,9 @@ def test_an_item_that_cannot_be_read_ends_a_batch_and_loses_no_other(make: MakeQ
 
 
 def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_closed(
-    make: MakeQueue, run_id: str
+    make_queue: MakeQueue, run_id: str
 ) -> None:
-    q = make(capacity=4)
+    q = make_queue(capacity=4)
     with SharedMemoryQueue("q", run_id=run_id) as reader:
         q.put_batch([1, Poison(), 3])
         assert reader.get_batch(4) == [1]
@@ -842,6 +842,17 @@ def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_cl
             got.append(Poison)
     assert got == [Poison, 3]
     assert q.empty()
+
+
+def test_what_cannot_go_back_because_the_one_producer_is_another_is_warned_of(
+    make_queue: MakeQueue, run_id: str
+) -> None:
+    q = make_queue(capacity=4, mode="spsc")
+    reader = SharedMemoryQueue("q", run_id=run_id)
+    q.put_batch([1, Poison(), 3])
+    assert reader.get_batch(4) == [1]
+    with pytest.warns(ResourceWarning, match="2 items"):
+        reader.close()
 
 
 # ---- sizes of items and what cannot be sent -------------------------------------------------------------------------
@@ -1197,23 +1208,25 @@ class ClosedAtTheLastMoment:
     def __init__(self, handle: SharedMemoryQueue, attempt: str) -> None:
         self.closing: list[Future[None]] = []
         engine = handle._engine
-        park, real_attempt = engine.parking.park, getattr(engine.ring, attempt)
+        arm, real_attempt = engine.parking.arm, getattr(engine.ring, attempt)
         asleep = False
 
         def attempt_when_asleep(*arguments: Any) -> int:
-            found: int = real_attempt(*arguments) if asleep else NOTHING
+            if not asleep:
+                return NOTHING
+            found: int = real_attempt(*arguments)
+            if found == DONE and not self.closing:
+                self.closing.append(in_thread(handle.close))
+                eventually(lambda: engine.closed)
             return found
 
-        def sleep_and_be_closed(*arguments: Any) -> Any:
+        def arm_and_sleep(*arguments: Any) -> int:
             nonlocal asleep
             asleep = True
-            found = park(*arguments)
-            self.closing.append(in_thread(handle.close))
-            eventually(lambda: engine.closed)
-            return found
+            return arm(*arguments)
 
         setattr(engine.ring, attempt, attempt_when_asleep)
-        engine.parking.park = sleep_and_be_closed  # type: ignore[method-assign]
+        engine.parking.arm = arm_and_sleep  # type: ignore[method-assign]
 
 
 @pytest.mark.filterwarnings("ignore:.*were lost:ResourceWarning")  # whether something was lost is seen here
