@@ -76,7 +76,7 @@ class Parking:
 
     def wake(self, words: Words, side: int, count: int) -> None:
         """Wake up to ``count`` waiters of a side, after a change that they can use."""
-        hint = words.load(side + WAKE_HINT)  # [W4] seq, after the caller's read-modify-write; pairs with [W2]
+        hint = words.load_after_rmw(side + WAKE_HINT)  # [W4] seq, after the caller's change; pairs with [W2]
         if hint & 1:
             words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
             if not _futex.wake(self._base + side + WAKE_EPOCH, count):

@@ -43,38 +43,41 @@ class Record:
         index: its place in the table.
         generation: how often the record has been taken.
         at: its offset.
+        put_at: offset of its announcement of a put: begin, and end in the word behind it.
+        get_at: offset of its announcement of a get.
         owner: its owner word.
         name: its name, for whatever outlives one scan (a role, a lock).
         words: access to the segment, for the operation that has this record.
     """
 
-    __slots__ = ("__weakref__", "at", "generation", "index", "name", "owner", "words")
+    __slots__ = ("__weakref__", "at", "generation", "get_at", "index", "name", "owner", "put_at", "words")
 
     def __init__(self, index: int, generation: int, owner: int, words: Words) -> None:
         self.index = index
         self.generation = generation
         self.at = record_at(index)
+        self.put_at = self.at + PUT_BEGIN
+        self.get_at = self.at + GET_BEGIN
         self.owner = owner
         self.name = name_of(index, generation)
         self.words = words
 
     def announce_put(self, begin: int, end: int) -> None:
         """Say that positions begin to end-1 may be claimed by a put of mine."""
-        self.words.announce(self.at + PUT_BEGIN, begin)  # [P3] begin first: nothing is covered in between
-        self.words.announce(self.at + PUT_END, end)  # [P4] release, pairs with [S2]: begin is there when end is
+        # [P3] begin first: nothing is covered in between. [P4] release, pairs with [S2]: begin is there when end is.
+        self.words.announce_range(self.put_at, begin, end)
 
     def withdraw_put(self) -> None:
         """Say that no position is claimed by a put of mine."""
-        self.words.announce(self.at + PUT_END, 0)  # [P9] release, pairs with [S2]: who sees this sees FULL
+        self.words.announce(self.put_at + WORD, 0)  # [P9] release, pairs with [S2]: who sees this sees FULL
 
     def announce_get(self, begin: int, end: int) -> None:
         """Say that positions begin to end-1 may be claimed by a get of mine."""
-        self.words.announce(self.at + GET_BEGIN, begin)  # [G4] as [P3]
-        self.words.announce(self.at + GET_END, end)  # [G4] release, pairs with [S2], as [P4]
+        self.words.announce_range(self.get_at, begin, end)  # [G4] as [P3][P4]; pairs with [S2]
 
     def withdraw_get(self) -> None:
         """Say that no position is claimed by a get of mine."""
-        self.words.announce(self.at + GET_END, 0)  # [G7] release, pairs with [S2]: who sees this sees FREE
+        self.words.announce(self.get_at + WORD, 0)  # [G7] release, pairs with [S2]: who sees this sees FREE
 
 
 class Participants:

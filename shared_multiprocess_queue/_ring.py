@@ -179,14 +179,14 @@ class Ring:
             CorruptQueueError: a slot says something that no queue writes.
         """
         words = record.words
-        load, cas = words.load, words.cas
-        capacity = self._capacity
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who is refused looks atomically
+        capacity, stride = self._capacity, self._stride
         count = len(payloads)
         while True:
             position = load(TAIL)  # [P1] acquire, pairs with [P6]
             refused = None
             for p in range(position, position + count):
-                slot = self._slot(p)
+                slot = SLOTS_START + p % capacity * stride
                 word = load(slot)  # [P2] acquire, pairs with [G6][T2][T3]: the last reader has made its copy
                 if word == p - capacity << STATE_BITS | TOMB:
                     self._free_tomb(words, p - capacity)
@@ -196,6 +196,9 @@ class Ring:
                     break
             if refused is not None:
                 record.withdraw_put()  # before anything slow
+                if load is not words.load:
+                    load = words.load
+                    continue
                 found = self._no_room(words, position, *refused, rescue)
                 if found is None:
                     continue
@@ -205,15 +208,17 @@ class Ring:
                 break
         if claimed is not None:
             claimed()
+        halves = self._halves
         for index, (data, tag) in enumerate(payloads):  # [P7] plain, published by [P8]
-            slot = self._slot(position + index)
-            self._halves[slot + SLOT_LENGTH >> 2] = len(data)
-            self._halves[slot + SLOT_META >> 2] = tag | index << TAG_BITS
+            slot = SLOTS_START + (position + index) % capacity * stride
+            halves[slot + SLOT_LENGTH >> 2] = len(data)
+            halves[slot + SLOT_META >> 2] = tag | index << TAG_BITS
             self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + len(data)] = data
         for p in range(position + count - 1, position - 1, -1):
             # [P8] release for the payload, pairs with [G2]; seq for the wake, pairs with [W3]. The first slot comes
             # last: getters take in order, so the batch is there as a whole or not at all.
-            if not cas(self._slot(p), p << STATE_BITS | FREE, p << STATE_BITS | FULL):
+            slot = SLOTS_START + p % capacity * stride
+            if not cas(slot, p << STATE_BITS | FREE, p << STATE_BITS | FULL):
                 record.withdraw_put()
                 raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
         record.withdraw_put()  # [P9]
@@ -266,11 +271,11 @@ class Ring:
             CorruptQueueError: a slot says something that no queue writes.
         """
         words = record.words
-        load, cas = words.load, words.cas
-        capacity = self._capacity
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who finds nothing looks atomically
+        capacity, stride = self._capacity, self._stride
         while True:
             p = load(HEAD)  # [G1] acquire, pairs with [G5]
-            word = load(self._slot(p))  # [G2] acquire, pairs with [P8]: the payload is complete
+            word = load(SLOTS_START + p % capacity * stride)  # [G2] acquire, pairs with [P8]: the payload is complete
             if word == p << STATE_BITS | FULL:
                 end = p + 1
                 while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
@@ -282,6 +287,9 @@ class Ring:
                 self.finish_get(record, claim)
                 if claim.taken:
                     return DONE
+                continue
+            if load is not words.load:
+                load = words.load
                 continue
             if word == p << STATE_BITS | TOMB:
                 self._free_tomb(words, p)
@@ -320,7 +328,7 @@ class Ring:
         count = claim.end - claim.begin
         while claim.begin < claim.end:
             p = claim.begin
-            slot = self._slot(p)
+            slot = SLOTS_START + p % self._capacity * self._stride
             full = p << STATE_BITS | FULL
             if claim.copy is None:
                 claim.copy = self._read(slot)

@@ -24,7 +24,8 @@ import atomics
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 
 # x86 stores and loads an aligned word as one instruction, keeps stores in order and never lets a load pass an older
-# load: there a plain store is a release store and a plain load an acquire load. Elsewhere neither holds.
+# load: there a plain store is a release store and a plain load an acquire load; and as its read-modify-writes are full
+# barriers, a plain load behind one is sequentially consistent. Elsewhere none of this holds.
 _PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
 
 
@@ -47,8 +48,13 @@ class Words(Protocol):
     """add(offset, amount): add, and return the word from before."""
     peek: Callable[[int], int]
     """peek(offset): a plain load, for hints that an atomic load or a compare-and-swap confirms before anyone acts."""
+    load_after_rmw: Callable[[int], int]
+    """load_after_rmw(offset): a sequentially consistent load that follows a cas or add of this operation; where those
+    are full barriers, a plain load."""
     announce: Callable[[int, int], None]
     """announce(offset, value): a release store to a word that only its owner writes."""
+    announce_range: Callable[[int, int, int], None]
+    """announce_range(offset, begin, end): announce begin, then end in the word behind it."""
 
 
 class WordMemory(Protocol):
@@ -62,7 +68,17 @@ class WordMemory(Protocol):
 
 
 class _Access:
-    __slots__ = ("add", "announce", "cas", "cas_noted", "load", "peek", "store")
+    __slots__ = (
+        "add",
+        "announce",
+        "announce_range",
+        "cas",
+        "cas_noted",
+        "load",
+        "load_after_rmw",
+        "peek",
+        "store",
+    )
 
     load: Callable[[int], int]
     store: Callable[[int, int], None]
@@ -70,7 +86,9 @@ class _Access:
     cas_noted: Callable[[int, int, int, list[int]], None]
     add: Callable[[int, int], int]
     peek: Callable[[int], int]
+    load_after_rmw: Callable[[int], int]
     announce: Callable[[int, int], None]
+    announce_range: Callable[[int, int, int], None]
 
 
 class _Operations:
@@ -233,9 +251,22 @@ def _plain_access(access: _Access, plain: memoryview) -> Words:
         def announce(offset: int, value: int) -> None:
             plain[offset >> 3] = value
 
-        access.peek, access.announce = peek, announce
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            index = offset >> 3
+            plain[index] = begin
+            plain[index + 1] = end
+
+        access.peek = access.load_after_rmw = peek
+        access.announce = announce
     else:
-        access.peek, access.announce = access.load, access.store
+        access.peek = access.load_after_rmw = access.load
+        access.announce = store = access.store
+
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            store(offset, begin)
+            store(offset + 8, end)
+
+    access.announce_range = announce_range
     return access
 
 

@@ -40,8 +40,14 @@ class MortalWords:
 
             return run
 
-        for name in ("load", "store", "cas", "cas_noted", "add", "peek", "announce"):
+        for name in ("load", "load_after_rmw", "store", "cas", "cas_noted", "add", "peek", "announce"):
             setattr(self, name, mortal(getattr(inner, name)))
+
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            self.announce(offset, begin)  # type: ignore[attr-defined]
+            self.announce(offset + 8, end)  # type: ignore[attr-defined]
+
+        self.announce_range = announce_range
 
 
 class MortalMemory:

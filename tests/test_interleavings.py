@@ -119,8 +119,14 @@ class SteppedMemory:
 
             return run
 
-        for name in ("load", "store", "cas", "cas_noted", "add", "peek", "announce"):
+        for name in ("load", "load_after_rmw", "store", "cas", "cas_noted", "add", "peek", "announce"):
             setattr(stepped, name, with_step(getattr(inner, name)))
+
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            stepped.announce(offset, begin)
+            stepped.announce(offset + 8, end)
+
+        stepped.announce_range = announce_range
         return stepped
 
     def release(self) -> None:
