@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -31,6 +34,16 @@ patience_option = click.option(
 @click.group()
 def main() -> None:
     """Stress SharedMemoryQueue."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left of a run
+
+
+@contextmanager
+def _engine_needed() -> Iterator[None]:
+    """Turn the error about an engine that is not installed into one of the command line."""
+    try:
+        yield
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _seed(given: int | None, console: Console) -> int:
@@ -70,13 +83,16 @@ def soak(
     calls: Calls = "mixed" if batches is None else "batches" if batches else "singles"
     seed = _seed(seed, console)
     plan = soaking.Plan(seconds, producers, consumers, engine, capacity, mode, calls, seed, patience)
-    sys.exit(not soaking.run(plan, console).ok)
+    with _engine_needed():
+        ok = soaking.run(plan, console).ok
+    sys.exit(not ok)
 
 
 @main.command()
 @click.option("--rounds", type=click.IntRange(1), default=50, show_default=True, help="Of each kind.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
 @click.option("--kinds", default=",".join(killing.KINDS), show_default=True, help="Who is killed.")
+@click.option("--capacity", type=click.IntRange(1), help="Of all queues; mostly 1 to 5 if not given.")
 @click.option(
     "--stall-limit",
     type=click.FloatRange(0, min_open=True),
@@ -92,6 +108,7 @@ def kill(
     rounds: int,
     first: int,
     kinds: str,
+    capacity: int | None,
     stall_limit: float,
     engine: str | None,
     mode: str,
@@ -106,8 +123,10 @@ def kill(
     console = Console()
     seed = _seed(seed, console)
     chosen = tuple(known[kind] for kind in asked)
-    plan = killing.Plan(rounds, first, chosen, engine, mode, seed, patience, stall_limit)
-    sys.exit(not killing.run(plan, console))
+    plan = killing.Plan(rounds, first, chosen, engine, mode, capacity, seed, patience, stall_limit)
+    with _engine_needed():
+        ok = killing.run(plan, console)
+    sys.exit(not ok)
 
 
 @main.command()

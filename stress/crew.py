@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import itertools
 import multiprocessing
@@ -23,6 +24,7 @@ from shared_multiprocess_queue import SharedMemoryQueue
 from .logs import Log
 
 POLL: Final = 0.0005  # seconds between two looks of the parent
+_PR_SET_PDEATHSIG: Final = 1
 _SHM: Final = Path("/dev/shm")
 _DUMP: Final = signal.SIGUSR1  # makes a worker write its stacks
 
@@ -157,9 +159,20 @@ def _say(text: str) -> None:
 
 def _main(loop: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _die_with_parent()
     faulthandler.register(_DUMP, all_threads=True, chain=False)
     try:
         loop(*arguments)
     except BaseException:
         traceback.print_exc()
         raise SystemExit(1) from None
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends without having done so, by kill -9 for example."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it had ended before that
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,7 @@ from rich.table import Table
 from shared_multiprocess_queue import SharedMemoryQueue
 
 from . import workers
-from .crew import Crew, Watchdog, Worker, left_behind, new_prefix
+from .crew import Crew, Watchdog, Worker, children, left_behind, new_prefix
 from .history import Verdict, judge
 from .items import LARGEST
 from .logs import Log, Signals
@@ -100,6 +100,7 @@ def run(plan: Plan, console: Console) -> Result:
         queue.close()
         queue.unlink()
     result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
+    result.faults += [f"process {pid} was left" for pid in children()]
     _print_totals(result, console)
     return result
 
@@ -191,6 +192,10 @@ def _print_totals(result: Result, console: Console) -> None:
         )
     )
     console.print(table)
+    if result.faults and verdict.lost:
+        console.print(
+            "The run did not come to its end: items that are missing may still be in the queue.", markup=False
+        )
     for line in verdict.findings + result.faults:
         console.print(line, style="red", markup=False)
     console.print("ok" if result.ok else "FAILED", style="green" if result.ok else "bold red")

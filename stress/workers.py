@@ -40,6 +40,7 @@ class Task:
         seed: of all its choices.
         calls: singles, batches, or both.
         most: largest number of items of a batch.
+        tight: to spend as little time as possible outside the queue's code; for victims.
         stands_by: to begin only after the first kill; for the heir of a role in mode "spsc".
     """
 
@@ -48,6 +49,7 @@ class Task:
     seed: str
     calls: Calls = "mixed"
     most: int = 1
+    tight: bool = False
     stands_by: bool = False
 
     def batch(self, rng: Random) -> int:
@@ -73,12 +75,16 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
         serial = 0
         while not signals.stopped() and log.has_room():
             count = task.batch(rng)
-            batch = [items.make(rng, task.ident, serial + index) for index in range(count)]
+            batch = [_make(rng, task, serial + index) for index in range(count)]
             log.intend(serial, count)
             _put(queue, batch, rng)
             log.acknowledge()
             serial += count
         log.end()
+
+
+def _make(rng: Random, task: Task, serial: int) -> object:
+    return items.make_quickly(task.ident, serial) if task.tight else items.make(rng, task.ident, serial)
 
 
 def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> None:

@@ -44,6 +44,8 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
     SharedMemoryQueueError,
+    _atomics_engine,
+    _parking,
 )
 from shared_multiprocess_queue._ring import DONE, NOTHING
 
@@ -77,6 +79,13 @@ def eager() -> Iterator[None]:
     sys.setswitchinterval(2e-5)
     yield
     sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody look again by himself: a wake that is missed is not healed by the next slice of a sleep."""
+    for module in (_parking, _atomics_engine):
+        monkeypatch.setattr(module, "SLICE", 10**18)
 
 
 def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Future[T]:
@@ -514,6 +523,7 @@ def test_random_operations_do_what_they_do_to_queue_queue(run_id: str, mode: str
 # ---- waiting and waking ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("only_wakes")
 def test_a_put_wakes_a_blocked_get(make: MakeQueue) -> None:
     q = make()
     got = in_thread(q.get)
@@ -523,6 +533,7 @@ def test_a_put_wakes_a_blocked_get(make: MakeQueue) -> None:
     assert got.result(LONG) == "wake up"
 
 
+@pytest.mark.usefixtures("only_wakes")
 def test_a_batch_wakes_every_blocked_get_that_it_has_an_item_for(make: MakeQueue) -> None:
     q = make(capacity=3)
     got = [in_thread(q.get) for _ in range(3)]
@@ -531,6 +542,7 @@ def test_a_batch_wakes_every_blocked_get_that_it_has_an_item_for(make: MakeQueue
     assert sorted(future.result(LONG) for future in got) == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("only_wakes")
 def test_a_get_wakes_a_blocked_put(make: MakeQueue) -> None:
     q = make(capacity=1)
     q.put("first")
@@ -542,7 +554,18 @@ def test_a_get_wakes_a_blocked_put(make: MakeQueue) -> None:
     assert q.get() == "second"
 
 
+@pytest.mark.usefixtures("only_wakes")
 def test_gets_wake_a_batch_as_soon_as_there_is_room_for_all_of_it(make: MakeQueue) -> None:
+    q = make(capacity=3)
+    q.put_batch([1, 2, 3])
+    put = in_thread(q.put_batch, [4, 5])
+    eventually(sleeps(q, "put"))
+    assert [q.get(), q.get()] == [1, 2]
+    put.result(LONG)
+    assert drained(q) == [3, 4, 5]
+
+
+def test_a_batch_that_has_room_for_a_part_of_it_goes_on_waiting(make: MakeQueue) -> None:
     q = make(capacity=3)
     q.put_batch([1, 2, 3])
     put = in_thread(q.put_batch, [4, 5])
@@ -551,11 +574,13 @@ def test_gets_wake_a_batch_as_soon_as_there_is_room_for_all_of_it(make: MakeQueu
     before = q.get_metrics()["put_waits"]
     eventually(sleeps(q, "put", before))  # it has looked again, and sleeps again
     assert not put.done(), "there is room for one of the two only"
+    assert q.qsize() == 2
     assert q.get() == 2
     put.result(LONG)
     assert drained(q) == [3, 4, 5]
 
 
+@pytest.mark.usefixtures("only_wakes")
 def test_two_who_wait_for_each_other_in_turn_never_miss_a_wake(make_queue: MakeQueue, word_access: str) -> None:
     there, back = make_queue("there", capacity=1), make_queue("back", capacity=1)
 
@@ -591,10 +616,22 @@ def test_who_is_blocked_uses_no_processor_time(make_queue: MakeQueue, word_acces
     assert in_thread(blocked).result(LONG) < 0.1
 
 
+@pytest.mark.usefixtures("only_wakes")
+def test_a_batch_that_gets_its_room_wakes_the_next_batch(make: MakeQueue) -> None:
+    q = make(capacity=3)
+    q.put_batch([1, 2, 3])
+    puts = [in_thread(q.put_batch, [name] * 3) for name in "ab"]
+    eventually(sleeps(q, "put"))
+    got = [q.get(timeout=LONG) for _ in range(9)]
+    for put in puts:
+        put.result(LONG)
+    assert got in ([1, 2, 3, *"aaabbb"], [1, 2, 3, *"bbbaaa"])
+
+
 # ---- many at once ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "only_wakes")
 @pytest.mark.parametrize("capacity", [1, 3, 16])
 def test_many_threads_put_and_get_every_item_exactly_once(
     make_queue: MakeQueue, word_access: str, capacity: int
@@ -624,7 +661,7 @@ def test_many_threads_put_and_get_every_item_exactly_once(
     assert q.empty()
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "only_wakes")
 def test_threads_that_share_a_handle_share_its_roles(make: MakeQueue) -> None:
     q = make(capacity=2)
 
@@ -828,31 +865,33 @@ def test_an_item_that_cannot_be_read_ends_a_batch_and_loses_no_other(make: MakeQ
 
 
 def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_closed(
-    make_queue: MakeQueue, run_id: str
+    make: MakeQueue, run_id: str
 ) -> None:
-    q = make_queue(capacity=4)
+    with make(capacity=4) as producer:
+        producer.put_batch([1, Poison(), 3])
     with SharedMemoryQueue("q", run_id=run_id) as reader:
-        q.put_batch([1, Poison(), 3])
         assert reader.get_batch(4) == [1]
-    got: list[Any] = []
-    for _ in range(2):
-        try:
-            got.append(q.get_nowait())
-        except DeserializationError:
-            got.append(Poison)
-    assert got == [Poison, 3]
-    assert q.empty()
+    with SharedMemoryQueue("q", run_id=run_id) as q:
+        with pytest.raises(DeserializationError):
+            q.get_nowait()
+        assert drained(q) == [3]
 
 
-def test_what_cannot_go_back_because_the_one_producer_is_another_is_warned_of(
-    make_queue: MakeQueue, run_id: str
+@pytest.mark.parametrize("why", ["full", "spsc"])
+def test_what_a_batch_left_unread_and_cannot_go_back_is_lost_with_a_warning_that_says_why(
+    make_queue: MakeQueue, why: str
 ) -> None:
-    q = make_queue(capacity=4, mode="spsc")
-    reader = SharedMemoryQueue("q", run_id=run_id)
+    """A consumer of mode "spsc" cannot put while there is a producer, and a full queue takes nothing."""
+    q = make_queue(capacity=3, mode="spsc" if why == "spsc" else "mpmc")
+    reader = SharedMemoryQueue("q", run_id=q.run_id)
     q.put_batch([1, Poison(), 3])
     assert reader.get_batch(4) == [1]
-    with pytest.warns(ResourceWarning, match="2 items"):
+    if why == "full":
+        q.put_batch([4, 5, 6])
+    with pytest.warns(ResourceWarning, match=rf"2 items .* lost .*{why}"):
         reader.close()
+    assert reader.closed
+    assert drained(q) == ([4, 5, 6] if why == "full" else [])
 
 
 # ---- sizes of items and what cannot be sent -------------------------------------------------------------------------
@@ -1089,6 +1128,7 @@ BLOCKED: dict[str, Callable[[SharedMemoryQueue], object]] = {
 }
 
 
+@pytest.mark.usefixtures("only_wakes")
 @pytest.mark.parametrize("call", BLOCKED)
 def test_closing_a_handle_ends_what_its_threads_wait_for(make: MakeQueue, run_id: str, call: str) -> None:
     q = make(capacity=2)

@@ -160,6 +160,10 @@ def test_the_plain_accesses_see_and_show_the_same_words(memory: WordMemory, valu
     assert words.load(24) == value
     words.store(32, value)
     assert words.peek(32) == value
+    words.announce_range(40, value, value ^ 1)
+    assert [words.load(at) for at in (32, 40, 48, 56)] == [value, value, value ^ 1, 0]
+    words.add(64, 1)
+    assert words.load_after_rmw(32) == value
 
 
 def test_two_accesses_have_scratch_memory_of_their_own(memory: WordMemory) -> None:
