@@ -4,23 +4,26 @@ The ring's methods never wait and never keep anything; this module gives every o
 attempts, and sees to it that an operation that ends by an exception, at whatever bytecode, leaves nothing behind.
 
 Python serves signals after a call returns, so a handler that raises (Ctrl-C does) can cut an operation between any two
-steps. Two rules make that harmless. What a get has got hold of stands in its ``Claim``, which the handlers here find
-whole. And a record goes back to the pool outside the ``try`` of its operation: an interrupt there may lose a record
-until it is missed, but never lets two operations share one.
+steps. Two rules make that harmless. What a get has got hold of stands in its record's claim, until the very last steps
+hand it to the caller and the record to the pool; these are plain stores and a return, at which no signal is served. And
+nothing touches the shared words but operations that have a record, so ``close`` knows when it may unmap them.
 """
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import repeat
 from queue import Empty, Full
+from typing import TypeVar
 
 from . import _batch_lock, _clock
+from ._claim import Claim, Payload
 from ._layout import (
+    BATCH_OWNER_AT,
     CONSUMER_AT,
+    DEFINITIONS_OWNER_AT,
     EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
     GATE_AT,
@@ -35,10 +38,13 @@ from ._layout import (
 from ._lock import LockFlag
 from ._parking import SLICE, Parking, Spin
 from ._participants import Participants, Record
-from ._ring import DONE, HELD, NOTHING, Claim, Payload, Ring
+from ._pool import Pool
+from ._ring import DONE, HELD, NOTHING, Ring
 from ._segment import Segment
 from ._words import WordMemory, Words, open_words
 from .errors import QueueClosedError, RoleTakenError
+
+T = TypeVar("T")
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
 # takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
@@ -47,7 +53,7 @@ _YIELDING = 1_000_000  # ns of it without sleeping
 _NAP = 0.0002  # seconds; a sleep after that
 _HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
 _QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
-_TRIES = 10  # times that a recovery which is itself interrupted begins again
+_MOMENTARY = 20_000_000  # ns that a role of mode "spsc" may be another's; whoever closes puts items back that long
 
 
 class AtomicsEngine:
@@ -60,18 +66,26 @@ class AtomicsEngine:
         geometry: its sizes, checked.
         flag: the int32 of the batch lock.
         memory: access to the words; by default those of the segment.
+        on_keep_back: called when payloads are kept back that were taken and could not be delivered.
     """
 
     name = "atomics"
 
-    def __init__(self, segment: Segment, geometry: Geometry, flag: LockFlag, memory: WordMemory | None = None) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        geometry: Geometry,
+        flag: LockFlag,
+        memory: WordMemory | None = None,
+        on_keep_back: Callable[[], None] = lambda: None,
+    ) -> None:
         self._segment = segment
         self._geometry = geometry
         self._flag = flag
         self._memory = memory if memory is not None else open_words(segment.buffer)
+        self._on_keep_back = on_keep_back
         self._spsc = geometry.mode == "spsc"
         self.parking = Parking(segment.buffer)
-        self.closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -79,12 +93,10 @@ class AtomicsEngine:
         self.participants = Participants(self._memory.words())
         self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
         self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
+        self._pool = Pool(self.participants, self._memory.words, self.ring.resolve, self._end)
         self._put_spin, self._get_spin = Spin(), Spin()
-        self._idle: list[Record] = []  # records that no operation uses
-        self._known: dict[int, tuple[int, weakref.ref[Record]]] = {}  # generation and record, by index
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._kept_back: deque[Payload] = deque()
-        self._lock = threading.RLock()  # of this process: records are taken, and the handle closed, by one thread
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent.
@@ -95,61 +107,39 @@ class AtomicsEngine:
         self.ring.release()
         self._begin()
 
-    # ---- records ----------------------------------------------------------------------------------------------------
-
-    def _borrow(self) -> Record:
-        try:
-            record = self._idle.pop()
-        except IndexError:
-            record = self._take()
-        if self.closed:
-            self._idle.append(record)
-            self._refuse()
-        return record
-
-    def _take(self) -> Record:
-        with self._lock:
-            if self.closed:
-                self._refuse()
-            words = self._memory.words()
-            for index, (generation, known) in list(self._known.items()):
-                if known() is None:  # lost to an interrupt, or still abandoned when it was last used
-                    record = Record(index, generation, self.participants.owner, words)
-                    if self.ring.clean(record):
-                        self._known[index] = generation, weakref.ref(record)
-                        return record
-            record = self.participants.take(words, self.ring.resolve)
-            self._known[record.index] = record.generation, weakref.ref(record)
-            return record
+    # ---- operations -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def operation(self) -> Iterator[Record]:
-        """Give a record for a while, in which nothing is announced."""
-        record = self._borrow()
+        """Lend a record for a while."""
+        record = self._pool.borrow()
         try:
             yield record
-        finally:
-            self._idle.append(record)
+        except BaseException:
+            self._recover(record)
+            raise
+        self._pool.idle[record.index] = record
 
-    def _recover(self, record: Record, claim: Claim) -> None:
+    def _recover(self, record: Record) -> None:
+        """Take back the record of an operation that an exception has cut short."""
+        self._pool.recover(record)
+        if self._pool.closed:
+            self._leave()  # close may have waited for just this operation, and in vain if it came from its own thread
+
+    def _end(self, record: Record) -> bool:
         """End an operation that an exception has cut short; what it got hold of is for the next gets.
 
-        The record goes back to the pool, unless it stays marked as abandoned: then it is dropped here, and taken up
-        again when it is resolved. Another interrupt only begins this again.
+        Returns:
+            Whether the record is clean; otherwise this has to be called again before it is used.
         """
-        for _ in range(_TRIES):
-            try:
-                clean = self.ring.abandon(record, claim)
-                self._batch_lock.recover(record)
-                break
-            except BaseException:
-                clean = False
-        self.keep_back(claim.taken)
-        if clean:
-            self._idle.append(record)
-
-    def _refuse(self) -> None:
-        raise QueueClosedError("this queue handle is closed; open the queue again by its name to go on")
+        clean = self.ring.abandon(record)
+        self._batch_lock.recover(record)
+        if record.words.load(DEFINITIONS_OWNER_AT) == record.name:
+            record.words.store(DEFINITIONS_OWNER_AT, 0)
+        if record.claim.taken:
+            self.keep_back(record.claim.taken)
+            self.parking.wake_all(record.words, ITEMS)  # another thread of this handle may wait for just these
+        return clean
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -161,19 +151,22 @@ class AtomicsEngine:
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        record = self._borrow()
+        record = self._pool.borrow()
         try:
             words = record.words
             if self._spsc:
                 self._take_role(words, PRODUCER_AT, "producer")
-            if words.peek(GATE_AT) or self.ring.try_put(record, (payload,), False) != DONE:
-                self._put_waiting(record, payload, until)
+            done = not words.peek(GATE_AT) and self.ring.try_put(record, (payload,), False) == DONE
+            if not done:
+                done = self._put_waiting(record, payload, until)
         except BaseException:
-            self._recover(record, Claim())
+            self._recover(record)
             raise
-        self._idle.append(record)
+        self._pool.idle[record.index] = record
+        if not done:
+            raise Full
 
-    def _put_waiting(self, record: Record, payload: Payload, until: float) -> None:
+    def _put_waiting(self, record: Record, payload: Payload, until: float) -> bool:
         words = record.words
         passed_on = 0
 
@@ -187,9 +180,7 @@ class AtomicsEngine:
                 return NOTHING
             return self.ring.try_put(record, (payload,), rescue)
 
-        if not self._wait(words, SPACE, attempt, until, self._put_spin):
-            words.add(FULL_EVENTS_AT, 1)
-            raise Full
+        return self._wait(words, SPACE, attempt, until, self._put_spin)
 
     def put_batch(self, payloads: Sequence[Payload], until: float) -> None:
         """Put all items, contiguous and visible to getters all at once, or none.
@@ -200,14 +191,11 @@ class AtomicsEngine:
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
         gate = _batch_lock.Gate(self.parking)
-        record = self._borrow()
+        record = self._pool.borrow()
         try:
             words = record.words
             if self._spsc:
                 self._take_role(words, PRODUCER_AT, "producer")
-            if not self._batch_lock.acquire(record, max(until, _clock.now() + _PATIENCE)):
-                words.add(FULL_EVENTS_AT, 1)
-                raise Full
 
             def claimed() -> None:
                 gate.open(words, whosever=True)
@@ -219,19 +207,36 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if attempt(False) != DONE and not self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep):
+            if self._batch_lock.acquire(record, until or _clock.now() + _PATIENCE, self._check_open):
+                done = attempt(False) == DONE
+                if not done:
+                    done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
+                if not done:
+                    gate.open(words)
+                    self._batch_lock.release(record)
+            else:
                 words.add(FULL_EVENTS_AT, 1)
-                raise Full
+                done = False
         except BaseException:
-            self._recover(record, Claim())
-            gate.open(self._memory.words())
+            try:
+                gate.open(record.words)
+            finally:
+                self._recover(record)
             raise
-        self._idle.append(record)
+        self._pool.idle[record.index] = record
+        if not done:
+            raise Full
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def get(self, limit: int, until: float) -> list[Payload]:
+    def get(self, limit: int, until: float, deliver: Callable[[list[Payload]], T]) -> T:
         """Take one to ``limit`` items.
+
+        Args:
+            limit: largest number of items.
+            until: when to give up.
+            deliver: makes what is returned from the payloads. What it has taken out of their list when it raises is
+                consumed; the rest is kept back for the next gets.
 
         Raises:
             Empty: there was no item until then.
@@ -239,54 +244,56 @@ class AtomicsEngine:
             RoleTakenError: mode "spsc", and another live handle is the consumer.
             CorruptQueueError: a slot says something that no queue writes.
         """
-        claim = Claim()
-        record = self._borrow()
+        record = self._pool.borrow()
         try:
-            words = record.words
+            words, claim = record.words, record.claim
             if self._spsc:
                 self._take_role(words, CONSUMER_AT, "consumer")
-
-            taken = self._kept_back and self._take_kept_back(limit, claim)
-            if not taken and self.ring.try_get(record, limit, claim, False) != DONE:
-                self._get_waiting(record, limit, claim, until)
+            done = bool(self._kept_back) and self._take_kept_back(limit, claim)
+            if not done:
+                done = self.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
+            if done:
+                delivered = deliver(claim.taken)
         except BaseException:
-            self._recover(record, claim)
+            self._recover(record)
             raise
-        try:
-            self._idle.append(record)
-        except BaseException:
-            self.keep_back(claim.taken)
-            raise
-        return claim.taken
+        # From here to the caller no signal is served.
+        if not done:
+            self._pool.idle[record.index] = record
+            raise Empty
+        claim.taken = []
+        self._pool.idle[record.index] = record
+        return delivered
 
-    def _get_waiting(self, record: Record, limit: int, claim: Claim, until: float) -> None:
-        words = record.words
-
+    def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
         def attempt(rescue: bool) -> int:
-            found = self.ring.try_get(record, limit, claim, rescue)
-            if rescue and found != DONE and self.ring.adopt(record, claim):
+            if self._kept_back and self._take_kept_back(limit, record.claim):
+                return DONE
+            found = self.ring.try_get(record, limit, rescue)
+            if rescue and found != DONE and self.ring.adopt(record):
                 return DONE
             return found
 
-        if not self._wait(words, ITEMS, attempt, until, self._get_spin):
-            words.add(EMPTY_EVENTS_AT, 1)
-            raise Empty
+        return self._wait(record.words, ITEMS, attempt, until, self._get_spin)
 
-    def keep_back(self, payloads: Sequence[Payload]) -> None:
-        """Make payloads that were taken, and could not be delivered, the next that ``get`` takes."""
-        self._kept_back.extendleft(reversed(payloads))
+    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
+        """Make payloads that were taken, and could not be delivered, the next that ``get`` takes.
+
+        Args:
+            payloads: a list, from which those that are kept back are removed.
+            first: index of the first of them.
+        """
+        # One call, at whose end each payload is in one of both, whatever interrupts: the last of the list goes first.
+        self._kept_back.extendleft(map(list.pop, repeat(payloads, len(payloads) - first)))
+        self._on_keep_back()
 
     def kept_back(self) -> int:
         """Return how many payloads are kept back."""
         return len(self._kept_back)
 
     def _take_kept_back(self, limit: int, claim: Claim) -> bool:
-        try:
-            while len(claim.taken) < limit:
-                # popleft and the append in one go: no bytecode in between at which an interrupt could lose the item
-                claim.taken.extend(map(deque.popleft, (self._kept_back,)))
-        except IndexError:
-            pass
+        with suppress(IndexError):  # there are fewer
+            claim.taken.extend(map(deque.popleft, repeat(self._kept_back, limit)))  # one call, as above
         return bool(claim.taken)
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
@@ -315,55 +322,66 @@ class AtomicsEngine:
             return attempt(False) == DONE
 
         if until == 0:
-            return self._look_once(attempt)
+            return self._look_once(attempt, words, side)
         if spin.until(done) or attempt(True) == DONE:
             return True
         while _clock.now() < until:
+            self._pool.sweep()  # what an interrupt has left may be what this waits for
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
             epoch = self.parking.arm(words, side)
-            found = HELD if self.closed else attempt(True)  # [W3] seq, after [W2]
+            found = HELD if self._pool.closed else attempt(True)  # [W3] seq, after [W2]
             if found == DONE:
                 return True
-            if not self.closed:
+            if not self._pool.closed:
                 # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
                 longest = _clock.now() + (_HELD_SLICE if found == HELD else SLICE)
                 self.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
-            if self.closed:
-                self._refuse()
+            self._check_open()
             if done():
                 return True
-        return self._look_once(attempt)
+        return self._look_once(attempt, words, side)
 
-    def _look_once(self, attempt: Callable[[bool], int]) -> bool:
+    def _look_once(self, attempt: Callable[[bool], int], words: Words, side: int) -> bool:
         """Attempt once more, and be patient with an operation that is about to end: it is no reason to say no."""
         start = _clock.now()
         while True:
             found = attempt(True)
             waited = _clock.now() - start
-            if found != HELD or waited > _PATIENCE:
-                return found == DONE
+            if found == DONE:
+                return True
+            if found == NOTHING or waited > _PATIENCE:
+                words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
+                return False
             _clock.sleep(0 if waited < _YIELDING else _NAP)
+
+    def _check_open(self) -> None:
+        if self._pool.closed:
+            self._pool.refuse()
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 
     def _take_role(self, words: Words, at: int, role: str) -> None:
         """Be the one producer (consumer), or refuse; tail (head) is read after this, never before."""
-        if self._role is not None and words.load(at) == self._role.name:
+        mine = self._role
+        if mine is None:
+            taken = self._pool.borrow()
+            mine = self._role
+            if mine is None:
+                mine = self._role = taken
+            else:  # another thread of this handle was faster
+                self._pool.idle[taken.index] = taken
+        if words.load(at) == mine.name:
             return
-        if self._role is None:
-            taken = self._take()
-            with self._lock:
-                if self._role is None:
-                    self._role, taken = taken, None  # type: ignore[assignment]
-            if taken is not None:
-                self._idle.append(taken)
-        name = self._role.name
-        while (holder := words.load(at)) != name:
-            if holder and not self.participants.is_dead(words, holder):
+        until = _clock.now() + _MOMENTARY
+        while (holder := words.load(at)) != mine.name:
+            if holder == 0 or self.participants.is_dead(words, holder):
+                words.cas(at, holder, mine.name)
+            elif _clock.now() > until:
                 raise RoleTakenError(role, self.participants.pid_of(words, holder))
-            words.cas(at, holder, name)
+            else:
+                _clock.sleep(_NAP)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -380,40 +398,48 @@ class AtomicsEngine:
     def is_full(self) -> bool:
         """Whether a put would find no room."""
         with self.operation() as record:
-            return not self.ring.has_room(record.words)
+            return not self.ring.has_room(record.words, True)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def wake_all(self) -> None:
         """Let everybody who waits look again."""
-        words = self._memory.words()
+        with self.operation() as record:
+            self._wake_all(record.words)
+
+    def _wake_all(self, words: Words) -> None:
         self.parking.wake_all(words, ITEMS)
         self.parking.wake_all(words, SPACE)
+        self.parking.wake_word(BATCH_OWNER_AT)
 
     def retire(self) -> None:
-        """Give up what can be given up while other threads may be in an operation: items kept back, records, roles."""
-        while self._kept_back:
-            payload = self._kept_back.popleft()
-            try:
-                self.put(payload, 0)
-            except (Full, QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
-                self._kept_back.appendleft(payload)
-                break
-        with self._lock:
-            self._leave_idle()
+        """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        self._put_back()
+        self._leave()
 
-    def _leave_idle(self) -> None:
-        role, self._role = self._role, None
-        if role is not None:
-            for at in (PRODUCER_AT, CONSUMER_AT):
-                role.words.cas(at, role.name, 0)
-            self._leave(role)
-        while self._idle:
-            self._leave(self._idle.pop())
+    def _put_back(self) -> None:
+        moving: list[Payload] = []
+        try:
+            while self._kept_back:
+                moving.extend(map(deque.popleft, (self._kept_back,)))
+                self.put(moving[0], 0)
+                moving.clear()
+        except (Full, QueueClosedError, RoleTakenError):  # in mode "spsc" somebody else may be the producer
+            pass
+        finally:
+            self.keep_back(moving)
 
-    def _leave(self, record: Record) -> None:
-        self._known.pop(record.index, None)
-        self.participants.leave(record)
+    def _leave(self) -> bool:
+        """Leave with all records that no operation uses, and then with the roles; return whether those were all."""
+        with self._pool.lock:
+            if not self._pool.leave(self._role):
+                return False
+            role, self._role = self._role, None
+            if role is not None:
+                for at in (PRODUCER_AT, CONSUMER_AT):
+                    role.words.cas(at, role.name, 0)
+                self._pool.leave_with(role)
+            return True
 
     def close(self, wait: bool) -> bool:
         """End the operations of this handle's threads, and leave.
@@ -422,30 +448,19 @@ class AtomicsEngine:
             wait: for up to two seconds, for threads that are in an operation.
 
         Returns:
-            Whether no thread uses the segment any more, so that it may be unmapped.
+            Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
+            may be called again.
         """
-        self.retire()
-        self.closed = True
+        self._put_back()
+        self._pool.closed = True
         until = _clock.now() + _QUIET
-        while not self._left():
+        words = self._memory.words()
+        while not self._leave():
             if not wait or _clock.now() > until:
                 return False
-            self.wake_all()
+            self._wake_all(words)
             _clock.sleep(0.001)
         self.ring.release()
         self.parking.release()
         self._memory.release()
         return True
-
-    def _left(self) -> bool:
-        """Leave with all records that no operation uses; return whether those were all."""
-        with self._lock:
-            self._leave_idle()
-            words = self._memory.words()
-            for index, (generation, known) in list(self._known.items()):
-                if known() is None:
-                    lost = Record(index, generation, self.participants.owner, words)
-                    if self.ring.clean(lost):
-                        self.participants.leave(lost)
-                    del self._known[index]
-            return not self._known

@@ -20,6 +20,7 @@ account of the gate. Fairness is not safety; here, and only here, a clock decide
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from . import _clock
@@ -47,12 +48,13 @@ class BatchLock:
         self._participants = participants
         self._parking = parking
 
-    def acquire(self, record: Record, until: float) -> bool:
+    def acquire(self, record: Record, until: float, check: Callable[[], None]) -> bool:
         """Take the lock, from a dead holder too.
 
         Args:
             record: the batch's.
             until: monotonic time in ns; False is returned when it is over.
+            check: called after each sleep; may raise.
         """
         words = record.words
         while True:
@@ -62,6 +64,7 @@ class BatchLock:
             if _clock.now() >= until:
                 return False
             self._parking.sleep(BATCH_OWNER_AT, owner, until)
+            check()
 
     def _take(self, words: Words, record: Record) -> bool:
         words.store(record.at + LOCK_BUSY, 1)  # [L3] seq, before the int32

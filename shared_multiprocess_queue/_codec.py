@@ -42,7 +42,8 @@ from typing import Any, NoReturn, Protocol
 
 import cloudpickle
 
-from .errors import DeserializationError, SerializationError
+from . import _clock
+from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
 
 __all__ = ["BYTES", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
 
@@ -64,6 +65,7 @@ _SEARCHED_SIZE = 2048  # to search a longer stream for a name costs more than to
 _KEPT_SIZE = 1 << 16  # a _Tracker allocates a buffer for the longest stream that it has written, each time
 _KEPT_TRACKERS = 8
 _TRACKED_TYPES = 256
+_REFUSED = 1_000_000_000  # ns
 _DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
@@ -94,6 +96,18 @@ class DefinitionStore(Protocol):
         """
 
 
+class _OutOfReachError(BaseException):
+    """The definitions cannot be looked at: not the fault of the item, which nothing on its way must take for its own.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, reason: SharedMemoryQueueError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Codec:
     """Turns items into bytes and back, for one queue.
 
@@ -116,6 +130,8 @@ class Codec:
         self._item_size = item_size
         # Keys of names whose definitions are in the store, together with all that those need.
         self._stored: set[bytes] = set()
+        # Until when what the store has refused is not offered again: a refusal may have taken its time.
+        self._refused: dict[bytes, int] = {}
         # Types whose last item needed a _Tracker: the next one is not first pickled without. By id, because a type
         # need not be hashable; the values keep the types, and thereby the ids, alive.
         self._tracked: dict[int, type] = {}
@@ -170,6 +186,8 @@ class Codec:
                 return payload.decode("utf-8", "surrogatepass")
             if tag == MAIN:
                 return self._decode_main(payload)
+        except _OutOfReachError as error:
+            raise error.reason from None
         except Exception as error:
             raise DeserializationError(
                 f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
@@ -238,10 +256,18 @@ class Codec:
                 found[name.key], needs = name.definition()
                 todo += needs
         # Backwards, so that what others need tends to be there before them, should this process die in between.
-        refused = {key: found[key] for key in reversed(found) if not self._definitions.add(key, found[key])}
+        refused = {key: found[key] for key in reversed(found) if not self._stores(key, found[key])}
         if not refused:
             self._stored.update(found)
         return refused
+
+    def _stores(self, key: bytes, definition: bytes) -> bool:
+        if _clock.now() < self._refused.get(key, 0):
+            return False
+        stored = self._definitions.add(key, definition)
+        if not stored:
+            self._refused[key] = _clock.now() + _REFUSED
+        return stored
 
     def _ending(self, tracker: _Tracking, definitions: dict[bytes, bytes]) -> bytes:
         """What follows a stream that a bare ``loads`` cannot read; its definitions may be few or none, never absent."""
@@ -265,7 +291,13 @@ class Codec:
         end = len(payload) - _TRAILER.size
         length, edition, program = _TRAILER.unpack_from(payload, end)
         along: dict[bytes, bytes] = loads(payload[end - length : end]) if length else {}
-        return _Reader(payload, program, edition, lambda key: along.get(key) or self._definitions.find(key)).load()
+        return _Reader(payload, program, edition, lambda key: along.get(key) or self._find(key)).load()
+
+    def _find(self, key: bytes) -> bytes | None:
+        try:
+            return self._definitions.find(key)
+        except SharedMemoryQueueError as error:
+            raise _OutOfReachError(error) from None
 
 
 def _is_plain(stream: bytes) -> bool:

@@ -55,9 +55,9 @@ class Definitions:
         """
         with self._operations.operation() as record:
             words = record.words
-            if not self._acquire(record):
-                return False
             try:
+                if not self._acquire(record):
+                    return False
                 return self._search(words, key) is not None or self._append(words, key, definition)
             finally:
                 words.cas(DEFINITIONS_OWNER_AT, record.name, 0)
@@ -72,7 +72,7 @@ class Definitions:
         until = _clock.now() + _PATIENCE
         while True:
             owner = words.load(DEFINITIONS_OWNER_AT)
-            if owner == 0 or self._operations.participants.is_dead(words, owner):
+            if owner in (0, record.name) or self._operations.participants.is_dead(words, owner):
                 if words.cas(DEFINITIONS_OWNER_AT, owner, record.name):
                     return True
             elif _clock.now() > until:

@@ -22,16 +22,19 @@ class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
-def _system_call() -> tuple[Callable[..., int], int] | None:
-    number = _SYSCALL_NUMBERS.get(platform.machine())
-    if not sys.platform.startswith("linux") or number is None or sys.maxsize <= 2**32:
+_NUMBER = _SYSCALL_NUMBERS.get(platform.machine(), 0) if sys.platform.startswith("linux") else 0
+
+
+def _system_call(library: type[ctypes.CDLL]) -> Callable[..., int] | None:
+    if _NUMBER == 0 or sys.maxsize <= 2**32:
         return None
-    syscall = ctypes.CDLL(None).syscall  # a CDLL call releases the GIL while it sleeps
+    syscall = library(None).syscall
     syscall.restype = ctypes.c_long
-    return syscall, number
+    return syscall
 
 
-_CALL = _system_call()
+_SLEEP = _system_call(ctypes.CDLL)  # lets other threads run meanwhile
+_WAKE = _system_call(ctypes.PyDLL)  # keeps the GIL: who wakes may hold a claim, and must not wait for his turn with it
 _LOW_HALF = 0 if sys.byteorder == "little" else 4  # a futex is 32 bits: the half of the word that changes
 
 
@@ -43,13 +46,12 @@ def wait(address: int, expected: int, timeout: int) -> None:
         expected: value of the word that the caller read; if it is another by now, there is no sleep.
         timeout: nanoseconds on the monotonic clock.
     """
-    if _CALL is None:
+    if _SLEEP is None:
         _clock.sleep(min(timeout, _UNTIL_LOOK) / 1e9)
         return
-    syscall, number = _CALL
     timespec = _Timespec(timeout // 1_000_000_000, timeout % 1_000_000_000)
-    syscall(
-        ctypes.c_long(number),
+    _SLEEP(
+        ctypes.c_long(_NUMBER),
         ctypes.c_void_p(address + _LOW_HALF),
         ctypes.c_int(_FUTEX_WAIT),
         ctypes.c_uint(expected & 0xFFFFFFFF),
@@ -61,13 +63,12 @@ def wait(address: int, expected: int, timeout: int) -> None:
 
 def wake(address: int, count: int) -> int:
     """Wake up to ``count`` sleepers of the word at ``address``; return how many there were."""
-    if _CALL is None:
+    if _WAKE is None:
         return 0
-    syscall, number = _CALL
     return max(
         0,
-        syscall(
-            ctypes.c_long(number),
+        _WAKE(
+            ctypes.c_long(_NUMBER),
             ctypes.c_void_p(address + _LOW_HALF),
             ctypes.c_int(_FUTEX_WAKE),
             ctypes.c_int(count),

@@ -1,4 +1,4 @@
-"""What an operator sees of a queue; reads only."""
+"""What an operator sees of a queue."""
 
 from __future__ import annotations
 

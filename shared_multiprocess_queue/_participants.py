@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from . import _processes
+from ._claim import Claim
 from ._layout import (
     ABANDONED,
     GENERATION,
@@ -33,34 +34,37 @@ from ._layout import (
     record_at,
 )
 from ._words import Words
-from .errors import TooManyParticipantsError
 
 
 class Record:
-    """A record that this process owns, with the access to the words that its operation uses.
+    """A record that this process owns, with the access to the words and the claim of the operation that uses it.
 
     Attributes:
+        words: access to the segment, for the operation that has this record.
+        claim: what that operation has got hold of.
         index: its place in the table.
-        generation: how often the record has been taken.
         at: its offset.
         put_at: offset of its announcement of a put: begin, and end in the word behind it.
         get_at: offset of its announcement of a get.
-        owner: its owner word.
+        generation: how often the record has been taken.
         name: its name, for whatever outlives one scan (a role, a lock).
-        words: access to the segment, for the operation that has this record.
     """
 
-    __slots__ = ("__weakref__", "at", "generation", "get_at", "index", "name", "owner", "put_at", "words")
+    __slots__ = ("__weakref__", "at", "claim", "generation", "get_at", "index", "name", "put_at", "words")
 
-    def __init__(self, index: int, generation: int, owner: int, words: Words) -> None:
+    def __init__(self, words: Words, claim: Claim) -> None:
+        self.words = words
+        self.claim = claim
+        self.place(0, 0)
+
+    def place(self, index: int, generation: int) -> None:
+        """Say which record of the table this is."""
         self.index = index
-        self.generation = generation
         self.at = record_at(index)
         self.put_at = self.at + PUT_BEGIN
         self.get_at = self.at + GET_BEGIN
-        self.owner = owner
+        self.generation = generation
         self.name = name_of(index, generation)
-        self.words = words
 
     def announce_put(self, begin: int, end: int) -> None:
         """Say that positions begin to end-1 may be claimed by a put of mine."""
@@ -134,16 +138,18 @@ class Participants:
             begin: offset of the announcement's begin in a record, PUT_BEGIN or GET_BEGIN.
             end: offset of its end.
         """
-        return any(True for _ in self.covering(words, position, begin, end))
+        return bool(self.covering(words, position, begin, end))
 
-    def covering(self, words: Words, position: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield index and owner of every live participant whose announcement covers a position."""
+    def covering(self, words: Words, position: int, begin: int, end: int) -> list[tuple[int, int]]:
+        """Return index and owner of every live participant whose announcement covers a position."""
+        found = []
         for index in self.used(words):
             at = record_at(index)
             if words.load(at + begin) <= position < words.load(at + end):  # [S2] acquire, each; pairs with [P4][P9]
                 owner = words.load(at + OWNER)
                 if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3] after [S1]
-                    yield index, owner
+                    found.append((index, owner))
+        return found
 
     def another_takes_the_lock(self, words: Words, me: Record) -> bool:
         """Whether a live participant other than me is between the two words of the batch lock."""
@@ -157,40 +163,52 @@ class Participants:
 
     # ---- taking and leaving -----------------------------------------------------------------------------------------
 
-    def take(self, words: Words, resolve: Callable[[Words, int], bool]) -> Record:
-        """Take a record, a free one or a dead one whose announcements are resolved.
+    def takeable(self, words: Words, resolve: Callable[[Words, int], bool]) -> Iterator[tuple[int, int]]:
+        """Yield index and owner of every record that is free, or dead with its announcements resolved.
 
         Args:
-            words: an access that the record keeps.
+            words: the caller's access.
             resolve: tells, for the index of a dead record, whether nothing is left of its operation, and does what
                 may be done to get there.
-
-        Raises:
-            TooManyParticipantsError: all records are taken.
         """
         alive: dict[int, bool] = {}
         for index in range(RECORDS):
-            at = record_at(index)
-            owner = words.load(at + OWNER)
+            owner = words.load(record_at(index) + OWNER)
             if owner and owner not in alive:
                 alive[owner] = self.is_alive(owner)
-            if owner and (alive[owner] or not resolve(words, index)):
-                continue
-            if words.cas(at + OWNER, owner, self.owner):  # [R1] acq_rel, pairs with [S2][R2]
-                words.store(at + PUT_END, 0)
-                words.store(at + GET_END, 0)
-                words.store(at + LOCK_BUSY, 0)
-                words.store(at + ABANDONED, 0)  # [R2] after the ends: the next announcement comes under a clean flag
-                generation = words.load(at + GENERATION) + 1
-                words.store(at + GENERATION, generation)
-                self._raise_mark(words, index + 1)  # before the first announcement
-                return Record(index, generation, self.owner, words)
-        raise TooManyParticipantsError(RECORDS)
+            if not owner or (not alive[owner] and resolve(words, index)):
+                yield index, owner
+
+    def take(self, words: Words, index: int, owner: int, won: list[int]) -> None:
+        """Try to take a record, and append the outcome to ``won``."""
+        words.cas_noted(record_at(index) + OWNER, owner, self.owner, won)  # [R1] acq_rel, pairs with [S2][R2]
+
+    def settle(self, words: Words, index: int) -> int:
+        """Make a record that was just taken ready for its first announcement; may be called again after an interrupt.
+
+        Returns:
+            Its generation.
+        """
+        at = record_at(index)
+        words.store(at + PUT_END, 0)
+        words.store(at + GET_END, 0)
+        words.store(at + LOCK_BUSY, 0)
+        words.store(at + ABANDONED, 0)  # [R2] after the ends: the next announcement comes under a clean flag
+        generation = words.load(at + GENERATION) + 1
+        words.store(at + GENERATION, generation)
+        while (mark := words.load(RECORDS_USED_AT)) < index + 1:  # before the first announcement
+            words.cas(RECORDS_USED_AT, mark, index + 1)
+        return generation
+
+    def is_mine(self, words: Words, index: int, generation: int) -> bool:
+        """Whether this process still owns a record that it took in that generation."""
+        at = record_at(index)
+        return words.load(at + OWNER) == self.owner and words.load(at + GENERATION) == generation
 
     def leave(self, record: Record) -> None:
         """Free a record of this process that announces nothing."""
         record.words.store(record.at + LOCK_BUSY, 0)
-        record.words.cas(record.at + OWNER, record.owner, 0)  # [R2] release, after the ends are 0
+        record.words.cas(record.at + OWNER, self.owner, 0)  # [R2] release, after the ends are 0
 
     def live(self, words: Words) -> dict[int, int]:
         """Return the live participants: number of records by process id."""
@@ -204,10 +222,6 @@ class Participants:
                 pid = parse_owner(owner)[0]
                 found[pid] = found.get(pid, 0) + 1
         return found
-
-    def _raise_mark(self, words: Words, used: int) -> None:
-        while (mark := words.load(RECORDS_USED_AT)) < used:
-            words.cas(RECORDS_USED_AT, mark, used)
 
 
 def _namespace_number(words: Words, identity: int) -> int:

@@ -66,7 +66,7 @@ def is_alive(pid: int, start: int) -> bool:
         return _is_alive_elsewhere(pid, start)
     fields = _stat(pid)
     if fields is None:
-        return _exists(pid)  # /proc may hide the processes of others; then at least the pid is taken
+        return _exists(pid)  # /proc may hide it, or this process may have no descriptor left to look with
     if start and int(fields[_START]) & OWNER_START_MASK != start:
         return False
     return fields[_STATE] not in (b"Z", b"X") or int(fields[_THREADS]) > 1
@@ -85,9 +85,9 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        return True
-    return _stat(pid) is not None or not os.path.exists("/proc/self/stat")
+    except OSError:  # it is there, and another user's
+        pass
+    return True
 
 
 def _start_time(pid: int) -> int | None:

@@ -47,6 +47,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
+from ._claim import CORRUPT, Claim, Payload
 from ._layout import (
     ABANDONED,
     ADOPTED_AT,
@@ -78,52 +79,12 @@ from ._participants import Participants, Record
 from ._words import Words
 from .errors import ClaimLostError, CorruptQueueError
 
-Payload = tuple[bytes, int]
-"""The bytes of an item and their codec tag."""
-
 # What an attempt that took or put nothing found.
 DONE: Final = 0  # of a put: the items are in the queue
 NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
 
-CORRUPT: Final = 1 << TAG_BITS
-"""The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
-
-
-class Claim:
-    """What a get has got hold of; it outlives the get's frames, so that an interrupt between two steps loses nothing.
-
-    Attributes:
-        taken: the payloads that are this operation's.
-        begin: first position that is claimed and not yet freed.
-        end: one beyond the last claimed position; begin == end means that nothing is claimed.
-        copy: the payload of position ``begin``, while its freeing is being decided.
-        orphan: the payload of a dead getter's position, while its adoption is being decided.
-        verdict: the outcome of that compare-and-swap, once it is known.
-    """
-
-    __slots__ = ("begin", "copy", "end", "orphan", "taken", "verdict")
-
-    def __init__(self) -> None:
-        self.taken: list[Payload] = []
-        self.begin = 0
-        self.end = 0
-        self.copy: Payload | None = None
-        self.orphan: Payload | None = None
-        self.verdict: list[int] = []
-
-    def keep(self, payload: Payload) -> None:
-        """Note a payload as taken; noting it again after an interrupt changes nothing."""
-        if not (self.taken and self.taken[-1] is payload):
-            self.taken.append(payload)
-
-    def settle_adoption(self) -> bool:
-        """Keep the orphan if its compare-and-swap was won; return whether it was."""
-        orphan, won = self.orphan, bool(self.verdict and self.verdict[0])
-        if orphan is not None and won:
-            self.keep(orphan)
-        self.orphan = None
-        return won
+_MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
 
 
 class Ring:
@@ -223,7 +184,7 @@ class Ring:
                 raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
         record.withdraw_put()  # [P9]
         self._parking.wake(words, ITEMS, count)
-        if self._parking.armed(words, SPACE) and self.has_room(words):
+        if self._parking.armed(words, SPACE) and self.has_room(words, False):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
 
@@ -238,30 +199,46 @@ class Ring:
                 return None if self.rescue_put(words, before) else NOTHING
             return HELD
         if word == before << STATE_BITS | FULL:
-            return HELD if words.load(HEAD) > before else NOTHING
+            if words.load(HEAD) <= before:
+                return NOTHING
+            if not rescue or self._has_getter(words, before):
+                return HELD  # a get has claimed it, and ends in a moment
+            # A dead get's item is for the next getter to adopt; unless this one has just ended, as a second read tells.
+            return NOTHING if words.load(self._slot(position)) == word else None
         if word == before << STATE_BITS | TOMB or words.load(self._slot(position)) != word:
             return None
         self._corrupt(position, word)
 
-    def has_room(self, words: Words) -> bool:
-        """Whether a single put would find its slot free now."""
+    def _has_getter(self, words: Words, position: int) -> bool:
+        """Whether a position that a get has claimed is covered by a live one."""
+        return self._participants.covered(words, position, GET_BEGIN, GET_END)
+
+    def has_room(self, words: Words, rescue: bool) -> bool:
+        """Whether a single put would find its slot free now.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            rescue: whether to bury a put of the lap before whose process is dead, as the put would.
+        """
         while True:
             tail = words.load(TAIL)
+            before = tail - self._capacity
             word = words.load(self._slot(tail))
-            if word == tail << STATE_BITS | FREE or word == tail - self._capacity << STATE_BITS | TOMB:
+            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
                 return True
+            if rescue and word == before << STATE_BITS | FREE and self.rescue_put(words, before):
+                continue
             if words.load(TAIL) == tail:
                 return False
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(self, record: Record, limit: int, claim: Claim, rescue: bool) -> int:
-        """Take what is there, in order, up to ``limit`` items, into ``claim.taken``.
+    def try_get(self, record: Record, limit: int, rescue: bool) -> int:
+        """Take what is there, in order, up to ``limit`` items, into the ``taken`` of the record's claim.
 
         Args:
-            record: this operation's; it announces nothing.
+            record: this operation's; it announces nothing, and its claim is empty.
             limit: one or more.
-            claim: of this operation, empty.
             rescue: whether to find out if an operation that holds the slot is dead; that costs a scan.
 
         Returns:
@@ -270,9 +247,10 @@ class Ring:
         Raises:
             CorruptQueueError: a slot says something that no queue writes.
         """
-        words = record.words
+        words, claim = record.words, record.claim
         load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who finds nothing looks atomically
         capacity, stride = self._capacity, self._stride
+        passed = 0
         while True:
             p = load(HEAD)  # [G1] acquire, pairs with [G5]
             word = load(SLOTS_START + p % capacity * stride)  # [G2] acquire, pairs with [P8]: the payload is complete
@@ -284,7 +262,7 @@ class Ring:
                 if not cas(HEAD, p, end):  # [G5] release, pairs with [S1]
                     continue
                 claim.begin, claim.end = p, end
-                self.finish_get(record, claim)
+                self.finish_get(record)
                 if claim.taken:
                     return DONE
                 continue
@@ -297,6 +275,10 @@ class Ring:
             if word >> STATE_BITS > p:
                 self._check_later(words, p, word)
                 cas(HEAD, p, p + 1)  # [H1] acq_rel: continues the release sequence of [G5]
+                passed += 1
+                if passed > _MOST_PASSED:
+                    record.withdraw_get()
+                    return HELD  # the caller minds its deadline
                 continue
             record.withdraw_get()  # before anything slow
             if word == p << STATE_BITS | FREE:
@@ -318,13 +300,13 @@ class Ring:
                 return DONE
             return NOTHING
 
-    def finish_get(self, record: Record, claim: Claim) -> None:
+    def finish_get(self, record: Record) -> None:
         """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
 
         While the record is alive and covers a position, nobody else frees that slot. So a slot that is found freed
         although its copy is still undecided was freed by this very get, just before it was interrupted.
         """
-        words = record.words
+        words, claim = record.words, record.claim
         count = claim.end - claim.begin
         while claim.begin < claim.end:
             p = claim.begin
@@ -356,21 +338,31 @@ class Ring:
         return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
 
     def is_empty(self, words: Words) -> bool:
-        """Whether every position up to tail is finished; moves nothing."""
+        """Whether a get would find nothing, now and in a moment; moves no end, buries the dead puts that it meets.
+
+        Args:
+            words: the caller's access; he announces nothing.
+        """
         p = words.load(HEAD)
         tail = words.load(TAIL)
+        last = p + self._capacity + _MOST_PASSED  # beyond that somebody else wrote these words
         while p < tail:
             word = words.load(self._slot(p))
+            if p > last:
+                return False
+            if word == p << STATE_BITS | FREE and self.rescue_put(words, p):
+                continue
             if word != p << STATE_BITS | TOMB and word >> STATE_BITS <= p:
                 return False
             self._check_later(words, p, word)
             p += 1
-        return True
+        return self._find_orphan(words) is None
 
     def size(self, words: Words) -> int:
         """Return how many positions are claimed by puts and not by gets, between 0 and the capacity."""
         head = words.load(HEAD)
-        return min(max(words.load(TAIL) - head, 0), self._capacity)
+        size = min(max(words.load(TAIL) - head, 0), self._capacity)
+        return 0 if size and self.is_empty(words) else size
 
     # ---- when a process dies ----------------------------------------------------------------------------------------
 
@@ -393,16 +385,27 @@ class Ring:
         slot = self._slot(position)
         if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
             return True
-        for j in range(min(words.load(TAIL) - position, self._capacity) - 1, 0, -1):
-            full = position + j << STATE_BITS | FULL
-            other = self._slot(position + j)
-            member = words.load(other) == full and self._halves[other + SLOT_META >> 2] >> TAG_BITS == j  # [S5]
-            if member and words.cas(other, full, position + j << STATE_BITS | TOMB):  # [T1]
+        for p in reversed(self._published_of_batch(words, position)):
+            if words.cas(self._slot(p), p << STATE_BITS | FULL, p << STATE_BITS | TOMB):  # [T1]
                 words.add(TOMBS_AT, 1)
         if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
             words.add(TOMBS_AT, 1)
         self._parking.wake(words, ITEMS, 1)
         return True
+
+    def _published_of_batch(self, words: Words, begin: int) -> list[int]:
+        """Return the positions that a batch whose first slot is FREE has published.
+
+        A batch is contiguous, so it ends before the first slot that holds an item of another put.
+        """
+        found = []
+        for j in range(1, min(words.load(TAIL) - begin, self._capacity)):
+            slot = self._slot(begin + j)
+            if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
+                if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
+                    break
+                found.append(begin + j)
+        return found
 
     def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
         """Adopt an item that was found FULL at a position below head, if nobody alive covers it.
@@ -415,7 +418,7 @@ class Ring:
         Returns:
             Whether the item is this operation's now.
         """
-        if self._participants.covered(words, position, GET_BEGIN, GET_END):
+        if self._has_getter(words, position):
             return False
         slot = self._slot(position)
         claim.verdict.clear()
@@ -430,21 +433,35 @@ class Ring:
         self._parking.wake(words, SPACE, 1)
         return True
 
-    def adopt(self, record: Record, claim: Claim) -> bool:
+    def adopt(self, record: Record) -> bool:
         """Look for an item that a dead getter had claimed, and take it over; cheap when nobody is in a get.
 
         Args:
-            record: the caller's; it announces nothing.
-            claim: of this operation; the item goes to its ``taken``.
+            record: the caller's; it announces nothing. The item goes to the ``taken`` of its claim.
         """
         words = record.words
+        while (position := self._find_orphan(words)) is not None:
+            if self.rescue_get(words, position, record.claim):
+                return True
+        return False
+
+    def _find_orphan(self, words: Words) -> int | None:
+        """Return a position that a dead getter has claimed and not freed, if a record leads to one."""
         for index in self._participants.used(words):
             at = record_at(index)
-            if words.peek(at + GET_END) and index != record.index:  # a hint; what follows is atomic
+            if words.peek(at + GET_END):  # a hint; what follows is atomic
                 for position in self._announced_gets(words, at):
-                    if self.is_claimed_by_get(words, position) and self.rescue_get(words, position, claim):
-                        return True
-        return False
+                    if self._is_orphan(words, position):
+                        return position
+        return None
+
+    def _is_orphan(self, words: Words, position: int) -> bool:
+        """Whether a position is claimed by a dead get; read twice, because a live one may end during the scan."""
+        return (
+            self.is_claimed_by_get(words, position)
+            and not self._has_getter(words, position)
+            and self.is_claimed_by_get(words, position)
+        )
 
     def _announced_gets(self, words: Words, at: int) -> range:
         begin = words.load(at + GET_BEGIN)
@@ -479,40 +496,33 @@ class Ring:
         announced = begin < words.load(at + PUT_END)
         return begin if announced and self.is_claimed_by_put(words, begin) else None
 
-    def abandon(self, record: Record, claim: Claim) -> bool:
+    def abandon(self, record: Record) -> bool:
         """End an operation of this thread that lost control between two steps.
 
         A get that knows its claim completes it: before the mark the owner alone decides. Otherwise the record is
         marked, which counts as dead, and from then on it is treated as a stranger would treat it.
 
         Args:
-            record: the interrupted operation's.
-            claim: the interrupted operation's; what it got hold of is in ``claim.taken`` afterwards.
+            record: the interrupted operation's; what it got hold of is in the ``taken`` of its claim afterwards.
 
         Returns:
             True: the record is clean. False: it stays marked and must not be used before it is resolved.
         """
-        words = record.words
-        at = record.at
+        words, claim, at = record.words, record.claim, record.at
         claim.settle_adoption()
         if claim.begin < claim.end:
-            self.finish_get(record, claim)
+            self.finish_get(record)
         if words.load(at + PUT_END) or words.load(at + GET_END):
             words.store(at + ABANDONED, 1)  # [A1] release, pairs with [S2]
             for position in self._announced_gets(words, at):
                 if self.is_claimed_by_get(words, position):
                     self.rescue_get(words, position, claim)
-            return self.clean(record)
-        return True
-
-    def clean(self, record: Record) -> bool:
-        """Make an abandoned record usable again, if it is resolved; the mark goes last."""
-        words = record.words
-        if not self.resolve(words, record.index):
-            return False
-        words.store(record.at + PUT_END, 0)
-        words.store(record.at + GET_END, 0)
-        words.store(record.at + ABANDONED, 0)  # [R2] after the ends, pairs with [S2]
+        if words.load(at + ABANDONED):
+            if not self.resolve(words, record.index):
+                return False
+            words.store(at + PUT_END, 0)
+            words.store(at + GET_END, 0)
+            words.store(at + ABANDONED, 0)  # [R2] after the ends, pairs with [S2]
         return True
 
     def _free_tomb(self, words: Words, position: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Iterable
@@ -14,14 +16,15 @@ from typing import Any, ClassVar, Self
 
 from . import _birth, _engine, _metrics
 from ._atomics_engine import AtomicsEngine
+from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
 from ._layout import MAX_BATCH
-from ._ring import CORRUPT, Payload
 from .errors import (
     ArgumentError,
     CorruptQueueError,
+    DeserializationError,
     ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
@@ -83,7 +86,7 @@ class SharedMemoryQueue:
         mode: str = "mpmc",
         engine: str | None = None,
     ) -> None:
-        self._closed = True  # until everything is there
+        self._closed = self._released = True  # until everything is there
         self._wanted_engine = engine
         self._name = name
         self._run_id = run_id
@@ -99,12 +102,14 @@ class SharedMemoryQueue:
 
     def _start(self, engine_name: str) -> None:
         assert engine_name == AtomicsEngine.name
-        self._engine = AtomicsEngine(self._segment, self._geometry, self._flag)
+        self._engine = AtomicsEngine(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
         self._watch = _metrics.Watch()
         self._item_size = self._geometry.item_size
         definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
         self._codec = Codec(definitions, self._item_size)
-        self._closed = False
+        self._closing = threading.RLock()
+        self._is_closing = False
+        self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
         with self._engine.operation():  # from here on others see who uses the queue
             pass
@@ -194,14 +199,7 @@ class SharedMemoryQueue:
         until = deadline_of(block, timeout)
         if self._closed:
             raise self._closed_error()
-        taken = self._engine.get(1, until)
-        try:
-            return self._decode(taken[0])
-        except Exception:
-            raise
-        except BaseException:  # interrupted: the item is this handle's next
-            self._engine.keep_back(taken)
-            raise
+        return self._engine.get(1, until, self._deliver)[0]
 
     def get_nowait(self) -> Any:
         """Take the next item if there is one now; as ``get(block=False)``."""
@@ -229,28 +227,27 @@ class SharedMemoryQueue:
             raise ArgumentError(f"max_items must be a whole number of at least 1, not {max_items!r}")
         if self._closed:
             raise self._closed_error()
-        taken = self._engine.get(min(max_items, self._geometry.capacity), until)
+        return self._engine.get(min(max_items, self._geometry.capacity), until, self._deliver)
+
+    def _deliver(self, taken: list[Payload]) -> list[Any]:
         items: list[Any] = []
-        try:
-            for payload in taken:
-                items.append(self._decode(payload))
-        except Exception:
-            self._engine.keep_back(taken[max(len(items), 1) :])
-            if not items:
-                raise
-        except BaseException:  # interrupted: all are this handle's next
-            self._engine.keep_back(taken)
-            raise
+        for data, tag in taken:
+            try:
+                if tag == CORRUPT:
+                    raise self._corrupt_slot()
+                items.append(self._codec.decode(data, tag))
+            except (DeserializationError, CorruptQueueError):
+                self._engine.keep_back(taken, max(len(items), 1))
+                if not items:
+                    taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
+                    raise
         return items
 
-    def _decode(self, payload: Payload) -> Any:
-        data, tag = payload
-        if tag == CORRUPT:
-            raise CorruptQueueError(
-                f"a slot stated more bytes than the {self._item_size:,} that it holds; its item is lost, and somebody "
-                f"other than this package writes into segment {self._segment.name!r}"
-            )
-        return self._codec.decode(data, tag)
+    def _corrupt_slot(self) -> CorruptQueueError:
+        return CorruptQueueError(
+            f"a slot stated more bytes than the {self._item_size:,} that it holds; its item is lost, and somebody "
+            f"other than this package writes into segment {self._segment.name!r}"
+        )
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -334,12 +331,13 @@ class SharedMemoryQueue:
     def close(self) -> None:
         """Close this handle; the queue stays. Calls of other threads that are waiting end with QueueClosedError.
 
-        May be called again. Items that an interrupted ``get`` had taken go back into the queue, at its end.
+        May be called again, also to complete a call that was interrupted. Items that an interrupted ``get`` had taken
+        go back into the queue, at its end.
         """
-        if self._closed:
+        if self._released:
             return
         self._close(wait=True)
-        if left := self._engine.kept_back():
+        if self._released and (left := self._engine.kept_back()):
             warnings.warn(
                 f"{left} items that this handle had taken and not returned are lost with it, as the queue is full "
                 f"or, in mode 'spsc', has another producer",
@@ -349,10 +347,18 @@ class SharedMemoryQueue:
 
     def _close(self, wait: bool) -> None:
         self._closed = True
-        _live.pop(id(self), None)
-        if self._engine.close(wait):
-            self._flag.close()
-            self._segment.close()
+        with self._closing:
+            if self._is_closing:  # this is a signal handler that has interrupted close(), which goes on after it
+                return
+            self._is_closing = True
+            try:
+                if not self._released and self._engine.close(wait):
+                    self._flag.close()
+                    self._segment.close()
+                    self._released = True
+                    _live.pop(id(self), None)
+            finally:
+                self._is_closing = False
 
     def unlink(self) -> None:
         """Remove the queue's name, so that it goes when the last handle is closed; nobody can attach any more.
@@ -361,7 +367,8 @@ class SharedMemoryQueue:
         name means another queue by now.
         """
         if _birth.unlink(self._name, self._run_id, self._identity) and not self._closed:
-            self._engine.wake_all()
+            with suppress(QueueClosedError):  # by another thread, just now
+                self._engine.wake_all()
 
     def _closed_error(self) -> QueueClosedError:
         return QueueClosedError(f"queue {self._name!r} is closed; open it again by its name to go on")
@@ -378,7 +385,7 @@ class SharedMemoryQueue:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        if not getattr(self, "_released", True):
             with suppress(Exception):  # the interpreter may be half gone
                 self._close(wait=False)
 
@@ -388,7 +395,11 @@ class SharedMemoryQueue:
         return _attach, (self._name, self._run_id, self._wanted_engine)
 
     def _after_fork(self) -> None:
-        self._engine.after_fork()
+        if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
+            self._released = True
+        else:
+            self._closing = threading.RLock()
+            self._engine.after_fork()
 
 
 def _attach(name: str, run_id: str, engine: str | None) -> SharedMemoryQueue:
@@ -404,6 +415,18 @@ def _after_fork_in_child() -> None:
         handle = reference()
         if handle is not None:
             handle._after_fork()
+
+
+def _retire_at_exit() -> None:
+    """See to it that a child of multiprocessing puts items back; it ends without the functions of ``atexit``."""
+    global _retires_in  # noqa: PLW0603
+    util: Any = sys.modules.get("multiprocessing.util")  # every such child has it
+    if util is not None and _retires_in != os.getpid():
+        util.Finalize(None, _retire_all, exitpriority=0)
+        _retires_in = os.getpid()
+
+
+_retires_in = 0
 
 
 @atexit.register

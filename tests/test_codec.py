@@ -591,7 +591,8 @@ def test_without_room_the_definition_travels_with_the_item(enter: Enter) -> None
     assert norm(point) == 3
 
 
-def test_what_did_not_fit_is_stored_when_there_is_room(enter: Enter) -> None:
+def test_what_did_not_fit_is_stored_when_there_is_room(enter: Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_codec, "_REFUSED", 0)
     store = DictStore(room=0)
     codec = Codec(store)
     main = enter(POINT)

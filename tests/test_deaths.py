@@ -38,7 +38,7 @@ def put_batch(*texts: str) -> Operation:
 def get(limit: int = 1) -> Operation:
     def run(engine: AtomicsEngine) -> object:
         try:
-            return engine.get(limit, 0)
+            return engine.get(limit, 0, list)
         except Empty:
             return None
 

@@ -175,7 +175,7 @@ def put(*texts: str) -> Operation:
 def get(limit: int) -> Operation:
     def run(engine: AtomicsEngine) -> list[str]:
         try:
-            return [data.decode() for data, _ in engine.get(limit, 0)]
+            return [data.decode() for data, _ in engine.get(limit, 0, list)]
         except Empty:
             return []
 

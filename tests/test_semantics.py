@@ -1257,7 +1257,7 @@ class ClosedAtTheLastMoment:
             found: int = real_attempt(*arguments)
             if found == DONE and not self.closing:
                 self.closing.append(in_thread(handle.close))
-                eventually(lambda: engine.closed)
+                eventually(lambda: engine._pool.closed)
             return found
 
         def arm_and_sleep(*arguments: Any) -> int:

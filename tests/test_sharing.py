@@ -452,7 +452,7 @@ def test_a_child_forked_while_a_thread_holds_the_handles_own_lock_is_not_blocked
     held, free = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with q._engine._lock:
+        with q._engine._pool.lock:
             held.set()
             free.wait(LONG)
 
