@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from . import _clock, _segment
 from ._layout import (
@@ -23,7 +24,6 @@ from ._layout import (
     SEGMENT_SIZE_AT,
     SLOTS_START,
     STATE_BITS,
-    UNFINISHED,
     UNLINKED_AT,
     VERSION,
     VERSION_AT,
@@ -110,6 +110,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
         OSError: not enough shared memory.
     """
     segment_of_queue, lock_name = names(name, run_id)
+    lock_segment = segment_name(lock_name, run_id)
     locks: list[LockFlag] = []
 
     def fill(segment: Segment) -> None:
@@ -136,15 +137,31 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
             memory.release()
 
     try:
-        segment = _segment.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill)
+        segment = _segment.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment)
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:
         for lock in locks:
-            lock.close()
-            _segment.remove(segment_name(lock_name, run_id))
+            with suppress(BufferError):
+                lock.close()
         raise
     return segment, locks[0]
+
+
+def discard(segment: Segment, lock: LockFlag, name: str, run_id: str) -> None:
+    """Take back a queue that ``create`` made and nobody has got, whatever its creator is interrupted by; never raises.
+
+    Args:
+        segment: as ``create`` returned it; not closed yet.
+        lock: likewise.
+        name: of the queue.
+        run_id: of the queue.
+    """
+    with suppress(Exception):
+        unlink(name, run_id, segment.identity())
+    for opened in (lock, segment):
+        with suppress(Exception):  # BufferError: the engine that was begun goes later, and the memory with it
+            opened.close()
 
 
 def _number_slots(segment: Segment, wanted: Geometry) -> None:
@@ -166,13 +183,9 @@ def _who_has(segment_of_queue: str) -> str:
     with suppress(Exception):
         segment = _segment.open_existing(segment_of_queue)
         try:
-            memory = open_words(segment.buffer)
-            try:
-                check(segment, memory.words())
-                words = memory.words()
+            with _header(segment) as words:
+                check(segment, words)
                 pids = sorted(Participants(words).live(words))
-            finally:
-                memory.release()
         finally:
             segment.close()
         users = f", used by process {', '.join(map(str, pids))}" if pids else ", used by no live process"
@@ -197,31 +210,40 @@ def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
             segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
             if _clock.now() > give_up:
-                raise
+                raise _segment.why_unfinished(segment_of_queue) from None  # not before: to look may disturb a creator
             _clock.sleep(0.001)
             continue
         try:
-            memory = open_words(segment.buffer) if segment.size >= SLOTS_START else None
-            if memory is None:
-                magic = 0
-            else:
-                words = memory.words()
-                magic = words.load(MAGIC_AT)  # acquire, pairs with [X1]
-            try:
-                if magic not in (0, UNFINISHED):
-                    found = check(segment, words)
-                    return segment, found, open_lock(lock_name, run_id, create=False)
-            finally:
-                if memory is not None:
-                    memory.release()
-            reason = _segment.in_the_making(segment)
-        except BaseException:
+            with _header(segment) as words:
+                found = check(segment, words)
+            return segment, found, open_lock(lock_name, run_id, create=False)
+        except (QueueNotFoundError, CorruptQueueError):
+            unlinked = not segment.has_name()  # and its lock with it; that of a newer queue may be in the making
             segment.close()
+            if not unlinked or _clock.now() > give_up:
+                raise
+        except BaseException:
+            segment.abandon()
             raise
-        segment.close()
-        if not isinstance(reason, QueueNotReadyError) or _clock.now() > give_up:
-            raise reason
-        _clock.sleep(0.001)
+
+
+@contextmanager
+def _header(segment: Segment) -> Iterator[Words]:
+    """Give the words of a segment's header.
+
+    Raises:
+        CorruptQueueError: it is too small to have one.
+    """
+    if segment.size < SLOTS_START:
+        raise CorruptQueueError(
+            f"segment {segment.name!r} is not a queue of this package, or was cut off: it has {segment.size:,} bytes, "
+            f"and the header alone takes {SLOTS_START:,}; choose another name, or remove what has this one"
+        )
+    memory = open_words(segment.buffer[:SLOTS_START])
+    try:
+        yield memory.words()
+    finally:
+        memory.release()
 
 
 def check(segment: Segment, words: Words) -> Geometry:
@@ -231,7 +253,7 @@ def check(segment: Segment, words: Words) -> Geometry:
         LayoutVersionError: another layout.
         CorruptQueueError: it cannot be true.
     """
-    if words.load(MAGIC_AT) != MAGIC:
+    if words.load(MAGIC_AT) != MAGIC:  # acquire, pairs with [X1]
         raise CorruptQueueError(
             f"segment {segment.name!r} is not a queue of this package (its magic is {words.load(MAGIC_AT):#x}); choose "
             f"another name, or remove what has this one"
@@ -243,7 +265,7 @@ def check(segment: Segment, words: Words) -> Geometry:
     if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
         found = Geometry.of(capacity, item_size, MODES[mode])
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
-        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size:
+        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size and not segment.size % WORD:
             return found
     raise CorruptQueueError(
         f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, "
@@ -270,22 +292,22 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
     lock = None
     held = False
     try:
-        with suppress(QueueNotFoundError):
-            lock = open_lock(lock_name, run_id, create=False)
-        # Of two that unlink at once, one after the other looks whose name it is.
-        held = lock is not None and _acquire_for_a_moment(lock)
-        if segment.identity() != identity or not segment.has_name():
+        if segment.identity() != identity:
             return False
-        _segment.remove(segment_of_queue)  # queue first: nobody finds a queue without a lock
-        _segment.remove(segment_name(lock_name, run_id))
-        _mark_unlinked(segment)
+        with suppress(QueueNotFoundError, CorruptQueueError):
+            lock = open_lock(lock_name, run_id, create=False)
+            held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
+        if not _segment.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
+            return False
+        with suppress(CorruptQueueError), _header(segment) as words:
+            words.store(UNLINKED_AT, 1)
         return True
     finally:
         if lock is not None:
             if held:
                 lock.release()
             lock.close()
-        segment.close()
+        segment.abandon()
 
 
 def _acquire_for_a_moment(lock: LockFlag) -> bool:
@@ -295,10 +317,3 @@ def _acquire_for_a_moment(lock: LockFlag) -> bool:
             return False  # a batch has it, or a dead process: go on without
         _clock.sleep(0.001)
     return True
-
-
-def _mark_unlinked(segment: Segment) -> None:
-    if segment.size >= SLOTS_START:
-        memory = open_words(segment.buffer)
-        memory.words().store(UNLINKED_AT, 1)
-        memory.release()

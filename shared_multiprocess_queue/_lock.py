@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from . import _segment
 from ._words import Flag
+from .errors import CorruptQueueError, QueueNotReadyError
 
 try:
     from shared_memory_lock import SharedMemoryLock
@@ -50,14 +51,25 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
         name: of the lock.
         run_id: prefix of the segment's name; may be empty.
         create: make it anew, whatever is there; otherwise it must exist.
+
+    Raises:
+        QueueNotFoundError: there is none.
+        CorruptQueueError: it is no lock.
     """
     target = segment_name(name, run_id)
-    segment = _segment.create_small(target, _SIZE) if create else _segment.open_existing(target)
     try:
+        segment = _segment.replace(target, _SIZE) if create else _segment.open_existing(target)
+    except QueueNotReadyError:
+        if create:
+            raise
+        raise CorruptQueueError(f"segment {target!r} is not a lock: it is empty") from None
+    try:
+        if segment.size < _SIZE:
+            raise CorruptQueueError(f"segment {target!r} is not a lock: it has {segment.size} bytes, not {_SIZE}")
         lock: LockFlag = _lock_class(name, run_id, segment)
         return lock
     except BaseException:
-        segment.close()
+        segment.abandon()
         raise
 
 
@@ -98,9 +110,9 @@ if SharedMemoryLock is not None:
             self.name = name
             self.run_id = run_id
             self._shm = segment
-            self._atomic_ctx = atomicview(segment.buffer, INT)
+            self._closed = False  # close() copes with what an interrupt leaves of the rest
+            self._atomic_ctx = atomicview(segment.buffer[:_SIZE], INT)
             self._atomic = self._atomic_ctx.__enter__()
-            self._closed = False
 
         def try_acquire(self) -> bool:
             """Change 0 to 1; False if it was 1."""

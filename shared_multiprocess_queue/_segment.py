@@ -5,9 +5,19 @@ open a segment without telling the resource tracker, which then removes the segm
 ends. Registering and taking it back would be wrong too: that removes the entry of another process.
 
 Birth: open exclusively, then flock the descriptor as proof of life (the kernel lets go of it when the process dies),
-then see that the name still means this segment, reserve the memory, fill it, and store the magic last. So a segment
-without magic is being made if its flock is taken, and is the leftover of a dead creator if not; whoever wants the name
-removes the leftover *while holding its flock*.
+then see that the name still means this segment, write the mark UNFINISHED, give it its size, reserve the memory, fill
+it, and store the magic over the mark last. The write of the mark is the first that makes the segment longer than
+nothing, so what a dead creator leaves is empty or carries the mark. Both with its flock taken is in the making; with
+its flock free it is a leftover, which whoever wants the name removes. Everything else is somebody's.
+
+A name is removed by who holds the flock of the segment that it means, and has looked that it does. So nobody, however
+slow, removes the name of a newer segment.
+
+A forked child closes its copies of descriptors that are flocked, and a descriptor that is flocked is never the one that
+is mapped (a mapping would keep the flock as well): the flock of a dead creator does not live on in its children. Not so
+in a child that C code forks without Python's knowledge, or one forked by another thread while the creator is inside the
+very call that opens: if the creator dies in that creation, the segment looks unfinished but alive until that child ends
+or executes another program.
 
 Where shared memory has no flock (macOS), a leftover cannot be told from a segment in the making: it is reported as not
 ready and has to be unlinked by hand. On Windows a segment lives while somebody has it open, and ``unlink`` does
@@ -20,10 +30,12 @@ import errno
 import mmap
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from . import _clock
 from ._layout import MAGIC_AT, UNFINISHED, WORD
 from .errors import ArgumentError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
@@ -32,8 +44,120 @@ if _POSIX:
     import _posixshmem
     import fcntl
 
-_PROBE: Final = 4096  # bytes of a foreign segment that are looked at
+_HAS_FLOCK: Final = sys.platform.startswith("linux")  # and shared memory can be read and written as a file
+_PROBE: Final = 4096  # bytes of a segment that are looked at before it is mapped
+_MARK: Final = UNFINISHED.to_bytes(WORD, sys.byteorder)
+_PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that others take for a moment only
+_MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, at which another may be looking
 _SHM_FOLDER: Final = "/dev/shm"
+
+
+class _Descriptor:
+    """A segment that is open; closed at the latest when nobody refers to it any more, whatever interrupts its user."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []  # none or one
+
+    def open(self, name: str, flags: int = os.O_RDWR) -> None:
+        # One call, so that no signal handler can raise between the opening and the noting.
+        self._numbers.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (0o600,)))
+
+    @property
+    def number(self) -> int:
+        return self._numbers[0]
+
+    def is_open(self) -> bool:
+        return bool(self._numbers)
+
+    def close(self) -> None:
+        if self in _locked:
+            self.unlock()  # a child forked without our knowledge may have a copy, which would keep the flock
+        self.forget()
+
+    def forget(self) -> None:
+        """Close it without giving up the flock, which is the parent's if this is a forked child."""
+        _locked.discard(self)
+        numbers, self._numbers = self._numbers, []
+        for number in numbers:
+            os.close(number)
+
+    def identity(self) -> tuple[int, int]:
+        status = os.fstat(self.number)
+        return status.st_dev, status.st_ino
+
+    def is_ours(self) -> bool:
+        """Whether it belongs to this user or to root."""
+        return os.fstat(self.number).st_uid in (os.geteuid(), 0)
+
+    def means(self, name: str) -> bool:
+        """Whether this is the segment that has that name."""
+        other = _Descriptor()
+        try:
+            other.open(name)
+            return other.identity() == self.identity()
+        except FileNotFoundError:
+            return False
+        finally:
+            other.close()
+
+    def lock(self, patience: int) -> bool:
+        """Take the flock; True also where shared memory has none."""
+        give_up = _clock.now() + patience
+        _locked.add(self)
+        while True:
+            try:
+                fcntl.flock(self.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if _clock.now() > give_up:
+                    return False
+                _clock.sleep(0.0005)
+            except OSError:
+                return True
+            else:
+                return True
+
+    def unlock(self) -> None:
+        with suppress(OSError):
+            fcntl.flock(self.number, fcntl.LOCK_UN)
+        _locked.discard(self)
+
+    def is_locked_by_another(self) -> bool:
+        """Whether somebody has the flock; for as short a time as possible, because a creator may want it now."""
+        try:
+            fcntl.flock(self.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.flock(self.number, fcntl.LOCK_UN)
+        return False
+
+    def is_unfinished(self) -> bool:
+        """Whether this is what a creator has before its end; what somebody else made never is, unless it is empty."""
+        size = os.fstat(self.number).st_size
+        if size == 0:
+            return True
+        if _HAS_FLOCK:
+            return os.pread(self.number, _PROBE, 0)[MAGIC_AT : MAGIC_AT + WORD] == _MARK
+        with mmap.mmap(self.number, min(size, _PROBE), access=mmap.ACCESS_READ) as probe:
+            start = probe[:]
+        return start[MAGIC_AT : MAGIC_AT + WORD] == _MARK or not any(start)
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 (the interpreter may be half gone, and suppress with it)
+            self.close()
+        except Exception:
+            pass
+
+
+_locked: weakref.WeakSet[_Descriptor] = weakref.WeakSet()
+
+
+def _forget_flocks() -> None:
+    for descriptor in list(_locked):
+        descriptor.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_flocks)
 
 
 class Segment:
@@ -45,12 +169,12 @@ class Segment:
         size: bytes.
     """
 
-    def __init__(self, name: str, descriptor: int, mapping: mmap.mmap) -> None:
+    def __init__(self, name: str, descriptor: _Descriptor, mapping: mmap.mmap) -> None:
         self.name = name
         self.size = len(mapping)
-        self.buffer = memoryview(mapping)
-        self._mapping = mapping
         self._descriptor = descriptor
+        self._mapping = mapping
+        self.buffer = memoryview(mapping)
 
     @property
     def buf(self) -> memoryview:
@@ -59,14 +183,11 @@ class Segment:
 
     def has_name(self) -> bool:
         """Whether the segment can still be found: its name was not removed."""
-        return not _POSIX or os.fstat(self._descriptor).st_nlink > 0
+        return not _POSIX or os.fstat(self._descriptor.number).st_nlink > 0
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this segment from another one that has its name later."""
-        if not _POSIX:
-            return 0, 0
-        status = os.fstat(self._descriptor)
-        return status.st_dev, status.st_ino
+        return self._descriptor.identity() if _POSIX else (0, 0)
 
     def reserve(self, start: int, length: int) -> None:
         """Make sure that a range has memory behind it.
@@ -75,25 +196,39 @@ class Segment:
             OSError: there is none left. (Without this, writing there would end the process with SIGBUS.)
         """
         if hasattr(os, "posix_fallocate") and length:
-            os.posix_fallocate(self._descriptor, start, length)
+            os.posix_fallocate(self._descriptor.number, start, length)
 
     def close(self) -> None:
-        """Unmap the segment; everything that refers to its buffer has been released."""
+        """Unmap the segment; may be called again.
+
+        Raises:
+            BufferError: something still refers to its buffer; the memory goes with the last that does.
+        """
+        self._descriptor.close()
         self.buffer.release()
         self._mapping.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+
+    def abandon(self) -> None:
+        """Close it on the way out of something that failed, which may still refer to the buffer."""
+        with suppress(BufferError):
+            self.close()
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 (as above)
+            self.close()
+        except Exception:  # not all of it may be there, or something may still refer to the buffer
+            pass
 
 
-def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None]) -> Segment:
-    """Make a segment that nobody has yet.
+def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str) -> Segment:
+    """Make a segment that nobody has yet, or nothing at all.
 
     Args:
         name: without the leading slash.
         size: bytes.
         reserved: how many of them, from the start, get memory at once.
         fill: writes everything, the magic last; others see nothing before that.
+        companion: name of a segment that ``fill`` may make; it goes as well if the creation fails.
 
     Raises:
         QueueExistsError: the name is taken.
@@ -105,25 +240,38 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None])
         return _create_on_windows(name, size, fill)
     _refuse_more_than_there_is(name, reserved)
     while True:
+        guard, mapped = _Descriptor(), _Descriptor()
+        segment = None
         try:
-            descriptor = _open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            _remove_leftover(name)
-            continue
-        try:
-            if not _flock(descriptor) or not _means(name, descriptor):
-                os.close(descriptor)  # somebody took the newborn for a leftover and removed it
+            try:
+                guard.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            except FileExistsError:
+                _remove_leftover(name)
                 continue
-            os.ftruncate(descriptor, size)
-            segment = Segment(name, descriptor, mmap.mmap(descriptor, size))
+            if not guard.lock(_PATIENCE):
+                raise _busy(name)
+            if not guard.means(name):
+                guard.close()  # somebody took the newborn for a leftover and removed it
+                continue
+            mapped.open(name)
+            if _HAS_FLOCK:
+                os.pwrite(guard.number, _MARK, MAGIC_AT)
+            os.ftruncate(guard.number, size)
+            segment = Segment(name, guard, mmap.mmap(mapped.number, size))
+            mapped.close()
             segment.reserve(0, reserved)
-            segment.buffer[MAGIC_AT : MAGIC_AT + WORD] = UNFINISHED.to_bytes(WORD, sys.byteorder)
+            segment.buffer[MAGIC_AT : MAGIC_AT + WORD] = _MARK
             fill(segment)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            guard.unlock()
             return segment
         except BaseException as error:
-            remove(name)
-            os.close(descriptor)
+            # An interrupt that comes after the unlocking meets a queue that is complete; it goes all the same.
+            if guard.is_open() and guard.lock(_PATIENCE) and guard.means(name):
+                _remove_both(name, companion)
+            if segment is not None:
+                segment.abandon()
+            mapped.close()
+            guard.close()
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise _no_space(name, reserved) from error
             raise
@@ -134,33 +282,45 @@ def open_existing(name: str) -> Segment:
 
     Raises:
         QueueNotFoundError: nobody has that name.
+        QueueNotReadyError: its creation has not ended; ``why_unfinished`` tells more.
         PermissionError: it belongs to another user.
     """
     if not _POSIX:
         return _open_on_windows(name)
+    descriptor = _Descriptor()
     try:
-        descriptor = _open(name, os.O_RDWR)
+        descriptor.open(name)
     except FileNotFoundError:
-        raise QueueNotFoundError(
-            f"there is no queue segment {name!r}; create it first with create=True, and use the same name and run_id"
-        ) from None
+        raise _not_found(name) from None
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid not in (os.geteuid(), 0):
+        if not descriptor.is_ours():
+            owner = os.fstat(descriptor.number).st_uid
             raise PermissionError(
-                errno.EPERM, f"segment {name!r} belongs to user {status.st_uid}, not to this user or root; not attached"
+                errno.EPERM, f"segment {name!r} belongs to user {owner}, not to this user or root; not attached"
             )
-        if status.st_size == 0:  # opened, and not yet given a size
-            raise _unfinished(name, descriptor)
-        return Segment(name, descriptor, mmap.mmap(descriptor, status.st_size))
+        if descriptor.is_unfinished():
+            raise _still_being_created(name)
+        return Segment(name, descriptor, mmap.mmap(descriptor.number, 0))
     except BaseException:
-        os.close(descriptor)
+        descriptor.close()
         raise
 
 
-def in_the_making(segment: Segment) -> QueueNotReadyError | QueueNotFoundError:
-    """Return the error that tells why a segment without magic cannot be used."""
-    return _unfinished(segment.name, segment._descriptor)
+def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
+    """Return the error that tells whether the creator of an unfinished segment lives."""
+    descriptor = _Descriptor()
+    try:
+        descriptor.open(name)
+        if not descriptor.is_unfinished() or descriptor.is_locked_by_another():
+            return _still_being_created(name)
+    except FileNotFoundError:
+        return _not_found(name)
+    finally:
+        descriptor.close()
+    return QueueNotFoundError(
+        f"the creation of queue segment {name!r} was never finished, its process is gone; create it again with "
+        f"create=True"
+    )
 
 
 def remove(segment_name: str) -> None:
@@ -170,57 +330,59 @@ def remove(segment_name: str) -> None:
             _posixshmem.shm_unlink("/" + segment_name)
 
 
-def create_small(name: str, size: int) -> Segment:
-    """Make a segment of a few bytes, all zero, in the place of whatever has that name."""
+def unlink(name: str, identity: tuple[int, int], companion: str) -> bool:
+    """Remove the name of a segment, and that of its companion, if it still means the segment of that identity.
+
+    Returns:
+        Whether it did.
+
+    Raises:
+        QueueNotReadyError: another process has been about to remove it for a second, and is alive.
+    """
+    if not _POSIX:
+        return True
+    descriptor = _Descriptor()
+    try:
+        descriptor.open(name)
+        if descriptor.identity() != identity:
+            return False
+        if not descriptor.lock(_PATIENCE):
+            raise _busy(name)
+        if not descriptor.means(name):
+            return False
+        _remove_both(name, companion)
+    except FileNotFoundError:
+        return False
+    finally:
+        descriptor.close()
+    return True
+
+
+def replace(name: str, size: int) -> Segment:
+    """Make a segment of a few bytes, all zero, in the place of whatever has that name.
+
+    Who fails or is interrupted here leaves the name to whoever removes it as a companion.
+    """
     if not _POSIX:
         return _create_on_windows(name, size, lambda segment: None)
     while True:
-        remove(name)
+        descriptor = _Descriptor()
         try:
-            descriptor = _open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            descriptor.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
+            with suppress(FileNotFoundError):
+                descriptor.open(name)
+                if not _remove_exactly(name, descriptor):
+                    raise _busy(name) from None
             continue
-        os.ftruncate(descriptor, size)
-        segment = Segment(name, descriptor, mmap.mmap(descriptor, size))
+        os.ftruncate(descriptor.number, size)
+        segment = Segment(name, descriptor, mmap.mmap(descriptor.number, size))
         segment.reserve(0, size)
         return segment
 
 
 # ---- POSIX
 # --------------------------------------------------------------------------------------------------------------
-
-
-def _open(name: str, flags: int) -> int:
-    descriptor: int = _posixshmem.shm_open("/" + name, flags, mode=0o600)
-    return descriptor
-
-
-def _flock(descriptor: int) -> bool:
-    """Take the flock of a segment, without waiting; True also where shared memory has none."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _has_flock() -> bool:
-    return sys.platform.startswith("linux")
-
-
-def _means(name: str, descriptor: int) -> bool:
-    """Whether ``name`` means the open segment."""
-    try:
-        other = _open(name, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        mine, theirs = os.fstat(descriptor), os.fstat(other)
-    finally:
-        os.close(other)
-    return (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino)
 
 
 def _remove_leftover(name: str) -> None:
@@ -230,42 +392,61 @@ def _remove_leftover(name: str) -> None:
         QueueExistsError: it is no leftover.
         QueueNotReadyError: its creator lives.
     """
+    descriptor = _Descriptor()
     try:
-        descriptor = _open(name, os.O_RDWR)
+        descriptor.open(name)
+        if not descriptor.is_ours() or not descriptor.is_unfinished():
+            raise QueueExistsError(f"a segment {name!r} exists already")
+        if not _HAS_FLOCK or not descriptor.lock(_MOMENT):
+            raise _busy(name)
+        if descriptor.is_unfinished() and descriptor.means(name):
+            remove(name)
     except FileNotFoundError:
         return
-    try:
-        if not _is_unfinished(descriptor):
-            raise QueueExistsError(f"a segment {name!r} exists already")
-        if not _has_flock() or not _flock(descriptor):
-            raise QueueNotReadyError(f"queue segment {name!r} is being created by a live process")
-        if _is_unfinished(descriptor) and _means(name, descriptor):
-            _posixshmem.shm_unlink("/" + name)
     finally:
-        os.close(descriptor)
+        descriptor.close()
 
 
-def _is_unfinished(descriptor: int) -> bool:
-    """Whether this is a queue segment whose creation has not ended; what somebody else made never is."""
-    size = os.fstat(descriptor).st_size
-    if size == 0:
-        return True
-    with mmap.mmap(descriptor, min(size, _PROBE), access=mmap.ACCESS_READ) as probe:
-        start = probe[:]
-    return start[MAGIC_AT : MAGIC_AT + WORD] == UNFINISHED.to_bytes(WORD, sys.byteorder) or not any(start)
+def _remove_both(name: str, companion: str) -> None:
+    """Remove a name and its companion's, for who holds the flock of the segment that has the name.
+
+    Until the first name is gone nobody makes another companion; afterwards a creator may, and only the old one goes.
+    """
+    beside = _Descriptor()
+    with suppress(OSError):
+        beside.open(companion)
+    remove(name)  # queue first: nobody finds a queue without a lock
+    if beside.is_open():
+        _remove_exactly(companion, beside)
 
 
-def _unfinished(name: str, descriptor: int) -> QueueNotReadyError | QueueNotFoundError:
+def _remove_exactly(name: str, descriptor: _Descriptor) -> bool:
+    """Remove a name if it means this segment, and close that; False if another keeps us from knowing."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return QueueNotReadyError(
-            f"queue segment {name!r} is still being created by a live process; try again when that process is ready"
-        )
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if not descriptor.lock(_PATIENCE):
+            return False
+        if descriptor.means(name):
+            remove(name)
+        return True
+    finally:
+        descriptor.close()
+
+
+def _not_found(name: str) -> QueueNotFoundError:
     return QueueNotFoundError(
-        f"the creation of queue segment {name!r} was never finished, its process is gone; create it again with "
-        f"create=True"
+        f"there is no queue segment {name!r}; create it first with create=True, and use the same name and run_id"
+    )
+
+
+def _still_being_created(name: str) -> QueueNotReadyError:
+    return QueueNotReadyError(
+        f"queue segment {name!r} is still being created by a live process; try again when that process is ready"
+    )
+
+
+def _busy(name: str) -> QueueNotReadyError:
+    return QueueNotReadyError(
+        f"queue segment {name!r} is being created by a live process, or removed; try again when that process is ready"
     )
 
 
@@ -306,7 +487,7 @@ def _create_on_windows(name: str, size: int, fill: Callable[[Segment], None]) ->
         memory: Any = SharedMemory(name, create=True, size=size)
     except FileExistsError:
         raise QueueExistsError(f"a segment {name!r} exists already") from None
-    segment = Segment(name, -1, memory._mmap)
+    segment = Segment(name, _Descriptor(), memory._mmap)
     fill(segment)
     return segment
 
@@ -318,4 +499,4 @@ def _open_on_windows(name: str) -> Segment:
         memory: Any = SharedMemory(name)
     except FileNotFoundError:
         raise QueueNotFoundError(f"there is no queue segment {name!r}; create it first with create=True") from None
-    return Segment(name, -1, memory._mmap)
+    return Segment(name, _Descriptor(), memory._mmap)

@@ -287,6 +287,8 @@ def open_words(buffer: memoryview) -> WordMemory:
 class Flag:
     """One shared int32 that is 0 or 1, as ``shared_memory_lock`` keeps it."""
 
+    _context: Any = None  # also if __init__ is interrupted
+
     def __init__(self, buffer: memoryview) -> None:
         self._context: Any = atomics.atomicview(buffer[:4], atomics.INT)
         self._view: Any = self._context.__enter__()
@@ -304,8 +306,9 @@ class Flag:
         self._view.store(0)
 
     def release(self) -> None:
-        """Let go of the memory."""
-        self._context.__exit__(None, None, None)
+        """Let go of the memory; may be called again."""
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
 
     def __del__(self) -> None:
         self.release()  # atomics complains on stderr about a context that is dropped while it is open
