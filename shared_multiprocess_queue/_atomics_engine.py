@@ -11,19 +11,16 @@ nothing touches the shared words but operations that have a record, so ``close``
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
 from queue import Empty, Full
 from typing import TypeVar
 
 from . import _batch_lock, _clock
-from ._claim import Claim, Payload
+from ._claim import Payload
 from ._layout import (
     BATCH_OWNER_AT,
     CONSUMER_AT,
-    DEFINITIONS_OWNER_AT,
     EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
     GATE_AT,
@@ -42,7 +39,7 @@ from ._pool import Pool
 from ._ring import DONE, HELD, NOTHING, Ring
 from ._segment import Segment
 from ._words import WordMemory, Words, open_words
-from .errors import QueueClosedError, RoleTakenError
+from .errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
 
 T = TypeVar("T")
 
@@ -93,10 +90,12 @@ class AtomicsEngine:
         self.participants = Participants(self._memory.words())
         self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
         self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
-        self._pool = Pool(self.participants, self._memory.words, self.ring.resolve, self._end)
+        self._pool = Pool(
+            self.participants, self.ring, self._batch_lock, self.parking, self._memory.words, self._on_keep_back
+        )
         self._put_spin, self._get_spin = Spin(), Spin()
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
-        self._kept_back: deque[Payload] = deque()
+        self._last: Record | None = None  # with which a handle that closes puts items back
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent.
@@ -106,6 +105,14 @@ class AtomicsEngine:
         """
         self.ring.release()
         self._begin()
+
+    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
+        """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
+        self._pool.keep_back(payloads, first)
+
+    def kept_back(self) -> int:
+        """Return how many payloads are kept back."""
+        return len(self._pool.kept_back)
 
     # ---- operations -------------------------------------------------------------------------------------------------
 
@@ -126,21 +133,6 @@ class AtomicsEngine:
         if self._pool.closed:
             self._leave()  # close may have waited for just this operation, and in vain if it came from its own thread
 
-    def _end(self, record: Record) -> bool:
-        """End an operation that an exception has cut short; what it got hold of is for the next gets.
-
-        Returns:
-            Whether the record is clean; otherwise this has to be called again before it is used.
-        """
-        clean = self.ring.abandon(record)
-        self._batch_lock.recover(record)
-        if record.words.load(DEFINITIONS_OWNER_AT) == record.name:
-            record.words.store(DEFINITIONS_OWNER_AT, 0)
-        if record.claim.taken:
-            self.keep_back(record.claim.taken)
-            self.parking.wake_all(record.words, ITEMS)  # another thread of this handle may wait for just these
-        return clean
-
     # ---- put --------------------------------------------------------------------------------------------------------
 
     def put(self, payload: Payload, until: float) -> None:
@@ -153,18 +145,21 @@ class AtomicsEngine:
         """
         record = self._pool.borrow()
         try:
-            words = record.words
-            if self._spsc:
-                self._take_role(words, PRODUCER_AT, "producer")
-            done = not words.peek(GATE_AT) and self.ring.try_put(record, (payload,), False) == DONE
-            if not done:
-                done = self._put_waiting(record, payload, until)
+            done = self._put(record, payload, until)
         except BaseException:
             self._recover(record)
             raise
         self._pool.idle[record.index] = record
         if not done:
             raise Full
+
+    def _put(self, record: Record, payload: Payload, until: float) -> bool:
+        words = record.words
+        if self._spsc:
+            self._take_role(words, PRODUCER_AT, "producer")
+        if not words.peek(GATE_AT) and self.ring.try_put(record, (payload,), False) == DONE:
+            return True
+        return self._put_waiting(record, payload, until)
 
     def _put_waiting(self, record: Record, payload: Payload, until: float) -> bool:
         words = record.words
@@ -207,7 +202,7 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if self._batch_lock.acquire(record, until or _clock.now() + _PATIENCE, self._check_open):
+            if self._batch_lock.acquire(record, until or _clock.now() + _PATIENCE, self._after_sleep):
                 done = attempt(False) == DONE
                 if not done:
                     done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
@@ -249,7 +244,7 @@ class AtomicsEngine:
             words, claim = record.words, record.claim
             if self._spsc:
                 self._take_role(words, CONSUMER_AT, "consumer")
-            done = bool(self._kept_back) and self._take_kept_back(limit, claim)
+            done = bool(self._pool.kept_back) and self._pool.take_kept_back(limit, claim)
             if not done:
                 done = self.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
             if done:
@@ -267,7 +262,7 @@ class AtomicsEngine:
 
     def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
         def attempt(rescue: bool) -> int:
-            if self._kept_back and self._take_kept_back(limit, record.claim):
+            if self._pool.kept_back and self._pool.take_kept_back(limit, record.claim):
                 return DONE
             found = self.ring.try_get(record, limit, rescue)
             if rescue and found != DONE and self.ring.adopt(record):
@@ -275,26 +270,6 @@ class AtomicsEngine:
             return found
 
         return self._wait(record.words, ITEMS, attempt, until, self._get_spin)
-
-    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
-        """Make payloads that were taken, and could not be delivered, the next that ``get`` takes.
-
-        Args:
-            payloads: a list, from which those that are kept back are removed.
-            first: index of the first of them.
-        """
-        # One call, at whose end each payload is in one of both, whatever interrupts: the last of the list goes first.
-        self._kept_back.extendleft(map(list.pop, repeat(payloads, len(payloads) - first)))
-        self._on_keep_back()
-
-    def kept_back(self) -> int:
-        """Return how many payloads are kept back."""
-        return len(self._kept_back)
-
-    def _take_kept_back(self, limit: int, claim: Claim) -> bool:
-        with suppress(IndexError):  # there are fewer
-            claim.taken.extend(map(deque.popleft, repeat(self._kept_back, limit)))  # one call, as above
-        return bool(claim.taken)
 
     # ---- waiting ----------------------------------------------------------------------------------------------------
 
@@ -321,12 +296,12 @@ class AtomicsEngine:
         def done() -> bool:
             return attempt(False) == DONE
 
+        self._pool.sweep()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(attempt, words, side)
         if spin.until(done) or attempt(True) == DONE:
             return True
         while _clock.now() < until:
-            self._pool.sweep()  # what an interrupt has left may be what this waits for
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
@@ -338,7 +313,7 @@ class AtomicsEngine:
                 # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
                 longest = _clock.now() + (_HELD_SLICE if found == HELD else SLICE)
                 self.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
-            self._check_open()
+            self._after_sleep()
             if done():
                 return True
         return self._look_once(attempt, words, side)
@@ -356,9 +331,10 @@ class AtomicsEngine:
                 return False
             _clock.sleep(0 if waited < _YIELDING else _NAP)
 
-    def _check_open(self) -> None:
+    def _after_sleep(self) -> None:
         if self._pool.closed:
             self._pool.refuse()
+        self._pool.sweep()
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 
@@ -388,12 +364,12 @@ class AtomicsEngine:
     def size(self) -> int:
         """Return about how many items are there."""
         with self.operation() as record:
-            return self.ring.size(record.words) + len(self._kept_back)
+            return self.ring.size(record.words) + len(self._pool.kept_back)
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
         with self.operation() as record:
-            return not self._kept_back and self.ring.is_empty(record.words)
+            return not self._pool.kept_back and self.ring.is_empty(record.words)
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
@@ -414,31 +390,38 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
-        self._put_back()
+        if self._pool.kept_back:
+            with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
+                self._put_back(record)
         self._leave()
 
-    def _put_back(self) -> None:
-        moving: list[Payload] = []
+    def _put_back(self, record: Record) -> None:
+        """Put items back that were taken and could not be delivered, as far as there is room for them."""
+        moving = record.claim
         try:
-            while self._kept_back:
-                moving.extend(map(deque.popleft, (self._kept_back,)))
-                self.put(moving[0], 0)
-                moving.clear()
-        except (Full, QueueClosedError, RoleTakenError):  # in mode "spsc" somebody else may be the producer
+            while self._pool.take_kept_back(1, moving) and self._put(record, moving.taken[0], 0):
+                moving.taken.clear()
+        except (QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
             pass
-        finally:
-            self.keep_back(moving)
+        self._pool.keep_back(moving.taken)
 
     def _leave(self) -> bool:
-        """Leave with all records that no operation uses, and then with the roles; return whether those were all."""
+        """Leave with all records that no operation uses, and then with the rest; return whether that was possible."""
         with self._pool.lock:
-            if not self._pool.leave(self._role):
+            if not self._pool.leave(self._role, self._last):
                 return False
+            if self._last is not None:
+                if not self._pool.end(self._last):  # an interrupt has cut short what follows
+                    return False
+                self._put_back(self._last)
             role, self._role = self._role, None
             if role is not None:
                 for at in (PRODUCER_AT, CONSUMER_AT):
                     role.words.cas(at, role.name, 0)
                 self._pool.leave_with(role)
+            last, self._last = self._last, None
+            if last is not None:
+                self._pool.leave_with(last)
             return True
 
     def close(self, wait: bool) -> bool:
@@ -451,8 +434,10 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
-        self._put_back()
-        self._pool.closed = True
+        if not self._pool.closed:
+            with suppress(TooManyParticipantsError):
+                self._last = self._pool.borrow()
+            self._pool.closed = True
         until = _clock.now() + _QUIET
         words = self._memory.words()
         while not self._leave():

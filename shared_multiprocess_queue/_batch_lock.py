@@ -30,6 +30,7 @@ from ._parking import Parking
 from ._participants import Participants, Record
 from ._words import Words
 
+_BETWEEN: Final = 1_000_000  # ns; the longest sleep while the lock has no owner and is not free
 _LEASE: Final = 250_000_000  # ns that a gate stays closed if nobody renews it
 _FAR_AHEAD: Final = 1_000_000_000  # ns; a gate closed for longer than this was not written by a batch
 
@@ -63,7 +64,8 @@ class BatchLock:
             owner = words.load(BATCH_OWNER_AT)
             if _clock.now() >= until:
                 return False
-            self._parking.sleep(BATCH_OWNER_AT, owner, until)
+            # Without an owner somebody is between the two words, and his wake may be past already.
+            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, _clock.now() + _BETWEEN))
             check()
 
     def _take(self, words: Words, record: Record) -> bool:

@@ -9,7 +9,7 @@ Only its owner writes a record, and only one of the announcements of a record is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import _processes
 from ._claim import Claim
@@ -163,21 +163,22 @@ class Participants:
 
     # ---- taking and leaving -----------------------------------------------------------------------------------------
 
-    def takeable(self, words: Words, resolve: Callable[[Words, int], bool]) -> Iterator[tuple[int, int]]:
-        """Yield index and owner of every record that is free, or dead with its announcements resolved.
+    def takeable(
+        self, words: Words, index: int, resolve: Callable[[Words, int], bool], verdicts: dict[int, bool]
+    ) -> int | None:
+        """Return the owner word that ``take`` finds if a record is free, or dead with its announcements resolved.
 
         Args:
             words: the caller's access.
+            index: of the record.
             resolve: tells, for the index of a dead record, whether nothing is left of its operation, and does what
                 may be done to get there.
+            verdicts: who was found alive in this scan of the table; to be wrong about that costs a record, no more.
         """
-        alive: dict[int, bool] = {}
-        for index in range(RECORDS):
-            owner = words.load(record_at(index) + OWNER)
-            if owner and owner not in alive:
-                alive[owner] = self.is_alive(owner)
-            if not owner or (not alive[owner] and resolve(words, index)):
-                yield index, owner
+        owner = words.load(record_at(index) + OWNER)
+        if owner and owner not in verdicts:
+            verdicts[owner] = self.is_alive(owner)
+        return None if owner and (verdicts[owner] or not resolve(words, index)) else owner
 
     def take(self, words: Words, index: int, owner: int, won: list[int]) -> None:
         """Try to take a record, and append the outcome to ``won``."""

@@ -1,5 +1,7 @@
 """The records of one handle: lent to operations, given back, and found again when an interrupt has lost one.
 
+Beside them lie the items that interrupted gets had taken, for the next gets of the handle.
+
 Python serves signals between two steps, so a handler that raises (Ctrl-C does) can end an operation anywhere, and can
 end its recovery as well. What must survive that does not live in frames. Everything a handle owns stands in a list of
 holds, put there before it is owned; each knows its record weakly. So a record that neither an operation nor the pool
@@ -13,12 +15,18 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import repeat
 from typing import Final, NoReturn
 
-from ._claim import Claim
-from ._layout import RECORDS
+from ._batch_lock import BatchLock
+from ._claim import Claim, Payload
+from ._layout import DEFINITIONS_OWNER_AT, ITEMS, RECORDS
+from ._parking import Parking
 from ._participants import Participants, Record
+from ._ring import Ring
 from ._words import Words
 from .errors import QueueClosedError, TooManyParticipantsError
 
@@ -51,16 +59,19 @@ class _Hold:
 
 
 class Pool:
-    """The records of one handle.
+    """The records of one handle, and the items that its interrupted gets had taken.
 
     Args:
-        participants: the table they come from.
+        participants: the table that the records come from.
+        ring: where their operations work.
+        batch_lock: what they may hold.
+        parking: whom to wake.
         new_words: makes an access to the words.
-        resolve: tells of a dead record whether nothing is left of its operation, see ``Participants.takeable``.
-        end: ends the operation of a record that an exception cut short; returns whether the record is clean again.
+        on_keep_back: called when items are kept back.
 
     Attributes:
         idle: records that no operation uses, by index; an operation that ended well stores its record here.
+        kept_back: payloads that were taken and could not be delivered; the next that a get of this handle takes.
         closed: whether the handle is closed and lends no records any more.
         lock: of this process; one thread at a time takes records, sweeps, or leaves.
     """
@@ -68,18 +79,25 @@ class Pool:
     def __init__(
         self,
         participants: Participants,
+        ring: Ring,
+        batch_lock: BatchLock,
+        parking: Parking,
         new_words: Callable[[], Words],
-        resolve: Callable[[Words, int], bool],
-        end: Callable[[Record], bool],
+        on_keep_back: Callable[[], None],
     ) -> None:
         self._participants = participants
+        self._ring = ring
+        self._batch_lock = batch_lock
+        self._parking = parking
         self._new_words = new_words
-        self._resolve = resolve
-        self._end = end
+        self._on_keep_back = on_keep_back
         self._holds: list[_Hold] = []
-        self.lock = threading.RLock()
         self.idle: dict[int, Record] = {}
+        self.kept_back: deque[Payload] = deque()
         self.closed = False
+        self.lock = threading.RLock()
+
+    # ---- records ----------------------------------------------------------------------------------------------------
 
     def borrow(self) -> Record:
         """Lend a record, which announces nothing and whose claim is empty.
@@ -111,12 +129,15 @@ class Pool:
             self.sweep()
             if self.idle:
                 return self.idle.popitem()[1]
-            for hold.index, owner in self._participants.takeable(record.words, self._resolve):
-                hold.won.clear()
-                self._participants.take(record.words, hold.index, owner, hold.won)
-                if hold.won[0]:
-                    self._settle(hold, record)
-                    return record
+            verdicts: dict[int, bool] = {}
+            for hold.index in range(RECORDS):
+                owner = self._participants.takeable(record.words, hold.index, self._ring.resolve, verdicts)
+                if owner is not None:
+                    hold.won.clear()
+                    self._participants.take(record.words, hold.index, owner, hold.won)
+                    if hold.won[0]:
+                        self._settle(hold, record)
+                        return record
             raise TooManyParticipantsError(RECORDS)
 
     def _settle(self, hold: _Hold, record: Record) -> None:
@@ -127,31 +148,30 @@ class Pool:
     def recover(self, record: Record) -> None:
         """Take back the record of an operation that an exception has cut short.
 
+        Frames that have it may live on in a traceback; so it is lost first, and found again as another object.
+
         Raises:
             BaseException: what interrupted the recovery; that is complete nevertheless, or the next sweep completes it.
         """
         late: BaseException | None = None
         for _ in range(_TRIES):
             try:
-                if self._end(record):
-                    self.idle[record.index] = record
-                else:
-                    self._lose(record)
+                for hold in self._holds:
+                    if hold.record() is record:
+                        hold.record = _nothing
+                self.sweep()
                 break
             except BaseException as error:
                 late = error
         if late is not None:
-            raise late
-
-    def _lose(self, record: Record) -> None:
-        """Leave a record to the next sweep, although a traceback may keep the frames that have it."""
-        for hold in self._holds:
-            if hold.record() is record:
-                hold.record = _nothing
+            try:
+                raise late
+            finally:
+                late = None  # or this frame and its traceback keep each other
 
     def sweep(self) -> None:
         """End the operations whose records are lost, and lend those records again."""
-        if all(hold.record() for hold in self._holds):
+        if None not in [hold.record() for hold in self._holds]:
             return
         with self.lock:
             for hold in list(self._holds):
@@ -171,14 +191,52 @@ class Pool:
             return  # a signal handler has just used the queue, and swept
         hold.record = reference  # between this look and this store Python serves no signal
         self._settle(hold, record)
-        if self._end(record):
+        if self.end(record):
             self.idle[record.index] = record
 
-    def leave(self, role: Record | None = None) -> bool:
+    def end(self, record: Record) -> bool:
+        """End an operation that an exception has cut short; what it got hold of is for the next gets.
+
+        Returns:
+            Whether the record is clean; otherwise this has to be called again before it is used.
+        """
+        words = record.words
+        clean = self._ring.abandon(record)
+        self._batch_lock.recover(record)
+        if words.load(DEFINITIONS_OWNER_AT) == record.name:
+            words.store(DEFINITIONS_OWNER_AT, 0)
+        if record.claim.taken:
+            self.keep_back(record.claim.taken)
+            self._parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
+        return clean
+
+    # ---- items kept back --------------------------------------------------------------------------------------------
+
+    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
+        """Make payloads that were taken, and could not be delivered, the next that a get takes.
+
+        Args:
+            payloads: a list, from which those that are kept back are removed.
+            first: index of the first of them.
+        """
+        # One call, at whose end each payload is in one of both, whatever interrupts: the last of the list goes first.
+        self.kept_back.extendleft(map(list.pop, repeat(payloads, len(payloads) - first)))
+        if self.kept_back:
+            self._on_keep_back()
+
+    def take_kept_back(self, limit: int, claim: Claim) -> bool:
+        """Move up to ``limit`` payloads to the ``taken`` of a claim; return whether there were any."""
+        with suppress(IndexError):  # there are fewer
+            claim.taken.extend(map(deque.popleft, repeat(self.kept_back, limit)))  # one call, as above
+        return bool(claim.taken)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def leave(self, *others: Record | None) -> bool:
         """Give up all records that no operation uses.
 
         Args:
-            role: one that stands for something else than an operation; it is left to the caller.
+            others: records that stand for something else than an operation; they are left to the caller.
 
         Returns:
             Whether no operation has a record any more.
@@ -189,7 +247,7 @@ class Pool:
                 record = hold.record()
                 if record is not None and self.idle.pop(record.index, None) is record:
                     self.leave_with(record)
-            return all(hold.record() is role for hold in self._holds)
+            return not [hold for hold in self._holds if hold.record() not in others]
 
     def leave_with(self, record: Record) -> None:
         """Give up a record that no operation uses, and that is not idle."""

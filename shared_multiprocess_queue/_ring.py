@@ -480,7 +480,7 @@ class Ring:
         at = record_at(index)
         if self._unresolved_put(words, at) is not None:
             return False
-        return not any(self.is_claimed_by_get(words, q) for q in self._announced_gets(words, at))
+        return not [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
 
     def resolve(self, words: Words, index: int) -> bool:
         """Bury the put of a dead record; return whether the record is resolved. Gets are left to the getters."""

@@ -95,13 +95,23 @@ class SharedMemoryQueue:
         if create:
             self._geometry = _birth.geometry(capacity, item_size, mode)
             self._segment, self._flag = _birth.create(name, run_id, self._geometry)
+            try:
+                self._start(engine_name)
+            except BaseException:
+                _birth.discard(self._segment, self._flag, name, run_id)
+                raise
         else:
             self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
-        self._identity = self._segment.identity()
-        self._start(engine_name)
+            try:
+                self._start(engine_name)
+            except BaseException:
+                self._flag.close()
+                self._segment.abandon()
+                raise
 
     def _start(self, engine_name: str) -> None:
         assert engine_name == AtomicsEngine.name
+        self._identity = self._segment.identity()
         self._engine = AtomicsEngine(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
         self._watch = _metrics.Watch()
         self._item_size = self._geometry.item_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import gc
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 
 import shared_multiprocess_queue
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+from shared_multiprocess_queue._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT
 
 from .conftest import MakeQueue
 
@@ -34,18 +37,27 @@ def operation_at(frame: FrameType) -> str:
     return _operations[code].get(frame.f_lasti, "")
 
 
+def is_in_a_finalizer(frame: FrameType | None) -> bool:
+    """Whether Python would ignore what is raised here."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 class Interrupter:
     """Raises KeyboardInterrupt at the k-th point of the package's code at which a signal could be served."""
 
     def __init__(self, point: int) -> None:
         self.left = point
         self.where = ""
-        self._calling: dict[FrameType, bool] = {}  # frames whose last instruction was a call of a C function
+        # Whether a frame's last instruction was a call of a C function; by id, or the frames would live on, and what
+        # they have with them.
+        self._calling: dict[int, bool] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         caller = frame.f_back
         if caller is not None:
-            self._calling[caller] = False  # it called a Python function: no signal is served when that returns
+            self._calling[id(caller)] = False  # it called a Python function: no signal is served when that returns
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes = True
@@ -54,6 +66,8 @@ class Interrupter:
         return self.trace
 
     def _point(self, frame: FrameType) -> None:
+        if is_in_a_finalizer(frame):
+            return
         if self.left == 0:
             self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
             raise KeyboardInterrupt
@@ -61,10 +75,12 @@ class Interrupter:
 
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event != "opcode":
+            if event == "return":
+                self._calling.pop(id(frame), None)
             return self.trace
         operation = operation_at(frame)
-        called = self._calling.pop(frame, False)
-        self._calling[frame] = operation.startswith("CALL")
+        called = self._calling.pop(id(frame), False)
+        self._calling[id(frame)] = operation.startswith("CALL")
         if called or operation == "JUMP_BACKWARD":
             self._point(frame)
         return self.trace
@@ -239,3 +255,168 @@ def _leaves_an_orphan(queue: SharedMemoryQueue, steps: int, dies: Callable[..., 
     queue.put(b"orphan")
     assert dies(queue.name, queue.run_id, lambda engine: engine.get(1, 0, list), steps)
     return queue.qsize() == 0
+
+
+def test_an_interrupted_look_at_an_empty_or_full_queue_changes_nothing(make_queue: MakeQueue, mode: str) -> None:
+    queue = make_queue(capacity=1, mode=mode)
+    for _ in points(queue.get_nowait):
+        assert_works(queue)
+    queue.put("there")
+    for _ in points(lambda: queue.put_nowait("late")):
+        assert drain(queue) == ["there"]
+        assert_works(queue)
+        queue.put("there")
+
+
+@pytest.fixture
+def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Interrupter]:
+    """Interrupt the next recovery from an interrupt, too, at a point of its own."""
+    recover = AtomicsEngine._recover
+    second: list[Interrupter] = []
+
+    def recover_once(engine: AtomicsEngine, record: Any) -> None:
+        if second and second[0].left >= 0:
+            sys.settrace(second[0])
+        recover(engine, record)
+
+    def interrupt(point: int) -> Interrupter:
+        second[:] = [Interrupter(point)]
+        return second[0]
+
+    monkeypatch.setattr(AtomicsEngine, "_recover", recover_once)
+    return interrupt
+
+
+@pytest.mark.parametrize("what", ["get", "put", "put_batch"])
+def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
+    make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str
+) -> None:
+    queue = make_queue(capacity=2)
+    operation: Callable[[], object] = {
+        "get": queue.get_nowait,
+        "put": lambda: queue.put("item"),
+        "put_batch": lambda: queue.put_batch(["item", "item"]),
+    }[what]
+    seen = set()
+    for point in itertools.count():
+        where = None
+        for second in itertools.count():
+            if what == "get":
+                queue.put("item")
+            interrupter = interrupted_recovery(second)
+            where = interrupted_at(point, operation)
+            found = drain(queue)
+            if where is not None or what != "get":
+                expected: list[list[str]] = {"get": [["item"]], "put": [[], ["item"]], "put_batch": [[], ["item"] * 2]}[
+                    what
+                ]
+                assert found in expected, f"interrupted at {where}, and at {interrupter.where}"
+            queue.put_batch(["lock"] * 2, timeout=10)
+            assert drain(queue) == ["lock"] * 2
+            assert_works(queue)
+            if not interrupter.where:  # the recovery has fewer points, or nothing had to be recovered
+                break
+            seen.add(interrupter.where)
+        if where is None:
+            break
+    assert len(seen) > 5, "hardly any points: nothing was tested"
+    assert sum(queue.get_metrics()["participants"].values()) <= 3
+
+
+def test_an_interrupt_while_a_record_is_being_taken_leaves_it_to_the_next_operation(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=2)
+
+    def first_operation() -> None:
+        queue._engine.retire()  # so that the next operation takes a record
+        queue.put("item")
+
+    for where in points(first_operation):
+        assert drain(queue) in ([], ["item"]), f"interrupted at {where}"
+        assert_works(queue)
+        assert sum(queue.get_metrics()["participants"].values()) <= 3, f"interrupted at {where}"
+
+
+def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_its_lock(make_queue: MakeQueue) -> None:
+    """A record that was taken, and not yet named anew, still has the name under which the dead one held the lock."""
+    from .mortal import dies
+
+    def holds_the_lock(steps: int) -> bool:
+        queue = make_queue(capacity=2)
+        assert dies(queue.name, queue.run_id, lambda engine: engine.put_batch([(b"dead", 1)], 0), steps)
+        held = bool(queue._engine._memory.words().load(BATCH_OWNER_AT))
+        queue.close()
+        queue.unlink()
+        return held
+
+    step = next(steps for steps in itertools.count() if holds_the_lock(steps))
+    for point in itertools.count():
+        queue = make_queue(capacity=2)
+        assert dies(queue.name, queue.run_id, lambda engine: engine.put_batch([(b"dead", 1)], 0), step)
+        # The record of the dead one is the first that can be taken, because this handle has the one before.
+        with queue._engine.operation():
+            where = interrupted_at(point, lambda queue=queue: queue.put("item"))  # type: ignore[misc]
+            queue.put_batch(["whole", "batch"][: 2 - queue.qsize()], timeout=10)
+        drain(queue)
+        queue.close()
+        queue.unlink()
+        if where is None:
+            assert point > 20
+            break
+
+
+def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mode: str, run_id: str) -> None:
+    queue = make_queue(capacity=2, mode=mode)
+    for point in itertools.count():
+        descriptors = len(os.listdir("/proc/self/fd"))
+        handle = SharedMemoryQueue(queue.name, run_id=run_id)
+        handle.put("item")
+        assert handle.get() == "item"
+        where = interrupted_at(point, handle.close)
+        handle.close()
+        assert handle._released, f"interrupted at {where}"
+        assert len(os.listdir("/proc/self/fd")) == descriptors, f"interrupted at {where}"
+        queue.put("mine")  # in mode spsc the roles are free again
+        assert drain(queue) == ["mine"]
+        queue._engine.retire()
+        if where is None:
+            assert point > 20
+            break
+
+
+def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_next(make_queue: MakeQueue) -> None:
+    for point in itertools.count():
+        queue = make_queue(capacity=2)
+        store = queue._codec._definitions
+        where = interrupted_at(point, lambda store=store: store.add(b"0123456789abcdef", b"definition"))  # type: ignore[misc]
+        assert queue._engine._memory.words().load(DEFINITIONS_OWNER_AT) == 0, f"interrupted at {where}"
+        assert store.add(b"another key of 16"[:16], b"other")
+        queue.close()
+        queue.unlink()
+        if where is None:
+            assert point > 20
+            break
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQueue, run_id: str, create: bool) -> None:
+    queue = make_queue(capacity=2)
+    name = "another" if create else queue.name
+    before = queue.get_metrics()["participants"], set(os.listdir("/dev/shm")), len(os.listdir("/proc/self/fd"))
+
+    def now() -> object:
+        return queue.get_metrics()["participants"], set(os.listdir("/dev/shm")), len(os.listdir("/proc/self/fd"))
+
+    for point in itertools.count():
+        opened: list[SharedMemoryQueue] = []
+        where = interrupted_at(
+            point,
+            lambda opened=opened: opened.append(SharedMemoryQueue(name, create, 2, run_id=run_id)),  # type: ignore[misc]
+        )
+        for handle in opened:
+            handle.close()
+            if create:
+                handle.unlink()
+        assert now() == before, f"interrupted at {where}"
+        if where is None:
+            assert point > 100
+            break
