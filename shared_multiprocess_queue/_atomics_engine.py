@@ -249,6 +249,8 @@ class AtomicsEngine:
                 done = self.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
             if done:
                 delivered = deliver(claim.taken)
+                if self._pool.kept_back:
+                    self.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
         except BaseException:
             self._recover(record)
             raise

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from shared_multiprocess_queue import _codec
 from shared_multiprocess_queue._codec import BYTES, MAIN, PICKLE, STR, Codec
-from shared_multiprocess_queue.errors import DeserializationError, SerializationError
+from shared_multiprocess_queue.errors import DeserializationError, QueueClosedError, SerializationError
 
 PACKAGE_ROOT = Path(_codec.__file__).parent.parent
 WATCHDOG = 60  # seconds
@@ -600,6 +600,28 @@ def test_what_did_not_fit_is_stored_when_there_is_room(enter: Enter, monkeypatch
     store.room = 1 << 20
     assert len(codec.encode(main.Point(1, 2))[0]) < 200
     assert len(store.definitions) == 1
+
+
+def test_what_the_store_has_just_refused_is_not_offered_again(enter: Enter) -> None:
+    """A store that is held by a paused process refuses after a while; not every item is to wait for that."""
+    store = DictStore(room=0)
+    codec = Codec(store)
+    main = enter(POINT)
+    for number in range(5):
+        codec.encode(main.Point(1, number))
+    assert store.calls == 1
+
+
+def test_an_item_whose_definition_is_out_of_reach_is_not_at_fault(codec: Codec, store: DictStore, enter: Enter) -> None:
+    payload, tag = codec.encode(enter(POINT).Point(1, 2))
+    enter("", "/nowhere/other.py")
+
+    def closed(key: bytes) -> bytes | None:
+        raise QueueClosedError("closed meanwhile")
+
+    store.find = closed  # type: ignore[method-assign]
+    with pytest.raises(QueueClosedError):
+        codec.decode(payload, tag)
 
 
 def test_a_definition_is_left_out_rather_than_the_item_too_large(enter: Enter) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
 
-from shared_multiprocess_queue import Empty, SharedMemoryQueue, _layout
+from shared_multiprocess_queue import Empty, SharedMemoryQueue, _clock, _layout
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 
 from .conftest import MakeQueue
@@ -276,3 +276,82 @@ def test_a_claimed_item_that_no_record_names_is_found_by_its_slot(make_queue: Ma
     found = drain(queue)
     assert sorted(found) == before
     assert_works(queue)
+
+
+def first_death(queue: SharedMemoryQueue, operation: Operation, leaves: Callable[[], bool]) -> int:
+    """Return the first step whose death leaves the queue as described; it is so then."""
+    return next(steps for steps in steps_of(queue, operation) if leaves())
+
+
+def test_a_queue_that_holds_nothing_but_a_dead_put_is_empty(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=3)
+    words = queue._engine._memory.words()
+    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    assert queue.empty()
+    assert queue.qsize() == 0
+    with pytest.raises(Empty):
+        queue.get_nowait()
+
+
+def test_a_queue_whose_only_slot_a_dead_put_holds_is_not_full(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=1)
+    words = queue._engine._memory.words()
+    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    assert not queue.full()
+    queue.put_nowait("there")
+
+
+def test_a_queue_whose_last_item_a_dead_getter_holds_is_not_empty(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=2)
+    queue.put(b"item")
+    words = queue._engine._memory.words()
+    first_death(queue, get(), lambda: words.load(_layout.HEAD) > 0)
+    assert not queue.empty()
+    assert queue.get_nowait() == b"item"
+    assert queue.empty()
+
+
+def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a getter can adopt its item; until one comes, the queue is full at once."""
+    queue = make_queue(capacity=1)
+    queue.put(b"item")
+    words = queue._engine._memory.words()
+    first_death(queue, get(), lambda: words.load(_layout.HEAD) > 0)
+    monkeypatch.setattr(_clock, "sleep", pytest.fail)
+    assert queue.full()
+    with pytest.raises(SharedMemoryQueue.Full):
+        queue.put_nowait("late")
+
+
+def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=10_000, item_size=8)
+    words = queue._engine._memory.words()
+    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    queue.put_batch([b"behind"] * 9_000)
+    looks = 0
+    with queue._engine.operation() as record:
+        load = record.words.load
+
+        def counted(offset: int) -> int:
+            nonlocal looks
+            looks += 1
+            return load(offset)
+
+        record.words.load = counted
+        assert queue._engine.ring.rescue_put(record.words, 0)
+        record.words.load = load
+    assert looks < 100
+    assert queue.get_nowait() == b"behind"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_dead_batch_among_others_is_buried_with_nobody_elses_items(make_queue: MakeQueue, size: int) -> None:
+    queue = make_queue(capacity=6)
+    batch = [f"batch{i}" for i in range(size)]
+    for _ in steps_of(queue, put_batch(*batch)):
+        queue.put(b"behind0")
+        queue.put_batch([b"behind1", b"behind2"])
+        behind = ["behind0", "behind1", "behind2"]
+        assert drain(queue) in (behind, [*batch, *behind])
+        assert_works(queue)
+    drain(queue)
