@@ -201,6 +201,22 @@ class Participants:
             words.cas(RECORDS_USED_AT, mark, index + 1)
         return generation
 
+    def renew(self, record: Record) -> None:
+        """Make a record that was abandoned, and is resolved, usable again.
+
+        Under another name: the old one counted as dead, and somebody may be about to take a lock from it.
+        """
+        words, at = record.words, record.at
+        words.store(at + PUT_END, 0)
+        words.store(at + GET_END, 0)
+        record.place(record.index, words.load(at + GENERATION) + 1)
+        words.store(at + GENERATION, record.generation)
+        words.store(at + ABANDONED, 0)  # [R2] last: the next announcement comes under a clean flag and a new name
+
+    def generation(self, words: Words, index: int) -> int:
+        """Return the generation of a record of this process."""
+        return words.load(record_at(index) + GENERATION)
+
     def is_mine(self, words: Words, index: int, generation: int) -> bool:
         """Whether this process still owns a record that it took in that generation."""
         at = record_at(index)

@@ -46,9 +46,10 @@ class _Hold:
         index: its place in the table, or the one that is being tried.
         won: the outcome of the compare-and-swap that takes it; empty before that is decided.
         generation: the record's; 0 until the record is settled.
+        leaves: whether it is being given up, and may be another's by now.
     """
 
-    __slots__ = ("claim", "generation", "index", "record", "won")
+    __slots__ = ("claim", "generation", "index", "leaves", "record", "won")
 
     def __init__(self, record: Record) -> None:
         self.record: Callable[[], Record | None] = weakref.ref(record)
@@ -56,6 +57,7 @@ class _Hold:
         self.index = 0
         self.won: list[int] = []
         self.generation = 0
+        self.leaves = False
 
 
 class Pool:
@@ -141,7 +143,9 @@ class Pool:
             raise TooManyParticipantsError(RECORDS)
 
     def _settle(self, hold: _Hold, record: Record) -> None:
-        if not hold.generation:
+        if hold.generation:
+            hold.generation = self._participants.generation(record.words, hold.index)
+        else:
             hold.generation = self._participants.settle(record.words, hold.index)
         record.place(hold.index, hold.generation)
 
@@ -182,7 +186,7 @@ class Pool:
     def _take_up(self, hold: _Hold, seen: Callable[[], Record | None]) -> None:
         words = self._new_words()
         taken = bool(hold.won and hold.won[0])
-        if not taken or (hold.generation and not self._participants.is_mine(words, hold.index, hold.generation)):
+        if not taken or (hold.leaves and not self._participants.is_mine(words, hold.index, hold.generation)):
             self._holds.remove(hold)  # it was never taken, or it has been left
             return
         record = Record(words, hold.claim)
@@ -190,8 +194,10 @@ class Pool:
         if hold.record is not seen:
             return  # a signal handler has just used the queue, and swept
         hold.record = reference  # between this look and this store Python serves no signal
+        hold.leaves = False
         self._settle(hold, record)
         if self.end(record):
+            hold.generation = record.generation
             self.idle[record.index] = record
 
     def end(self, record: Record) -> bool:
@@ -201,10 +207,10 @@ class Pool:
             Whether the record is clean; otherwise this has to be called again before it is used.
         """
         words = record.words
-        clean = self._ring.abandon(record)
-        self._batch_lock.recover(record)
+        self._batch_lock.recover(record)  # before the record may get another name
         if words.load(DEFINITIONS_OWNER_AT) == record.name:
             words.store(DEFINITIONS_OWNER_AT, 0)
+        clean = self._ring.abandon(record)
         if record.claim.taken:
             self.keep_back(record.claim.taken)
             self._parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
@@ -251,5 +257,7 @@ class Pool:
 
     def leave_with(self, record: Record) -> None:
         """Give up a record that no operation uses, and that is not idle."""
+        hold = next(filter(lambda hold: hold.record() is record, self._holds))
+        hold.leaves = True
         self._participants.leave(record)
-        self._holds[:] = [hold for hold in self._holds if hold.record() is not record]
+        self._holds.remove(hold)

@@ -520,9 +520,7 @@ class Ring:
         if words.load(at + ABANDONED):
             if not self.resolve(words, record.index):
                 return False
-            words.store(at + PUT_END, 0)
-            words.store(at + GET_END, 0)
-            words.store(at + ABANDONED, 0)  # [R2] after the ends, pairs with [S2]
+            self._participants.renew(record)
         return True
 
     def _free_tomb(self, words: Words, position: int) -> None:

@@ -12,6 +12,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -420,3 +421,19 @@ def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQu
         if where is None:
             assert point > 100
             break
+
+
+def test_a_record_that_was_abandoned_has_another_name_afterwards(make_queue: MakeQueue) -> None:
+    """Its old name counted as dead: somebody who has read that could take a lock from its next operation."""
+    queue = make_queue(capacity=2)
+    with queue._engine.operation() as record:
+        index, name = record.index, record.name
+    with suppress(KeyboardInterrupt), queue._engine.operation() as record:
+        assert record.name == name
+        record.announce_put(0, 1)  # and here an interrupt comes
+        raise KeyboardInterrupt
+    with queue._engine.operation() as record:
+        assert record.index == index
+        assert record.name != name
+        assert not queue._engine.participants.is_dead(record.words, record.name)
+        assert queue._engine.participants.is_dead(record.words, name)

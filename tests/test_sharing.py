@@ -836,18 +836,21 @@ def test_a_batch_whose_handle_is_closed_opens_its_gate_before_the_memory_goes(
     queue.put("there")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
     waits = queue.get_metrics()["put_waits"]
-    opens, opened, was_open = threading.Event(), threading.Event(), Gate.open
+    closed, opened, was_open = threading.Event(), threading.Event(), Gate.open
+
+    def close() -> None:
+        handle.close()
+        closed.set()
 
     def open_slowly(gate: Gate, *arguments: Any, **keywords: Any) -> None:
-        opens.set()
-        closing.result(0.2) if closing.done() else time.sleep(0.2)  # time for close to unmap the memory, if it would
+        closed.wait(0.2)  # close could unmap the memory now, if it did not wait for this
         was_open(gate, *arguments, **keywords)
         opened.set()
 
     waiting = in_thread(handle.put_batch, [1, 2])
     eventually(lambda: queue.get_metrics()["put_waits"] > waits, "the batch sleeps")
     monkeypatch.setattr(Gate, "open", open_slowly)
-    closing: Future[None] = in_thread(handle.close)
+    closing = in_thread(close)
     with pytest.raises(QueueClosedError):
         waiting.result(LONG)
     closing.result(LONG)
