@@ -437,7 +437,7 @@ class AtomicsEngine:
             may be called again.
         """
         if not self._pool.closed:
-            with suppress(TooManyParticipantsError):
+            with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
             self._pool.closed = True
         until = _clock.now() + _QUIET

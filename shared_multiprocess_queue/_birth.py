@@ -179,7 +179,7 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 
 def _who_has(segment_of_queue: str) -> str:
     """Say, for an error message, who uses the queue that exists."""
-    users = ""
+    users = None
     with suppress(Exception):
         segment = _segment.open_existing(segment_of_queue)
         try:
@@ -188,10 +188,15 @@ def _who_has(segment_of_queue: str) -> str:
                 pids = sorted(Participants(words).live(words))
         finally:
             segment.close()
-        users = f", used by process {', '.join(map(str, pids))}" if pids else ", used by no live process"
+        users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
+    if users is None:
+        return (
+            f"a segment {segment_of_queue!r} exists already, and is no queue of this version; choose another name or "
+            f"run_id, or, if nobody needs it, {_segment.how_to_remove(segment_of_queue)}"
+        )
     return (
-        f"queue segment {segment_of_queue!r} exists already{users}; attach to it with create=False, unlink() it first, "
-        f"or choose another name or run_id"
+        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
+        f"first, or choose another name or run_id"
     )
 
 
@@ -237,7 +242,8 @@ def _header(segment: Segment) -> Iterator[Words]:
     if segment.size < SLOTS_START:
         raise CorruptQueueError(
             f"segment {segment.name!r} is not a queue of this package, or was cut off: it has {segment.size:,} bytes, "
-            f"and the header alone takes {SLOTS_START:,}; choose another name, or remove what has this one"
+            f"and the header alone takes {SLOTS_START:,}; choose another name, or "
+            f"{_segment.how_to_remove(segment.name)}"
         )
     memory = open_words(segment.buffer[:SLOTS_START])
     try:
@@ -256,7 +262,7 @@ def check(segment: Segment, words: Words) -> Geometry:
     if words.load(MAGIC_AT) != MAGIC:  # acquire, pairs with [X1]
         raise CorruptQueueError(
             f"segment {segment.name!r} is not a queue of this package (its magic is {words.load(MAGIC_AT):#x}); choose "
-            f"another name, or remove what has this one"
+            f"another name, or {_segment.how_to_remove(segment.name)}"
         )
     version = words.load(VERSION_AT)
     if version != VERSION:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from . import _segment
 from ._words import Flag
-from .errors import CorruptQueueError, QueueNotReadyError
+from .errors import CorruptQueueError, QueueNotFoundError, QueueNotReadyError
 
 try:
     from shared_memory_lock import SharedMemoryLock
@@ -59,6 +59,11 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     target = segment_name(name, run_id)
     try:
         segment = _segment.replace(target, _SIZE) if create else _segment.open_existing(target)
+    except QueueNotFoundError:
+        raise QueueNotFoundError(
+            f"the queue is incomplete: the segment {target!r} of its lock is gone, though the queue's own is there; "
+            f"{_segment.how_to_remove(name)}, and create it again"
+        ) from None
     except QueueNotReadyError:
         if create:
             raise

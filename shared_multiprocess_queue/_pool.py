@@ -119,7 +119,7 @@ class Pool:
 
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""
-        raise QueueClosedError("this queue handle is closed; open the queue again by its name to go on")
+        raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
 
     def _take(self) -> Record:
         with self.lock:

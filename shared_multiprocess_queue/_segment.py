@@ -292,6 +292,12 @@ def open_existing(name: str) -> Segment:
         descriptor.open(name)
     except FileNotFoundError:
         raise _not_found(name) from None
+    except PermissionError:
+        raise PermissionError(
+            errno.EACCES,
+            f"segment {name!r} belongs to another user, and only that user may open it; run as that user, or choose "
+            f"another name or run_id",
+        ) from None
     try:
         if not descriptor.is_ours():
             owner = os.fstat(descriptor.number).st_uid
@@ -321,6 +327,11 @@ def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
         f"the creation of queue segment {name!r} was never finished, its process is gone; create it again with "
         f"create=True"
     )
+
+
+def how_to_remove(name: str) -> str:
+    """Say, in an error message, how to remove a segment that cannot be opened as what it should be."""
+    return f"remove it: rm /dev/shm/{name!r}*" if os.path.isdir(_SHM_FOLDER) else "remove it"
 
 
 def remove(segment_name: str) -> None:

@@ -312,3 +312,12 @@ class Flag:
 
     def __del__(self) -> None:
         self.release()  # atomics complains on stderr about a context that is dropped while it is open
+
+
+def keep_to_the_end(owner: object) -> None:
+    """Let an object that has words open live until the process is gone.
+
+    When the interpreter ends it drops what modules have, and with it views of ``atomics`` whose C library is gone by
+    then: they would fill stderr.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))

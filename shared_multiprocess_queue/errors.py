@@ -7,6 +7,8 @@ carries the numbers that its message names. ``Empty`` and ``Full`` are not error
 
 from __future__ import annotations
 
+import errno
+import os
 from queue import Empty, Full
 
 __all__ = [
@@ -43,16 +45,19 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
     Attributes:
         size: bytes that the item needs.
         limit: ``item_size`` of the queue, in bytes.
+        index: its place in its batch, from 0; None for a single item.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(size, limit)
+    def __init__(self, size: int, limit: int, index: int | None = None) -> None:
+        super().__init__(size, limit, index)
         self.size = size
         self.limit = limit
+        self.index = index
 
     def __str__(self) -> str:
+        which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
         return (
-            f"the item takes {self.size:,} bytes once serialised, and a slot of this queue holds {self.limit:,}; "
+            f"{which} takes {self.size:,} bytes once serialised, and a slot of this queue holds {self.limit:,}; "
             f"create the queue with item_size={self.size} or more, or send a smaller item"
         )
 
@@ -87,11 +92,19 @@ class CorruptQueueError(SharedMemoryQueueError, RuntimeError):
 
 
 class QueueNotFoundError(SharedMemoryQueueError, FileNotFoundError):
-    """No queue of that name exists, or its creation was never finished."""
+    """No queue of that name exists, or its creation was never finished; ``errno`` is ENOENT."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOENT
 
 
 class QueueExistsError(SharedMemoryQueueError, FileExistsError):
-    """A queue of that name exists already."""
+    """A queue of that name exists already; ``errno`` is EEXIST."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.EEXIST
 
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
@@ -114,8 +127,8 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
-            f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or unlink the queue and "
-            f"create it again"
+            f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if nobody needs that "
+            f"queue any more, remove it (on Linux: rm /dev/shm/'{self.args[0]}'*) and create it again"
         )
 
 
@@ -131,9 +144,12 @@ class RoleTakenError(SharedMemoryQueueError, RuntimeError):
         self.pid = pid
 
     def __str__(self) -> str:
+        who = (
+            "another handle of this very process" if self.pid == os.getpid() else f"process {self.pid}, which is alive"
+        )
         return (
-            f"this queue has mode 'spsc', and its one {self.args[0]} is process {self.pid}, which is alive; "
-            f"use mode='mpmc' for more than one {self.args[0]}, or wait until it closes the queue or ends"
+            f"this queue has mode 'spsc', and its one {self.args[0]} is {who}; use that, or mode='mpmc' for more than "
+            f"one {self.args[0]}, or wait until it closes the queue or ends"
         )
 
 

@@ -21,6 +21,7 @@ from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
 from ._layout import MAX_BATCH
+from ._words import keep_to_the_end
 from .errors import (
     ArgumentError,
     CorruptQueueError,
@@ -44,14 +45,14 @@ class SharedMemoryQueue:
     Args:
         name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
         create: make the queue; otherwise attach to one that exists.
-        capacity: largest number of items. When attaching, this and the next come from the queue.
+        capacity: largest number of items. When attaching, this, item_size and mode are ignored: the queue has its own.
         item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
-        run_id: prefix that keeps queues of the same name apart.
+        run_id: prefix of the segment's name, ``{run_id}-{name}-queue``, that keeps queues of the same name apart.
         lock: ignored; accepted because earlier versions took one.
-        mode: "mpmc", any number of producers and consumers, or "spsc", at most one of each, which is enforced.
-        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or the best
-        that
-            is installed.
+        mode: "mpmc", any number of producers and consumers, or "spsc", at most one handle that produces and one that
+            consumes, which is enforced; threads may share such a handle.
+        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or what is
+            best of what is installed.
 
     Raises:
         ArgumentError: an argument that can never work; a ValueError.
@@ -172,7 +173,7 @@ class SharedMemoryQueue:
         until = deadline_of(block, timeout)
         if self._closed:
             raise self._closed_error()
-        payloads = [self._checked(self._codec.encode(item)) for item in self._countable(items)]
+        payloads = [self._checked(self._codec.encode(item), i) for i, item in enumerate(self._countable(items))]
         if payloads:
             self._engine.put_batch(payloads, until)
 
@@ -186,9 +187,9 @@ class SharedMemoryQueue:
             )
         return batch
 
-    def _checked(self, payload: Payload) -> Payload:
+    def _checked(self, payload: Payload, index: int) -> Payload:
         if len(payload[0]) > self._item_size:
-            raise ItemTooLargeError(len(payload[0]), self._item_size)
+            raise ItemTooLargeError(len(payload[0]), self._item_size, index)
         return payload
 
     # ---- get --------------------------------------------------------------------------------------------------------
@@ -381,7 +382,9 @@ class SharedMemoryQueue:
                 self._engine.wake_all()
 
     def _closed_error(self) -> QueueClosedError:
-        return QueueClosedError(f"queue {self._name!r} is closed; open it again by its name to go on")
+        return QueueClosedError(
+            f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -402,7 +405,7 @@ class SharedMemoryQueue:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
             raise self._closed_error()
-        return _attach, (self._name, self._run_id, self._wanted_engine)
+        return _attach, (self._name, self._run_id, self._wanted_engine, self._identity)
 
     def _after_fork(self) -> None:
         if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
@@ -412,9 +415,15 @@ class SharedMemoryQueue:
             self._engine.after_fork()
 
 
-def _attach(name: str, run_id: str, engine: str | None) -> SharedMemoryQueue:
+def _attach(name: str, run_id: str, engine: str | None, identity: tuple[int, int]) -> SharedMemoryQueue:
     """Open a queue by name: what a pickled handle becomes."""
-    return SharedMemoryQueue(name, run_id=run_id, engine=engine)
+    handle = SharedMemoryQueue(name, run_id=run_id, engine=engine)
+    if handle._identity != identity:
+        handle.close()
+        raise QueueNotFoundError(
+            f"the queue {name!r} (run_id {run_id!r}) whose handle was pickled is unlinked, and another one has its name"
+        )
+    return handle
 
 
 _live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
@@ -446,6 +455,7 @@ def _retire_all() -> None:
         handle = reference()
         if handle is not None:
             handle._engine.retire()
+            keep_to_the_end(handle)
 
 
 if hasattr(os, "register_at_fork"):

@@ -25,7 +25,7 @@ _numbers = itertools.count()
 def segments() -> set[str]:
     """Return the names in shared memory that belong to this run."""
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir() if RUN in path.name} if folder.is_dir() else set()
+    return {path.name for path in folder.iterdir() if f"{RUN}-" in path.name} if folder.is_dir() else set()
 
 
 @pytest.fixture(autouse=True)

@@ -113,6 +113,14 @@ def run(*arguments: object, command: list[str] = COMMAND) -> tuple[int, str, str
         return demo_run.end()
 
 
+@pytest.fixture(autouse=True)
+def nobody_ignores_signals() -> Iterator[None]:
+    """A run under nohup ignores SIGHUP, and its children would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small folder of sources, one of them in a folder and one that does not count."""

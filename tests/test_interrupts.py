@@ -24,7 +24,7 @@ from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT
 
-from .conftest import MakeQueue
+from .conftest import MakeQueue, segments
 
 PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
 
@@ -402,11 +402,11 @@ def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_nex
 def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQueue, run_id: str, create: bool) -> None:
     queue = make_queue(capacity=2)
     name = "another" if create else queue.name
-    before = queue.get_metrics()["participants"], set(os.listdir("/dev/shm")), len(os.listdir("/proc/self/fd"))
 
     def now() -> object:
-        return queue.get_metrics()["participants"], set(os.listdir("/dev/shm")), len(os.listdir("/proc/self/fd"))
+        return queue.get_metrics()["participants"], segments(), len(os.listdir("/proc/self/fd"))
 
+    before = now()
     for point in itertools.count():
         opened: list[SharedMemoryQueue] = []
         where = interrupted_at(

@@ -799,6 +799,61 @@ def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> Non
     assert used.load(RECORDS_USED_AT) <= 4, "records of those who left, or died, are taken again"
 
 
+OF_ITS_OWN_CLASS = """
+import dataclasses, multiprocessing, sys
+from shared_multiprocess_queue import SharedMemoryQueue
+
+@dataclasses.dataclass
+class Job:
+    number: int
+
+def put(queue):
+    queue.put(Job(2))
+
+if __name__ == "__main__":
+    name, run_id, role = sys.argv[1:]
+    queue = SharedMemoryQueue(name, run_id=run_id)
+    if role == "reader":
+        print(queue.get(timeout=60).number)
+    elif role == "main":
+        queue.put(Job(1))
+    else:
+        child = multiprocessing.get_context(role).Process(target=put, args=(queue,))
+        child.start()
+        child.join()
+"""
+
+
+@pytest.mark.parametrize("role", ["main", "fork", "spawn", "forkserver"])
+def test_a_program_that_ends_with_its_handle_open_says_nothing(
+    make_queue: MakeQueue, tmp_path: Path, role: str
+) -> None:
+    """Its classes kept the handle alive until atomics had lost its C library, and complained on stderr."""
+    queue = make_queue()
+    for name, who in (("one.py", role), ("two.py", "reader")):
+        (tmp_path / name).write_text(OF_ITS_OWN_CLASS)
+        ended = subprocess.run(
+            [sys.executable, tmp_path / name, queue.name, queue.run_id, who],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONG,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+    assert queue.empty()
+
+
+def test_a_handle_does_not_unpickle_to_another_queue_of_its_name(make_queue: MakeQueue) -> None:
+    queue = make_queue()
+    data = pickle.dumps(queue)
+    queue.close()
+    queue.unlink()
+    make_queue()
+    with pytest.raises(QueueNotFoundError, match="another one has its name"):
+        pickle.loads(data)
+
+
 # ---- threads of one handle ------------------------------------------------------------------------------------------
 
 
