@@ -111,6 +111,8 @@ class Pool:
         try:
             _, record = self.idle.popitem()
         except KeyError:
+            record = None
+        if record is None:  # not above, or what it raises would come with a KeyError
             record = self._take()
         if self.closed:
             self.idle[record.index] = record

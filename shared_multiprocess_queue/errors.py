@@ -144,12 +144,10 @@ class RoleTakenError(SharedMemoryQueueError, RuntimeError):
         self.pid = pid
 
     def __str__(self) -> str:
-        who = (
-            "another handle of this very process" if self.pid == os.getpid() else f"process {self.pid}, which is alive"
-        )
+        who = "another handle of this very process" if self.pid == os.getpid() else "which is alive"
         return (
-            f"this queue has mode 'spsc', and its one {self.args[0]} is {who}; use that, or mode='mpmc' for more than "
-            f"one {self.args[0]}, or wait until it closes the queue or ends"
+            f"this queue has mode 'spsc', and its one {self.args[0]} is process {self.pid}, {who}; use that, or "
+            f"mode='mpmc' for more than one {self.args[0]}, or wait until it closes the queue or ends"
         )
 
 
