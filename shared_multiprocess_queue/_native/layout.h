@@ -1,0 +1,264 @@
+/* Where everything lies in the segment, and how its words are encoded.
+
+   The same table as _layout.py, which tells what each word is for; a test compares the two by name. Here the compiler
+   adds up the offsets: a word that is inserted cannot overlap another.
+
+       [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
+       [records ...][slots ...][definitions]
+
+   Native byte order. All words are shared with processes that may write anything at any time, so all are atomic.
+   Needs nothing but C11. */
+
+#ifndef SHMQ_LAYOUT_H
+#define SHMQ_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A word that is not lock-free is guarded by a lock in the memory of one process: useless between two of them. */
+#if defined(__STDC_NO_ATOMICS__) || ATOMIC_LLONG_LOCK_FREE != 2 || ATOMIC_INT_LOCK_FREE != 2
+#error "shared memory needs 64-bit and 32-bit atomics that are always lock-free"
+#endif
+
+#define SHMQ_WORD 8
+#define SHMQ_LINE 64
+
+/* ---- the word of a slot: position << 2 | state ---- */
+
+#define SHMQ_FREE UINT64_C(0) /* may be put at this position */
+#define SHMQ_FULL UINT64_C(1) /* holds the item of this position */
+#define SHMQ_TOMB UINT64_C(2) /* this position will never hold an item: its put died */
+#define SHMQ_STATE_BITS 2
+#define SHMQ_STATE_MASK ((UINT64_C(1) << SHMQ_STATE_BITS) - 1)
+
+/* meta of a slot = codec tag | index in its batch << 8 */
+#define SHMQ_TAG_BITS 8
+#define SHMQ_TAG_MASK ((1U << SHMQ_TAG_BITS) - 1)
+#define SHMQ_MAX_BATCH (UINT64_C(1) << 24)
+
+struct shmq_slot {
+    _Atomic uint64_t word;
+    _Atomic uint32_t length; /* bytes of payload */
+    _Atomic uint32_t meta;
+    unsigned char payload[];
+};
+
+/* ---- the owner word: pid | start time << 24 | namespace << 58 ---- */
+
+#define SHMQ_OWNER_PID_BITS 24
+#define SHMQ_OWNER_START_BITS 34
+#define SHMQ_OWNER_PID_MASK ((UINT64_C(1) << SHMQ_OWNER_PID_BITS) - 1)
+#define SHMQ_OWNER_START_MASK ((UINT64_C(1) << SHMQ_OWNER_START_BITS) - 1)
+#define SHMQ_OWNER_NAMESPACE_SHIFT (SHMQ_OWNER_PID_BITS + SHMQ_OWNER_START_BITS)
+#define SHMQ_NAMESPACES 63
+
+/* ---- the name of a participant: generation << 16 | 1 + index of its record ---- */
+
+#define SHMQ_NAME_INDEX_BITS 16
+#define SHMQ_NAME_INDEX_MASK ((UINT64_C(1) << SHMQ_NAME_INDEX_BITS) - 1)
+
+/* ---- the header ---- */
+
+#define SHMQ_VERSION 1
+
+/* Eight characters as they lie in the memory of a little-endian machine. */
+#define SHMQ_CHARACTERS(a, b, c, d, e, f, g, h)                                                                        \
+    ((uint64_t)(a) | (uint64_t)(b) << 8 | (uint64_t)(c) << 16 | (uint64_t)(d) << 24 | (uint64_t)(e) << 32 |            \
+     (uint64_t)(f) << 40 | (uint64_t)(g) << 48 | (uint64_t)(h) << 56)
+#define SHMQ_MAGIC SHMQ_CHARACTERS('S', 'H', 'M', 'Q', 'U', 'E', 'U', 'E')
+#define SHMQ_UNFINISHED SHMQ_CHARACTERS('S', 'H', 'M', 'Q', 'B', 'O', 'R', 'N')
+
+/* The wake words of one side. */
+struct shmq_wake_words {
+    _Alignas(SHMQ_LINE) _Atomic uint64_t epoch;
+    _Atomic uint64_t hint; /* version << 1 | armed */
+};
+
+struct shmq_header {
+    _Alignas(SHMQ_LINE) _Atomic uint64_t head;
+    unsigned char beside_head[SHMQ_LINE]; /* x86 fetches lines in pairs */
+    _Alignas(SHMQ_LINE) _Atomic uint64_t tail;
+    unsigned char beside_tail[SHMQ_LINE];
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t magic; /* constants */
+    _Atomic uint64_t version;
+    _Atomic uint64_t capacity;
+    _Atomic uint64_t item_size;
+    _Atomic uint64_t mode;
+    _Atomic uint64_t records;
+    _Atomic uint64_t definitions_size;
+    _Atomic uint64_t segment_size;
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t unlinked; /* marks */
+    _Atomic uint64_t records_used;
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
+    _Atomic uint64_t adopted;
+    _Atomic uint64_t full_events;
+    _Atomic uint64_t empty_events;
+    _Atomic uint64_t put_waits;
+    _Atomic uint64_t get_waits;
+
+    struct shmq_wake_words items; /* of getters */
+    struct shmq_wake_words space; /* of putters */
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t batch_owner; /* locks */
+    _Atomic uint64_t gate;
+    _Atomic uint64_t definitions_owner;
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t producer; /* roles */
+    _Atomic uint64_t consumer;
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
+};
+
+/* ---- a participant's record, one for each operation in progress ---- */
+
+#define SHMQ_RECORDS 1024
+
+struct shmq_record {
+    _Alignas(SHMQ_LINE) _Atomic uint64_t owner;
+    _Atomic uint64_t generation;
+    _Atomic uint64_t put_begin;
+    _Atomic uint64_t put_end;
+    _Atomic uint64_t get_begin;
+    _Atomic uint64_t get_end;
+    _Atomic uint64_t abandoned;
+    _Atomic uint64_t lock_busy;
+};
+
+#define SHMQ_RECORDS_START sizeof(struct shmq_header)
+#define SHMQ_SLOTS_START (SHMQ_RECORDS_START + SHMQ_RECORDS * sizeof(struct shmq_record))
+
+/* ---- the definitions, behind the slots ---- */
+
+#define SHMQ_DEFINITIONS_SIZE (1 << 20)
+#define SHMQ_DEFINITIONS_END 0
+#define SHMQ_DEFINITIONS_FIRST SHMQ_LINE
+
+/* ---- limits ---- */
+
+#define SHMQ_MAX_CAPACITY (UINT64_C(1) << 31)
+#define SHMQ_MAX_ITEM_SIZE ((UINT64_C(1) << 31) - 1)
+#define SHMQ_MAX_SEGMENT_SIZE (UINT64_C(1) << 46)
+
+/* The distance between two slots, in bytes. Its rounding leaves room to write a payload in whole words. */
+#define SHMQ_STRIDE(item_size)                                                                                         \
+    (((uint64_t)sizeof(struct shmq_slot) + (uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
+
+/* The whole segment, in bytes. */
+#define SHMQ_SEGMENT_SIZE(capacity, item_size)                                                                         \
+    (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) + SHMQ_DEFINITIONS_SIZE)
+
+/* ---- the table: every number of _layout.py, by its name there ---- */
+
+#define SHMQ_LAYOUT(X)                                                                                                 \
+    X(WORD, SHMQ_WORD)                                                                                                 \
+    X(LINE, SHMQ_LINE)                                                                                                 \
+    X(FREE, SHMQ_FREE)                                                                                                 \
+    X(FULL, SHMQ_FULL)                                                                                                 \
+    X(TOMB, SHMQ_TOMB)                                                                                                 \
+    X(STATE_BITS, SHMQ_STATE_BITS)                                                                                     \
+    X(STATE_MASK, SHMQ_STATE_MASK)                                                                                     \
+    X(TAG_BITS, SHMQ_TAG_BITS)                                                                                         \
+    X(TAG_MASK, SHMQ_TAG_MASK)                                                                                         \
+    X(MAX_BATCH, SHMQ_MAX_BATCH)                                                                                       \
+    X(SLOT_WORD, offsetof(struct shmq_slot, word))                                                                     \
+    X(SLOT_LENGTH, offsetof(struct shmq_slot, length))                                                                 \
+    X(SLOT_META, offsetof(struct shmq_slot, meta))                                                                     \
+    X(SLOT_PAYLOAD, offsetof(struct shmq_slot, payload))                                                               \
+    X(OWNER_PID_BITS, SHMQ_OWNER_PID_BITS)                                                                             \
+    X(OWNER_START_BITS, SHMQ_OWNER_START_BITS)                                                                         \
+    X(OWNER_PID_MASK, SHMQ_OWNER_PID_MASK)                                                                             \
+    X(OWNER_START_MASK, SHMQ_OWNER_START_MASK)                                                                         \
+    X(OWNER_NAMESPACE_SHIFT, SHMQ_OWNER_NAMESPACE_SHIFT)                                                               \
+    X(NAMESPACES, SHMQ_NAMESPACES)                                                                                     \
+    X(NAME_INDEX_BITS, SHMQ_NAME_INDEX_BITS)                                                                           \
+    X(NAME_INDEX_MASK, SHMQ_NAME_INDEX_MASK)                                                                           \
+    X(VERSION, SHMQ_VERSION)                                                                                           \
+    X(MAGIC, SHMQ_MAGIC)                                                                                               \
+    X(UNFINISHED, SHMQ_UNFINISHED)                                                                                     \
+    X(HEAD, offsetof(struct shmq_header, head))                                                                        \
+    X(TAIL, offsetof(struct shmq_header, tail))                                                                        \
+    X(MAGIC_AT, offsetof(struct shmq_header, magic))                                                                   \
+    X(VERSION_AT, offsetof(struct shmq_header, version))                                                               \
+    X(CAPACITY_AT, offsetof(struct shmq_header, capacity))                                                             \
+    X(ITEM_SIZE_AT, offsetof(struct shmq_header, item_size))                                                           \
+    X(MODE_AT, offsetof(struct shmq_header, mode))                                                                     \
+    X(RECORDS_AT, offsetof(struct shmq_header, records))                                                               \
+    X(DEFINITIONS_SIZE_AT, offsetof(struct shmq_header, definitions_size))                                             \
+    X(SEGMENT_SIZE_AT, offsetof(struct shmq_header, segment_size))                                                     \
+    X(UNLINKED_AT, offsetof(struct shmq_header, unlinked))                                                             \
+    X(RECORDS_USED_AT, offsetof(struct shmq_header, records_used))                                                     \
+    X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
+    X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \
+    X(FULL_EVENTS_AT, offsetof(struct shmq_header, full_events))                                                       \
+    X(EMPTY_EVENTS_AT, offsetof(struct shmq_header, empty_events))                                                     \
+    X(PUT_WAITS_AT, offsetof(struct shmq_header, put_waits))                                                           \
+    X(GET_WAITS_AT, offsetof(struct shmq_header, get_waits))                                                           \
+    X(ITEMS, offsetof(struct shmq_header, items))                                                                      \
+    X(SPACE, offsetof(struct shmq_header, space))                                                                      \
+    X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
+    X(WAKE_HINT, offsetof(struct shmq_wake_words, hint))                                                               \
+    X(BATCH_OWNER_AT, offsetof(struct shmq_header, batch_owner))                                                       \
+    X(GATE_AT, offsetof(struct shmq_header, gate))                                                                     \
+    X(DEFINITIONS_OWNER_AT, offsetof(struct shmq_header, definitions_owner))                                           \
+    X(PRODUCER_AT, offsetof(struct shmq_header, producer))                                                             \
+    X(CONSUMER_AT, offsetof(struct shmq_header, consumer))                                                             \
+    X(NAMESPACES_AT, offsetof(struct shmq_header, namespaces))                                                         \
+    X(RECORDS_START, SHMQ_RECORDS_START)                                                                               \
+    X(RECORDS, SHMQ_RECORDS)                                                                                           \
+    X(RECORD_SIZE, sizeof(struct shmq_record))                                                                         \
+    X(OWNER, offsetof(struct shmq_record, owner))                                                                      \
+    X(GENERATION, offsetof(struct shmq_record, generation))                                                            \
+    X(PUT_BEGIN, offsetof(struct shmq_record, put_begin))                                                              \
+    X(PUT_END, offsetof(struct shmq_record, put_end))                                                                  \
+    X(GET_BEGIN, offsetof(struct shmq_record, get_begin))                                                              \
+    X(GET_END, offsetof(struct shmq_record, get_end))                                                                  \
+    X(ABANDONED, offsetof(struct shmq_record, abandoned))                                                              \
+    X(LOCK_BUSY, offsetof(struct shmq_record, lock_busy))                                                              \
+    X(SLOTS_START, SHMQ_SLOTS_START)                                                                                   \
+    X(DEFINITIONS_SIZE, SHMQ_DEFINITIONS_SIZE)                                                                         \
+    X(DEFINITIONS_END, SHMQ_DEFINITIONS_END)                                                                           \
+    X(DEFINITIONS_FIRST, SHMQ_DEFINITIONS_FIRST)                                                                       \
+    X(MAX_CAPACITY, SHMQ_MAX_CAPACITY)                                                                                 \
+    X(MAX_ITEM_SIZE, SHMQ_MAX_ITEM_SIZE)                                                                               \
+    X(MAX_SEGMENT_SIZE, SHMQ_MAX_SEGMENT_SIZE)
+
+/* ---- what must hold ---- */
+
+#define SHMQ_LINE_OF(type, member) (offsetof(type, member) / SHMQ_LINE)
+
+_Static_assert(sizeof(_Atomic uint64_t) == SHMQ_WORD && _Alignof(_Atomic uint64_t) == SHMQ_WORD, "an atomic word is a plain word");
+_Static_assert(sizeof(_Atomic uint32_t) == 4 && _Alignof(_Atomic uint32_t) == 4, "an atomic half is a plain half");
+_Static_assert(sizeof(unsigned long long) == SHMQ_WORD, "ATOMIC_LLONG_LOCK_FREE speaks of 64 bits");
+_Static_assert(sizeof(size_t) == SHMQ_WORD, "segments need a 64-bit address space");
+
+_Static_assert(sizeof(struct shmq_slot) == offsetof(struct shmq_slot, payload), "no gap before the payload");
+_Static_assert(offsetof(struct shmq_slot, payload) % SHMQ_WORD == 0, "payloads are copied in words");
+_Static_assert(SHMQ_STRIDE(1) == SHMQ_LINE && SHMQ_STRIDE(48) == SHMQ_LINE && SHMQ_STRIDE(49) == 2 * SHMQ_LINE,
+               "slots are whole lines");
+
+_Static_assert(sizeof(struct shmq_record) == SHMQ_LINE, "a record is one line");
+_Static_assert(sizeof(struct shmq_wake_words) == SHMQ_LINE, "each side wakes on a line of its own");
+_Static_assert(SHMQ_RECORDS_START % SHMQ_LINE == 0 && SHMQ_SLOTS_START % SHMQ_LINE == 0, "records and slots are on lines");
+_Static_assert(offsetof(struct shmq_header, tail) == 2 * SHMQ_LINE, "head and tail are two lines apart");
+_Static_assert(offsetof(struct shmq_header, magic) == 4 * SHMQ_LINE, "nothing lies beside tail");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, magic) == SHMQ_LINE_OF(struct shmq_header, segment_size),
+               "the constants are one line");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, unlinked) == SHMQ_LINE_OF(struct shmq_header, magic) + 1, "marks");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, tombs) == SHMQ_LINE_OF(struct shmq_header, unlinked) + 1, "counts");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, items) == SHMQ_LINE_OF(struct shmq_header, tombs) + 1, "items");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, space) == SHMQ_LINE_OF(struct shmq_header, items) + 1, "space");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, batch_owner) == SHMQ_LINE_OF(struct shmq_header, space) + 1, "locks");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, producer) == SHMQ_LINE_OF(struct shmq_header, batch_owner) + 1, "roles");
+_Static_assert(offsetof(struct shmq_header, namespaces) + 8 * SHMQ_LINE == sizeof(struct shmq_header),
+               "the namespaces end the header");
+_Static_assert(SHMQ_RECORDS <= SHMQ_NAME_INDEX_MASK, "a name has room for the index of the last record");
+_Static_assert(((SHMQ_MAX_BATCH - 1) << SHMQ_TAG_BITS | SHMQ_TAG_MASK) <= UINT32_MAX, "meta is 32 bits");
+_Static_assert(SHMQ_MAX_ITEM_SIZE <= UINT32_MAX, "length is 32 bits");
+
+#undef SHMQ_LINE_OF
+
+#endif
