@@ -46,7 +46,8 @@ static inline size_t segment_length(uint64_t capacity, uint32_t item_size)
 static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_size, bool spsc)
 {
     struct shmq_header *header = base;
-    const size_t used = (size_t)atomic_load_explicit(&header->records_used, memory_order_relaxed);
+    /* Whoever died while he took a record may have been one beyond the mark. */
+    const size_t used = (size_t)atomic_load_explicit(&header->records_used, memory_order_relaxed) + 8;
     memset(base, 0, SHMQ_RECORDS_START + (used < SHMQ_RECORDS ? used : SHMQ_RECORDS) * sizeof(struct shmq_record));
     atomic_store_explicit(&header->capacity, capacity, memory_order_relaxed);
     atomic_store_explicit(&header->item_size, item_size, memory_order_relaxed);
