@@ -43,8 +43,9 @@
    announcement (S1 makes it visible), so the claimer is dead, or has withdrawn; whoever has withdrawn had published
    before, and then the second read sees it.
 
-   The decisive steps are compare-and-swaps on a word with its full position. A helper that was paused for laps, and
-   an owner who was declared dead by mistake, fail there and do no harm.
+   The decisive steps are compare-and-swaps on a word with its full position. A helper that was paused for laps fails
+   there and does no harm, and so does a get that was declared dead by mistake. Not so a put: it still writes, and the
+   slot may be another's by then. A verdict of death must be true.
 
    Positions of dead puts are passed over, and a TOMB may be freed before head gets there. So tail - head may exceed
    the capacity for a moment, and nothing computes room from it: a slot's own word says whether it is free.

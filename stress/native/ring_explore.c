@@ -1,4 +1,4 @@
-/* Two or three operations in every order of their steps, up to a number of switches, with deaths at every step.
+/* Two to four operations in every order of their steps, up to a number of switches, with deaths at every step.
 
    Each operation runs on a stack of its own; SHMQ_STEP decides before each atomic step whether it goes on, gives way to
    another, or dies there. All such choices are gone through, depth first, by running everything again from the start.
@@ -20,7 +20,7 @@ static void step(const char *label);
 #include "segment.h"
 
 #define ITEM_SIZE 8
-#define ACTORS 3
+#define ACTORS 4
 #define STACK 65536
 #define MOST_STEPS 20000
 #define FILLER ACTORS     /* who put what was there before */
@@ -29,6 +29,7 @@ static void step(const char *label);
 enum kind {
     PUT,     /* a single put */
     BATCH,   /* two items, without the lock */
+    TRIPLE,  /* three items */
     LOCKED,  /* two items, with the lock */
     NEWCOMER, /* takes a record, puts, leaves the record */
     QUIT_PUT, /* a batch that is abandoned between claim and publication */
@@ -38,11 +39,13 @@ enum kind {
     GET_ALL,
     QUIT_GET, /* gets two, frees one, abandons the other */
     PARK_GET, /* a get that sleeps when there is nothing */
+    GHOST_GET, /* a get of two that everybody else takes for dead */
     KINDS
 };
 
-static const char *const names[KINDS] = {"put",     "batch",   "locked",   "newcomer", "quit-put", "park-put",
-                                         "get",     "get-two", "get-all",  "quit-get", "park-get"};
+static const char *const names[KINDS] = {"put",      "batch",    "triple",    "locked", "newcomer",
+                                         "quit-put", "park-put", "get",       "get-two", "get-all",
+                                         "quit-get", "park-get", "ghost-get"};
 
 struct actor {
     unsigned number;
@@ -165,10 +168,15 @@ static noreturn void resume(struct actor *a)
     _longjmp(a->here, 1);
 }
 
+static bool may_run(const struct actor *a, const struct actor *but)
+{
+    return a != but && !a->done && !(a->sleeps && !a->woken);
+}
+
 static struct actor *pick(const struct actor *but, unsigned which)
 {
     for (unsigned i = 0; i < world.actors; i++) {
-        if (&actors[i] != but && !actors[i].done && which-- == 0) {
+        if (may_run(&actors[i], but) && which-- == 0) {
             return &actors[i];
         }
     }
@@ -179,7 +187,7 @@ static unsigned waiting(const struct actor *but)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < world.actors; i++) {
-        count += &actors[i] != but && !actors[i].done;
+        count += may_run(&actors[i], but);
     }
     return count;
 }
@@ -210,6 +218,17 @@ static void step(const char *label)
     world.trace[world.steps++].label = label;
 }
 
+/* Let another one run, because this one has ended or sleeps; when nobody is left, the run is over. */
+static noreturn void next(void)
+{
+    self = NULL;
+    const unsigned others = waiting(NULL);
+    if (others == 0) {
+        _longjmp(over, 1);
+    }
+    resume(pick(NULL, choose(others)));
+}
+
 static void act(struct actor *a);
 static void note(struct actor *a, uint64_t position, const struct shmq_item *item, bool adopted);
 
@@ -233,12 +252,7 @@ static noreturn void live(void)
     }
     a = self;
     a->done = true;
-    self = NULL;
-    const unsigned others = waiting(NULL);
-    if (others == 0) {
-        _longjmp(over, 1);
-    }
-    resume(pick(NULL, choose(others)));
+    next();
 }
 
 static void create(struct actor *a)
@@ -368,6 +382,11 @@ static bool is_put(enum kind kind)
     return kind < GET;
 }
 
+static unsigned count_of(enum kind kind)
+{
+    return kind == TRIPLE ? 3 : kind == BATCH || kind == LOCKED || kind == QUIT_PUT ? 2 : 1;
+}
+
 static bool attempt(struct actor *a, bool sure)
 {
     if (is_put(a->kind)) {
@@ -388,7 +407,7 @@ static void act(struct actor *a)
     }
     a->fate = IN_DOUBT;
     bool ok = attempt(a, false) || attempt(a, true);
-    if (!ok && (a->kind == PARK_GET || a->kind == PARK_PUT)) {
+    while (!ok && (a->kind == PARK_GET || a->kind == PARK_PUT)) {
         struct shmq_wake_words *side = a->kind == PARK_GET ? &a->ring.header->items : &a->ring.header->space;
         a->epoch = shmq_arm(side);
         ok = attempt(a, true);
@@ -396,6 +415,10 @@ static void act(struct actor *a)
             step("sleep");
             a->sleeps = true;
             a->woken = atomic_load(&side->epoch) != a->epoch;
+            if (_setjmp(a->here) == 0) {
+                next();
+            }
+            a->sleeps = a->woken = false;
         }
     }
     if (a->kind == LOCKED && !ok) {
@@ -424,7 +447,7 @@ static void be_born(struct actor *a, unsigned number)
     a->taken = 0;
     a->fate = NEVER;
     a->item.mine = false;
-    a->count = a->kind == BATCH || a->kind == LOCKED || a->kind == QUIT_PUT ? 2 : 1;
+    a->count = count_of(a->kind);
     if (a->kind != NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
         fail("no record");
     }
@@ -450,10 +473,19 @@ static void set_up(const enum kind *kinds)
     }
     shmq_leave_role(&survivor.ring.header->producer, survivor.me.name);
     shmq_leave_role(&survivor.ring.header->consumer, survivor.me.name);
+    if (world.laps > 0) { /* somebody waited, and went away */
+        shmq_arm(&survivor.ring.header->items);
+        shmq_arm(&survivor.ring.header->space);
+    }
     world.noted = 0;
     for (unsigned i = 0; i < world.actors; i++) {
         actors[i].kind = kinds[i];
         be_born(&actors[i], i);
+    }
+    for (unsigned i = 0; i < world.actors; i++) {
+        if (kinds[i] == GHOST_GET) { /* not before all have their records */
+            life_ends(actors[i].ring.owner);
+        }
     }
 }
 
@@ -481,27 +513,12 @@ static void judge(const enum kind *kinds)
             shmq_leave_role(&actors[i].ring.header->producer, actors[i].me.name);
             shmq_leave_role(&actors[i].ring.header->consumer, actors[i].me.name);
         }
-        quits = quits || kinds[i] == QUIT_GET || kinds[i] == QUIT_PUT;
+        quits = quits || kinds[i] == QUIT_GET || kinds[i] == QUIT_PUT || kinds[i] == GHOST_GET;
         wanted += is_put(kinds[i]) ? 0 : kinds[i] == GET || kinds[i] == PARK_GET ? 1 : kinds[i] == GET_ALL ? 3 : 2;
         offered += is_put(kinds[i]) ? actors[i].count : 0;
     }
 
-    /* Who was woken goes on; whoever then still sleeps must have no reason to get up. */
-    for (unsigned round = 0; round <= world.actors; round++) {
-        for (unsigned i = 0; i < world.actors; i++) {
-            struct actor *a = &actors[i];
-            if (a->sleeps && a->woken) {
-                a->sleeps = a->woken = false;
-                if (attempt(a, true)) {
-                    a->fate = ACKNOWLEDGED;
-                }
-                if (world.spsc) {
-                    shmq_leave_role(&a->ring.header->producer, a->me.name);
-                    shmq_leave_role(&a->ring.header->consumer, a->me.name);
-                }
-            }
-        }
-    }
+    /* Whoever still sleeps must have no reason to get up. */
     for (unsigned i = 0; i < world.actors && world.deaths == 0 && !quits && !world.spsc; i++) {
         const struct actor *a = &actors[i];
         if (a->sleeps && a->kind == PARK_PUT && shmq_has_room(&a->ring)) {
@@ -560,15 +577,12 @@ static void judge(const enum kind *kinds)
                 for (unsigned j = 0; j < world.noted; j++) {
                     const struct note *n = &world.notes[j];
                     if (n->getter == i && !n->adopted && n->putter < world.actors && n->index == 0 &&
-                        actors[n->putter].count == 2 &&
-                        (j + 1 == world.noted || world.notes[j + 1].putter != n->putter ||
-                         world.notes[j + 1].position != n->position + 1)) {
-                        bool other_half = false; /* notes of several getters are mixed */
-                        for (unsigned k = j + 1; k < world.noted; k++) {
-                            other_half = other_half || (world.notes[k].getter == i && !world.notes[k].adopted &&
-                                                        world.notes[k].position == n->position + 1);
+                        actors[n->putter].count <= world.capacity) {
+                        unsigned mine = 0;
+                        for (unsigned k = 0; k < world.noted; k++) {
+                            mine += world.notes[k].getter == i && world.notes[k].putter == n->putter;
                         }
-                        if (!other_half) {
+                        if (mine != actors[n->putter].count) {
                             fail("half a batch was seen");
                         }
                     }
@@ -620,7 +634,7 @@ static void judge(const enum kind *kinds)
             }
         }
     }
-    for (uint32_t index = 0; index < 5; index++) {
+    for (uint32_t index = 0; index <= 2 * ACTORS; index++) {
         if (!shmq_resolve(&survivor.ring, index)) {
             fail("a record that nobody can take");
         }
@@ -657,13 +671,16 @@ static void explore(const enum kind *kinds)
 static bool fits(const enum kind *kinds)
 {
     unsigned most = 1;
+    bool has_ghost = false, has_newcomer = false;
     for (unsigned i = 0; i < world.actors; i++) {
-        most = kinds[i] == BATCH || kinds[i] == LOCKED || kinds[i] == QUIT_PUT ? 2 : most;
+        most = count_of(kinds[i]) > most ? count_of(kinds[i]) : most;
+        has_ghost = has_ghost || kinds[i] == GHOST_GET;
+        has_newcomer = has_newcomer || kinds[i] == NEWCOMER;
     }
-    return most <= world.capacity;
+    return most <= world.capacity && !(has_ghost && has_newcomer); /* who takes the record of somebody alive? */
 }
 
-static void explore_all(unsigned count, unsigned switches, unsigned deaths, const enum kind *kinds)
+static void explore_all(unsigned count, unsigned switches, unsigned deaths, const enum kind *kinds, bool is_long)
 {
     world.actors = count;
     world.most_switches = switches;
@@ -672,7 +689,7 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
         world.base = segment_new(world.capacity, ITEM_SIZE, false);
         for (unsigned mode = 0; mode < 2; mode++) {
             world.spsc = mode == 1;
-            for (world.laps = 0; world.laps < 2; world.laps++) {
+            for (world.laps = is_long ? 0 : 1; world.laps < 2; world.laps++) {
                 for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
                     if (fits(kinds)) {
                         explore(kinds);
@@ -680,6 +697,29 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
                 }
             }
         }
+        free(world.base);
+    }
+}
+
+/* An item that somebody has claimed and no record names: its slot leads to it when the next lap gets there. */
+static void find_unnamed(void)
+{
+    static const enum kind nobody[1] = {GET};
+    world.actors = 0;
+    world.spsc = false;
+    world.laps = 0;
+    for (world.capacity = 1; world.capacity <= 3; world.capacity++) {
+        world.base = segment_new(world.capacity, ITEM_SIZE, false);
+        world.filled = world.capacity;
+        set_up(nobody);
+        survivor.ring.header->head = 1;
+        drain();
+        for (unsigned i = 0; i < world.filled; i++) {
+            if (times(FILLER, i) != 1) {
+                fail("a claimed item that no record names was not found");
+            }
+        }
+        judge(nobody);
         free(world.base);
     }
 }
@@ -698,29 +738,42 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < ACTORS; i++) {
         create(&actors[i]);
     }
+    find_unnamed();
     for (unsigned a = 0; a < KINDS; a++) {
         for (unsigned b = a; b < KINDS; b++) {
             const enum kind kinds[] = {(enum kind)a, (enum kind)b};
-            explore_all(2, is_long ? 3 : 2, 0, kinds);
-            explore_all(2, is_long ? 3 : 1, 1, kinds);
+            explore_all(2, is_long ? 3 : 2, 0, kinds, is_long);
+            explore_all(2, is_long ? 3 : 1, 1, kinds, is_long);
             if (is_long) {
-                explore_all(2, 1, 2, kinds);
+                explore_all(2, 1, 2, kinds, true);
             }
         }
     }
     report("two operations");
     static const enum kind threes[][3] = {
-        {PUT, PUT, GET},           {PUT, GET, GET},          {BATCH, GET_ALL, PUT},  {BATCH, GET, GET_TWO},
-        {BATCH, BATCH, GET_ALL},   {NEWCOMER, BATCH, GET},   {GET, GET, GET_TWO},    {PARK_GET, PARK_GET, BATCH},
-        {PARK_PUT, PARK_PUT, GET}, {PARK_GET, PARK_GET, PUT}, {LOCKED, LOCKED, GET_TWO}, {LOCKED, LOCKED, LOCKED},
-        {QUIT_GET, GET, PUT},      {QUIT_PUT, GET, PUT},     {PARK_PUT, PARK_PUT, GET_TWO}, {NEWCOMER, NEWCOMER, GET},
-        {BATCH, NEWCOMER, NEWCOMER},
+        {PUT, GET, GET},           {BATCH, GET_ALL, PUT},   {BATCH, GET, GET_TWO},          {NEWCOMER, BATCH, GET},
+        {GET, GET, GET_TWO},       {LOCKED, LOCKED, LOCKED}, {QUIT_PUT, NEWCOMER, GET},     {BATCH, NEWCOMER, NEWCOMER},
+        {GHOST_GET, GET, PUT}, /* only in the long form from here on */
+        {PUT, PUT, GET},           {BATCH, BATCH, GET_ALL}, {TRIPLE, GET, GET_TWO},         {NEWCOMER, NEWCOMER, GET},
+        {LOCKED, LOCKED, GET_TWO}, {QUIT_GET, GET, PUT},    {QUIT_GET, NEWCOMER, GET},      {QUIT_PUT, GET, PUT},
+        {PARK_PUT, PARK_PUT, GET}, {PARK_GET, PARK_GET, PUT}, {PARK_PUT, PARK_PUT, GET_TWO}, {PARK_GET, PARK_GET, BATCH},
     };
-    for (unsigned i = 0; i < sizeof threes / sizeof *threes; i++) {
-        explore_all(3, is_long ? 2 : 1, 0, threes[i]);
-        explore_all(3, 1, is_long ? 2 : 1, threes[i]);
+    for (unsigned i = 0; i < (is_long ? sizeof threes / sizeof *threes : 9); i++) {
+        explore_all(3, is_long ? 2 : 1, 0, threes[i], is_long);
+        explore_all(3, is_long ? 1 : 0, 1, threes[i], is_long);
+        explore_all(3, is_long ? 1 : 0, 2, threes[i], is_long);
     }
     report("three operations");
+    static const enum kind fours[][4] = {
+        {PARK_GET, PUT, GET, PUT},
+        {PARK_GET, PARK_GET, PUT, PUT},
+        {PARK_PUT, PARK_PUT, GET, GET},
+        {PARK_PUT, GET, PUT, GET},
+    };
+    for (unsigned i = 0; i < sizeof fours / sizeof *fours; i++) {
+        explore_all(4, is_long ? 2 : 1, 0, fours[i], is_long);
+    }
+    report("four operations");
     printf("%llu runs, every one as it should be\n", world.total);
     return 0;
 }
