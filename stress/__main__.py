@@ -1,4 +1,4 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare``."""
+"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from . import compare as comparing
 from . import kill as killing
+from . import sanitize as sanitizing
 from . import soak as soaking
 from .workers import Calls
 
@@ -144,6 +145,38 @@ def compare(items: int, repeats: int, peer: Path | None, least: float, engine: s
     try:
         ok = comparing.run(items, repeats, engine, peer, least, Console())
     except comparing.MeasurementError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Of each of eight configurations of threads; 0.4, or 30 with --long, if not given.",
+)
+@click.option("--long", "is_long", is_flag=True, help="Explore further, too: an hour instead of seconds.")
+@click.option(
+    "--program",
+    "programs",
+    type=click.Choice(["explore", "thread", "address"]),
+    multiple=True,
+    help="Only this; may be given again.",
+)
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+@seed_option
+def sanitize(
+    seconds: float | None, is_long: bool, programs: tuple[str, ...], plant: bool, compiler: str, seed: int | None
+) -> None:
+    """Run the native algorithm, in C, under an explorer of schedules, and in threads under sanitizers."""
+    console = Console()
+    seed = _seed(seed, console)
+    plan = sanitizing.Plan(seed, seconds or (30.0 if is_long else 0.4), is_long, compiler)
+    chosen = [program for program in sanitizing.PROGRAMS if program in (programs or sanitizing.PROGRAMS)]
+    try:
+        ok = sanitizing.run_planted(plan, console) if plant else sanitizing.run(plan, console, chosen)
+    except sanitizing.SanitizeError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 

@@ -14,11 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from rich.console import Console
 
 Program = Literal["explore", "thread", "address"]
+PROGRAMS: Final[tuple[Program, ...]] = get_args(Program)
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _SOURCES: Final = _ROOT / "stress" / "native"
@@ -106,7 +107,10 @@ BUGS: Final = (
     _bug(
         "withdraw a put before it is published",
         "explore",
-        ("    for (uint64_t p = position + count;", "    shmq_withdraw_put(me);\n    for (uint64_t p = position + count;"),
+        (
+            "    for (uint64_t p = position + count;",
+            "    shmq_withdraw_put(me);\n    for (uint64_t p = position + count;",
+        ),
     ),
     _bug(
         "withdraw a get before its slots are freed",
@@ -190,14 +194,19 @@ BUGS: Final = (
     _bug(
         "clean an abandoned record before it is resolved",
         "explore",
-        ("    if (!shmq_resolve(ring, me->index)) {\n        return false;\n    }", "    shmq_resolve(ring, me->index);"),
+        (
+            "    if (!shmq_resolve(ring, me->index)) {\n        return false;\n    }",
+            "    shmq_resolve(ring, me->index);",
+        ),
     ),
     _bug(
         "arm the hint before the epoch is read",
         "explore",
         ('    const uint64_t epoch = SHMQ_LOAD("W1", &side->epoch, memory_order_acquire);\n', ""),
-        ("            break;\n        }\n    }\n    return epoch;", "            break;\n        }\n    }\n"
-         '    return SHMQ_LOAD("W1", &side->epoch, memory_order_acquire);'),
+        (
+            "            break;\n        }\n    }\n    return epoch;",
+            '            break;\n        }\n    }\n    return SHMQ_LOAD("W1", &side->epoch, memory_order_acquire);',
+        ),
     ),
     _bug(
         "wake before the change",
@@ -234,7 +243,10 @@ BUGS: Final = (
     _bug(
         "is_empty takes an item of a dead get for gone",
         "explore",
-        ("        if (shmq_find_orphan(ring, &position)) {\n            return false;\n        }\n        if", "        if"),
+        (
+            "        if (shmq_find_orphan(ring, &position)) {\n            return false;\n        }\n        if",
+            "        if",
+        ),
         ("                return shmq_is_covered(ring, SHMQ_GET, q);", "                return true;"),
     ),
     _bug(
@@ -249,8 +261,9 @@ BUGS: Final = (
             'return SHMQ_CAS("G6", &shmq_slot_of(ring, position)->word, shmq_word_of(position, SHMQ_FULL),\n'
             "                    shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst, "
             "memory_order_relaxed);",
-            'SHMQ_STORE("G6", &shmq_slot_of(ring, position)->word, shmq_word_of(position + ring->capacity, SHMQ_FREE),\n'
-            "               memory_order_seq_cst);\n    return true;",
+            'SHMQ_STORE("G6", &shmq_slot_of(ring, position)->word,\n'
+            "               shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst);\n"
+            "    return true;",
         ),
     ),
     _bug(
@@ -281,7 +294,7 @@ BUGS: Final = (
         "see FREE relaxed [P2]",
         "thread",
         (
-            '            struct shmq_slot *slot = shmq_slot_of(ring, p);\n'
+            "            struct shmq_slot *slot = shmq_slot_of(ring, p);\n"
             "            /* [P2] acquire, pairs with [G6][T2][T3]: the last reader has made his copy. */\n"
             '            word = SHMQ_LOOK("P2", &slot->word, sure);',
             "            struct shmq_slot *slot = shmq_slot_of(ring, p);\n"
@@ -291,20 +304,23 @@ BUGS: Final = (
     _bug(
         "write payloads plainly, though adopters may be copying",
         "thread",
-        ("        atomic_store_explicit(words++, word, memory_order_relaxed);", "        *(uint64_t *)(void *)words++ = word;"),
+        (
+            "        atomic_store_explicit(words++, word, memory_order_relaxed);",
+            "        *(uint64_t *)(void *)words++ = word;",
+        ),
     ),
     _bug(
         "take the lock relaxed [L1]",
         "thread",
         (
-            '              SHMQ_CAS("L1", owner, *holder, me->name, memory_order_acq_rel, memory_order_relaxed);\n    }',
-            '              SHMQ_CAS("L1", owner, *holder, me->name, memory_order_relaxed, memory_order_relaxed);\n    }',
+            "*holder, me->name, memory_order_acq_rel, memory_order_relaxed);\n    }",
+            "*holder, me->name, memory_order_relaxed, memory_order_relaxed);\n    }",
         ),
         (
             "if (atomic_compare_exchange_strong_explicit(flag, &(int32_t){0}, 1, memory_order_seq_cst, "
-            "memory_order_relaxed)) {\n        *holder = SHMQ_LOAD(\"L1\", owner, memory_order_acquire);",
+            'memory_order_relaxed)) {\n        *holder = SHMQ_LOAD("L1", owner, memory_order_acquire);',
             "if (atomic_compare_exchange_strong_explicit(flag, &(int32_t){0}, 1, memory_order_relaxed, "
-            "memory_order_relaxed)) {\n        *holder = SHMQ_LOAD(\"L1\", owner, memory_order_relaxed);",
+            'memory_order_relaxed)) {\n        *holder = SHMQ_LOAD("L1", owner, memory_order_relaxed);',
         ),
     ),
     _bug(
@@ -360,7 +376,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "TSAN_OPTIONS": "halt_on_error=1 exitcode=66", "ASAN_OPTIONS": "detect_leaks=1"}
 
 
-def run(plan: Plan, console: Console, programs: Sequence[Program] = ("explore", "thread", "address")) -> bool:
+def run(plan: Plan, console: Console, programs: Sequence[Program] = PROGRAMS) -> bool:
     """Build and run the programs; return whether all of them found nothing."""
     ok = True
     with tempfile.TemporaryDirectory() as folder:
@@ -386,10 +402,10 @@ def run(plan: Plan, console: Console, programs: Sequence[Program] = ("explore", 
     return ok
 
 
-def run_planted(plan: Plan, console: Console) -> bool:
+def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] = BUGS) -> bool:
     """Plant each bug, and return whether every one was found by the program that has to find it."""
     ok = True
-    for bug in BUGS:
+    for bug in bugs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             shutil.copy(_HEADERS / "layout.h", folder)
@@ -415,6 +431,8 @@ def run_planted(plan: Plan, console: Console) -> bool:
 def _first_words(stderr: str) -> str:
     """Return the line of a program's complaint that says what it is."""
     for line in stderr.splitlines():
-        if any(sign in line for sign in ("FAILED", "WARNING: ThreadSanitizer", "ERROR: AddressSanitizer", "runtime error")):
+        if any(
+            sign in line for sign in ("FAILED", "WARNING: ThreadSanitizer", "ERROR: AddressSanitizer", "runtime error")
+        ):
             return line.partition(";")[0].strip()
     return stderr.strip().partition("\n")[0]
