@@ -305,8 +305,8 @@ BUGS: Final = (
         "write payloads plainly, though adopters may be copying",
         "thread",
         (
-            "        atomic_store_explicit(words++, word, memory_order_relaxed);",
-            "        *(uint64_t *)(void *)words++ = word;",
+            "        atomic_store_explicit(words++, shmq_bytes(from), memory_order_relaxed);",
+            "        *(uint64_t *)(void *)words++ = shmq_bytes(from);",
         ),
     ),
     _bug(
