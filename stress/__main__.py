@@ -155,7 +155,7 @@ def compare(items: int, repeats: int, peer: Path | None, least: float, engine: s
     type=click.FloatRange(0, min_open=True),
     help="Of each of eight configurations of threads; 0.4, or 30 with --long, if not given.",
 )
-@click.option("--long", "is_long", is_flag=True, help="Explore further, too: an hour instead of seconds.")
+@click.option("--long", "is_long", is_flag=True, help="Explore further, too: minutes instead of seconds.")
 @click.option(
     "--program",
     "programs",

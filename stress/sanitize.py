@@ -200,6 +200,18 @@ BUGS: Final = (
         ),
     ),
     _bug(
+        "clean an abandoned record and let it keep its name",
+        "explore",
+        (
+            "    me->name = shmq_name_of(me->index, generation);\n    return true;",
+            "    return true;",
+        ),
+        (
+            "memory_order_relaxed) + 1;\n    SHMQ_STORE",
+            "memory_order_relaxed);\n    SHMQ_STORE",
+        ),
+    ),
+    _bug(
         "arm the hint before the epoch is read",
         "explore",
         ('    const uint64_t epoch = SHMQ_LOAD("W1", &side->epoch, memory_order_acquire);\n', ""),

@@ -280,7 +280,7 @@ static inline uint32_t *shmq_low_half(_Atomic uint64_t *word)
     const uint16_t probe = 1;
     unsigned char first;
     memcpy(&first, &probe, 1);
-    return (uint32_t *)(void *)((unsigned char *)(void *)word + (first == 1 ? 0 : 4));
+    return (uint32_t *)((uintptr_t)word + (first == 1 ? 0 : 4));
 }
 
 /* ---- participants: announcements ---------------------------------------------------------------------------------- */
@@ -1022,15 +1022,23 @@ static inline void shmq_leave_record(const struct shmq_ring *ring, struct shmq_p
     SHMQ_CAS("R2", &me->record->owner, ring->owner, 0, memory_order_release, memory_order_relaxed);
 }
 
-/* Make an abandoned record usable again, if it is resolved; the mark goes last. */
+/* Make an abandoned record usable again, if it is resolved; the mark goes last.
+
+   The participant has another name afterwards. Its old one has counted as dead, and somebody may be about to take a role
+   or the lock from it: his compare-and-swap must not find a name that has come back to life. So an operation that holds
+   the lock leaves it before it is abandoned, or loses it to the next. */
 static inline bool shmq_clean(const struct shmq_ring *ring, struct shmq_participant *me)
 {
     if (!shmq_resolve(ring, me->index)) {
         return false;
     }
-    SHMQ_STORE("R2", &me->record->put_end, 0, memory_order_release);
-    SHMQ_STORE("R2", &me->record->get_end, 0, memory_order_release);
-    SHMQ_STORE("R2", &me->record->abandoned, 0, memory_order_release); /* [R2] release, pairs with [S2] */
+    struct shmq_record *record = me->record;
+    SHMQ_STORE("R2", &record->put_end, 0, memory_order_release);
+    SHMQ_STORE("R2", &record->get_end, 0, memory_order_release);
+    const uint64_t generation = SHMQ_LOAD("R2", &record->generation, memory_order_relaxed) + 1;
+    SHMQ_STORE("R2", &record->generation, generation, memory_order_release);
+    SHMQ_STORE("R2", &record->abandoned, 0, memory_order_release); /* [R2] release, pairs with [S2] */
+    me->name = shmq_name_of(me->index, generation);
     return true;
 }
 

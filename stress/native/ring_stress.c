@@ -292,11 +292,7 @@ static void produce(struct worker *w)
     }
     if (run.mortal && random_below(&w->random, 256) == 0) {
         memset(w->fates + first, NEVER, count);
-        const bool is_clean = shmq_abandon(&w->ring, &w->me);
-        if (run.spsc) { /* the role goes with the record that names it */
-            shmq_leave_role(&w->ring.header->producer, w->me.name);
-        }
-        go_on(w, is_clean);
+        go_on(w, shmq_abandon(&w->ring, &w->me)); /* in mode spsc the role is anybody's now */
         return;
     }
     checked(w, shmq_publish(&w->ring, &w->me, position, count));
@@ -325,11 +321,7 @@ static bool consume(struct worker *w, bool sure)
             }
         }
         if (gives_up) {
-            const bool is_clean = shmq_abandon(&w->ring, &w->me);
-            if (run.spsc) {
-                shmq_leave_role(&w->ring.header->consumer, w->me.name);
-            }
-            go_on(w, is_clean);
+            go_on(w, shmq_abandon(&w->ring, &w->me));
         } else {
             shmq_finish_get(&w->ring, &w->me, count);
         }
@@ -702,7 +694,7 @@ static void scribble(uint64_t rounds)
         free(base);
     }
     printf("hostile memory: %llu segments, %u calls said so\n", (unsigned long long)rounds, corrupt);
-    if (corrupt == 0) {
+    if (rounds > 100 && corrupt == 0) {
         fail("no call noticed anything", rounds, 0);
     }
 }
