@@ -40,7 +40,7 @@ struct note {
 
 struct worker {
     uint32_t number; /* among producers, or among consumers */
-    bool produces, is_finished;
+    bool produces, is_finished, lacks_role;
     uint64_t random;
     pthread_t thread;
     struct shmq_ring ring;
@@ -303,7 +303,9 @@ static bool consume(struct worker *w, bool sure)
 {
     const uint64_t limit = 1 + random_below(&w->random, 2) * random_below(&w->random, run.capacity + 2);
     uint64_t position, count, holder;
-    if (run.spsc && shmq_take_role(&w->ring, &w->ring.header->consumer, w->me.name, &holder) != SHMQ_DONE) {
+    w->lacks_role =
+        run.spsc && shmq_take_role(&w->ring, &w->ring.header->consumer, w->me.name, &holder) != SHMQ_DONE;
+    if (w->lacks_role) {
         w->steps_to_live = 0; /* who only waits for a role need not die */
         sched_yield();
         return false;
@@ -373,7 +375,7 @@ static void *work(void *argument)
                 const uint64_t epoch = shmq_arm(&w->ring.header->items);
                 if (!consume(w, true)) {
                     w->is_finished = was_over;
-                    if (!was_over && random_below(&w->random, 2) == 0) {
+                    if (!was_over && !w->lacks_role && random_below(&w->random, 2) == 0) { /* else it eats a wake */
                         sleep_on(&w->ring.header->items.epoch, epoch);
                     }
                 }
