@@ -162,7 +162,7 @@ class Pool:
         late: BaseException | None = None
         for _ in range(_TRIES):
             try:
-                for hold in self._holds:
+                for hold in list(self._holds):
                     if hold.record() is record:
                         hold.record = _nothing
                 self.sweep()
@@ -255,7 +255,8 @@ class Pool:
                 record = hold.record()
                 if record is not None and self.idle.pop(record.index, None) is record:
                     self.leave_with(record)
-            return not [hold for hold in self._holds if hold.record() not in others]
+            rest = [hold.record() for hold in self._holds]  # a lost one may wait for another's operation to end
+            return not [record for record in rest if record is None or record not in others]
 
     def leave_with(self, record: Record) -> None:
         """Give up a record that no operation uses, and that is not idle."""

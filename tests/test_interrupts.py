@@ -22,7 +22,7 @@ import pytest
 import shared_multiprocess_queue
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
-from shared_multiprocess_queue._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT
+from shared_multiprocess_queue._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, HEAD
 
 from .conftest import MakeQueue, segments
 
@@ -437,3 +437,23 @@ def test_a_record_that_was_abandoned_has_another_name_afterwards(make_queue: Mak
         assert record.name != name
         assert not queue._engine.participants.is_dead(record.words, record.name)
         assert queue._engine.participants.is_dead(record.words, name)
+
+
+def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_queue: MakeQueue, run_id: str) -> None:
+    """Somebody who lost the same claim may cover the position for a moment; the record would have been left marked."""
+    queue = make_queue(capacity=2)
+    queue.put("item")
+    handle = SharedMemoryQueue(queue.name, run_id=run_id)
+    with queue._engine.operation() as loser:
+        loser.announce_get(0, 1)
+        with suppress(KeyboardInterrupt), handle._engine.operation() as record:
+            record.announce_get(0, 1)
+            assert record.words.cas(HEAD, 0, 1)  # the claim, and an interrupt before anybody has noted it
+            raise KeyboardInterrupt
+        handle._close(wait=False)
+        assert not handle._released
+        loser.withdraw_get()
+    handle.close()
+    assert handle._released
+    assert sum(queue.get_metrics()["participants"].values()) == 1
+    assert drain(queue) == ["item"]
