@@ -50,7 +50,6 @@ _YIELDING = 1_000_000  # ns of it without sleeping
 _NAP = 0.0002  # seconds; a sleep after that
 _HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
 _QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
-_MOMENTARY = 20_000_000  # ns that a role of mode "spsc" may be another's; whoever closes puts items back that long
 
 
 class AtomicsEngine:
@@ -352,7 +351,7 @@ class AtomicsEngine:
                 self._pool.idle[taken.index] = taken
         if words.load(at) == mine.name:
             return
-        until = _clock.now() + _MOMENTARY
+        until = _clock.now() + _PATIENCE  # a consumer that closes is the producer for as long as it puts items back
         while (holder := words.load(at)) != mine.name:
             if holder == 0 or self.participants.is_dead(words, holder):
                 words.cas(at, holder, mine.name)
@@ -416,14 +415,16 @@ class AtomicsEngine:
                 if not self._pool.end(self._last):  # an interrupt has cut short what follows
                     return False
                 self._put_back(self._last)
-            role, self._role = self._role, None
-            if role is not None:
+            if self._role is not None:
                 for at in (PRODUCER_AT, CONSUMER_AT):
-                    role.words.cas(at, role.name, 0)
-                self._pool.leave_with(role)
+                    self._role.words.cas(at, self._role.name, 0)
+            role, self._role = self._role, None
             last, self._last = self._last, None
-            if last is not None:
-                self._pool.leave_with(last)
+            try:
+                self._pool.leave_with(role, last)
+            except BaseException:
+                self._pool.lose(role, last)
+                raise
             return True
 
     def close(self, wait: bool) -> bool:

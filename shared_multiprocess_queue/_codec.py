@@ -158,6 +158,8 @@ class Codec:
         try:
             stream = dumps(item, _PROTOCOL)
         except Exception:
+            if _is_fine(item):
+                raise  # by a signal handler
             # A _Tracker can do more than pickle only where things are known that were built from definitions.
             return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
         if _STACK_GLOBAL not in stream or (len(stream) <= _SEARCHED_SIZE and _is_plain(stream)):
@@ -298,6 +300,15 @@ class Codec:
             return self._definitions.find(key)
         except SharedMemoryQueueError as error:
             raise _OutOfReachError(error) from None
+
+
+def _is_fine(item: object) -> bool:
+    """Whether plain pickle can do it."""
+    try:
+        dumps(item, _PROTOCOL)
+    except Exception:
+        return False
+    return True
 
 
 def _is_plain(stream: bytes) -> bool:

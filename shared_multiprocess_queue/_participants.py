@@ -217,15 +217,10 @@ class Participants:
         """Return the generation of a record of this process."""
         return words.load(record_at(index) + GENERATION)
 
-    def is_mine(self, words: Words, index: int, generation: int) -> bool:
-        """Whether this process still owns a record that it took in that generation."""
-        at = record_at(index)
-        return words.load(at + OWNER) == self.owner and words.load(at + GENERATION) == generation
-
-    def leave(self, record: Record) -> None:
-        """Free a record of this process that announces nothing."""
+    def leave(self, record: Record, left: list[int]) -> None:
+        """Free a record of this process that announces nothing, and append the outcome to ``left``."""
         record.words.store(record.at + LOCK_BUSY, 0)
-        record.words.cas(record.at + OWNER, self.owner, 0)  # [R2] release, after the ends are 0
+        record.words.cas_noted(record.at + OWNER, self.owner, 0, left)  # [R2] release, after the ends are 0
 
     def live(self, words: Words) -> dict[int, int]:
         """Return the live participants: number of records by process id."""

@@ -46,10 +46,10 @@ class _Hold:
         index: its place in the table, or the one that is being tried.
         won: the outcome of the compare-and-swap that takes it; empty before that is decided.
         generation: the record's; 0 until the record is settled.
-        leaves: whether it is being given up, and may be another's by now.
+        left: the outcome of the compare-and-swap that gives it up.
     """
 
-    __slots__ = ("claim", "generation", "index", "leaves", "record", "won")
+    __slots__ = ("claim", "generation", "index", "left", "record", "won")
 
     def __init__(self, record: Record) -> None:
         self.record: Callable[[], Record | None] = weakref.ref(record)
@@ -57,7 +57,11 @@ class _Hold:
         self.index = 0
         self.won: list[int] = []
         self.generation = 0
-        self.leaves = False
+        self.left: list[int] = []
+
+    def is_ours(self) -> bool:
+        """Whether the record was taken and has not been left."""
+        return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
 class Pool:
@@ -128,21 +132,29 @@ class Pool:
             record = Record(self._new_words(), Claim())
             hold = _Hold(record)
             self._holds.append(hold)
-            if self.closed:  # looked at after the line above, from which on close waits for this record
-                self.refuse()
-            self.sweep()
-            if self.idle:
-                return self.idle.popitem()[1]
-            verdicts: dict[int, bool] = {}
-            for hold.index in range(RECORDS):
-                owner = self._participants.takeable(record.words, hold.index, self._ring.resolve, verdicts)
-                if owner is not None:
-                    hold.won.clear()
-                    self._participants.take(record.words, hold.index, owner, hold.won)
-                    if hold.won[0]:
-                        self._settle(hold, record)
-                        return record
-            raise TooManyParticipantsError(RECORDS)
+            try:
+                if self.closed:  # looked at after the line above, from which on close waits for this record
+                    self.refuse()
+                self.sweep()
+                if self.idle:
+                    return self.idle.popitem()[1]
+                self._search(hold, record)
+            except BaseException:
+                self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
+                raise
+            return record
+
+    def _search(self, hold: _Hold, record: Record) -> None:
+        verdicts: dict[int, bool] = {}
+        for hold.index in range(RECORDS):
+            owner = self._participants.takeable(record.words, hold.index, self._ring.resolve, verdicts)
+            if owner is not None:
+                hold.won.clear()
+                self._participants.take(record.words, hold.index, owner, hold.won)
+                if hold.won[0]:
+                    self._settle(hold, record)
+                    return
+        raise TooManyParticipantsError(RECORDS)
 
     def _settle(self, hold: _Hold, record: Record) -> None:
         if hold.generation:
@@ -162,9 +174,7 @@ class Pool:
         late: BaseException | None = None
         for _ in range(_TRIES):
             try:
-                for hold in list(self._holds):
-                    if hold.record() is record:
-                        hold.record = _nothing
+                self.lose(record)
                 self.sweep()
                 break
             except BaseException as error:
@@ -175,9 +185,16 @@ class Pool:
             finally:
                 late = None  # or this frame and its traceback keep each other
 
+    def lose(self, *records: Record | None) -> None:
+        """Leave records to the next sweep, whatever frames still have them."""
+        for hold in list(self._holds):
+            record = hold.record()
+            if record is not None and record in records:
+                hold.record = _nothing
+
     def sweep(self) -> None:
         """End the operations whose records are lost, and lend those records again."""
-        if None not in [hold.record() for hold in self._holds]:
+        if None not in [hold.record() for hold in list(self._holds)]:
             return
         with self.lock:
             for hold in list(self._holds):
@@ -186,21 +203,24 @@ class Pool:
                     self._take_up(hold, seen)
 
     def _take_up(self, hold: _Hold, seen: Callable[[], Record | None]) -> None:
-        words = self._new_words()
-        taken = bool(hold.won and hold.won[0])
-        if not taken or (hold.leaves and not self._participants.is_mine(words, hold.index, hold.generation)):
-            self._holds.remove(hold)  # it was never taken, or it has been left
+        if not hold.is_ours():
+            self._forget(hold)
             return
-        record = Record(words, hold.claim)
+        record = Record(self._new_words(), hold.claim)
         reference = weakref.ref(record)
         if hold.record is not seen:
             return  # a signal handler has just used the queue, and swept
         hold.record = reference  # between this look and this store Python serves no signal
-        hold.leaves = False
-        self._settle(hold, record)
-        if self.end(record):
-            hold.generation = record.generation
-            self.idle[record.index] = record
+        try:
+            self._settle(hold, record)
+            if self.end(record):
+                hold.generation = record.generation
+                self.idle[record.index] = record
+            else:
+                hold.record = _nothing
+        except BaseException:
+            hold.record = _nothing
+            raise
 
     def end(self, record: Record) -> bool:
         """End an operation that an exception has cut short; what it got hold of is for the next gets.
@@ -251,16 +271,27 @@ class Pool:
         """
         with self.lock:
             self.sweep()
-            for hold in list(self._holds):
-                record = hold.record()
-                if record is not None and self.idle.pop(record.index, None) is record:
-                    self.leave_with(record)
+            while self.idle:
+                popped: list[tuple[int, Record]] = []
+                try:
+                    popped.extend(map(dict.popitem, (self.idle,)))  # one call: popped, and noted as such
+                    self.leave_with(popped[0][1])
+                except KeyError:  # another thread has borrowed the last one
+                    break
+                except BaseException:
+                    self.lose(popped[0][1] if popped else None)
+                    raise
             rest = [hold.record() for hold in self._holds]  # a lost one may wait for another's operation to end
             return not [record for record in rest if record is None or record not in others]
 
-    def leave_with(self, record: Record) -> None:
-        """Give up a record that no operation uses, and that is not idle."""
-        hold = next(filter(lambda hold: hold.record() is record, self._holds))
-        hold.leaves = True
-        self._participants.leave(record)
-        self._holds.remove(hold)
+    def leave_with(self, *records: Record | None) -> None:
+        """Give up records that no operation uses, and that are not idle; who is interrupted in this loses them."""
+        for hold in list(self._holds):
+            record = hold.record()
+            if record is not None and record in records:
+                self._participants.leave(record, hold.left)
+                self._forget(hold)
+
+    def _forget(self, hold: _Hold) -> None:
+        with suppress(ValueError):  # a signal handler may have been faster
+            self._holds.remove(hold)

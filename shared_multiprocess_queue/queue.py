@@ -382,6 +382,8 @@ class SharedMemoryQueue:
                 self._engine.wake_all()
 
     def _closed_error(self) -> QueueClosedError:
+        if not self._released:
+            self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
         return QueueClosedError(
             f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
         )

@@ -602,6 +602,24 @@ def test_what_did_not_fit_is_stored_when_there_is_room(enter: Enter, monkeypatch
     assert len(store.definitions) == 1
 
 
+class SerialisedAtTheSecondTry:
+    """As an item looks whose serialisation was cut short by a signal handler that raises an ordinary exception."""
+
+    tries = 0
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        type(self).tries += 1
+        if self.tries == 1:
+            raise TimeoutError("of the handler")
+        return SerialisedAtTheSecondTry, ()
+
+
+def test_an_exception_that_is_not_the_items_is_not_taken_for_its(codec: Codec) -> None:
+    """It was swallowed, and cloudpickle serialised the item; the deadline that the handler stood for was gone."""
+    with pytest.raises(TimeoutError, match="of the handler"):
+        codec.encode(SerialisedAtTheSecondTry())
+
+
 def test_what_the_store_has_just_refused_is_not_offered_again(enter: Enter) -> None:
     """A store that is held by a paused process refuses after a while; not every item is to wait for that."""
     store = DictStore(room=0)

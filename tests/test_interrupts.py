@@ -22,7 +22,16 @@ import pytest
 import shared_multiprocess_queue
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
-from shared_multiprocess_queue._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, HEAD
+from shared_multiprocess_queue._layout import (
+    ABANDONED,
+    BATCH_OWNER_AT,
+    DEFINITIONS_OWNER_AT,
+    HEAD,
+    OWNER,
+    PUT_END,
+    TAIL,
+    record_at,
+)
 
 from .conftest import MakeQueue, segments
 
@@ -104,6 +113,20 @@ def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
         gc.enable()
     assert not interrupter.where, f"the interrupt at {interrupter.where} was swallowed"
     return None
+
+
+def interrupted_with_traceback(point: int, operation: Callable[[], object]) -> tuple[str | None, BaseException | None]:
+    """As ``interrupted_at``, and keep the exception, whose traceback keeps the frames."""
+    kept: list[BaseException] = []
+
+    def keep() -> None:
+        try:
+            operation()
+        except BaseException as error:
+            kept.append(error)
+            raise
+
+    return interrupted_at(point, keep), kept[0] if kept else None
 
 
 def points(operation: Callable[[], object]) -> Iterator[str]:
@@ -372,8 +395,8 @@ def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mo
         handle = SharedMemoryQueue(queue.name, run_id=run_id)
         handle.put("item")
         assert handle.get() == "item"
-        where = interrupted_at(point, handle.close)
-        handle.close()
+        where, _kept = interrupted_with_traceback(point, handle.close)
+        handle.close()  # where people call it: in an except or finally, when the frames of the first are still there
         assert handle._released, f"interrupted at {where}"
         assert len(os.listdir("/proc/self/fd")) == descriptors, f"interrupted at {where}"
         queue.put("mine")  # in mode spsc the roles are free again
@@ -457,3 +480,58 @@ def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_
     assert handle._released
     assert sum(queue.get_metrics()["participants"].values()) == 1
     assert drain(queue) == ["item"]
+
+
+def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announcement_under_a_live_name(
+    make_queue: MakeQueue,
+) -> None:
+    """It blocked everybody until the handle was used again: others took the announcement for that of a live put."""
+    from .mortal import dies
+
+    queue = make_queue(capacity=2)
+    words = queue._engine._memory.words()
+
+    def has_announced(steps: int) -> bool:
+        assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), steps)
+        return any(words.load(record_at(index) + PUT_END) for index in range(8)) and words.load(TAIL) == 0
+
+    step = next(steps for steps in itertools.count() if has_announced(steps))
+    for point in itertools.count():
+        queue = make_queue("q" + str(point), capacity=2)
+        words = queue._engine._memory.words()
+        handle = SharedMemoryQueue(queue.name, run_id=queue.run_id)
+        assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), step)
+        with handle._engine.operation():  # the next needs another record, and finds that of the dead one
+            where, _kept = interrupted_with_traceback(point, handle.qsize)
+            for index in range(8):
+                at = record_at(index)
+                mine = words.load(at + OWNER) == handle._engine.participants.owner and not words.load(at + ABANDONED)
+                assert not (mine and words.load(at + PUT_END)), f"interrupted at {where}"
+        handle.close()
+        queue.close()
+        queue.unlink()
+        if where is None:
+            assert point > 20
+            break
+
+
+def test_a_handle_of_the_same_process_keeps_the_record_that_an_interrupted_close_had_given_up(
+    make_queue: MakeQueue, run_id: str
+) -> None:
+    """Who closes again must not take it for its own because it is not named anew yet."""
+    queue = make_queue(capacity=2)
+    for point in itertools.count():
+        handle = SharedMemoryQueue(queue.name, run_id=run_id)
+        with handle._engine.operation() as record:
+            index = record.index
+        del record
+        where = interrupted_at(point, handle.close)
+        words = queue._engine._memory.words()
+        at = record_at(index) + OWNER
+        taken = words.cas(at, 0, queue._engine.participants.owner)  # another handle begins to take it
+        handle.close()
+        if taken:
+            assert words.load(at) == queue._engine.participants.owner, f"interrupted at {where}"
+            words.store(at, 0)
+        if where is None:
+            break

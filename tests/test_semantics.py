@@ -1298,6 +1298,19 @@ def test_a_put_that_ends_with_the_closed_error_has_not_put(make: MakeQueue, run_
     assert drained(q) == ["item"] * was_put
 
 
+def test_a_handle_closed_in_a_signal_handler_is_released_when_it_is_next_used(make: MakeQueue, run_id: str) -> None:
+    """Its close waits in vain for the operation that it has interrupted."""
+    q = make()
+    handle = SharedMemoryQueue("q", run_id=run_id)
+    with handle._engine.operation():  # an operation, and in it a signal
+        handle._close(wait=False)
+    assert not handle._released
+    with pytest.raises(QueueClosedError):
+        handle.put(1)
+    assert handle._released
+    assert sum(q.get_metrics()["participants"].values()) == 1
+
+
 def test_closing_in_a_signal_handler_ends_the_get_that_it_interrupts(make: MakeQueue, run_id: str) -> None:
     make()
     handle = SharedMemoryQueue("q", run_id=run_id)
