@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import _batch_lock, _clock
 from ._claim import Payload
+from ._codec import Codec
 from ._layout import (
     BATCH_OWNER_AT,
     CONSUMER_AT,
@@ -39,7 +40,7 @@ from ._pool import Pool
 from ._ring import DONE, HELD, NOTHING, Ring
 from ._segment import Segment
 from ._words import WordMemory, Words, open_words
-from .errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
+from .errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ _PATIENCE = 100_000_000  # ns in all
 _YIELDING = 1_000_000  # ns of it without sleeping
 _NAP = 0.0002  # seconds; a sleep after that
 _HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
-_QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
+QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
 
 
 class AtomicsEngine:
@@ -96,6 +97,18 @@ class AtomicsEngine:
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._last: Record | None = None  # with which a handle that closes puts items back
 
+    def open(self, codec: Codec) -> Any:
+        """Take part in the queue: from here on others see who uses it.
+
+        Args:
+            codec: of the queue.
+
+        Returns:
+            What an engine needs that runs the methods of the public class itself; None: this one does not.
+        """
+        with self.operation():
+            return None
+
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent.
 
@@ -112,6 +125,13 @@ class AtomicsEngine:
     def kept_back(self) -> int:
         """Return how many payloads are kept back."""
         return len(self._pool.kept_back)
+
+    def corrupt_slot(self) -> NoReturn:
+        """Say that a slot stated more bytes than it holds."""
+        raise CorruptQueueError(
+            f"a slot stated more bytes than the {self._geometry.item_size:,} that it holds; its item is lost, and "
+            f"somebody other than this package writes into segment {self._segment.name!r}"
+        )
 
     # ---- operations -------------------------------------------------------------------------------------------------
 
@@ -339,8 +359,12 @@ class AtomicsEngine:
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 
-    def _take_role(self, words: Words, at: int, role: str) -> None:
-        """Be the one producer (consumer), or refuse; tail (head) is read after this, never before."""
+    def _take_role(self, words: Words, at: int, role: str) -> int:
+        """Be the one producer (consumer), or refuse; tail (head) is read after this, never before.
+
+        Returns:
+            The name of the participant that has the role.
+        """
         mine = self._role
         if mine is None:
             taken = self._pool.borrow()
@@ -350,7 +374,7 @@ class AtomicsEngine:
             else:  # another thread of this handle was faster
                 self._pool.idle[taken.index] = taken
         if words.load(at) == mine.name:
-            return
+            return mine.name
         until = _clock.now() + _PATIENCE  # a consumer that closes is the producer for as long as it puts items back
         while (holder := words.load(at)) != mine.name:
             if holder == 0 or self.participants.is_dead(words, holder):
@@ -359,6 +383,7 @@ class AtomicsEngine:
                 raise RoleTakenError(role, self.participants.pid_of(words, holder))
             else:
                 _clock.sleep(_NAP)
+        return mine.name
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -441,7 +466,7 @@ class AtomicsEngine:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
             self._pool.closed = True
-        until = _clock.now() + _QUIET
+        until = _clock.now() + QUIET
         words = self._memory.words()
         while not self._leave():
             if not wait or _clock.now() > until:

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from ._atomics_engine import AtomicsEngine
 from .errors import ArgumentError
 
 ENVIRONMENT = "SHMQ_ENGINE"
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-def choose(engine: str | None) -> str:
-    """Return the name of the engine to use; one that is asked for by name is used or is an error.
+_native: type[AtomicsEngine] | None = None
+_direct: Callable[[Any], Any] | None = None
+_why_not: ImportError | None = None
+try:
+    from . import _native_engine
+except ImportError as error:
+    _why_not = error
+else:
+    _native, _direct = _native_engine.NativeEngine, _native_engine.direct
+
+
+def direct(method: F) -> F:
+    """Let the native engine run a method of the public class without a Python frame, on queues that it works on."""
+    return method if _direct is None else _direct(method)
+
+
+def has_native() -> bool:
+    """Whether the native engine is installed."""
+    return _native is not None
+
+
+def choose(engine: str | None) -> type[AtomicsEngine]:
+    """Return the engine to use; one that is asked for by name is used or is an error.
 
     Args:
         engine: "atomics" or "native"; None leaves it to the environment variable ``SHMQ_ENGINE`` and, where that is not
@@ -24,6 +49,11 @@ def choose(engine: str | None) -> str:
     if asked not in (None, "atomics", "native"):
         where = "engine" if engine is not None else f"the environment variable {ENVIRONMENT}"
         raise ArgumentError(f"{where} must be 'atomics' or 'native', not {asked!r}")
-    if asked == "native":
-        raise ImportError("this version has no native engine; ask for engine='atomics', or leave it to None")
-    return "atomics"
+    if asked != "native":
+        return AtomicsEngine
+    if _native is None:
+        raise ImportError(
+            f"the native engine was not built here ({_why_not}): it needs Linux, and a C compiler when the package is "
+            f"installed; install it again with one, or ask for engine='atomics', or leave the choice to None"
+        ) from _why_not
+    return _native

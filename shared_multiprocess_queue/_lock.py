@@ -26,6 +26,10 @@ _SIZE = 4
 class LockFlag(Protocol):
     """The int32, without waiting."""
 
+    @property
+    def buffer(self) -> memoryview:
+        """The memory in which it lies, for whoever has atomic operations of his own."""
+
     def try_acquire(self) -> bool:
         """Change 0 to 1; False if it was 1."""
 
@@ -85,6 +89,11 @@ class OwnLock:
         self._segment = segment
         self._flag = Flag(segment.buffer)
 
+    @property
+    def buffer(self) -> memoryview:
+        """The memory in which it lies."""
+        return self._segment.buffer
+
     def try_acquire(self) -> bool:
         """Change 0 to 1; False if it was 1."""
         return self._flag.set()
@@ -118,6 +127,11 @@ if SharedMemoryLock is not None:
             self._closed = False  # close() copes with what an interrupt leaves of the rest
             self._atomic_ctx = atomicview(segment.buffer[:_SIZE], INT)
             self._atomic = self._atomic_ctx.__enter__()
+
+        @property
+        def buffer(self) -> memoryview:
+            """The memory in which it lies."""
+            return self._shm.buffer
 
         def try_acquire(self) -> bool:
             """Change 0 to 1; False if it was 1."""

@@ -34,7 +34,8 @@ _MOST_LOOKS: Final = 16  # of one spin; a look takes some 3 µs in this engine
 T = TypeVar("T")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -44,7 +45,7 @@ class Spin:
     __slots__ = ("_looks", "_most")
 
     def __init__(self) -> None:
-        self._most = _MOST_LOOKS if _cores() > 1 else 0
+        self._most = _MOST_LOOKS if cores() > 1 else 0
         self._looks = self._most
 
     def until(self, look: Callable[[], T]) -> T | None:

@@ -207,7 +207,7 @@ class Ring:
             return NOTHING if words.load(self._slot(position)) == word else None
         if word == before << STATE_BITS | TOMB or words.load(self._slot(position)) != word:
             return None
-        self._corrupt(position, word)
+        self.corrupt(position, word)
 
     def _has_getter(self, words: Words, position: int) -> bool:
         """Whether a position that a get has claimed is covered by a live one."""
@@ -292,7 +292,7 @@ class Ring:
             if load(HEAD) != p:
                 continue
             if word >> STATE_BITS != p - capacity:
-                self._corrupt(p, word)
+                self.corrupt(p, word)
             # The slot is still of the lap before: whoever got that item has not freed it. No record need name it.
             if not rescue:
                 return HELD
@@ -536,9 +536,10 @@ class Ring:
         """Refuse a word of a later position that this slot can never have."""
         later = word >> STATE_BITS
         if (later - position) % self._capacity or later >= words.load(TAIL) + self._capacity:
-            self._corrupt(position, word)
+            self.corrupt(position, word)
 
-    def _corrupt(self, position: int, word: int) -> NoReturn:
+    def corrupt(self, position: int, word: int) -> NoReturn:
+        """Say that the slot of a position holds a word that no queue writes."""
         raise CorruptQueueError(
             f"the slot of position {position} holds the word {word:#x} (position {word >> STATE_BITS}, state "
             f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create "

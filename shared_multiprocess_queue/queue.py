@@ -92,28 +92,27 @@ class SharedMemoryQueue:
         self._name = name
         self._run_id = run_id
         _birth.names(name, run_id)  # refuses names that cannot be
-        engine_name = _engine.choose(engine)
+        engine_class = _engine.choose(engine)
         if create:
             self._geometry = _birth.geometry(capacity, item_size, mode)
             self._segment, self._flag = _birth.create(name, run_id, self._geometry)
             try:
-                self._start(engine_name)
+                self._start(engine_class)
             except BaseException:
                 _birth.discard(self._segment, self._flag, name, run_id)
                 raise
         else:
             self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
             try:
-                self._start(engine_name)
+                self._start(engine_class)
             except BaseException:
                 self._flag.close()
                 self._segment.abandon()
                 raise
 
-    def _start(self, engine_name: str) -> None:
-        assert engine_name == AtomicsEngine.name
+    def _start(self, engine_class: type[AtomicsEngine]) -> None:
         self._identity = self._segment.identity()
-        self._engine = AtomicsEngine(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
+        self._engine = engine_class(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
         self._watch = _metrics.Watch()
         self._item_size = self._geometry.item_size
         definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
@@ -122,14 +121,14 @@ class SharedMemoryQueue:
         self._is_closing = False
         self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
-        with self._engine.operation():  # from here on others see who uses the queue
-            pass
+        self._direct = self._engine.open(self._codec)  # from here on others see who uses the queue
         if not self._segment.has_name():
             self.close()
             raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
+    @_engine.direct
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue.
 
@@ -153,10 +152,12 @@ class SharedMemoryQueue:
             raise ItemTooLargeError(len(payload[0]), self._item_size)
         self._engine.put(payload, until)
 
+    @_engine.direct
     def put_nowait(self, item: object) -> None:
         """Put an item if there is room now; as ``put(item, block=False)``."""
         self.put(item, False)
 
+    @_engine.direct
     def put_batch(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> None:
         """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
 
@@ -194,6 +195,7 @@ class SharedMemoryQueue:
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
+    @_engine.direct
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next item out of the queue.
 
@@ -212,10 +214,12 @@ class SharedMemoryQueue:
             raise self._closed_error()
         return self._engine.get(1, until, self._deliver)[0]
 
+    @_engine.direct
     def get_nowait(self) -> Any:
         """Take the next item if there is one now; as ``get(block=False)``."""
         return self.get(False)
 
+    @_engine.direct
     def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Wait for one item, and take with it what else is there.
 
@@ -245,7 +249,7 @@ class SharedMemoryQueue:
         for data, tag in taken:
             try:
                 if tag == CORRUPT:
-                    raise self._corrupt_slot()
+                    self._engine.corrupt_slot()
                 items.append(self._codec.decode(data, tag))
             except (DeserializationError, CorruptQueueError):
                 self._engine.keep_back(taken, max(len(items), 1))
@@ -253,12 +257,6 @@ class SharedMemoryQueue:
                     taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
                     raise
         return items
-
-    def _corrupt_slot(self) -> CorruptQueueError:
-        return CorruptQueueError(
-            f"a slot stated more bytes than the {self._item_size:,} that it holds; its item is lost, and somebody "
-            f"other than this package writes into segment {self._segment.name!r}"
-        )
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

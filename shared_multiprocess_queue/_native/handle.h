@@ -1,0 +1,810 @@
+/* One handle's operations on one segment: the ring, driven by threads of Python that wait, are interrupted, fork, close.
+
+   The same as _atomics_engine.py, which tells what each step is for; here with these rules about the GIL:
+
+   - Everything that claims, writes, publishes, frees or withdraws is done while the GIL is held, and nothing between a
+     claim and its end can raise, run Python, or let another thread in. So no claim ever waits for the GIL, the pool of
+     seats needs no lock, and the threads of a handle in mode spsc come one after the other.
+   - Where the GIL is not held, a thread only looks or sleeps. The operation that it belongs to is counted; close()
+     waits for it before the memory goes.
+   - The ring asks who lives by way of Python. That happens outside of claims only, and may run anything: another
+     operation of this handle in a signal handler, or a close. What it raises is kept until the ring has returned. */
+
+#ifndef SHMQ_HANDLE_H
+#define SHMQ_HANDLE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ring.h"
+
+/* Times are monotonic, in ns: 0 does not wait. */
+#define FOREVER INT64_MAX
+
+#define HELD_SLICE INT64_C(10000000) /* the longest sleep while a claim is under way: nobody wakes us if its owner dies */
+#define PATIENCE INT64_C(100000000)  /* for a claim that is about to end, by a call that does not wait */
+#define YIELDING INT64_C(1000000)    /* of it without sleeping */
+#define NAP INT64_C(200000)          /* a sleep after that */
+#define BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
+
+#define MOST_LOOKS 1000 /* of one spin: some tens of µs */
+#define FEWEST_LOOKS 16
+#define GIL_LOOKS 32 /* of them with the GIL held: about a µs */
+
+/* Tags of _codec.py. */
+#define TAG_BYTES 1
+#define TAG_STR 2
+
+#define FAILED (-1) /* beside the results of the ring: a Python error is set */
+
+typedef struct {
+    PyObject *empty, *full;
+    PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
+    PyObject *handle_type, *direct_type;
+    PyObject *direct_name; /* of the attribute of a queue that holds its handle */
+} module_state;
+
+/* The bytes of an item. */
+struct payload {
+    PyObject *owner; /* of the bytes; of an item that was taken, the bytes object itself */
+    const char *data;
+    uint32_t length;
+    uint32_t tag;
+};
+
+struct handle;
+
+/* A record, and the operation that uses it. */
+struct seat {
+    struct seat *next;
+    struct handle *handle;
+    struct shmq_ring ring; /* each seat has one, whose calls lead back here */
+    struct shmq_participant me;
+    uint64_t life;   /* of the handle, when this was taken; in a forked child another: the record is the parent's */
+    bool is_marked;  /* abandoned, and not clean yet */
+    PyObject *error; /* raised while the ring asked who lives */
+
+    enum shmq_side side;
+    struct payload *payloads; /* of a put: what to put; of a get: what it has taken */
+    uint64_t count;
+    uint64_t room;
+    uint64_t limit;     /* of a get */
+    uint64_t passed_on; /* the gate for which a wake was passed on */
+    uint64_t shut;      /* the gate that this batch has closed */
+    bool has_lock;      /* of batches */
+};
+
+typedef struct handle {
+    PyObject_HEAD
+    module_state *state;
+    Py_buffer segment, lock;
+    bool is_open, is_closed;
+    uint64_t capacity, owner;
+    uint32_t item_size;
+    bool spsc;
+    int64_t slice; /* the longest sleep */
+    PyObject *engine, *encode, *decode, *kept_back, *on_keep_back;
+    uint64_t roles[2]; /* the name under which this handle has a role, by shmq_side; 0 until it has taken it once */
+    unsigned looks[2]; /* of the next spin */
+    unsigned most_looks;
+    struct seat *idle, *marked;
+    Py_ssize_t operations; /* in progress */
+    uint64_t life;
+} Handle;
+
+static inline int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* ---- errors ------------------------------------------------------------------------------------------------------- */
+
+/* Take the error that is set. */
+static inline PyObject *raised(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+        Py_DECREF(traceback);
+    }
+    Py_DECREF(type);
+    return value;
+#endif
+}
+
+/* Set an error again, whose reference is taken. */
+static inline void raise_again(PyObject *error)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(error);
+#else
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_DECREF(error);
+#endif
+}
+
+/* The error of a call that was made in order to raise it. */
+static inline int fail_by(PyObject *nothing)
+{
+    if (nothing != NULL) {
+        Py_DECREF(nothing);
+        PyErr_SetString(PyExc_SystemError, "a function of this package that raises has returned");
+    }
+    return FAILED;
+}
+
+static inline int fail_as_closed(Handle *self)
+{
+    return fail_by(PyObject_CallMethod(self->engine, "refuse", NULL));
+}
+
+/* What was raised while the ring asked who lives. */
+static inline int fail_late(struct seat *seat)
+{
+    PyObject *error = seat->error;
+    seat->error = NULL;
+    raise_again(error);
+    return FAILED;
+}
+
+/* ---- what the ring needs ------------------------------------------------------------------------------------------ */
+
+static bool call_is_alive(void *context, uint64_t owner)
+{
+    struct seat *seat = context;
+    Handle *self = seat->handle;
+    if (owner == self->owner || seat->error != NULL) {
+        return true; /* when in doubt it does */
+    }
+    PyObject *before = raised();
+    PyObject *answer = PyObject_CallMethod(self->engine, "is_alive", "K", (unsigned long long)owner);
+    const int alive = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    if (alive < 0) {
+        seat->error = raised();
+    }
+    if (before != NULL) {
+        raise_again(before);
+    }
+    return alive != 0;
+}
+
+/* With the GIL held: who wakes must not wait for his turn. */
+static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
+{
+    (void)context;
+    const long woken = syscall(SYS_futex, shmq_low_half(word), FUTEX_WAKE, count, NULL, NULL, 0);
+    return woken > 0 ? (int)woken : 0;
+}
+
+/* Sleep while a word is as it was read, without the GIL. */
+static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t until)
+{
+    const int64_t left = until - now();
+    if (left <= 0) {
+        return;
+    }
+    const struct timespec time = {left / 1000000000, left % 1000000000};
+    Py_BEGIN_ALLOW_THREADS
+    syscall(SYS_futex, shmq_low_half(word), FUTEX_WAIT, (uint32_t)expected, &time, NULL, 0);
+    Py_END_ALLOW_THREADS
+}
+
+/* ---- seats -------------------------------------------------------------------------------------------------------- */
+
+/* Let go of the payloads from the one at `first` on. */
+static inline void clear_payloads(struct seat *seat, uint64_t first)
+{
+    while (seat->count > first) {
+        PyObject *owner = seat->payloads[--seat->count].owner;
+        Py_DECREF(owner); /* this may run anything */
+    }
+}
+
+static inline void free_seat(struct seat *seat)
+{
+    clear_payloads(seat, 0);
+    Py_CLEAR(seat->error);
+    PyMem_Free(seat->payloads);
+    PyMem_Free(seat);
+}
+
+static inline void free_seats(struct seat **list)
+{
+    while (*list != NULL) {
+        struct seat *seat = *list;
+        *list = seat->next;
+        free_seat(seat);
+    }
+}
+
+/* Give the record up with its seat. One that is marked stays marked until it is resolved; its process is alive, so
+   nobody takes it. */
+static inline void leave_seat(struct seat *seat)
+{
+    if (!seat->is_marked || shmq_clean(&seat->ring, &seat->me)) {
+        shmq_leave_record(&seat->ring, &seat->me);
+    }
+    free_seat(seat);
+}
+
+static inline struct seat *new_seat(Handle *self)
+{
+    struct seat *seat = PyMem_Calloc(1, sizeof *seat);
+    if (seat == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, seat};
+    seat->handle = self;
+    seat->life = self->life;
+    shmq_open(&seat->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    if (!shmq_take_record(&seat->ring, &seat->me)) {
+        if (seat->error != NULL) {
+            fail_late(seat);
+        } else {
+            fail_by(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
+        }
+        free_seat(seat);
+        return NULL;
+    }
+    if (seat->error != NULL) { /* an interrupt, which somebody ought to see */
+        fail_late(seat);
+        leave_seat(seat);
+        return NULL;
+    }
+    return seat;
+}
+
+/* A seat whose abandoned record has become clean, or NULL. */
+static inline struct seat *find_clean(Handle *self)
+{
+    struct seat *seat = self->marked;
+    if (seat == NULL) {
+        return NULL;
+    }
+    self->marked = seat->next; /* while it is asked who lives, nobody else has it */
+    if (shmq_clean(&seat->ring, &seat->me)) {
+        seat->is_marked = false;
+        return seat;
+    }
+    seat->next = self->marked;
+    self->marked = seat;
+    return NULL;
+}
+
+/* Begin an operation; NULL with an error. */
+static inline struct seat *borrow(Handle *self, enum shmq_side side)
+{
+    if (self->is_closed) {
+        fail_as_closed(self);
+        return NULL;
+    }
+    struct seat *seat = self->idle;
+    self->operations++; /* from here on close() waits */
+    if (seat != NULL) {
+        self->idle = seat->next;
+    } else {
+        const uint64_t life = self->life;
+        seat = find_clean(self);
+        seat = seat != NULL ? seat : new_seat(self);
+        if (seat == NULL) {
+            self->operations -= life == self->life;
+            return NULL;
+        }
+    }
+    seat->side = side;
+    seat->passed_on = seat->shut = 0;
+    seat->has_lock = false;
+    return seat;
+}
+
+/* End an operation. */
+static inline void give_back(struct seat *seat)
+{
+    Handle *self = seat->handle;
+    clear_payloads(seat, 0);
+    Py_CLEAR(seat->error);
+    if (seat->life != self->life) {
+        free_seat(seat); /* forked in the operation: the record is the parent's, and so was the operation */
+        return;
+    }
+    self->operations--;
+    if (self->is_closed) {
+        leave_seat(seat);
+        if (self->operations == 0) { /* close may have waited in vain, in a signal handler of this very operation */
+            PyObject *before = raised();
+            PyObject *done = PyObject_CallMethod(self->engine, "ended", NULL);
+            if (done == NULL) {
+                PyErr_WriteUnraisable(self->engine);
+            }
+            Py_XDECREF(done);
+            if (before != NULL) {
+                raise_again(before);
+            }
+        }
+    } else if (seat->is_marked) {
+        seat->next = self->marked;
+        self->marked = seat;
+    } else {
+        seat->next = self->idle;
+        self->idle = seat;
+    }
+}
+
+/* Make room for as many payloads in all. */
+static inline int make_room(struct seat *seat, uint64_t count)
+{
+    if (count <= seat->room) {
+        return 0;
+    }
+    const uint64_t room = count < 8 ? 8 : count;
+    struct payload *payloads = PyMem_Realloc(seat->payloads, room * sizeof *payloads);
+    if (payloads == NULL) {
+        PyErr_NoMemory();
+        return FAILED;
+    }
+    seat->payloads = payloads;
+    seat->room = room;
+    return 0;
+}
+
+static inline void add_taken(struct seat *seat, PyObject *bytes, uint32_t tag)
+{
+    seat->payloads[seat->count++] = (struct payload){bytes, PyBytes_AS_STRING(bytes), (uint32_t)PyBytes_GET_SIZE(bytes), tag};
+}
+
+/* ---- put ---------------------------------------------------------------------------------------------------------- */
+
+/* Be the one producer (consumer), or raise; the claim follows without letting another thread in. */
+static inline int take_role(struct seat *seat)
+{
+    Handle *self = seat->handle;
+    struct shmq_header *header = seat->ring.header;
+    _Atomic uint64_t *role = seat->side == SHMQ_PUT ? &header->producer : &header->consumer;
+    if (!self->spsc) {
+        return 0;
+    }
+    while (self->roles[seat->side] == 0 || SHMQ_LOAD("role", role, memory_order_acquire) != self->roles[seat->side]) {
+        PyObject *name = PyObject_CallMethod(self->engine, "take_role", "i", (int)(seat->side == SHMQ_PUT));
+        if (name == NULL) {
+            return FAILED;
+        }
+        const uint64_t number = PyLong_AsUnsignedLongLong(name);
+        Py_DECREF(name);
+        if (number == (uint64_t)-1 && PyErr_Occurred()) {
+            return FAILED;
+        }
+        self->roles[seat->side] = number;
+    }
+    return 0;
+}
+
+static inline int fail_as_corrupt(struct seat *seat)
+{
+    return fail_by(PyObject_CallMethod(seat->handle->engine, "corrupt", "KK",
+                                       (unsigned long long)seat->me.bad_position,
+                                       (unsigned long long)seat->me.bad_word));
+}
+
+static inline _Atomic int32_t *lock_flag(struct seat *seat)
+{
+    return seat->handle->lock.buf;
+}
+
+/* Put everything, or nothing. */
+static inline int attempt_put(struct seat *seat, bool sure)
+{
+    struct shmq_ring *ring = &seat->ring;
+    struct shmq_participant *me = &seat->me;
+    if (take_role(seat) < 0) {
+        return FAILED;
+    }
+    if (!seat->has_lock) {
+        const uint64_t gate = shmq_gate(ring);
+        if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_is_forsaken(ring))) {
+            if (gate != seat->passed_on) { /* the wake may have been meant for the batch: pass it on, once a lease */
+                seat->passed_on = gate;
+                shmq_wake(ring, &ring->header->space, 1);
+            }
+            return SHMQ_NOTHING;
+        }
+    }
+    uint64_t position;
+    const enum shmq_result claimed = shmq_claim_put(ring, me, seat->count, sure, &position);
+    if (claimed != SHMQ_DONE) {
+        return claimed == SHMQ_CORRUPT ? fail_as_corrupt(seat) : (int)claimed;
+    }
+    if (seat->has_lock) {
+        shmq_open_gate(ring, shmq_gate(ring)); /* whoever has closed it: I have the lock, so that one is dead or gone */
+        shmq_leave_lock(ring, me, lock_flag(seat));
+        seat->has_lock = false;
+    }
+    for (uint64_t i = 0; i < seat->count; i++) {
+        const struct payload *payload = &seat->payloads[i];
+        shmq_write(ring, position + i, payload->data, payload->length, payload->tag, (uint32_t)i);
+    }
+    if (shmq_publish(ring, me, position, seat->count) == SHMQ_CLAIM_LOST) {
+        PyErr_Format(seat->handle->state->claim_lost,
+                     "the put at position %llu was declared dead; its items are not in the queue",
+                     (unsigned long long)position);
+        return FAILED;
+    }
+    return SHMQ_DONE;
+}
+
+/* ---- get ---------------------------------------------------------------------------------------------------------- */
+
+/* Take what interrupted gets of this handle had taken. */
+static inline int take_kept_back(struct seat *seat)
+{
+    Handle *self = seat->handle;
+    while (seat->count < seat->limit && PyObject_Size(self->kept_back) > 0) {
+        if (make_room(seat, seat->count + 1) < 0) {
+            return FAILED;
+        }
+        PyObject *pair = PyObject_CallMethod(self->kept_back, "popleft", NULL);
+        if (pair == NULL) {
+            return FAILED;
+        }
+        PyObject *bytes;
+        unsigned int tag;
+        if (!PyArg_ParseTuple(pair, "SI", &bytes, &tag)) {
+            Py_DECREF(pair);
+            return FAILED;
+        }
+        add_taken(seat, Py_NewRef(bytes), tag);
+        Py_DECREF(pair);
+    }
+    return seat->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
+}
+
+/* Copy and free what is claimed. Copies are objects of bytes, whose making runs nothing; it may fail for want of memory,
+   and then the items go to other gets. */
+static inline int take_claimed(struct seat *seat, uint64_t position, uint64_t count)
+{
+    struct shmq_ring *ring = &seat->ring;
+    for (uint64_t i = 0; i < count; i++) {
+        struct shmq_item item;
+        shmq_read(ring, position + i, &item);
+        PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
+        if (bytes == NULL) {
+            clear_payloads(seat, 0);
+            seat->is_marked = !shmq_abandon(ring, &seat->me);
+            return FAILED;
+        }
+        add_taken(seat, bytes, item.tag);
+    }
+    seat->count = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (shmq_free_slot(ring, position + i)) {
+            seat->payloads[seat->count++] = seat->payloads[i];
+        } else {
+            Py_DECREF(seat->payloads[i].owner); /* somebody has adopted it */
+        }
+    }
+    shmq_finish_get(ring, &seat->me, count);
+    return seat->count > 0 ? SHMQ_DONE : SHMQ_AGAIN;
+}
+
+/* Take over the item of a dead get. */
+static inline int adopt(struct seat *seat, uint64_t position)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, seat->ring.item_size);
+    if (bytes == NULL || make_room(seat, 1) < 0) {
+        Py_XDECREF(bytes);
+        return FAILED;
+    }
+    struct shmq_item item;
+    if (!shmq_rescue_get(&seat->ring, position, PyBytes_AS_STRING(bytes), &item)) {
+        Py_DECREF(bytes);
+        return SHMQ_AGAIN;
+    }
+    if (_PyBytes_Resize(&bytes, item.length) < 0) {
+        return FAILED;
+    }
+    add_taken(seat, bytes, item.tag);
+    return SHMQ_DONE;
+}
+
+/* Take one to `limit` items. */
+static inline int attempt_get(struct seat *seat, bool sure)
+{
+    struct shmq_ring *ring = &seat->ring;
+    if (PyObject_Size(seat->handle->kept_back) > 0) {
+        const int found = take_kept_back(seat);
+        if (found != SHMQ_NOTHING) {
+            return found;
+        }
+    }
+    if (take_role(seat) < 0) {
+        return FAILED;
+    }
+    int found = SHMQ_AGAIN;
+    for (int attempt = 0; attempt < SHMQ_ATTEMPTS && found == SHMQ_AGAIN; attempt++) {
+        uint64_t most = 1;
+        if (seat->limit > 1) { /* room for what is there, not for what could be */
+            const uint64_t size = shmq_size(ring);
+            most = size < 1 ? 1 : size < seat->limit ? size : seat->limit;
+        }
+        if (make_room(seat, most) < 0) {
+            return FAILED;
+        }
+        uint64_t position, count;
+        const enum shmq_result claimed = shmq_claim_get(ring, &seat->me, most, sure, &position, &count);
+        if (claimed == SHMQ_DONE) {
+            found = take_claimed(seat, position, count);
+        } else if (claimed == SHMQ_CORRUPT) {
+            found = fail_as_corrupt(seat);
+        } else if (claimed == SHMQ_ORPHAN || (sure && shmq_find_orphan(ring, &position))) {
+            found = adopt(seat, position);
+        } else {
+            return claimed;
+        }
+    }
+    return found == SHMQ_AGAIN ? SHMQ_HELD : found;
+}
+
+/* Keep what a get has taken, from payload `first` on, for the next gets of this handle. Keeps an error that is set. */
+static inline void keep_back(struct seat *seat, uint64_t first)
+{
+    Handle *self = seat->handle;
+    if (seat->count <= first) {
+        return;
+    }
+    PyObject *before = raised();
+    if (seat->life == self->life) { /* otherwise the parent keeps it */
+        for (uint64_t i = seat->count; i-- > first;) {
+            const struct payload *payload = &seat->payloads[i];
+            PyObject *kept = PyObject_CallMethod(self->kept_back, "appendleft", "((OI))", payload->owner, payload->tag);
+            if (kept == NULL) {
+                PyErr_WriteUnraisable(self->kept_back);
+            }
+            Py_XDECREF(kept);
+        }
+        shmq_wake_all(&seat->ring, &seat->ring.header->items); /* another thread may wait for just these */
+    }
+    clear_payloads(seat, first);
+    PyObject *noted = PyObject_CallNoArgs(self->on_keep_back);
+    Py_XDECREF(noted);
+    if (noted == NULL) {
+        PyObject *late = raised();
+        if (seat->error == NULL) {
+            seat->error = late;
+        } else {
+            Py_XDECREF(late);
+        }
+    }
+    if (before != NULL) {
+        raise_again(before);
+    }
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------------------------ */
+
+static inline int attempt(struct seat *seat, bool sure)
+{
+    const int found = seat->side == SHMQ_PUT ? attempt_put(seat, sure) : attempt_get(seat, sure);
+    if (seat->error != NULL && found != SHMQ_DONE && found != FAILED) {
+        return fail_late(seat);
+    }
+    return found;
+}
+
+static inline bool is_over(int found)
+{
+    return found == SHMQ_DONE || found == FAILED;
+}
+
+/* Whether an attempt may succeed; a look at two words, and the GIL is not needed. */
+static inline bool looks_ready(const struct seat *seat)
+{
+    const struct shmq_ring *ring = &seat->ring;
+    if (seat->side == SHMQ_PUT) {
+        const uint64_t p = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire) + seat->count - 1;
+        const uint64_t word = SHMQ_LOAD("P2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
+        return shmq_position_of(word) >= p || word == shmq_word_of(p - ring->capacity, SHMQ_TOMB);
+    }
+    const uint64_t p = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
+    const uint64_t word = SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
+    return shmq_position_of(word) >= p && word != shmq_word_of(p, SHMQ_FREE);
+}
+
+/* Look up to `looks` times. */
+static inline bool look(const struct seat *seat, unsigned looks)
+{
+    while (looks-- > 0) {
+        if (looks_ready(seat)) {
+            return true;
+        }
+        relax();
+    }
+    return false;
+}
+
+/* Look for a while before anybody sleeps; longer when that paid off last time, for a moment when not. */
+static inline int spin(struct seat *seat)
+{
+    Handle *self = seat->handle;
+    unsigned *next = &self->looks[seat->side];
+    const unsigned looks = *next < self->most_looks ? *next : self->most_looks;
+    if (look(seat, looks < GIL_LOOKS ? looks : GIL_LOOKS)) {
+        const int found = attempt(seat, false);
+        if (is_over(found)) {
+            return found;
+        }
+    }
+    if (looks > GIL_LOOKS) {
+        bool ready;
+        Py_BEGIN_ALLOW_THREADS
+        ready = look(seat, looks - GIL_LOOKS);
+        Py_END_ALLOW_THREADS
+        if (ready) {
+            const int found = attempt(seat, false);
+            if (is_over(found)) {
+                *next = looks * 2 < self->most_looks ? looks * 2 : self->most_looks;
+                return found;
+            }
+        }
+    }
+    *next = looks / 2 > FEWEST_LOOKS ? looks / 2 : FEWEST_LOOKS;
+    return SHMQ_NOTHING;
+}
+
+/* Serve signals; raise what they raise, or that the handle was closed, or that this is a child now. */
+static inline int after_sleep(struct seat *seat)
+{
+    Handle *self = seat->handle;
+    if (PyErr_CheckSignals() < 0) {
+        return FAILED;
+    }
+    if (seat->life != self->life) {
+        PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the "
+                                            "call goes on in the parent, call again in the child");
+        return FAILED;
+    }
+    return self->is_closed ? fail_as_closed(self) : 0;
+}
+
+/* Attempt once more, and be patient with an operation that is about to end: it is no reason to say no. */
+static inline int look_once(struct seat *seat)
+{
+    const int64_t start = now();
+    for (;;) {
+        const int found = attempt(seat, true);
+        const int64_t waited = now() - start;
+        if (is_over(found)) {
+            return found;
+        }
+        if (found == SHMQ_NOTHING || waited > PATIENCE) {
+            struct shmq_header *header = seat->ring.header;
+            SHMQ_ADD("count", seat->side == SHMQ_PUT ? &header->full_events : &header->empty_events, 1,
+                     memory_order_relaxed);
+            return SHMQ_NOTHING;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        if (waited < YIELDING) {
+            sched_yield();
+        } else {
+            nanosleep(&(struct timespec){0, NAP}, NULL);
+        }
+        Py_END_ALLOW_THREADS
+        if (after_sleep(seat) < 0) {
+            return FAILED;
+        }
+    }
+}
+
+static inline int64_t earlier(int64_t one, int64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Attempt until it is done or the time is over; nothing is announced while this sleeps. */
+static inline int wait_until(struct seat *seat, int64_t until)
+{
+    Handle *self = seat->handle;
+    struct shmq_header *header = seat->ring.header;
+    struct shmq_wake_words *side = seat->side == SHMQ_PUT ? &header->space : &header->items;
+    if (until == 0) {
+        return look_once(seat);
+    }
+    int found = spin(seat);
+    if (!is_over(found)) {
+        found = attempt(seat, true);
+    }
+    while (!is_over(found) && now() < until) {
+        if (seat->has_lock) {
+            seat->shut = shmq_shut_gate(&seat->ring, (uint64_t)now());
+        }
+        SHMQ_ADD("count", seat->side == SHMQ_PUT ? &header->put_waits : &header->get_waits, 1, memory_order_relaxed);
+        const uint64_t epoch = shmq_arm(side);
+        found = self->is_closed ? SHMQ_HELD : attempt(seat, true); /* [W3] */
+        if (is_over(found)) {
+            break;
+        }
+        if (!self->is_closed) {
+            const int64_t longest = earlier(found == SHMQ_HELD ? HELD_SLICE : self->slice, FOREVER - now());
+            sleep_on(&side->epoch, epoch, earlier(until, now() + longest));
+        }
+        if (after_sleep(seat) < 0) {
+            return FAILED;
+        }
+        found = attempt(seat, false);
+    }
+    return is_over(found) ? found : look_once(seat);
+}
+
+/* ---- the lock of batches ------------------------------------------------------------------------------------------ */
+
+static inline int take_lock(struct seat *seat, int64_t until)
+{
+    Handle *self = seat->handle;
+    struct shmq_header *header = seat->ring.header;
+    uint64_t holder;
+    while (!shmq_take_lock(&seat->ring, &seat->me, lock_flag(seat), &holder)) {
+        if (seat->error != NULL) {
+            return fail_late(seat);
+        }
+        const int64_t time = now();
+        if (time >= until) {
+            SHMQ_ADD("count", &header->full_events, 1, memory_order_relaxed);
+            return SHMQ_NOTHING;
+        }
+        /* Without an owner somebody is between the two words, and his wake may be past already. */
+        const int64_t longest = holder != 0 ? self->slice : BETWEEN;
+        sleep_on(&header->batch_owner, holder, earlier(until, time + earlier(longest, FOREVER - time)));
+        if (after_sleep(seat) < 0) {
+            return FAILED;
+        }
+    }
+    seat->has_lock = true;
+    return SHMQ_DONE;
+}
+
+static inline int put_together(struct seat *seat, int64_t until)
+{
+    if (take_role(seat) < 0) {
+        return FAILED;
+    }
+    int found = take_lock(seat, until != 0 ? until : now() + PATIENCE);
+    if (found != SHMQ_DONE) {
+        return found;
+    }
+    found = attempt(seat, false);
+    if (!is_over(found)) {
+        found = wait_until(seat, until);
+    }
+    if (seat->has_lock && seat->life == seat->handle->life) {
+        shmq_open_gate(&seat->ring, seat->shut);
+        shmq_leave_lock(&seat->ring, &seat->me, lock_flag(seat));
+    }
+    return found;
+}
+
+#endif

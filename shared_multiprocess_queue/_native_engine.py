@@ -1,0 +1,121 @@
+"""The native engine: put, get and their batches in C, on the same segment, by the same protocol.
+
+The C code (_native/handle.h) has records of its own and does all that is frequent. What is rare is done by the engine
+in Python, on the same segment and beside it: metrics, definitions, roles, liveness, the end. So this *is* that engine,
+with a ``Handle`` in front. Items that interrupted gets had taken lie in the one pool of both.
+
+There is no such module where the extension was not built: the import fails.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from . import _clock, _parking
+from ._atomics_engine import QUIET, AtomicsEngine
+from ._codec import Codec
+from ._layout import CONSUMER_AT, PRODUCER_AT
+from ._native_ring import Handle, direct
+
+__all__ = ["NativeEngine", "direct"]
+
+
+class NativeEngine(AtomicsEngine):
+    """The operations of one handle on one segment; see ``AtomicsEngine`` for the arguments."""
+
+    name = "native"
+
+    _handle: Handle
+    _is_late = False  # close was called, and an operation is still in progress
+
+    def open(self, codec: Codec) -> Handle:
+        """Take part in the queue, and return what the methods of the public class work with."""
+        self._handle = Handle(
+            segment=self._segment.buffer,
+            lock=self._flag.buffer,
+            capacity=self._geometry.capacity,
+            item_size=self._geometry.item_size,
+            spsc=self._spsc,
+            owner=self.participants.owner,
+            slice=_parking.SLICE,
+            spins=_parking.cores() > 1,
+            engine=self,
+            encode=codec.encode,
+            decode=codec.decode,
+            kept_back=self._pool.kept_back,
+            on_keep_back=self._on_keep_back,
+        )
+        self._handle.size()  # takes the first record
+        return self._handle
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, what belongs to the parent."""
+        super().after_fork()
+        self._handle.after_fork(self.participants.owner, self._pool.kept_back)
+
+    # ---- what the C code asks for -----------------------------------------------------------------------------------
+
+    def is_alive(self, owner: int) -> bool:
+        """Whether the process of an owner word lives."""
+        return self.participants.is_alive(owner)
+
+    def take_role(self, produces: bool) -> int:
+        """Be the one producer (consumer) of mode "spsc", or raise; return the name of the participant that has it."""
+        with self.operation() as record:
+            if produces:
+                return self._take_role(record.words, PRODUCER_AT, "producer")
+            return self._take_role(record.words, CONSUMER_AT, "consumer")
+
+    def refuse(self) -> NoReturn:
+        """Say that the handle is closed."""
+        self._pool.refuse()
+
+    def corrupt(self, position: int, word: int) -> NoReturn:
+        """Say that the slot of a position holds a word that no queue writes."""
+        self.ring.corrupt(position, word)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Return about how many items are there."""
+        return self._handle.size()
+
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
+        return self._handle.is_empty()
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
+        return self._handle.is_full()
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def wake_all(self) -> None:
+        """Let everybody who waits look again."""
+        self._handle.wake_all()
+
+    def retire(self) -> None:
+        """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        super().retire()
+        self._handle.leave()
+
+    def close(self, wait: bool) -> bool:
+        """End the operations of this handle's threads, and leave; see ``AtomicsEngine.close``."""
+        self._handle.shut()
+        until = _clock.now() + QUIET
+        while not self._handle.leave():
+            if not wait or _clock.now() > until:
+                self._is_late = True
+                return False
+            self._handle.wake_all()
+            _clock.sleep(0.001)
+        if not super().close(wait):
+            return False
+        self._handle.release()
+        return True
+
+    def ended(self) -> None:
+        """Leave after the last operation of a closed handle, if ``close`` has not waited for it."""
+        if self._is_late:
+            self._is_late = False
+            super().close(False)
