@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _words
+from shared_multiprocess_queue import SharedMemoryQueue, _engine, _words
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
 WATCHDOG = 120  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
@@ -58,14 +58,49 @@ def run_id() -> str:
     return f"{RUN}-{next(_numbers)}"
 
 
+PAIRS = ["atomics", "native", "native+atomics", "atomics+native"]
+"""The engines of the handle that makes a queue, and of all others."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what says nothing new: the two ways to the words of the atomics engine, for handles without it."""
+
+    def is_new(item: pytest.Item) -> bool:
+        callspec = getattr(item, "callspec", None)
+        chosen = callspec.params if callspec is not None else {}
+        return chosen.get("word_access") != "public" or chosen.get("engines", "atomics") == "atomics"
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_new(item)])
+    items[:] = [item for item in items if is_new(item)]
+
+
+@pytest.fixture(params=PAIRS)
+def engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test on each engine, and on both of them at once; ``atomics_only`` takes it to that one, with a reason."""
+    pair = str(request.param)
+    only = request.node.get_closest_marker("atomics_only")
+    if only is not None and pair != "atomics":
+        pytest.skip(only.args[0])
+    if "native" in pair and not _engine.has_native():
+        pytest.skip("the native engine is not built here")
+    monkeypatch.setenv(_engine.ENVIRONMENT, pair.rpartition("+")[2])
+    return pair
+
+
 @pytest.fixture
-def make_queue(run_id: str) -> Iterator[MakeQueue]:
+def make_queue(run_id: str, request: pytest.FixtureRequest) -> Iterator[MakeQueue]:
     """Make queues that are closed and unlinked after the test: ``make_queue(capacity=3, ...)``."""
     made: list[SharedMemoryQueue] = []
+    pair = request.getfixturevalue("engines") if "engines" in request.fixturenames else ""
 
     def make(name: str = "q", **arguments: object) -> SharedMemoryQueue:
         arguments.setdefault("capacity", 3)
+        is_mixed = "+" in pair and "engine" not in arguments
+        if is_mixed:
+            arguments["engine"] = pair.partition("+")[0]
         queue = SharedMemoryQueue(name, create=True, run_id=run_id, **arguments)  # type: ignore[arg-type]
+        if is_mixed:
+            queue._wanted_engine = None  # who gets the handle by pickle has the other engine
         made.append(queue)
         return queue
 

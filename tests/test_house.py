@@ -17,6 +17,7 @@ import shared_multiprocess_queue
 PACKAGE = shared_multiprocess_queue.__name__
 FOLDER = Path(shared_multiprocess_queue.__file__).parent
 MODULES = sorted(path.name for path in FOLDER.glob("*.py"))
+EXTENSIONS = {"_native_ring.py"}  # modules in C, which import nothing of the package but its errors
 PROGRAMS = {"cli.py", "demo.py"}  # they stand outside; they may know the time and look into pickles
 
 # Each outside thing enters through one module.
@@ -78,8 +79,8 @@ def inside_imports(module: str) -> set[str]:
             names = [alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names if is_within(alias.name, PACKAGE)]
         for name in names:
             file = f"{name.partition('.')[0]}.py"
-            found.add(file if file in MODULES else "__init__.py")
-    return found - {module}
+            found.add(file if file in [*MODULES, *EXTENSIONS] else "__init__.py")
+    return found - {module} - EXTENSIONS
 
 
 def code_strings(module: str) -> Iterator[str]:
