@@ -75,8 +75,8 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
-/* Turn an item into bytes; may run the user's code. */
-static int encode(Handle *self, PyObject *item, struct payload *payload)
+/* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
+static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
     Py_ssize_t length;
     if (PyBytes_CheckExact(item)) {
@@ -104,7 +104,9 @@ static int encode(Handle *self, PyObject *item, struct payload *payload)
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->item_size) {
-        PyObject *error = PyObject_CallFunction(self->state->item_too_large, "nI", length, self->item_size);
+        PyObject *error = index < 0
+                              ? PyObject_CallFunction(self->state->item_too_large, "nI", length, self->item_size)
+                              : PyObject_CallFunction(self->state->item_too_large, "nIn", length, self->item_size, index);
         if (error != NULL) {
             PyErr_SetObject(self->state->item_too_large, error);
             Py_DECREF(error);
@@ -217,7 +219,7 @@ static PyObject *end_put(struct seat *seat, int found)
 static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
 {
     struct payload payload;
-    if (encode(self, item, &payload) < 0) {
+    if (encode(self, item, -1, &payload) < 0) {
         return NULL;
     }
     struct seat *seat = borrow(self, SHMQ_PUT);
@@ -281,7 +283,7 @@ static PyObject *put_batch(Handle *self, const struct call *call)
         goto done;
     }
     for (; encoded < count; encoded++) {
-        if (encode(self, PyList_GET_ITEM(items, encoded), &payloads[encoded]) < 0) {
+        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &payloads[encoded]) < 0) {
             goto done;
         }
     }
@@ -490,10 +492,22 @@ static void direct_dealloc(Direct *self)
     Py_DECREF(type);
 }
 
+/* A queue of another engine gets the Python function itself, so that its call does not pass through C: the interpreter
+   serves signals right after a call of C, and an item that the function has just handed over would be lost there. That
+   is why the type is no method descriptor, whose calls would come here unasked. */
 static PyObject *direct_get(PyObject *self, PyObject *queue, PyObject *type)
 {
     (void)type;
-    return queue == NULL || queue == Py_None ? Py_NewRef(self) : PyMethod_New(self, queue);
+    if (queue == NULL || queue == Py_None) {
+        return Py_NewRef(self);
+    }
+    PyObject *handle = PyObject_GetAttr(queue, ((Direct *)self)->state->direct_name);
+    if (handle == NULL) {
+        PyErr_Clear();
+    }
+    const bool is_native = handle != NULL && Py_TYPE(handle) == (PyTypeObject *)((Direct *)self)->state->handle_type;
+    Py_XDECREF(handle);
+    return PyMethod_New(is_native ? self : ((Direct *)self)->function, queue);
 }
 
 /* What a function has, and this has not, is the function's: __name__, __doc__, __module__, ... */
@@ -551,8 +565,7 @@ static PyType_Slot direct_slots[] = {
 static PyType_Spec direct_spec = {
     .name = "shared_multiprocess_queue._native_ring.direct",
     .basicsize = sizeof(Direct),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = direct_slots,
 };
 
