@@ -49,11 +49,11 @@ def choose(engine: str | None) -> type[AtomicsEngine]:
     if asked not in (None, "atomics", "native"):
         where = "engine" if engine is not None else f"the environment variable {ENVIRONMENT}"
         raise ArgumentError(f"{where} must be 'atomics' or 'native', not {asked!r}")
-    if asked != "native":
-        return AtomicsEngine
-    if _native is None:
+    if _native is not None:
+        return AtomicsEngine if asked == "atomics" else _native
+    if asked == "native":
         raise ImportError(
             f"the native engine was not built here ({_why_not}): it needs Linux, and a C compiler when the package is "
             f"installed; install it again with one, or ask for engine='atomics', or leave the choice to None"
         ) from _why_not
-    return _native
+    return AtomicsEngine

@@ -25,12 +25,12 @@ class NativeEngine(AtomicsEngine):
 
     name = "native"
 
-    _handle: Handle
+    _handle: Handle | None = None  # until it takes part
     _is_late = False  # close was called, and an operation is still in progress
 
     def open(self, codec: Codec) -> Handle:
         """Take part in the queue, and return what the methods of the public class work with."""
-        self._handle = Handle(
+        self._handle = handle = Handle(
             segment=self._segment.buffer,
             lock=self._flag.buffer,
             capacity=self._geometry.capacity,
@@ -45,13 +45,21 @@ class NativeEngine(AtomicsEngine):
             kept_back=self._pool.kept_back,
             on_keep_back=self._on_keep_back,
         )
-        self._handle.size()  # takes the first record
-        return self._handle
+        try:
+            handle.size()  # takes the first record
+        except BaseException:
+            handle.shut()
+            handle.leave()
+            handle.release()
+            self._handle = None
+            raise
+        return handle
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
         super().after_fork()
-        self._handle.after_fork(self.participants.owner, self._pool.kept_back)
+        if self._handle is not None:
+            self._handle.after_fork(self.participants.owner, self._pool.kept_back)
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 
@@ -78,40 +86,45 @@ class NativeEngine(AtomicsEngine):
 
     def size(self) -> int:
         """Return about how many items are there."""
-        return self._handle.size()
+        return super().size() if self._handle is None else self._handle.size()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        return self._handle.is_empty()
+        return super().is_empty() if self._handle is None else self._handle.is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        return self._handle.is_full()
+        return super().is_full() if self._handle is None else self._handle.is_full()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def wake_all(self) -> None:
         """Let everybody who waits look again."""
-        self._handle.wake_all()
+        if self._handle is not None:
+            self._handle.wake_all()
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
         super().retire()
-        self._handle.leave()
+        if self._handle is not None:
+            self._handle.leave()
 
     def close(self, wait: bool) -> bool:
         """End the operations of this handle's threads, and leave; see ``AtomicsEngine.close``."""
-        self._handle.shut()
+        handle = self._handle
+        if handle is None:
+            return super().close(wait)
+        handle.shut()
         until = _clock.now() + QUIET
-        while not self._handle.leave():
+        while not handle.leave():
             if not wait or _clock.now() > until:
                 self._is_late = True
                 return False
-            self._handle.wake_all()
+            handle.wake_all()
             _clock.sleep(0.001)
         if not super().close(wait):
             return False
-        self._handle.release()
+        handle.release()
         return True
 
     def ended(self) -> None:

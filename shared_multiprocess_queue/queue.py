@@ -106,7 +106,8 @@ class SharedMemoryQueue:
             try:
                 self._start(engine_class)
             except BaseException:
-                self._flag.close()
+                with suppress(BufferError):  # after an interrupt the engine may have it; it goes when this object does
+                    self._flag.close()
                 self._segment.abandon()
                 raise
 

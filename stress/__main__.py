@@ -15,12 +15,17 @@ from . import compare as comparing
 from . import kill as killing
 from . import sanitize as sanitizing
 from . import soak as soaking
+from . import workers
 from .workers import Calls
 
 _ENGINES = click.Choice(["atomics", "native"])
 _MODES = click.Choice(["mpmc", "spsc"])
 
-engine_option = click.option("--engine", type=_ENGINES, help="Of all handles; the best that is installed if not given.")
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["atomics", "native", workers.MIXED]),
+    help="Of all handles, or both engines side by side; the best that is installed if not given.",
+)
 mode_option = click.option("--mode", type=_MODES, default="mpmc", show_default=True, help="Of the queue.")
 seed_option = click.option("--seed", type=int, help="Of all choices; a random one if not given.")
 patience_option = click.option(

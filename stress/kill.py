@@ -169,13 +169,15 @@ class _Round:
         queue: of this round.
         crew: of this round.
         patience: seconds that nobody may need for getting on.
+        is_mixed: whether the engines are.
     """
 
-    def __init__(self, plan: RoundPlan, queue: SharedMemoryQueue, crew: Crew, patience: float) -> None:
+    def __init__(self, plan: RoundPlan, queue: SharedMemoryQueue, crew: Crew, patience: float, is_mixed: bool) -> None:
         self._plan = plan
         self._queue = queue
         self._crew = crew
         self._patience = patience
+        self._is_mixed = is_mixed
         self._signals = Signals()
         self._producers: list[Worker] = []
         self._consumers: list[Worker] = []
@@ -222,7 +224,8 @@ class _Round:
         ours = self._producers if role == "producer" else self._consumers
         name = f"{fate} {role} {len(ours)}"
         seed = f"{self._plan.seed}/{name}"
-        task = Task(name, len(ours), seed, calls, self._plan.capacity, fate == "victim", stands_by)
+        is_victim = fate == "victim"
+        task = Task(name, len(ours), seed, calls, self._plan.capacity, is_victim, stands_by, self._is_mixed)
         log = Log(_ROOM, self._signals)
         loop = workers.produce if role == "producer" else workers.consume
         worker = self._crew.start(name, log, loop, self._queue, log, self._signals, task)
@@ -304,10 +307,11 @@ def _wait_exactly(seconds: float) -> None:
 
 def _run_round(plan: RoundPlan, engine: str | None, mode: str, patience: float) -> Result:
     prefix = new_prefix()
-    queue = SharedMemoryQueue("kill", True, plan.capacity, LARGEST, prefix, mode=mode, engine=engine)
+    common = workers.engine_of_all(engine)
+    queue = SharedMemoryQueue("kill", True, plan.capacity, LARGEST, prefix, mode=mode, engine=common)
     try:
         with Crew() as crew:
-            result = _Round(plan, queue, crew, patience).run()
+            result = _Round(plan, queue, crew, patience, engine == workers.MIXED).run()
     finally:
         queue.close()
         queue.unlink()

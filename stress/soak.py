@@ -92,7 +92,8 @@ def _listening() -> Iterator[_Interrupt]:
 def run(plan: Plan, console: Console) -> Result:
     """Run a soak and print its tables."""
     prefix = new_prefix()
-    queue = SharedMemoryQueue("soak", True, plan.capacity, LARGEST, prefix, mode=plan.mode, engine=plan.engine)
+    common = workers.engine_of_all(plan.engine)
+    queue = SharedMemoryQueue("soak", True, plan.capacity, LARGEST, prefix, mode=plan.mode, engine=common)
     try:
         with Crew() as crew, _listening() as interrupt:
             result = _soak(plan, queue, crew, interrupt, console)
@@ -150,7 +151,8 @@ def _start(
 ) -> Worker:
     name = f"{role} {number}"
     # Batches of up to 4 let small and large ones meet in a small queue, too.
-    task = Task(name, number, f"{plan.seed}/{name}", plan.calls, min(plan.capacity, 4))
+    is_mixed = plan.engine == workers.MIXED
+    task = Task(name, number, f"{plan.seed}/{name}", plan.calls, min(plan.capacity, 4), is_mixed=is_mixed)
     loop = workers.produce if role == "producer" else workers.consume
     log = Log(room, signals)
     return crew.start(name, log, loop, queue, log, signals, task)

@@ -24,6 +24,7 @@ from .history import TORN
 from .logs import Log, Signals
 
 Calls = Literal["mixed", "singles", "batches"]
+MIXED: Final = "mixed"  # as an engine: both, side by side
 
 _SHORT: Final = 0.005  # seconds; a timeout that runs out often
 _LONG: Final = 0.1  # seconds; how long a consumer waits before it looks whether the run is over
@@ -42,6 +43,7 @@ class Task:
         most: largest number of items of a batch.
         tight: to spend as little time as possible outside the queue's code; for victims.
         stands_by: to begin only after the first kill; for the heir of a role in mode "spsc".
+        is_mixed: to choose an engine for a handle of its own, instead of that of the inherited one.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Task:
     most: int = 1
     tight: bool = False
     stands_by: bool = False
+    is_mixed: bool = False
 
     def batch(self, rng: Random) -> int:
         """Return for how many items the next call is; more than one call for a batch."""
@@ -59,17 +62,23 @@ class Task:
         return rng.randint(min(2, self.most), self.most)
 
 
-def open_queue(rng: Random, inherited: SharedMemoryQueue) -> SharedMemoryQueue:
+def engine_of_all(engine: str | None) -> str | None:
+    """Return the engine of the handle that is inherited; None if there is no one engine of all."""
+    return None if engine == MIXED else engine
+
+
+def open_queue(rng: Random, inherited: SharedMemoryQueue, is_mixed: bool) -> SharedMemoryQueue:
     """Return the inherited handle, or one of this process's own on the same queue."""
     if rng.random() < 0.5:
         return inherited
-    return SharedMemoryQueue(inherited.name, run_id=inherited.run_id, engine=inherited.engine)
+    engine = rng.choice(("atomics", "native")) if is_mixed else inherited.engine
+    return SharedMemoryQueue(inherited.name, run_id=inherited.run_id, engine=engine)
 
 
 def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
     """Put items until the run is over."""
     rng = Random(task.seed)
-    with open_queue(rng, inherited) as queue:
+    with open_queue(rng, inherited, task.is_mixed) as queue:
         _stand_by(signals, task)
         log.start()
         serial = 0
@@ -106,7 +115,7 @@ def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> None:
 def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
     """Get items until the run is over and the queue is empty."""
     rng = Random(task.seed)
-    with open_queue(rng, inherited) as queue:
+    with open_queue(rng, inherited, task.is_mixed) as queue:
         _stand_by(signals, task)
         log.start()
         while True:

@@ -74,10 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if is_new(item)]
 
 
-@pytest.fixture(params=PAIRS)
-def engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test on each engine, and on both of them at once; ``atomics_only`` takes it to that one, with a reason."""
-    pair = str(request.param)
+def use(pair: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     only = request.node.get_closest_marker("atomics_only")
     if only is not None and pair != "atomics":
         pytest.skip(only.args[0])
@@ -85,6 +82,18 @@ def engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("the native engine is not built here")
     monkeypatch.setenv(_engine.ENVIRONMENT, pair.rpartition("+")[2])
     return pair
+
+
+@pytest.fixture(params=PAIRS)
+def engines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test on each engine, and on both of them at once; ``atomics_only`` takes it to that one, with a reason."""
+    return use(request.param, request, monkeypatch)
+
+
+@pytest.fixture(params=["atomics", "native"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test on each engine."""
+    return use(request.param, request, monkeypatch)
 
 
 @pytest.fixture

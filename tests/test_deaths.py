@@ -16,6 +16,7 @@ from .conftest import MakeQueue
 from .mortal import Operation, dies
 
 pytestmark = [
+    pytest.mark.usefixtures("each_engine"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]

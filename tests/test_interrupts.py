@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _engine
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._layout import (
     ABANDONED,
@@ -36,6 +36,14 @@ from shared_multiprocess_queue._layout import (
 from .conftest import MakeQueue, segments
 
 PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
+
+
+@pytest.fixture(autouse=True)
+def atomics_unless_told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut operations between the bytecodes of the engine that has some; the rest here is run on each engine."""
+    if "engines" not in request.fixturenames:
+        monkeypatch.setenv(_engine.ENVIRONMENT, "atomics")
+
 
 _operations: dict[CodeType, dict[int, str]] = {}
 
@@ -388,6 +396,7 @@ def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_it
             break
 
 
+@pytest.mark.usefixtures("engines")
 def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mode: str, run_id: str) -> None:
     queue = make_queue(capacity=2, mode=mode)
     for point in itertools.count():
@@ -407,6 +416,7 @@ def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mo
             break
 
 
+@pytest.mark.usefixtures("engines")
 def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_next(make_queue: MakeQueue) -> None:
     for point in itertools.count():
         queue = make_queue(capacity=2)
@@ -421,6 +431,7 @@ def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_nex
             break
 
 
+@pytest.mark.usefixtures("engines")
 @pytest.mark.parametrize("create", [True, False])
 def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQueue, run_id: str, create: bool) -> None:
     queue = make_queue(capacity=2)

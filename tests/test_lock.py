@@ -35,6 +35,7 @@ T = TypeVar("T")
 KINDS = ["ours", "package"]
 
 pytestmark = [
+    pytest.mark.usefixtures("each_engine"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),
 ]

@@ -292,7 +292,7 @@ def test_a_signal_that_comes_with_the_item_does_not_take_its_place(q: SharedMemo
         signal.signal(signal.SIGUSR1, before)
 
 
-class signalled(int):  # noqa: N801 (a function that no bytecode runs after)
+class signalled(int):
     """A number whose making sends a signal that the interpreter serves a little later."""
 
     def __new__(cls, number: int) -> int:  # type: ignore[misc]

@@ -12,6 +12,8 @@ import pytest
 
 from .conftest import segments
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 LONG = 100.0  # seconds; a watchdog, never a measure
 
 WORKER_POOL = """

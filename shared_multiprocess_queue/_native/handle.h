@@ -158,6 +158,15 @@ static inline int fail_by(PyObject *nothing)
     return FAILED;
 }
 
+/* Raise an error that was made; NULL: making it has failed. */
+static inline int fail_with(PyObject *error)
+{
+    if (error != NULL) {
+        raise_again(error);
+    }
+    return FAILED;
+}
+
 static inline int fail_as_closed(Handle *self)
 {
     return fail_by(PyObject_CallMethod(self->engine, "refuse", NULL));
@@ -168,8 +177,7 @@ static inline int fail_late(struct seat *seat)
 {
     PyObject *error = seat->error;
     seat->error = NULL;
-    raise_again(error);
-    return FAILED;
+    return fail_with(error);
 }
 
 /* ---- what the ring needs ------------------------------------------------------------------------------------------ */
@@ -268,7 +276,7 @@ static inline struct seat *new_seat(Handle *self)
         if (seat->error != NULL) {
             fail_late(seat);
         } else {
-            fail_by(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
+            fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
         }
         free_seat(seat);
         return NULL;

@@ -104,15 +104,10 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->item_size) {
-        PyObject *error = index < 0
-                              ? PyObject_CallFunction(self->state->item_too_large, "nI", length, self->item_size)
-                              : PyObject_CallFunction(self->state->item_too_large, "nIn", length, self->item_size, index);
-        if (error != NULL) {
-            PyErr_SetObject(self->state->item_too_large, error);
-            Py_DECREF(error);
-        }
         Py_CLEAR(payload->owner);
-        return FAILED;
+        return fail_with(index < 0 ? PyObject_CallFunction(self->state->item_too_large, "nI", length, self->item_size)
+                                   : PyObject_CallFunction(self->state->item_too_large, "nIn", length, self->item_size,
+                                                           index));
     }
     payload->length = (uint32_t)length;
     return 0;
