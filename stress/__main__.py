@@ -1,4 +1,4 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize``."""
+"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize|extension``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from . import compare as comparing
+from . import extension as extending
 from . import kill as killing
 from . import sanitize as sanitizing
 from . import soak as soaking
@@ -181,6 +182,18 @@ def sanitize(
     chosen = [program for program in sanitizing.PROGRAMS if program in (programs or sanitizing.PROGRAMS)]
     try:
         ok = sanitizing.run_planted(plan, console) if plant else sanitizing.run(plan, console, chosen)
+    except sanitizing.SanitizeError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def extension(compiler: str, arguments: tuple[str, ...]) -> None:
+    """Run tests on the extension, built with sanitizers; ARGUMENTS are for pytest, after a --."""
+    try:
+        ok = extending.run(compiler, arguments, Console())
     except sanitizing.SanitizeError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)

@@ -384,7 +384,7 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *function;
-    PyTypeObject *home; /* borrowed: the class that this was defined in, which has it */
+    PyTypeObject *home; /* the class that this was defined in, or NULL */
     method run;
     const char *also;
     module_state *state;
@@ -469,12 +469,14 @@ static int direct_traverse(Direct *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->function);
+    Py_VISIT(self->home);
     return 0;
 }
 
 static int direct_clear(Direct *self)
 {
     Py_CLEAR(self->function);
+    Py_CLEAR(self->home);
     return 0;
 }
 
@@ -522,7 +524,7 @@ static PyObject *direct_set_name(Direct *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!U", &PyType_Type, &owner, &name)) {
         return NULL;
     }
-    self->home = (PyTypeObject *)owner;
+    Py_XSETREF(self->home, (PyTypeObject *)Py_NewRef(owner));
     Py_RETURN_NONE;
 }
 
