@@ -128,21 +128,21 @@ class Pool:
         raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
 
     def _take(self) -> Record:
-        with self.lock:
-            record = Record(self._new_words(), Claim())
-            hold = _Hold(record)
-            self._holds.append(hold)
-            try:
+        record = Record(self._new_words(), Claim())
+        hold = _Hold(record)
+        try:
+            with self.lock:
+                self._holds.append(hold)
                 if self.closed:  # looked at after the line above, from which on close waits for this record
                     self.refuse()
                 self.sweep()
                 if self.idle:
                     return self.idle.popitem()[1]
                 self._search(hold, record)
-            except BaseException:
-                self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
-                raise
-            return record
+        except BaseException:
+            self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
+            raise
+        return record
 
     def _search(self, hold: _Hold, record: Record) -> None:
         verdicts: dict[int, bool] = {}
