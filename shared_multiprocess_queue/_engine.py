@@ -15,11 +15,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _native: type[AtomicsEngine] | None = None
 _direct: Callable[[Any], Any] | None = None
-_why_not: ImportError | None = None
+_why_not = ""  # not the error itself, whose traceback would keep the frames of whoever imports this
 try:
     from . import _native_engine
 except ImportError as error:
-    _why_not = error
+    _why_not = str(error)
 else:
     _native, _direct = _native_engine.NativeEngine, _native_engine.direct
 
@@ -55,5 +55,5 @@ def choose(engine: str | None) -> type[AtomicsEngine]:
         raise ImportError(
             f"the native engine was not built here ({_why_not}): it needs Linux, and a C compiler when the package is "
             f"installed; install it again with one, or ask for engine='atomics', or leave the choice to None"
-        ) from _why_not
+        )
     return AtomicsEngine
