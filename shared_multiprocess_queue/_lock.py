@@ -123,7 +123,7 @@ if SharedMemoryLock is not None:
         def __init__(self, name: str, run_id: str, segment: _segment.Segment) -> None:
             self.name = name
             self.run_id = run_id
-            self._shm = segment
+            self._shm = self._segment = segment
             self._closed = False  # close() copes with what an interrupt leaves of the rest
             self._atomic_ctx = atomicview(segment.buffer[:_SIZE], INT)
             self._atomic = self._atomic_ctx.__enter__()
@@ -131,7 +131,7 @@ if SharedMemoryLock is not None:
         @property
         def buffer(self) -> memoryview:
             """The memory in which it lies."""
-            return self._shm.buffer
+            return self._segment.buffer
 
         def try_acquire(self) -> bool:
             """Change 0 to 1; False if it was 1."""
@@ -140,5 +140,10 @@ if SharedMemoryLock is not None:
         def is_held(self) -> bool:
             """Whether it is 1."""
             return bool(self._atomic.load())
+
+        def close(self) -> None:
+            """Let go of the segment; may be called again, after an interrupt."""
+            super().close()
+            self._segment.close()  # the package does it once, whatever comes of it
 
     _lock_class = PackageLock
