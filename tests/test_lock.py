@@ -12,12 +12,10 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from atomics.ctx import AtomicIntViewContext
@@ -25,12 +23,11 @@ from atomics.ctx import AtomicIntViewContext
 from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _layout, _lock, _parking, _words
 
 from .conftest import MakeQueue
+from .waiting import LONG, eventually, in_thread
 
 SHM = Path("/dev/shm")
-LONG = 60.0  # seconds; a watchdog, never a measure
 VERSION = "0.1.5"
 
-T = TypeVar("T")
 
 KINDS = ["ours", "package"]
 
@@ -70,28 +67,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ours_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process speak the protocol by itself, also where the package is installed."""
     monkeypatch.setattr(_lock, "_lock_class", _lock.OwnLock)
-
-
-def in_thread(function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Run a function in a thread of its own."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
-    give_up = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < give_up, f"it never happened: {what}"
-        time.sleep(0.001)
 
 
 WORKER = """

@@ -53,10 +53,10 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._words import open_words
 
 from . import test_interrupts
+from .waiting import LONG, eventually, in_thread
 
 PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
 SHM = Path("/dev/shm")
-LONG = 60.0  # seconds; a watchdog, never a measure
 WORD = _layout.WORD
 
 T = TypeVar("T")
@@ -122,28 +122,6 @@ def works(q: SharedMemoryQueue) -> bool:
 def remove(q: SharedMemoryQueue) -> None:
     q.close()
     q.unlink()
-
-
-def in_thread(function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Run a function in a thread of its own."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
-    give_up = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < give_up, f"it never happened: {what}"
-        time.sleep(0.001)
 
 
 def fork(function: Callable[[], object]) -> int:

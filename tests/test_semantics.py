@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pickle
@@ -50,9 +49,9 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._ring import DONE, NOTHING
 
 from .conftest import MakeQueue
+from .waiting import LONG, eventually, in_thread
 
 PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
-LONG = 60.0  # seconds; a watchdog, never a measure
 
 T = TypeVar("T")
 
@@ -89,28 +88,6 @@ def only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody look again by himself: a wake that is missed is not healed by the next slice of a sleep."""
     for module in (_parking, _atomics_engine):
         monkeypatch.setattr(module, "SLICE", 10**18)
-
-
-def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Future[T]:
-    """Run a function in a thread of its own."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments, **keywords))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    give_up = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < give_up, f"it never came true: {inspect.getsource(condition).strip()}"
-        time.sleep(0.001)
 
 
 def sleeps(q: SharedMemoryQueue, side: str, more_than: int = 0) -> Callable[[], bool]:

@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -38,10 +37,7 @@ from shared_multiprocess_queue._batch_lock import Gate
 from shared_multiprocess_queue._layout import PRODUCER_AT
 
 from .conftest import MakeQueue
-
-LONG = 60.0  # seconds; a watchdog, never a measure
-
-T = TypeVar("T")
+from .waiting import LONG, eventually, in_thread
 
 # From 3.12 on Python warns of every fork beside a thread; that is what some tests here are about.
 pytestmark = [
@@ -51,28 +47,6 @@ pytestmark = [
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def in_thread(function: Callable[..., T], *arguments: Any, **keywords: Any) -> Future[T]:
-    """Run a function in a thread of its own."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*arguments, **keywords))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
-    give_up = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < give_up, f"it never happened: {what}"
-        time.sleep(0.001)
 
 
 def drained(q: SharedMemoryQueue) -> list[Any]:
