@@ -1,7 +1,8 @@
 """Objects to bytes and back: the one module that knows pickle and cloudpickle.
 
-``bytes`` and ``str`` travel as they are. Everything else goes by plain pickle where that suffices, and by cloudpickle,
-five times as slow, where pickle alone refuses: lambdas, closures, classes made inside functions.
+``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. Everything else goes by plain
+pickle where that suffices, and by cloudpickle, five times as slow, where pickle alone refuses: lambdas, closures,
+classes made inside functions.
 
 What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
 another process of the same program can resolve; cloudpickle writes all of it, 5 KB for a small dataclass, and the
@@ -45,13 +46,21 @@ import cloudpickle
 from . import _clock
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
 
-__all__ = ["BYTES", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
+__all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
 
 # Tags are written into the slots: a number, once used, keeps its meaning.
 PICKLE = 0  # a pickle stream
 BYTES = 1
 STR = 2  # utf-8, lone surrogates included
 MAIN = 3  # a pickle stream that names things of __main__, then the definitions that travel along, then _TRAILER
+CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
+INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
+FLOAT = 8
+
+_INT = Struct("=q")
+_FLOAT = Struct("=d")
+_INT_END = 1 << 63
+_TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
 _MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
@@ -153,6 +162,12 @@ class Codec:
             return item, BYTES  # type: ignore[return-value]
         if kind is str:
             return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
+        if kind is int and -_INT_END <= item < _INT_END:  # type: ignore[operator]
+            return _INT.pack(item), INT
+        if kind is float:
+            return _FLOAT.pack(item), FLOAT
+        if item is None or kind is bool:
+            return b"", _TAGS[item]  # type: ignore[index]
         if self._tracked and id(kind) in self._tracked:
             return self._encode_tracked(item)
         try:
@@ -188,6 +203,12 @@ class Codec:
                 return payload.decode("utf-8", "surrogatepass")
             if tag == MAIN:
                 return self._decode_main(payload)
+            if tag == INT:
+                return _INT.unpack(payload)[0]
+            if tag == FLOAT:
+                return _FLOAT.unpack(payload)[0]
+            if tag in CONSTANTS and not payload:
+                return CONSTANTS[tag]
         except _OutOfReachError as error:
             raise error.reason from None
         except Exception as error:

@@ -38,7 +38,7 @@ class NativeEngine(AtomicsEngine):
             spsc=self._spsc,
             owner=self.participants.owner,
             slice=_parking.SLICE,
-            spins=_parking.cores() > 1,
+            may_spin=_parking.cores() > 1,
             engine=self,
             encode=codec.encode,
             decode=codec.decode,

@@ -20,7 +20,7 @@ class Handle:
         spsc: bool,
         owner: int,
         slice: int,
-        spins: bool,
+        may_spin: bool,
         engine: NativeEngine,
         encode: Callable[[object], Payload],
         decode: Callable[[bytes, int], Any],

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_multiprocess_queue import _codec
-from shared_multiprocess_queue._codec import BYTES, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue._codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
 from shared_multiprocess_queue.errors import DeserializationError, QueueClosedError, SerializationError
 
 PACKAGE_ROOT = Path(_codec.__file__).parent.parent
@@ -124,7 +124,7 @@ shared_codec = Codec(DictStore())  # one for all examples: what it remembers of 
 @settings(deadline=None)
 def test_plain_data_arrives_unchanged(item: object) -> None:
     payload, tag = shared_codec.encode(item)
-    assert tag in {PICKLE, BYTES, STR}
+    assert tag in {PICKLE, BYTES, STR, INT, FLOAT, *CONSTANTS}
     result = shared_codec.decode(payload, tag)
     assert repr(result) == repr(item)
     assert type(result) is type(item)
@@ -160,6 +160,31 @@ def test_text_is_utf8(codec: Codec) -> None:
 @pytest.mark.parametrize("item", ["\ud800", "a\udcffb", "\x00", ""])
 def test_lone_surrogates_and_odd_text_arrive(codec: Codec, item: str) -> None:
     assert round_trip(codec, item) == item
+
+
+INTS = [0, 1, -1, (1 << 63) - 1, -1 << 63]
+FLOATS = [0.0, -0.0, 1.5, float("inf"), -float("inf"), float("nan"), 5e-324]
+
+
+@pytest.mark.parametrize(
+    ("item", "tag", "size"),
+    [
+        *((item, INT, 8) for item in INTS),
+        *((item, FLOAT, 8) for item in FLOATS),
+        *((v, t, 0) for t, v in CONSTANTS.items()),
+    ],
+)
+def test_a_scalar_is_a_word_or_nothing_and_arrives_as_it_was(codec: Codec, item: object, tag: int, size: int) -> None:
+    payload, used = codec.encode(item)
+    assert (len(payload), used) == (size, tag)
+    result = codec.decode(payload, used)
+    assert repr(result) == repr(item)
+    assert type(result) is type(item)
+
+
+@pytest.mark.parametrize("item", [1 << 63, (-1 << 63) - 1, 1 << 200])
+def test_an_int_of_more_than_a_word_is_pickled(codec: Codec, item: int) -> None:
+    assert codec.encode(item) == (pickle.dumps(item, 5), PICKLE)
 
 
 class Label(str):
@@ -370,11 +395,11 @@ def test_an_unknown_tag_is_a_deserialization_error(codec: Codec, payload: bytes,
     assert caught.value.raw == payload
 
 
-@pytest.mark.parametrize("tag", [PICKLE, STR, MAIN])
+@pytest.mark.parametrize("tag", [PICKLE, STR, MAIN, INT, FLOAT, *CONSTANTS])
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"\x80\x05.", bytes(20), b"\xff" * 50])
 def test_damaged_bytes_are_a_deserialization_error(codec: Codec, payload: bytes, tag: int) -> None:
-    if tag == STR and payload in {b"", bytes(20)}:
-        pytest.skip("that is text")
+    if (tag == STR and payload in {b"", bytes(20)}) or (tag in CONSTANTS and not payload):
+        pytest.skip("nothing is damaged")
     with pytest.raises(DeserializationError) as caught:
         codec.decode(payload, tag)
     assert caught.value.raw == payload

@@ -19,7 +19,15 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import CorruptQueueError, Empty, Full, SharedMemoryQueue, _engine, _layout
+from shared_multiprocess_queue import (
+    CorruptQueueError,
+    DeserializationError,
+    Empty,
+    Full,
+    SharedMemoryQueue,
+    _engine,
+    _layout,
+)
 
 from .conftest import MakeQueue
 
@@ -67,7 +75,23 @@ def test_without_the_extension_nobody_gets_the_other_engine_unasked(run_id: str,
 
 # ---- the same bytes -------------------------------------------------------------------------------------------------
 
-ITEMS: list[Any] = [b"", b"x" * 99, "text", "ä\0\ud800", None, True, 7, -1 << 70, 0.5, (1, "two"), {"three": 3}, [b""]]
+ITEMS: list[Any] = [
+    b"",
+    b"x" * 99,
+    "text",
+    "ä\0\ud800",
+    None,
+    True,
+    False,
+    7,
+    -1 << 63,
+    -1 << 70,
+    0.5,
+    -0.0,
+    (1, "two"),
+    {"three": 3},
+    [b""],
+]
 
 
 def work(q: SharedMemoryQueue) -> Iterator[Any]:
@@ -333,6 +357,23 @@ def test_a_length_beyond_the_slot_costs_one_item(q: SharedMemoryQueue, use: str)
     with pytest.raises(CorruptQueueError, match="more bytes than the 4,096"):
         q.get()
     assert q.get() == b"3"
+
+
+@needs_native
+@pytest.mark.parametrize("length", [0, 3, 7, 9, 64])
+@pytest.mark.parametrize("item", [None, True, 7, 0.5])
+def test_a_scalar_of_a_wrong_length_is_an_error_with_its_bytes(q: SharedMemoryQueue, item: object, length: int) -> None:
+    q.put_batch([item, b"next"])
+    at = _layout.SLOTS_START + _layout.SLOT_LENGTH >> 2
+    with q._segment.buffer.cast("I") as lengths:
+        right, lengths[at] = lengths[at], length
+    if right == length:
+        q.get()
+        return
+    with pytest.raises(DeserializationError) as caught:
+        q.get()
+    assert len(caught.value.raw) == length
+    assert q.get() == b"next"
 
 
 def test_the_headers_come_with_the_package() -> None:

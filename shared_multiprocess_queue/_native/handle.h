@@ -33,13 +33,19 @@
 #define NAP INT64_C(200000)          /* a sleep after that */
 #define BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
 
-#define MOST_LOOKS 1000 /* of one spin: some tens of µs */
-#define FEWEST_LOOKS 16
-#define GIL_LOOKS 32 /* of them with the GIL held: about a µs */
+#define GIL_LOOKS 64             /* of a spin, with the GIL held: about a µs */
+#define CLOCK_LOOKS 32           /* between two looks at the clock */
+#define SPIN INT64_C(100000)     /* longer than it takes to wake somebody: two who answer each other find out of sleep */
+#define MOST_MISSES 6            /* 2^6 - 1 waits without a spin, and then one that tries again */
 
 /* Tags of _codec.py. */
 #define TAG_BYTES 1
 #define TAG_STR 2
+#define TAG_NONE 4
+#define TAG_FALSE 5
+#define TAG_TRUE 6
+#define TAG_INT 7
+#define TAG_FLOAT 8
 
 #define FAILED (-1) /* beside the results of the ring: a Python error is set */
 
@@ -52,8 +58,11 @@ typedef struct {
 
 /* The bytes of an item. */
 struct payload {
-    PyObject *owner; /* of the bytes; of an item that was taken, the bytes object itself */
-    const char *data;
+    PyObject *owner; /* of the bytes, if they are not in here; of an item that was taken, the bytes object itself */
+    union {
+        const char *data;
+        char scalar[SHMQ_WORD];
+    };
     uint32_t length;
     uint32_t tag;
 };
@@ -91,8 +100,11 @@ typedef struct handle {
     int64_t slice; /* the longest sleep */
     PyObject *engine, *encode, *decode, *kept_back, *on_keep_back;
     uint64_t roles[2]; /* the name under which this handle has a role, by shmq_side; 0 until it has taken it once */
-    unsigned looks[2]; /* of the next spin */
-    unsigned most_looks;
+    struct {
+        unsigned misses; /* spins in a row that were in vain */
+        unsigned skips;  /* waits that are not to spin */
+    } spins[2];          /* by shmq_side */
+    bool may_spin;       /* not with one processor */
     struct seat *idle, *marked;
     Py_ssize_t operations; /* in progress */
     uint64_t life;
@@ -225,12 +237,24 @@ static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t u
 
 /* ---- seats -------------------------------------------------------------------------------------------------------- */
 
+static inline const char *data_of(const struct payload *payload)
+{
+    return payload->owner == NULL ? payload->scalar : payload->data;
+}
+
+/* The bytes object of a payload that was taken. */
+static inline PyObject *bytes_of(const struct payload *payload)
+{
+    return payload->owner != NULL ? Py_NewRef(payload->owner)
+                                  : PyBytes_FromStringAndSize(payload->scalar, payload->length);
+}
+
 /* Let go of the payloads from the one at `first` on. */
 static inline void clear_payloads(struct seat *seat, uint64_t first)
 {
     while (seat->count > first) {
         PyObject *owner = seat->payloads[--seat->count].owner;
-        Py_DECREF(owner); /* this may run anything */
+        Py_XDECREF(owner); /* this may run anything */
     }
 }
 
@@ -384,7 +408,8 @@ static inline int make_room(struct seat *seat, uint64_t count)
 
 static inline void add_taken(struct seat *seat, PyObject *bytes, uint32_t tag)
 {
-    seat->payloads[seat->count++] = (struct payload){bytes, PyBytes_AS_STRING(bytes), (uint32_t)PyBytes_GET_SIZE(bytes), tag};
+    seat->payloads[seat->count++] = (struct payload){
+        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
 }
 
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
@@ -455,7 +480,7 @@ static inline int attempt_put(struct seat *seat, bool sure)
     }
     for (uint64_t i = 0; i < seat->count; i++) {
         const struct payload *payload = &seat->payloads[i];
-        shmq_write(ring, position + i, payload->data, payload->length, payload->tag, (uint32_t)i);
+        shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
     }
     if (shmq_publish(ring, me, position, seat->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(seat->handle->state->claim_lost,
@@ -500,6 +525,12 @@ static inline int take_claimed(struct seat *seat, uint64_t position, uint64_t co
     for (uint64_t i = 0; i < count; i++) {
         struct shmq_item item;
         shmq_read(ring, position + i, &item);
+        if (item.tag >= TAG_NONE && item.tag <= TAG_FLOAT && item.length <= SHMQ_WORD) { /* spares an allocation */
+            struct payload *payload = &seat->payloads[seat->count++];
+            *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
+            memcpy(payload->scalar, item.data, item.length);
+            continue;
+        }
         PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
         if (bytes == NULL) {
             clear_payloads(seat, 0);
@@ -513,7 +544,7 @@ static inline int take_claimed(struct seat *seat, uint64_t position, uint64_t co
         if (shmq_free_slot(ring, position + i)) {
             seat->payloads[seat->count++] = seat->payloads[i];
         } else {
-            Py_DECREF(seat->payloads[i].owner); /* somebody has adopted it */
+            Py_XDECREF(seat->payloads[i].owner); /* somebody has adopted it */
         }
     }
     shmq_finish_get(ring, &seat->me, count);
@@ -589,7 +620,10 @@ static inline void keep_back(struct seat *seat, uint64_t first)
     if (seat->life == self->life) { /* otherwise the parent keeps it */
         for (uint64_t i = seat->count; i-- > first;) {
             const struct payload *payload = &seat->payloads[i];
-            PyObject *kept = PyObject_CallMethod(self->kept_back, "appendleft", "((OI))", payload->owner, payload->tag);
+            PyObject *bytes = bytes_of(payload);
+            PyObject *kept = bytes == NULL
+                                 ? NULL
+                                 : PyObject_CallMethod(self->kept_back, "appendleft", "((NI))", bytes, payload->tag);
             if (kept == NULL) {
                 PyErr_WriteUnraisable(self->kept_back);
             }
@@ -651,37 +685,38 @@ static inline bool look(const struct seat *seat, unsigned looks)
             return true;
         }
         relax();
+        relax();
     }
     return false;
 }
 
-/* Look for a while before anybody sleeps; longer when that paid off last time, for a moment when not. */
+/* Look for a while before anybody sleeps: first with the GIL, which costs more to give back than a prompt answer takes.
+   After spins in vain, the next waits do without; but never for good, or two who answer each other would go on to wake
+   each other for ever. */
 static inline int spin(struct seat *seat)
 {
     Handle *self = seat->handle;
-    unsigned *next = &self->looks[seat->side];
-    const unsigned looks = *next < self->most_looks ? *next : self->most_looks;
-    if (look(seat, looks < GIL_LOOKS ? looks : GIL_LOOKS)) {
-        const int found = attempt(seat, false);
-        if (is_over(found)) {
-            return found;
-        }
+    if (!self->may_spin) {
+        return SHMQ_NOTHING;
     }
-    if (looks > GIL_LOOKS) {
-        bool ready;
-        Py_BEGIN_ALLOW_THREADS
-        ready = look(seat, looks - GIL_LOOKS);
-        Py_END_ALLOW_THREADS
-        if (ready) {
-            const int found = attempt(seat, false);
-            if (is_over(found)) {
-                *next = looks * 2 < self->most_looks ? looks * 2 : self->most_looks;
-                return found;
-            }
-        }
+    if (look(seat, GIL_LOOKS)) {
+        return attempt(seat, false);
     }
-    *next = looks / 2 > FEWEST_LOOKS ? looks / 2 : FEWEST_LOOKS;
-    return SHMQ_NOTHING;
+    unsigned *misses = &self->spins[seat->side].misses, *skips = &self->spins[seat->side].skips;
+    if (*skips > 0) {
+        (*skips)--;
+        return SHMQ_NOTHING;
+    }
+    bool ready;
+    Py_BEGIN_ALLOW_THREADS
+    const int64_t until = now() + SPIN;
+    do {
+        ready = look(seat, CLOCK_LOOKS);
+    } while (!ready && now() < until);
+    Py_END_ALLOW_THREADS
+    *misses = ready ? 0 : *misses < MOST_MISSES ? *misses + 1 : MOST_MISSES;
+    *skips = (1U << *misses) - 1;
+    return ready ? attempt(seat, false) : SHMQ_NOTHING;
 }
 
 /* Serve signals; raise what they raise, or that the handle was closed, or that this is a child now. */

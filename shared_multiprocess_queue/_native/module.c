@@ -75,6 +75,58 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
+/* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
+static bool encode_scalar(PyObject *item, struct payload *payload)
+{
+    _Static_assert(sizeof(int64_t) == SHMQ_WORD && sizeof(double) == SHMQ_WORD, "a number is a word");
+    payload->owner = NULL;
+    payload->length = 0;
+    if (PyLong_CheckExact(item)) {
+        int overflow;
+        const int64_t number = PyLong_AsLongLongAndOverflow(item, &overflow);
+        if (overflow != 0) {
+            return false;
+        }
+        payload->tag = TAG_INT;
+        payload->length = sizeof number;
+        memcpy(payload->scalar, &number, sizeof number);
+    } else if (PyFloat_CheckExact(item)) {
+        const double number = PyFloat_AS_DOUBLE(item);
+        payload->tag = TAG_FLOAT;
+        payload->length = sizeof number;
+        memcpy(payload->scalar, &number, sizeof number);
+    } else if (item == Py_None) {
+        payload->tag = TAG_NONE;
+    } else if (PyBool_Check(item)) {
+        payload->tag = item == Py_True ? TAG_TRUE : TAG_FALSE;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Turn a scalar back; NULL without an error: its bytes are wrong, and the codec says it. */
+static PyObject *decode_scalar(const struct payload *payload)
+{
+    if (payload->length == SHMQ_WORD && payload->tag == TAG_INT) {
+        int64_t number;
+        memcpy(&number, data_of(payload), sizeof number);
+        return PyLong_FromLongLong(number);
+    }
+    if (payload->length == SHMQ_WORD && payload->tag == TAG_FLOAT) {
+        double number;
+        memcpy(&number, data_of(payload), sizeof number);
+        return PyFloat_FromDouble(number);
+    }
+    if (payload->length == 0 && payload->tag == TAG_NONE) {
+        return Py_NewRef(Py_None);
+    }
+    if (payload->length == 0 && (payload->tag == TAG_FALSE || payload->tag == TAG_TRUE)) {
+        return PyBool_FromLong(payload->tag == TAG_TRUE);
+    }
+    return NULL;
+}
+
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
@@ -89,6 +141,8 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
         payload->tag = TAG_STR;
         payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
         length = PyUnicode_GET_LENGTH(item);
+    } else if (encode_scalar(item, payload)) {
+        length = payload->length;
     } else {
         PyObject *encoded = PyObject_CallOneArg(self->encode, item);
         PyObject *bytes;
@@ -126,16 +180,19 @@ static PyObject *decode(Handle *self, const struct payload *payload)
         }
         PyErr_Clear(); /* the codec says it better */
     }
+    PyObject *scalar = decode_scalar(payload);
+    if (scalar != NULL || PyErr_Occurred()) {
+        return scalar;
+    }
     if (payload->tag == SHMQ_CORRUPT_TAG) {
         fail_by(PyObject_CallMethod(self->engine, "corrupt_slot", NULL));
         return NULL;
     }
+    PyObject *bytes = bytes_of(payload);
     PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
-    if (tag == NULL) {
-        return NULL;
-    }
-    PyObject *item = PyObject_CallFunctionObjArgs(self->decode, payload->owner, tag, NULL);
-    Py_DECREF(tag);
+    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->decode, bytes, tag, NULL);
+    Py_XDECREF(bytes);
+    Py_XDECREF(tag);
     return item;
 }
 
@@ -219,7 +276,7 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     }
     struct seat *seat = borrow(self, SHMQ_PUT);
     if (seat == NULL || make_room(seat, 1) < 0) {
-        Py_DECREF(payload.owner);
+        Py_XDECREF(payload.owner);
         return seat == NULL ? NULL : end_put(seat, FAILED);
     }
     seat->payloads[0] = payload;
@@ -298,7 +355,7 @@ static PyObject *put_batch(Handle *self, const struct call *call)
 done:
     while (encoded > 0) {
         encoded--;
-        Py_DECREF(payloads[encoded].owner);
+        Py_XDECREF(payloads[encoded].owner);
     }
     PyMem_Free(payloads);
     Py_DECREF(items);
@@ -571,14 +628,14 @@ static PyType_Spec direct_spec = {
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
-                            "spins",   "engine",        "encode",   "decode",    "kept_back", "on_keep_back", NULL};
+                            "may_spin", "engine",        "encode",   "decode",    "kept_back", "on_keep_back", NULL};
     PyObject *segment, *lock, *engine, *encode_, *decode_, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
     long long slice;
-    int spsc, spins;
+    int spsc, may_spin;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &spins, &engine, &encode_, &decode_, &kept_back,
+                                     &spsc, &owner, &slice, &may_spin, &engine, &encode_, &decode_, &kept_back,
                                      &on_keep_back)) {
         return NULL;
     }
@@ -597,8 +654,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->spsc = spsc;
     self->owner = owner;
     self->slice = slice;
-    self->most_looks = spins ? MOST_LOOKS : 0;
-    self->looks[0] = self->looks[1] = MOST_LOOKS;
+    self->may_spin = may_spin;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);

@@ -1,1 +1,1 @@
-"""The queues that are measured, a module for each kind of them; those of packages that are not installed are left out."""
+"""The queues that are measured, a module for each kind; those of packages that are not installed are left out."""
