@@ -1,4 +1,4 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize|extension``."""
+"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize|extension|explore``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from . import compare as comparing
+from . import explore as exploring
 from . import extension as extending
 from . import kill as killing
 from . import sanitize as sanitizing
@@ -195,6 +196,37 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
     try:
         ok = extending.run(compiler, arguments, Console())
     except sanitizing.SanitizeError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--engine", type=click.Choice(["atomics", "native", workers.MIXED]), help="All three if not given.")
+@click.option("--schedules", type=click.IntRange(1), default=1_000_000, help="Most of one program in one pass.")
+@click.option(
+    "--draws", type=click.IntRange(0), default=300, show_default=True, help="How many hypothesis draws besides."
+)
+@click.option("--level", type=click.Choice(["short", "middle", "long"]), default="short", show_default=True)
+@click.option("--replay", default="", help="A program and a schedule, as a finding prints them, instead.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+@seed_option
+def explore(
+    engine: str | None,
+    schedules: int,
+    draws: int,
+    level: str,
+    replay: str,
+    plant: bool,
+    compiler: str,
+    seed: int | None,
+) -> None:
+    """Run both engines in one process that decides before every atomic step who moves, who dies."""
+    console = Console()
+    seed = _seed(seed, console)
+    try:
+        ok = exploring.explore(engine, level, schedules, draws, seed, replay, plant, compiler, console)
+    except (sanitizing.SanitizeError, exploring.ProgramError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 

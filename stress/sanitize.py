@@ -61,11 +61,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Bug:
-    """A bug to plant: replacements in the header, each of a text that is there once, and who has to find it."""
+    """A bug to plant: replacements in a file of the package, each of a text that is there once; and who finds it."""
 
     name: str
-    found_by: Program
+    found_by: str
     replacements: tuple[tuple[str, str], ...]
+    file: str = "_native/ring.h"
 
 
 def _bug(name: str, found_by: Program, *replacements: tuple[str, str]) -> Bug:
@@ -348,13 +349,13 @@ BUGS: Final = (
 )
 
 
-def plant(bug: Bug, header: str) -> str:
-    """Return the header with a bug in it."""
+def plant(bug: Bug, source: str) -> str:
+    """Return the source of its file with a bug in it."""
     for old, new in bug.replacements:
-        if header.count(old) != 1:
-            raise SanitizeError(f"the place for the bug {bug.name!r} is there {header.count(old)} times, not once")
-        header = header.replace(old, new)
-    return header
+        if source.count(old) != 1:
+            raise SanitizeError(f"the place for the bug {bug.name!r} is there {source.count(old)} times, not once")
+        source = source.replace(old, new)
+    return source
 
 
 def default_compiler() -> str:

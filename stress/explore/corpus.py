@@ -1,0 +1,58 @@
+"""The programs that are explored, without their engines: two to three actors, capacity 1 to 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from .program import Program, parse_program
+
+Engines = Literal["atomics", "native", "mixed"]
+
+_LETTERS: Final[dict[Engines, str]] = {"atomics": "aaa", "native": "nnn", "mixed": "nan"}
+
+_TEXTS: Final = (
+    "mpmc 1 0 put put",
+    "mpmc 1 0 put take",
+    "mpmc 1 1 put take",
+    "mpmc 1 1 take put+put",
+    "mpmc 2 1 put+take take",
+    "mpmc 2 1 take take",
+    "mpmc 2 2 take2 put",
+    "mpmc 2 0 batch take2",
+    "mpmc 2 0 batch batch",
+    "mpmc 2 1 batch take+take",
+    "mpmc 3 1 batch take2+take",
+    "mpmc 3 2 take2 take2",
+    "mpmc 3 2 take put+is_empty",
+    "mpmc 2 1 take is_empty+is_full",
+    "mpmc 1 0 put is_full+is_empty",
+    "mpmc 2 0 batch join+put+take",
+    "mpmc 2 1 take join+take+put",
+    "mpmc 1 0 put_wait take_wait",
+    "mpmc 1 1 put_wait take_wait",
+    "mpmc 2 0 batch_wait take_wait",
+    "mpmc 2 1 batch_wait take2",
+    "spsc 1 1 put take",
+    "spsc 2 0 batch take2",
+    "spsc 2 1 put+put take+take",
+    "spsc 2 1 put put+take",
+    "spsc 1 1 put_wait take_wait",
+    "mpmc 1 0 put put take",
+    "mpmc 1 1 take take put",
+    "mpmc 2 0 batch put take2",
+    "mpmc 2 1 take2 take batch",
+    "mpmc 2 0 batch batch take_wait",
+    "mpmc 1 1 put_wait put_wait take",
+    "mpmc 2 0 take_wait take_wait batch",
+    "mpmc 2 0 put put join+take+take",
+    "spsc 2 1 put put take",
+)
+
+
+def programs(engines: Engines) -> Iterator[Program]:
+    """Yield all programs, for one engine or with both side by side."""
+    for text in _TEXTS:
+        mode, capacity, filled, *actors = text.split()
+        lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
+        yield parse_program(" ".join([mode, capacity, filled, *lettered]))

@@ -1,0 +1,73 @@
+"""What the command does: builds a copy to explore, starts the process that explores it, and reports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from .build import copy_package, environment
+from .corpus import Engines
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to explore.
+
+    Attributes:
+        engines: of the actors.
+        level: how far the enumeration goes; see ``inside.LEVELS``.
+        most: most schedules of one program in one pass.
+        draws: how many schedules hypothesis draws besides.
+        seed: of what it draws.
+        replay: a program and a schedule to run instead of all this.
+        compiler: for the explored extension.
+    """
+
+    engines: Engines
+    level: str
+    most: int
+    draws: int
+    seed: int
+    replay: str
+    compiler: str
+
+
+def _command(plan: Plan) -> list[str]:
+    command = [sys.executable, "-m", "stress.explore.inside", plan.engines, "--level", plan.level]
+    command += ["--most", str(plan.most), "--draws", str(plan.draws), "--seed", str(plan.seed)]
+    return [*command, "--replay", plan.replay] if plan.replay else command
+
+
+def _has_native(plan: Plan) -> bool:
+    return " n:" in plan.replay if plan.replay else plan.engines != "atomics"
+
+
+def run(plans: Sequence[Plan], console: Console) -> bool:
+    """Explore; return whether every rule was kept.
+
+    Raises:
+        SanitizeError: the explored extension cannot be built here.
+    """
+    ok = True
+    for plan in plans:
+        with tempfile.TemporaryDirectory() as folder:
+            copy_package(Path(folder), plan.compiler, _has_native(plan))
+            with subprocess.Popen(
+                _command(plan),
+                cwd=folder,  # or the package of this folder would come first
+                env=environment(Path(folder)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
+            ok = ok and process.returncode == 0
+    return ok
