@@ -18,6 +18,7 @@ from . import kill as killing
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
+from .explore.corpus import Engines
 from .workers import Calls
 
 _ENGINES = click.Choice(["atomics", "native"])
@@ -202,20 +203,18 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--engine", type=click.Choice(["atomics", "native", workers.MIXED]), help="All three if not given.")
-@click.option("--schedules", type=click.IntRange(1), default=1_000_000, help="Most of one program in one pass.")
+@click.option("--schedules", type=click.IntRange(0), default=25_000, show_default=True, help="How many to enumerate.")
 @click.option(
     "--draws", type=click.IntRange(0), default=300, show_default=True, help="How many hypothesis draws besides."
 )
-@click.option("--level", type=click.Choice(["short", "middle", "long"]), default="short", show_default=True)
 @click.option("--replay", default="", help="A program and a schedule, as a finding prints them, instead.")
 @click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
 @click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
 @seed_option
 def explore(
-    engine: str | None,
+    engine: Engines | None,
     schedules: int,
     draws: int,
-    level: str,
     replay: str,
     plant: bool,
     compiler: str,
@@ -225,7 +224,7 @@ def explore(
     console = Console()
     seed = _seed(seed, console)
     try:
-        ok = exploring.explore(engine, level, schedules, draws, seed, replay, plant, compiler, console)
+        ok = exploring.explore(engine, schedules, draws, seed, replay, plant, compiler, console)
     except (sanitizing.SanitizeError, exploring.ProgramError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)

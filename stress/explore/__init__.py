@@ -27,8 +27,7 @@ __all__ = ["ProgramError", "explore"]
 
 def explore(
     engine: Engines | None,
-    level: str,
-    most: int,
+    schedules: int,
     draws: int,
     seed: int,
     replay: str,
@@ -38,4 +37,4 @@ def explore(
 ) -> bool:
     """Explore, or plant bugs; return whether all was as it should be."""
     engines: tuple[Engines, ...] = (engine,) if engine is not None else ("mixed",) if replay else get_args(Engines)
-    return run([Plan(one, level, most, draws, seed, replay, compiler) for one in engines], console)
+    return run([Plan(one, schedules, draws, seed, replay, compiler) for one in engines], console)

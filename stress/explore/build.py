@@ -1,4 +1,4 @@
-"""A copy of the package in a folder of its own, perhaps with a bug, and with an extension that asks before each step."""
+"""A copy of the package in a folder of its own, perhaps with a bug, and with an extension that asks at every step."""
 
 from __future__ import annotations
 

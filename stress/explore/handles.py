@@ -11,6 +11,7 @@ import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from queue import Empty, Full
 from typing import Any, Final, cast
 
@@ -201,7 +202,10 @@ class Handle:
             self.engine = AtomicsEngine(*arguments)
         self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
         direct = self.engine.open(cast(Codec, _Codec))
-        self._door: Any = _door(direct) if direct is not None else None
+        self._door: Any = None
+        if direct is not None:
+            self._door = _door_class()()
+            self._door._direct = direct
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         """Make a call.
@@ -258,12 +262,12 @@ class _Codec:
     encode = decode = None
 
 
-def _door(handle: Any) -> Any:
-    """Return an object with the methods in C of the public class; the native engine has no others for put and get."""
+@cache
+def _door_class() -> Any:
+    """Return a class with the methods in C of the public class; the native engine has no others for put and get."""
     from shared_multiprocess_queue._native_engine import direct  # noqa: PLC0415 (as above)
 
-    methods = {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")}
-    return type("Door", (), {**methods, "_direct": handle})()
+    return type("Door", (), {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")})
 
 
 def _stand_in(name: str) -> Callable[..., None]:

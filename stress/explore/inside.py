@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from . import coverage, drawing
@@ -15,35 +14,52 @@ from .search import Bounds, Finding, enumerate_schedules, try_schedule
 FOUND: Final = 7
 """Exit status that means a broken rule."""
 
-LEVELS: Final[dict[str, Sequence[tuple[int, int]]]] = {
-    "short": ((1, 0), (0, 1)),
-    "middle": ((2, 0), (1, 1)),
-    "long": ((2, 1), (1, 2), (3, 0)),
-}
-"""By form: switches and deaths of each pass over all programs."""
+_PASSES: Final = (
+    (1, 0),
+    (0, 1),
+    (2, 0),
+    (1, 1),
+    (0, 2),
+    (3, 0),
+    (2, 1),
+    (1, 2),
+    (4, 0),
+    (3, 1),
+    (2, 2),
+    (4, 1),
+    (3, 2),
+)
+"""Switches and deaths of one pass over all programs after the other. One contains those with smaller numbers."""
+_MOST: Final = 200_000
+"""Schedules of one program in one pass; what is more is left out, and the report says so."""
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _enumerate(engines: Engines, level: str, most: int) -> tuple[int, Finding | None]:
+def _enumerate(engines: Engines, most: int) -> tuple[int, Finding | None]:
+    """Pass over the programs until ``most`` schedules were run."""
     total = 0
-    for switches, deaths in LEVELS[level]:
+    for switches, deaths in _PASSES:
         began, tried, complete, several = time.perf_counter(), 0, 0, 0
         for program in programs(engines):
-            count, finding, is_complete = enumerate_schedules(program, Bounds(switches, deaths, most))
+            left = most - total - tried
+            if left <= 0:
+                break
+            bounds = Bounds(switches, deaths, min(left, _MOST))
+            count, finding, is_complete = enumerate_schedules(program, bounds)
             tried += count
             several += 1
             complete += is_complete
             if finding is not None:
                 return total + tried, finding
-        seconds = time.perf_counter() - began
-        _say(
-            f"{engines}, up to {switches} switches and {deaths} deaths: {tried:,} schedules of {several} programs, "
-            f"{complete} of them completely, {tried / seconds:,.0f} a second"
-        )
         total += tried
+        if tried:
+            _say(
+                f"{engines}, up to {switches} switches and {deaths} deaths: {tried:,} schedules of {several} programs, "
+                f"{complete} of them completely, {tried / (time.perf_counter() - began):,.0f} a second"
+            )
     return total, None
 
 
@@ -51,8 +67,7 @@ def main() -> int:
     """Do what the arguments say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("engines", choices=["atomics", "native", "mixed"])
-    parser.add_argument("--level", choices=list(LEVELS), default="short")
-    parser.add_argument("--most", type=int, default=1_000_000)
+    parser.add_argument("--schedules", type=int, default=0)
     parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", default="")
@@ -62,7 +77,7 @@ def main() -> int:
         finding = try_schedule(parse_program(program), parse_schedule(schedule))
         total = 1
     else:
-        total, finding = _enumerate(chosen.engines, chosen.level, chosen.most)
+        total, finding = _enumerate(chosen.engines, chosen.schedules)
         if finding is None and chosen.draws:
             began = time.perf_counter()
             drawn, finding = drawing.draw(chosen.engines, chosen.draws, chosen.seed)

@@ -1,4 +1,4 @@
-"""KeyboardInterrupt at the k-th point of a call at which Python serves signals; tests/test_interrupts.py counts alike."""
+"""KeyboardInterrupt at the k-th point of a call at which Python serves signals, counted as in test_interrupts.py."""
 
 from __future__ import annotations
 

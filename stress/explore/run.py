@@ -21,8 +21,7 @@ class Plan:
 
     Attributes:
         engines: of the actors.
-        level: how far the enumeration goes; see ``inside.LEVELS``.
-        most: most schedules of one program in one pass.
+        schedules: how many to enumerate.
         draws: how many schedules hypothesis draws besides.
         seed: of what it draws.
         replay: a program and a schedule to run instead of all this.
@@ -30,8 +29,7 @@ class Plan:
     """
 
     engines: Engines
-    level: str
-    most: int
+    schedules: int
     draws: int
     seed: int
     replay: str
@@ -39,8 +37,8 @@ class Plan:
 
 
 def _command(plan: Plan) -> list[str]:
-    command = [sys.executable, "-m", "stress.explore.inside", plan.engines, "--level", plan.level]
-    command += ["--most", str(plan.most), "--draws", str(plan.draws), "--seed", str(plan.seed)]
+    command = [sys.executable, "-m", "stress.explore.inside", plan.engines, "--schedules", str(plan.schedules)]
+    command += ["--draws", str(plan.draws), "--seed", str(plan.seed)]
     return [*command, "--replay", plan.replay] if plan.replay else command
 
 
