@@ -207,6 +207,7 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
 @click.option(
     "--draws", type=click.IntRange(0), default=300, show_default=True, help="How many hypothesis draws besides."
 )
+@click.option("--program", default="", help="Only this, as the module stress.explore.program says.")
 @click.option("--replay", default="", help="A program and a schedule, as a finding prints them, instead.")
 @click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
 @click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
@@ -215,6 +216,7 @@ def explore(
     engine: Engines | None,
     schedules: int,
     draws: int,
+    program: str,
     replay: str,
     plant: bool,
     compiler: str,
@@ -224,7 +226,7 @@ def explore(
     console = Console()
     seed = _seed(seed, console)
     try:
-        ok = exploring.explore(engine, schedules, draws, seed, replay, plant, compiler, console)
+        ok = exploring.explore(engine, schedules, draws, seed, program, replay, plant, compiler, console)
     except (sanitizing.SanitizeError, exploring.ProgramError) as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)

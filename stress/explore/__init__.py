@@ -30,11 +30,14 @@ def explore(
     schedules: int,
     draws: int,
     seed: int,
+    program: str,
     replay: str,
     plant: bool,
     compiler: str,
     console: Console,
 ) -> bool:
     """Explore, or plant bugs; return whether all was as it should be."""
-    engines: tuple[Engines, ...] = (engine,) if engine is not None else ("mixed",) if replay else get_args(Engines)
-    return run([Plan(one, schedules, draws, seed, replay, compiler) for one in engines], console)
+    engines: tuple[Engines, ...] = (
+        (engine,) if engine is not None else ("mixed",) if program or replay else get_args(Engines)
+    )
+    return run([Plan(one, schedules, draws, seed, program, replay, compiler) for one in engines], console)

@@ -1,4 +1,4 @@
-"""The programs that are explored, without their engines: two to three actors, capacity 1 to 3."""
+"""The programs that are explored, without their engines: two to four actors, capacity 1 to 3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .program import Program, parse_program
 
 Engines = Literal["atomics", "native", "mixed"]
 
-_LETTERS: Final[dict[Engines, str]] = {"atomics": "aaa", "native": "nnn", "mixed": "nan"}
+_LETTERS: Final[dict[Engines, str]] = {"atomics": "aaaa", "native": "nnnn", "mixed": "nana"}
 
 _TEXTS: Final = (
     "mpmc 1 0 put put",
@@ -47,7 +47,20 @@ _TEXTS: Final = (
     "mpmc 2 0 take_wait take_wait batch",
     "mpmc 2 0 put put join+take+take",
     "spsc 2 1 put put take",
+    "mpmc 1 0 put take+take join+put",
+    "mpmc 1 0 put+put take_wait take",
+    "mpmc 2 0 take_wait take_wait put put",
 )
+
+_OF_ATOMICS: Final = (
+    "mpmc 2 0 a:put A:put a:take2",
+    "mpmc 2 1 a:take A:put a:take",
+    "mpmc 2 1 a:take2 A:take+put",
+    "mpmc 2 0 a:put!18+put a:put+take",
+    "mpmc 2 0 a:batch!30 a:take2+put",
+    "mpmc 2 1 a:take!40+put a:take",
+)
+"""Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
 
 
 def programs(engines: Engines) -> Iterator[Program]:
@@ -56,3 +69,5 @@ def programs(engines: Engines) -> Iterator[Program]:
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))
+    if engines == "atomics":
+        yield from map(parse_program, _OF_ATOMICS)

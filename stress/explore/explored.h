@@ -76,11 +76,10 @@ __attribute__((visibility("default"))) PyObject *explored_coverage(void)
 
 static inline void explored_step(struct explored_place *place)
 {
-    if (place->times++ == 0) {
+    if (explored_call(0, NULL) != 0 && place->times++ == 0) {
         place->next = explored_places;
         explored_places = place;
     }
-    explored_call(0, NULL);
 }
 
 #define SHMQ_STEP(name)                                                                                                \

@@ -15,6 +15,8 @@ from functools import cache
 from queue import Empty, Full
 from typing import Any, Final, cast
 
+from greenlet import getcurrent
+
 from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _processes, _words
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._codec import Codec
@@ -74,7 +76,7 @@ _USED: Final = 32  # records that a program may take
 class _Flag:
     """The int32 of the lock, in steps."""
 
-    def __init__(self, buffer: memoryview, step: Callable[[], None]) -> None:
+    def __init__(self, buffer: memoryview, step: Callable[[], bool]) -> None:
         self.buffer = buffer
         self._step = step
         self._value = buffer.cast("i")
@@ -100,7 +102,7 @@ class _Flag:
 class _Words:
     """The words of a segment, with a step in front of each access."""
 
-    def __init__(self, memory: Memory, step: Callable[[], None]) -> None:
+    def __init__(self, memory: Memory, step: Callable[[], bool]) -> None:
         self._inner = _words.open_words(memory.buffer)
         self._step = step
 
@@ -161,7 +163,7 @@ class _Words:
 class _Halves:
     """Lengths and metas of slots; a step in front of the length stands for the whole payload [P7]."""
 
-    def __init__(self, inner: memoryview, step: Callable[[], None]) -> None:
+    def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
         self._inner = inner
         self._step = step
 
@@ -175,6 +177,27 @@ class _Halves:
 
     def release(self) -> None:
         self._inner.release()
+
+
+class _ThreadLock:
+    """The lock between threads of a handle: greenlets are one thread, and would all be let in."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._holder: object = None
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        me = getcurrent()
+        while self._holder not in (None, me):
+            self._scheduler.nap()
+        self._holder = me
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._holder = None
 
 
 class Handle:
@@ -200,6 +223,7 @@ class Handle:
             self.engine: AtomicsEngine = _native_engine.NativeEngine(*arguments)
         else:
             self.engine = AtomicsEngine(*arguments)
+        self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
         self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
         direct = self.engine.open(cast(Codec, _Codec))
         self._door: Any = None

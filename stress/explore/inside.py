@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from . import coverage, drawing
 from .corpus import Engines, programs
-from .program import parse_program, parse_schedule
+from .program import Program, parse_program, parse_schedule
 from .search import Bounds, Finding, enumerate_schedules, try_schedule
 
 FOUND: Final = 7
@@ -38,12 +39,12 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _enumerate(engines: Engines, most: int) -> tuple[int, Finding | None]:
+def _enumerate(engines: Engines, chosen: Sequence[Program], most: int) -> tuple[int, Finding | None]:
     """Pass over the programs until ``most`` schedules were run."""
     total = 0
     for switches, deaths in _PASSES:
         began, tried, complete, several = time.perf_counter(), 0, 0, 0
-        for program in programs(engines):
+        for program in chosen:
             left = most - total - tried
             if left <= 0:
                 break
@@ -68,16 +69,18 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("engines", choices=["atomics", "native", "mixed"])
     parser.add_argument("--schedules", type=int, default=0)
+    parser.add_argument("--program", default="")
     parser.add_argument("--draws", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", default="")
     chosen = parser.parse_args()
+    chosen_programs = [parse_program(chosen.program)] if chosen.program else list(programs(chosen.engines))
     if chosen.replay:
         program, _, schedule = chosen.replay.partition("/")
         finding = try_schedule(parse_program(program), parse_schedule(schedule))
         total = 1
     else:
-        total, finding = _enumerate(chosen.engines, chosen.schedules)
+        total, finding = _enumerate(chosen.engines, chosen_programs, chosen.schedules)
         if finding is None and chosen.draws:
             began = time.perf_counter()
             drawn, finding = drawing.draw(chosen.engines, chosen.draws, chosen.seed)

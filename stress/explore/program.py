@@ -1,8 +1,9 @@
 """What is explored, and in which order: programs and schedules, each with a text that can be typed in again.
 
 A program is ``mode capacity filled actors``: ``mpmc 2 1 a:put+take n:batch`` is a queue of capacity 2 with one item in
-it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. A call with
-``!17`` behind it is interrupted at the 17th point at which Python serves signals in it.
+it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. ``A`` is another
+thread of the handle before it. A call with ``!17`` behind it is interrupted at the 17th point at which Python serves
+signals in it.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 whoever runs dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
@@ -44,10 +45,17 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ActorPlan:
-    """One handle: its engine, and what it does."""
+    """One who calls.
+
+    Attributes:
+        engine: of its handle.
+        steps: what it does.
+        is_thread: whether it shares the handle of the one before.
+    """
 
     engine: str
     steps: tuple[Step, ...]
+    is_thread: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ class Program:
         texts = []
         for actor in self.actors:
             calls = [step.call if step.interrupt is None else f"{step.call}!{step.interrupt}" for step in actor.steps]
-            texts.append(f"{actor.engine[0]}:{'+'.join(calls)}")
+            letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
+            texts.append(f"{letter}:{'+'.join(calls)}")
         return " ".join([self.mode, str(self.capacity), str(self.filled), *texts])
 
 
@@ -96,7 +105,7 @@ def _parse_actor(text: str) -> ActorPlan:
         if name not in CALLS:
             raise ValueError(f"{name!r} is none of {', '.join(CALLS)}")
         steps.append(Step(name, int(point) if point else None))
-    return ActorPlan(ENGINES[engine], tuple(steps))
+    return ActorPlan(ENGINES[engine.lower()], tuple(steps), engine.isupper())
 
 
 def schedule_text(schedule: Schedule) -> str:

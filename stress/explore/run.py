@@ -24,7 +24,8 @@ class Plan:
         schedules: how many to enumerate.
         draws: how many schedules hypothesis draws besides.
         seed: of what it draws.
-        replay: a program and a schedule to run instead of all this.
+        program: the only one to explore; empty: all of the corpus.
+        replay: a program and a schedule to run instead of all this; empty: nothing.
         compiler: for the explored extension.
     """
 
@@ -32,6 +33,7 @@ class Plan:
     schedules: int
     draws: int
     seed: int
+    program: str
     replay: str
     compiler: str
 
@@ -39,11 +41,12 @@ class Plan:
 def _command(plan: Plan) -> list[str]:
     command = [sys.executable, "-m", "stress.explore.inside", plan.engines, "--schedules", str(plan.schedules)]
     command += ["--draws", str(plan.draws), "--seed", str(plan.seed)]
-    return [*command, "--replay", plan.replay] if plan.replay else command
+    return [*command, "--program", plan.program, "--replay", plan.replay]
 
 
 def _has_native(plan: Plan) -> bool:
-    return " n:" in plan.replay if plan.replay else plan.engines != "atomics"
+    text = plan.program or plan.replay
+    return " n:" in text if text else plan.engines != "atomics"
 
 
 def run(plans: Sequence[Plan], console: Console) -> bool:

@@ -42,6 +42,7 @@ class Actor:
 
     Attributes:
         number: its place among the actors.
+        process: which it is a thread of; they die together.
         body: what it does.
         is_done: whether it came to its end.
         is_dead: whether it died.
@@ -49,8 +50,9 @@ class Actor:
         until: when it wakes by itself.
     """
 
-    def __init__(self, number: int, body: Callable[[], None]) -> None:
+    def __init__(self, number: int, process: int, body: Callable[[], None]) -> None:
         self.number = number
+        self.process = process
         self.greenlet = greenlet(self._run)
         self._body = body
         self.is_done = False
@@ -74,7 +76,7 @@ class Scheduler:
         now: the time, in ns.
         count: how many steps were taken.
         forks: the moments since the last decision at which something else might have happened.
-        on_death: called with the number of an actor that dies.
+        on_death: called with the number of a process that dies.
         on_stall: called when everybody who lives sleeps.
         current: who runs; None: nobody whose steps are decided about.
     """
@@ -94,19 +96,20 @@ class Scheduler:
 
     # ---- what actors call -------------------------------------------------------------------------------------------
 
-    def step(self) -> None:
-        """Wait for this actor's turn; called before each step."""
+    def step(self) -> bool:
+        """Wait for this actor's turn; called before each step. False: nobody's turn is decided about."""
         actor = self.current
         if actor is None:
-            return
+            return False
         if self.count == self._stop:
             self._wait_for_turn()
             if self.current is None:
-                return
+                return False
         self.forks.append((self.count, actor.number, self._others))
         self.count += 1
         frame = sys._getframe(2)
         PLACES[frame.f_code, frame.f_lasti] += 1
+        return True
 
     def nap(self, _seconds: float = 0) -> None:
         """Let others run, for a moment."""
@@ -176,8 +179,9 @@ class Scheduler:
                 if what != DIES:
                     running = actors[what] if self._can_move(actors[what]) else running
                 elif running is not None:
-                    running.is_dead = True
-                    self.on_death(running.number)
+                    for actor in actors:
+                        actor.is_dead = actor.is_dead or (actor.process == running.process and not actor.is_done)
+                    self.on_death(running.process)
                     running = None
             if running is None:
                 running = self._next(last, napper)

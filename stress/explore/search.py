@@ -17,10 +17,11 @@ class Finding:
     program: Program
     schedule: Schedule
     what: str
+    story: str
 
     def __str__(self) -> str:
         return (
-            f"{self.what}\n  program   {self.program}\n  schedule  {schedule_text(self.schedule)}\n"
+            f"{self.what}\n  story     {self.story}\n  program   {self.program}\n  schedule  {schedule_text(self.schedule)}\n"
             f'  again     python -m stress explore --replay "{self.program} / {schedule_text(self.schedule)}"'
         )
 
@@ -51,7 +52,7 @@ def try_schedule(program: Program, schedule: Schedule) -> Finding | None:
         try:
             world.run(schedule)
         except Exception as error:
-            return Finding(program, schedule, describe(error))
+            return Finding(program, schedule, describe(error), world.story())
     return None
 
 
@@ -74,7 +75,7 @@ def enumerate_schedules(program: Program, bounds: Bounds) -> tuple[int, Finding 
             try:
                 forks = world.run(schedule)
             except Exception as error:
-                return tried, Finding(program, schedule, describe(error)), True
+                return tried, Finding(program, schedule, describe(error), world.story()), True
             last = schedule[-1][0] if schedule and schedule[-1][1] != DIES else -1
             for decision, switched, died in _alternatives(forks, last):
                 if switched <= switches and died <= deaths:

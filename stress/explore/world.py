@@ -32,6 +32,9 @@ class World:
             self._survivor.call("put", [item])
         self._leave_roles()
         self._saved = self._memory.save()
+        self._processes: list[int] = []
+        for number, plan in enumerate(program.actors):
+            self._processes.append(self._processes[-1] if plan.is_thread else number)
         scheduler.on_death = self._die
         scheduler.on_stall = self._stall
 
@@ -47,8 +50,12 @@ class World:
         self._memory.restore(self._saved)
         self._dead.clear()
         self._history = History(self.program.capacity, self._filled)
-        self._handles = {i: self._open(i) for i, plan in enumerate(self.program.actors) if plan.steps[0].call != JOIN}
-        actors = [Actor(i, self._body(i)) for i in range(len(self.program.actors))]
+        self._handles = {
+            i: self._open(i)
+            for i, plan in enumerate(self.program.actors)
+            if plan.steps[0].call != JOIN and not plan.is_thread
+        }
+        actors = [Actor(i, process, self._body(i)) for i, process in enumerate(self._processes)]
         self._actors = actors
         try:
             self.scheduler.run(actors, schedule)
@@ -61,6 +68,14 @@ class World:
     def _open(self, number: int) -> Handle:
         return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number)
 
+    def story(self) -> str:
+        """Tell what happened in the last run."""
+        lines = []
+        for call in self._history.calls:
+            ended = "never" if call.ended is None else call.ended
+            lines.append(f"{call.actor}: {call.name}({', '.join(call.items)}) {call.began} to {ended}: {call.answer}")
+        return "\n            ".join([*lines, f"kept back {self._history.kept}, left {self._history.rest}"])
+
     def _body(self, number: int) -> Callable[[], None]:
         def run() -> None:
             for i, step in enumerate(self.program.actors[number].steps):
@@ -72,17 +87,17 @@ class World:
                 self._history.calls.append(call)
                 try:
                     with interrupted(step.interrupt):
-                        call.answer = self._handles[number].call(step.call, items)
+                        call.answer = self._handles[self._processes[number]].call(step.call, items)
                     call.ended = self.scheduler.count
                 except KeyboardInterrupt:
                     pass
 
         return run
 
-    def _die(self, number: int) -> None:
-        self._dead.add(_FIRST + number)
+    def _die(self, process: int) -> None:
+        self._dead.add(_FIRST + process)
         for call in self._history.calls:
-            if call.actor == number and call.ended is None:
+            if self._processes[call.actor] == process and call.ended is None:
                 call.held = self._memory.held()
 
     def _stall(self) -> None:
@@ -113,12 +128,21 @@ class World:
                 history.kept += taken if isinstance(taken, list) else []
             if self.program.mode == "spsc":
                 handle.engine.close(wait=True)
+        self._probe_if_empty()
         history.rest = self._drain()
         if left := self._memory.held():
             raise Violation(f"Empty was said and there was {', '.join(left)}")
         judge(history)
         self._pass_a_lap()
         self._pass_a_lap()
+
+    def _probe_if_empty(self) -> None:
+        """See that a queue without items takes one, though no getter has passed what the dead have left."""
+        if not self._memory.held():
+            if not self._survivor.call("put", ["probe"]):
+                raise Violation("full without an item")
+            if self._survivor.call("take", []) != ["probe"]:
+                raise Violation("what an empty queue took is not what it gives")
 
     def _drain(self) -> list[str]:
         found: list[str] = []
@@ -133,10 +157,10 @@ class World:
         first = min(2, capacity)
         if call("is_empty", []) is not True:
             raise Violation("not empty after all was taken")
-        if call("batch" if first > 1 else "put", items[:first]) is None:
+        if not call("batch" if first > 1 else "put", items[:first]):
             raise Violation("an empty queue takes no batch")
         for item in items[first:]:
-            if call("put", [item]) is None:
+            if not call("put", [item]):
                 raise Violation("an empty queue does not take its capacity")
         if call("is_full", []) is not True or call("put", ["more"]) is not None:
             raise Violation("a full queue takes more than its capacity")
