@@ -59,18 +59,24 @@ class Plan:
     compiler: str
 
 
-@dataclass(frozen=True)
-class Bug:
-    """A bug to plant: replacements in a file of the package, each of a text that is there once; and who finds it."""
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A bug to plant: replacements in a file of the package, each of a text that is there once."""
 
     name: str
-    found_by: str
+    file: str
     replacements: tuple[tuple[str, str], ...]
-    file: str = "_native/ring.h"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bug(Mutation):
+    """One in the algorithm in C, and who has to find it."""
+
+    found_by: Program
 
 
 def _bug(name: str, found_by: Program, *replacements: tuple[str, str]) -> Bug:
-    return Bug(name, found_by, replacements)
+    return Bug(name=name, file="_native/ring.h", replacements=replacements, found_by=found_by)
 
 
 BUGS: Final = (
@@ -349,7 +355,7 @@ BUGS: Final = (
 )
 
 
-def plant(bug: Bug, source: str) -> str:
+def plant(bug: Mutation, source: str) -> str:
     """Return the source of its file with a bug in it."""
     for old, new in bug.replacements:
         if source.count(old) != 1:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from .corpus import Engines
 from .program import ProgramError
-from .run import Plan, run
+from .run import Plan, run, run_planted
 
 __all__ = ["ProgramError", "explore"]
 
@@ -37,7 +37,8 @@ def explore(
     console: Console,
 ) -> bool:
     """Explore, or plant bugs; return whether all was as it should be."""
-    engines: tuple[Engines, ...] = (
-        (engine,) if engine is not None else ("mixed",) if program or replay else get_args(Engines)
-    )
-    return run([Plan(one, schedules, draws, seed, program, replay, compiler) for one in engines], console)
+    every: tuple[Engines, ...] = ("mixed",) if program or replay else get_args(Engines)
+    plans = [
+        Plan(one, schedules, draws, seed, program, replay, compiler) for one in (every if engine is None else (engine,))
+    ]
+    return run_planted(plans[0], console) if plant else run(plans, console)

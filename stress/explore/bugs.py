@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ..sanitize import Bug
+from ..sanitize import Mutation
 from .corpus import Engines
 
 _RING: Final = "_ring.py"
@@ -17,20 +17,22 @@ _ENGINE: Final = "_atomics_engine.py"
 _HANDLE: Final = "_native/handle.h"
 
 
-@dataclass(frozen=True)
-class EngineBug(Bug):
+@dataclass(frozen=True, kw_only=True)
+class EngineBug(Mutation):
     """A bug in an engine.
 
     Attributes:
         engines: of the programs under which it is looked for.
+        program: the only one of them, where it takes a rare order of steps; empty: all.
     """
 
-    engines: Engines = "atomics"
+    engines: Engines
+    program: str
 
 
-def _bug(file: str, name: str, *replacements: tuple[str, str]) -> EngineBug:
-    engines: Engines = "native" if file == _HANDLE else "atomics"
-    return EngineBug(name, "explore", replacements, file, engines)
+def _bug(file: str, name: str, *replacements: tuple[str, str], program: str = "") -> EngineBug:
+    engines: Engines = "native" if file.endswith(".h") else "atomics"
+    return EngineBug(name=name, file=file, replacements=replacements, engines=engines, program=program)
 
 
 BUGS: Final = (
@@ -115,11 +117,6 @@ BUGS: Final = (
     ),
     _bug(
         _RING,
-        "help head along by a store",
-        ("cas(HEAD, p, p + 1)  # [H1]", "words.store(HEAD, p + 1)  # [H1]"),
-    ),
-    _bug(
-        _RING,
         "say Empty while a put is under way",
         ("                if load(TAIL) == p:", "                if True:"),
     ),
@@ -149,6 +146,7 @@ BUGS: Final = (
             "        words.cas(slot, free, position << STATE_BITS | TOMB)\n"
             "        for p in reversed(self._published_of_batch(words, position)):",
         ),
+        program="mpmc 2 0 a:batch a:take a:take",
     ),
     _bug(_PEOPLE, "bury whoever is in the way", ("return bool(self.covering(", "return False and bool(self.covering(")),
     _bug(_PEOPLE, "nobody is ever dead", ("return _processes.is_alive(pid, start)", "return True")),
@@ -161,17 +159,18 @@ BUGS: Final = (
             "        for index in set(self.used(words)) - self._graves:\n",
         ),
         (
-            "                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3] after [S1]\n",
+            "                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3]",
             "                if owner and not self.is_alive(owner):\n"
             "                    self._graves.add(index)\n"
-            "                elif owner and not words.load(at + ABANDONED):\n",
+            "                elif owner and not words.load(at + ABANDONED):  # [S3]",
         ),
+        program="mpmc 1 0 a:put a:take+take a:join+put",
     ),
     # ---- records
     _bug(
         "_pool.py",
         "one record for all threads of a handle",
-        ("            _, record = self.idle.popitem()", "            record = self.idle[max(self.idle)]"),
+        ("            _, record = self.idle.popitem()", "            record = self.idle[max(self.idle, default=-1)]"),
     ),
     _bug(
         _PEOPLE,
@@ -206,9 +205,13 @@ BUGS: Final = (
             "            if not self.resolve(words, record.index):\n                return False\n",
             "            self.resolve(words, record.index)\n",
         ),
+        program="mpmc 1 1 a:take!30 a:take",
     ),
     _bug(
-        "_pool.py", "forget what an interrupted get had taken", ("        if record.claim.taken:", "        if False:")
+        "_pool.py",
+        "forget what an interrupted get had taken",
+        ("        if record.claim.taken:", "        if False:"),
+        program="mpmc 2 1 a:take!40+put a:take",
     ),
     # ---- the lock, the gate, roles
     _bug(
@@ -243,6 +246,7 @@ BUGS: Final = (
         "read the epoch after arming the hint",
         ("        epoch = words.load(side + WAKE_EPOCH)  # [W1] acquire, before [W2]; pairs with [W5]\n", ""),
         ("                return epoch\n", "                return words.load(side + WAKE_EPOCH)\n"),
+        program="mpmc 1 0 a:put+put a:take_wait a:take",
     ),
     _bug(
         _RING,
@@ -260,6 +264,15 @@ BUGS: Final = (
         ("                self._parking.wake(words, ITEMS, 1)  # the chain", "                pass  # the chain"),
     ),
     # ---- what only the native engine has
+    _bug(
+        "_native/ring.h",
+        "native: say Full because of a get that has just ended",
+        (
+            '            return SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) == word ?',
+            "            return true ?",
+        ),
+        program="mpmc 1 1 n:take n:take n:put",
+    ),
     _bug(
         _HANDLE,
         "native: no patience with an operation that is about to end",
@@ -295,6 +308,7 @@ BUGS: Final = (
             "    }\n"
             "    if (claimed != SHMQ_DONE) {\n        return claimed == SHMQ_CORRUPT",
         ),
+        program="spsc 2 1 n:put n:put n:take",
     ),
 )
 

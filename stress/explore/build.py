@@ -9,14 +9,14 @@ import sysconfig
 from pathlib import Path
 from typing import Final
 
-from ..sanitize import Bug, SanitizeError, plant
+from ..sanitize import Mutation, SanitizeError, plant
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = "shared_multiprocess_queue"
 _FLAGS: Final = ("-shared", "-fPIC", "-std=c11", "-O1", "-g", "-Wno-clobbered")
 
 
-def copy_package(folder: Path, compiler: str, has_extension: bool, bug: Bug | None = None) -> None:
+def copy_package(folder: Path, compiler: str, has_extension: bool, bug: Mutation | None = None) -> None:
     """Make the copy.
 
     Args:

@@ -9,59 +9,45 @@ from typing import Final
 
 from . import coverage, drawing
 from .corpus import Engines, programs
-from .program import Program, parse_program, parse_schedule
-from .search import Bounds, Finding, enumerate_schedules, try_schedule
+from .program import FOUND, Program, parse_program, parse_schedule
+from .search import Bounds, Finding, draw_schedules, enumerate_schedules, try_schedule
 
-FOUND: Final = 7
-"""Exit status that means a broken rule."""
-
-_PASSES: Final = (
-    (1, 0),
-    (0, 1),
-    (2, 0),
-    (1, 1),
-    (0, 2),
-    (3, 0),
-    (2, 1),
-    (1, 2),
-    (4, 0),
-    (3, 1),
-    (2, 2),
-    (4, 1),
-    (3, 2),
-)
+_PASSES: Final = ((1, 0), (0, 1), (2, 0), (1, 1), (3, 0), (2, 1))
 """Switches and deaths of one pass over all programs after the other. One contains those with smaller numbers."""
-_MOST: Final = 200_000
-"""Schedules of one program in one pass; what is more is left out, and the report says so."""
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _enumerate(engines: Engines, chosen: Sequence[Program], most: int) -> tuple[int, Finding | None]:
-    """Pass over the programs until ``most`` schedules were run."""
+def _enumerate(engines: Engines, chosen: Sequence[Program], most: int, seed: int) -> tuple[int, Finding | None]:
+    """Pass over programs, each time with a third of the schedules that are left, and end with random ones."""
     total = 0
     for switches, deaths in _PASSES:
-        began, tried, complete, several = time.perf_counter(), 0, 0, 0
-        for program in chosen:
-            left = most - total - tried
-            if left <= 0:
-                break
-            bounds = Bounds(switches, deaths, min(left, _MOST))
+        began, tried, complete = time.perf_counter(), 0, 0
+        share = (most - total) // 3
+        for i, program in enumerate(chosen):
+            bounds = Bounds(switches, deaths, max(1, (share - tried) // (len(chosen) - i)), seed)
             count, finding, is_complete = enumerate_schedules(program, bounds)
             tried += count
-            several += 1
             complete += is_complete
             if finding is not None:
                 return total + tried, finding
         total += tried
-        if tried:
-            _say(
-                f"{engines}, up to {switches} switches and {deaths} deaths: {tried:,} schedules of {several} programs, "
-                f"{complete} of them completely, {tried / (time.perf_counter() - began):,.0f} a second"
-            )
-    return total, None
+        rate = tried / (time.perf_counter() - began)
+        _say(
+            f"{engines}, up to {switches} switches and {deaths} deaths: {tried:,} schedules of {len(chosen)} programs, "
+            f"{complete} of them completely, {rate:,.0f} a second"
+        )
+    began, tried = time.perf_counter(), 0
+    for i, program in enumerate(chosen):
+        count, finding = draw_schedules(program, (most - total - tried) // (len(chosen) - i), seed)
+        tried += count
+        if finding is not None:
+            return total + tried, finding
+    rate = tried / (time.perf_counter() - began)
+    _say(f"{engines}, at random steps up to 4 switches and 2 deaths: {tried:,} schedules, {rate:,.0f} a second")
+    return total + tried, None
 
 
 def main() -> int:
@@ -80,7 +66,7 @@ def main() -> int:
         finding = try_schedule(parse_program(program), parse_schedule(schedule))
         total = 1
     else:
-        total, finding = _enumerate(chosen.engines, chosen_programs, chosen.schedules)
+        total, finding = _enumerate(chosen.engines, chosen_programs, chosen.schedules, chosen.seed)
         if finding is None and chosen.draws:
             began = time.perf_counter()
             drawn, finding = drawing.draw(chosen.engines, chosen.draws, chosen.seed)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 DIES: Final = -1
+FOUND: Final = 7
+"""Exit status of a search that found a broken rule."""
 
 PUTS: Final = {"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2}
 """Calls that put, and how many items."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
+from .bugs import BUGS, EngineBug
 from .build import copy_package, environment
 from .corpus import Engines
+from .program import FOUND
+
+_WATCHDOG: Final = 300.0  # seconds; a search for a planted bug that takes longer hangs
+_LONG_WATCHDOG: Final = 7200.0
 
 
 @dataclass(frozen=True)
@@ -49,26 +57,55 @@ def _has_native(plan: Plan) -> bool:
     return " n:" in text if text else plan.engines != "atomics"
 
 
+def _explore(plan: Plan, bug: EngineBug | None, hear: Callable[[str], None]) -> int:
+    """Build a copy, with a bug perhaps, explore it in a process of its own, and return that process's exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_package(Path(folder), plan.compiler, _has_native(plan), bug)
+        with subprocess.Popen(
+            _command(plan),
+            cwd=folder,  # or the package of this folder would come first
+            env=environment(Path(folder)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            watchdog = threading.Timer(_WATCHDOG if bug else _LONG_WATCHDOG, process.kill)
+            watchdog.start()
+            assert process.stdout is not None
+            for line in process.stdout:
+                hear(line.rstrip())
+            watchdog.cancel()
+        return process.returncode
+
+
 def run(plans: Sequence[Plan], console: Console) -> bool:
     """Explore; return whether every rule was kept.
 
     Raises:
         SanitizeError: the explored extension cannot be built here.
     """
+
+    def hear(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, whatever one finds
+
+
+def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) -> bool:
+    """Plant each bug, and return whether every one was found.
+
+    Raises:
+        SanitizeError: a bug has no place, or the explored extension cannot be built here.
+    """
     ok = True
-    for plan in plans:
-        with tempfile.TemporaryDirectory() as folder:
-            copy_package(Path(folder), plan.compiler, _has_native(plan))
-            with subprocess.Popen(
-                _command(plan),
-                cwd=folder,  # or the package of this folder would come first
-                env=environment(Path(folder)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            ) as process:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
-            ok = ok and process.returncode == 0
+    for bug in bugs:
+        lines: list[str] = []
+        began = time.monotonic()
+        status = _explore(replace(plan, engines=bug.engines, program=bug.program), bug, lines.append)
+        found = next((line.partition(": ")[2] for line in lines if line.startswith("BROKEN")), f"exit status {status}")
+        is_found = status == FOUND or status < 0  # or it has crashed, or was ended by the watchdog
+        said = found if is_found else f"NOT FOUND ({found})"
+        seconds = time.monotonic() - began
+        console.print(f"{bug.name}\n    {said}, {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
+        ok = ok and is_found
     return ok

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 
 from .program import DIES, Program, Schedule, schedule_text
 from .scheduler import NAPPER, Fork
@@ -20,9 +21,10 @@ class Finding:
     story: str
 
     def __str__(self) -> str:
+        schedule = schedule_text(self.schedule)
         return (
-            f"{self.what}\n  story     {self.story}\n  program   {self.program}\n  schedule  {schedule_text(self.schedule)}\n"
-            f'  again     python -m stress explore --replay "{self.program} / {schedule_text(self.schedule)}"'
+            f"{self.what}\n  story     {self.story}\n  program   {self.program}\n  schedule  {schedule}\n"
+            f'  again     python -m stress explore --replay "{self.program} / {schedule}"'
         )
 
 
@@ -34,11 +36,13 @@ class Bounds:
         switches: how often an actor that could go on gives way to another.
         deaths: how many actors die.
         most: how many schedules of one program.
+        seed: of the order in which they come, which matters where there are more.
     """
 
     switches: int
     deaths: int
     most: int
+    seed: int
 
 
 def describe(error: BaseException) -> str:
@@ -65,6 +69,7 @@ def enumerate_schedules(program: Program, bounds: Bounds) -> tuple[int, Finding 
         How many were run; the first that broke a rule; whether there were no more than ``bounds.most``.
     """
     tried = 0
+    order = Random(bounds.seed)
     left: list[tuple[Schedule, int, int]] = [((), bounds.switches, bounds.deaths)]
     with open_world(program) as world:
         while left:
@@ -77,10 +82,34 @@ def enumerate_schedules(program: Program, bounds: Bounds) -> tuple[int, Finding 
             except Exception as error:
                 return tried, Finding(program, schedule, describe(error), world.story()), True
             last = schedule[-1][0] if schedule and schedule[-1][1] != DIES else -1
-            for decision, switched, died in _alternatives(forks, last):
+            alternatives = list(_alternatives(forks, last))
+            order.shuffle(alternatives)
+            for decision, switched, died in alternatives:
                 if switched <= switches and died <= deaths:
                     left.append(((*schedule, decision), switches - switched, deaths - died))
     return tried, None, True
+
+
+def draw_schedules(program: Program, most: int, seed: int) -> tuple[int, Finding | None]:
+    """Run a program under schedules with up to four switches and two deaths at random steps.
+
+    Returns:
+        How many were run; the first that broke a rule.
+    """
+    random = Random(seed)
+    actors = range(len(program.actors))
+    length = 1
+    with open_world(program) as world:
+        for tried in range(1, most + 1):
+            switches = [(random.randrange(length), random.choice(actors)) for _ in range(random.randint(1, 4))]
+            deaths = [(random.randrange(length), DIES) for _ in range(random.choice((0, 0, 1, 1, 2)))]
+            schedule = tuple(sorted([(0, random.choice(actors)), *switches, *deaths]))
+            try:
+                world.run(schedule)
+            except Exception as error:
+                return tried, Finding(program, schedule, describe(error), world.story())
+            length = max(length, world.scheduler.count)
+    return most, None
 
 
 def _alternatives(forks: list[Fork], last: int) -> Iterator[tuple[tuple[int, int], int, int]]:
