@@ -152,19 +152,15 @@ BUGS: Final = (
     _bug(_PEOPLE, "nobody is ever dead", ("return _processes.is_alive(pid, start)", "return True")),
     _bug(
         _PEOPLE,
-        "remember which records are dead",
+        "keep the verdict of an earlier scan",
         (
-            "        found = []\n        for index in self.used(words):\n",
-            "        found = []\n        self._graves = getattr(self, '_graves', set())\n"
-            "        for index in set(self.used(words)) - self._graves:\n",
+            "        return bool(self.covering(words, position, begin, end))",
+            "        self._kept = getattr(self, '_kept', {})\n"
+            "        if self._kept.get(begin, True):\n"
+            "            self._kept[begin] = bool(self.covering(words, position, begin, end))\n"
+            "        return self._kept[begin]",
         ),
-        (
-            "                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3]",
-            "                if owner and not self.is_alive(owner):\n"
-            "                    self._graves.add(index)\n"
-            "                elif owner and not words.load(at + ABANDONED):  # [S3]",
-        ),
-        program="mpmc 1 0 a:put a:take+take a:join+put",
+        program="mpmc 2 0 a:put a:put a:take",
     ),
     # ---- records
     _bug(
@@ -205,13 +201,13 @@ BUGS: Final = (
             "            if not self.resolve(words, record.index):\n                return False\n",
             "            self.resolve(words, record.index)\n",
         ),
-        program="mpmc 1 1 a:take!30 a:take",
+        program="mpmc 2 1 a:take!* a:take",
     ),
     _bug(
         "_pool.py",
         "forget what an interrupted get had taken",
         ("        if record.claim.taken:", "        if False:"),
-        program="mpmc 2 1 a:take!40+put a:take",
+        program="mpmc 2 1 a:take!*+put a:take",
     ),
     # ---- the lock, the gate, roles
     _bug(
@@ -321,7 +317,7 @@ ATTACKS: Final[dict[str, tuple[str, ...]]] = {
     "R3 parked with an announcement": ("a put sleeps with its announcement",),
     "R4 reuse of a record": (
         "take a dead record that is not resolved",
-        "remember which records are dead",
+        "keep the verdict of an earlier scan",
         "announce beyond the mark up to which scans go",
         "take the record of a dead put that is not resolved",
     ),

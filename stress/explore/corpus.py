@@ -40,6 +40,7 @@ _TEXTS: Final = (
     "spsc 1 1 put_wait take_wait",
     "mpmc 1 0 put put take",
     "mpmc 1 1 take take put",
+    "mpmc 2 0 put put take",
     "mpmc 2 0 batch put take2",
     "mpmc 2 1 take2 take batch",
     "mpmc 2 0 batch batch take_wait",
@@ -61,9 +62,12 @@ _OF_ATOMICS: Final = (
     "mpmc 2 1 a:take2 A:take+put",
     "mpmc 2 0 a:put!18+put a:put+take",
     "mpmc 2 0 a:batch!30 a:take2+put",
-    "mpmc 2 1 a:take!40+put a:take",
+    "mpmc 2 1 a:take!10+put a:take",
+    "mpmc 2 2 a:take2!24+put a:take",
 )
 """Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
+
+_POINTS: Final = 40  # a get has about 30 at which it can be interrupted
 
 
 def programs(engines: Engines) -> Iterator[Program]:
@@ -74,3 +78,9 @@ def programs(engines: Engines) -> Iterator[Program]:
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))
     if engines == "atomics":
         yield from map(parse_program, _OF_ATOMICS)
+
+
+def expand(text: str) -> Iterator[Program]:
+    """Yield the program of a text, or, if a call in it is interrupted at ``!*``, one for each of its first points."""
+    for point in range(_POINTS if "!*" in text else 1):
+        yield parse_program(text.replace("!*", f"!{point}"))

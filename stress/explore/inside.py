@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from . import coverage, drawing
-from .corpus import Engines, programs
+from .corpus import Engines, expand, programs
 from .program import FOUND, Program, parse_program, parse_schedule
 from .search import Bounds, Finding, draw_schedules, enumerate_schedules, try_schedule
 
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--replay", default="")
     chosen = parser.parse_args()
-    chosen_programs = [parse_program(chosen.program)] if chosen.program else list(programs(chosen.engines))
+    chosen_programs = list(expand(chosen.program) if chosen.program else programs(chosen.engines))
     if chosen.replay:
         program, _, schedule = chosen.replay.partition("/")
         finding = try_schedule(parse_program(program), parse_schedule(schedule))

@@ -21,6 +21,8 @@ from .program import FOUND
 
 _WATCHDOG: Final = 300.0  # seconds; a search for a planted bug that takes longer hangs
 _LONG_WATCHDOG: Final = 7200.0
+_ROUNDS: Final = (8_000, 40_000, 160_000)
+"""How many schedules a search for a planted bug runs, until one finds it."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def run(plans: Sequence[Plan], console: Console) -> bool:
 def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) -> bool:
     """Plant each bug, and return whether every one was found.
 
+    Args:
+        plan: of the search; engines, program and number of schedules are the bug's.
+        console: where to say how.
+        bugs: which.
+
     Raises:
         SanitizeError: a bug has no place, or the explored extension cannot be built here.
     """
@@ -101,10 +108,14 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) 
     for bug in bugs:
         lines: list[str] = []
         began = time.monotonic()
-        status = _explore(replace(plan, engines=bug.engines, program=bug.program), bug, lines.append)
-        found = next((line.partition(": ")[2] for line in lines if line.startswith("BROKEN")), f"exit status {status}")
+        for schedules in _ROUNDS:
+            chosen = replace(plan, engines=bug.engines, schedules=schedules, program=bug.program)
+            status = _explore(chosen, bug, lines.append)
+            if status != 0:
+                break
         is_found = status == FOUND or status < 0  # or it has crashed, or was ended by the watchdog
-        said = found if is_found else f"NOT FOUND ({found})"
+        how = next((line for line in lines if line.startswith("BROKEN")), f"exit status {status}")
+        said = f"{bug.engines}: {how.partition(': ')[2] or how}" if is_found else f"NOT FOUND by {bug.engines} ({how})"
         seconds = time.monotonic() - began
         console.print(f"{bug.name}\n    {said}, {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
         ok = ok and is_found
