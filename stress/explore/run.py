@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from .build import copy_package, environment
 from .corpus import Engines
 from .program import FOUND
 
-_WATCHDOG: Final = 300.0  # seconds; a search for a planted bug that takes longer hangs
+_WATCHDOG: Final = 600.0  # seconds; a search for a planted bug that takes longer hangs
 _LONG_WATCHDOG: Final = 7200.0
 _ROUNDS: Final = (8_000, 40_000, 160_000)
 """How many schedules a search for a planted bug runs, until one finds it."""
@@ -113,7 +114,7 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) 
             status = _explore(chosen, bug, lines.append)
             if status != 0:
                 break
-        is_found = status == FOUND or status < 0  # or it has crashed, or was ended by the watchdog
+        is_found = status in (FOUND, -signal.SIGSEGV, -signal.SIGABRT)  # not: ended by the watchdog
         how = next((line for line in lines if line.startswith("BROKEN")), f"exit status {status}")
         said = f"{bug.engines}: {how.partition(': ')[2] or how}" if is_found else f"NOT FOUND by {bug.engines} ({how})"
         seconds = time.monotonic() - began
