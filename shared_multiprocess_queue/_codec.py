@@ -35,13 +35,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from hashlib import blake2b
 from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
 from struct import Struct
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
-
-import cloudpickle
 
 from . import _clock
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
@@ -224,7 +223,7 @@ class Codec:
         )
 
     def _encode_tracked(self, item: object) -> tuple[bytes, int]:
-        if cloudpickle.list_registry_pickle_by_value():
+        if _is_any_by_value():
             return self._encode_by_cloudpickle(item)
         try:
             tracker = _spare_trackers.pop()
@@ -242,7 +241,7 @@ class Codec:
         return encoded
 
     def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
-        tracker = _CloudTracker()
+        tracker = _cloud()[0]()
         try:
             tracker.dump(item)
         except Exception as error:
@@ -334,7 +333,7 @@ def _is_fine(item: object) -> bool:
 
 def _is_plain(stream: bytes) -> bool:
     """Whether plain pickle's ``stream``, which names something, is what cloudpickle would achieve, too."""
-    return b"_main__" not in stream and not cloudpickle.list_registry_pickle_by_value()
+    return b"_main__" not in stream and not _is_any_by_value()
 
 
 def _describe(error: Exception) -> str:
@@ -539,43 +538,59 @@ class _Tracker(_Tracking, Pickler):
         self.is_explicit = False
 
 
-class _CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
-    """Cloudpickle that leaves to their names what has one, and notes them."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
-        return super().reducer_override(obj) if name is None else self.refer(name)
-
-
 # A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
 # __reduce__ encodes another item.
 _spare_trackers: list[_Tracker] = []
 
 
-class _Definer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Cloudpickle for one definition: that name's object by value, other names as names."""
+@cache
+def _cloud() -> tuple[type[Any], type[Any]]:
+    """Import cloudpickle, which many programs never need, and return two picklers that are made of it.
 
-    def __init__(self, file: io.BytesIO, name: _Name) -> None:
-        super().__init__(file, _PROTOCOL)
-        self.name = name
-        self.needs: dict[bytes, _Name] = {}
+    Returns:
+        One for items, made without arguments, and one for definitions, made of a file and a name.
+    """
+    import cloudpickle  # noqa: PLC0415
 
-    def reducer_override(self, obj: Any) -> Any:
-        name = self.name
-        if obj is name.obj:
-            build, arguments, *rest = super().reducer_override(obj)
-            return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
-        if self._has_a_name_of_its_own(obj):
-            other = _name_of(obj)
-            if other is not None:
-                self.needs[other.key] = other
-                return other.reference()
-        return super().reducer_override(obj)
+    class CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
+        """Cloudpickle that leaves to their names what has one, and notes them."""
 
-    def _has_a_name_of_its_own(self, obj: Any) -> bool:
-        if type(obj) is FunctionType:
-            return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
-        return issubclass(type(obj), type)
+        def reducer_override(self, obj: Any) -> Any:
+            name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
+            return super().reducer_override(obj) if name is None else self.refer(name)
+
+    class Definer(cloudpickle.Pickler):  # type: ignore[misc]
+        """Cloudpickle for one definition: that name's object by value, other names as names."""
+
+        def __init__(self, file: io.BytesIO, name: _Name) -> None:
+            super().__init__(file, _PROTOCOL)
+            self.name = name
+            self.needs: dict[bytes, _Name] = {}
+
+        def reducer_override(self, obj: Any) -> Any:
+            name = self.name
+            if obj is name.obj:
+                build, arguments, *rest = super().reducer_override(obj)
+                return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
+            if self._has_a_name_of_its_own(obj):
+                other = _name_of(obj)
+                if other is not None:
+                    self.needs[other.key] = other
+                    return other.reference()
+            return super().reducer_override(obj)
+
+        def _has_a_name_of_its_own(self, obj: Any) -> bool:
+            if type(obj) is FunctionType:
+                return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
+            return issubclass(type(obj), type)
+
+    return CloudTracker, Definer
+
+
+def _is_any_by_value() -> bool:
+    """Whether cloudpickle was told of modules whose classes and functions go by value."""
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registry is not None and bool(registry())
 
 
 class _LimitedFile(io.BytesIO):
@@ -588,7 +603,7 @@ class _LimitedFile(io.BytesIO):
 def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
     file = _LimitedFile()
-    definer = _Definer(file, name)
+    definer = _cloud()[1](file, name)
     try:
         with _main_by_value():
             definer.dump(name.obj)
@@ -605,6 +620,8 @@ def _main_by_value() -> Iterator[None]:
     if main is None or main.__name__ != "__mp_main__":
         yield
         return
+    import cloudpickle  # noqa: PLC0415
+
     with _known.lock:
         before = cloudpickle.list_registry_pickle_by_value()
         cloudpickle.register_pickle_by_value(main)
