@@ -35,13 +35,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from hashlib import blake2b
 from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
 from struct import Struct
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
-
-import cloudpickle
 
 from . import _clock
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
@@ -143,7 +142,11 @@ class Codec:
         self._refused: dict[bytes, int] = {}
         # Types whose last item needed a _Tracker: the next one is not first pickled without. By id, because a type
         # need not be hashable; the values keep the types, and thereby the ids, alive.
-        self._tracked: dict[int, type] = {}
+        self.tracked: dict[int, type] = {}
+
+    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods.
+    dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
 
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
@@ -168,16 +171,24 @@ class Codec:
             return _FLOAT.pack(item), FLOAT
         if item is None or kind is bool:
             return b"", _TAGS[item]  # type: ignore[index]
-        if self._tracked and id(kind) in self._tracked:
+        if self.tracked and id(kind) in self.tracked:
             return self._encode_tracked(item)
         try:
             stream = dumps(item, _PROTOCOL)
-        except Exception:
-            if _is_fine(item):
-                raise  # by a signal handler
-            # A _Tracker can do more than pickle only where things are known that were built from definitions.
-            return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
-        if _STACK_GLOBAL not in stream or (len(stream) <= _SEARCHED_SIZE and _is_plain(stream)):
+        except Exception as error:
+            return self.encode_refused(item, error)
+        return self.encode_named(item, stream) if _STACK_GLOBAL in stream else (stream, PICKLE)
+
+    def encode_refused(self, item: object, error: Exception) -> tuple[bytes, int]:
+        """Go on with ``encode`` where plain pickle has raised an error."""
+        if _is_fine(item):
+            raise error  # by a signal handler
+        # A _Tracker can do more than pickle only where things are known that were built from definitions.
+        return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
+
+    def encode_named(self, item: object, stream: bytes) -> tuple[bytes, int]:
+        """Go on with ``encode`` where plain pickle has written a stream that names something."""
+        if len(stream) <= _SEARCHED_SIZE and _is_plain(stream):
             return stream, PICKLE
         return self._encode_tracked(item)
 
@@ -212,19 +223,23 @@ class Codec:
         except _OutOfReachError as error:
             raise error.reason from None
         except Exception as error:
-            raise DeserializationError(
-                f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
-                f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
-                payload,
-            ) from error
+            self.fail_to_decode(payload, error)
         raise DeserializationError(
             f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
             f"all processes; the item's bytes are in the attribute 'raw' of this error",
             payload,
         )
 
+    def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
+        """Raise what ``decode`` raises where unpickling has raised an error."""
+        raise DeserializationError(
+            f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
+            f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
+            payload,
+        ) from error
+
     def _encode_tracked(self, item: object) -> tuple[bytes, int]:
-        if cloudpickle.list_registry_pickle_by_value():
+        if _is_any_by_value():
             return self._encode_by_cloudpickle(item)
         try:
             tracker = _spare_trackers.pop()
@@ -242,7 +257,7 @@ class Codec:
         return encoded
 
     def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
-        tracker = _CloudTracker()
+        tracker = _cloud()[0]()
         try:
             tracker.dump(item)
         except Exception as error:
@@ -262,11 +277,11 @@ class Codec:
         payload = b"".join(tracker.parts)
         kind = type(item)
         if not tracker.names and len(payload) <= _SEARCHED_SIZE:
-            self._tracked.pop(id(kind), None)
-        elif id(kind) not in self._tracked:
-            if len(self._tracked) >= _TRACKED_TYPES:
-                self._tracked.clear()
-            self._tracked[id(kind)] = kind
+            self.tracked.pop(id(kind), None)
+        elif id(kind) not in self.tracked:
+            if len(self.tracked) >= _TRACKED_TYPES:
+                self.tracked.clear()
+            self.tracked[id(kind)] = kind
         return payload, MAIN if tracker.names else PICKLE
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
@@ -334,7 +349,7 @@ def _is_fine(item: object) -> bool:
 
 def _is_plain(stream: bytes) -> bool:
     """Whether plain pickle's ``stream``, which names something, is what cloudpickle would achieve, too."""
-    return b"_main__" not in stream and not cloudpickle.list_registry_pickle_by_value()
+    return b"_main__" not in stream and not _is_any_by_value()
 
 
 def _describe(error: Exception) -> str:
@@ -539,43 +554,59 @@ class _Tracker(_Tracking, Pickler):
         self.is_explicit = False
 
 
-class _CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
-    """Cloudpickle that leaves to their names what has one, and notes them."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
-        return super().reducer_override(obj) if name is None else self.refer(name)
-
-
 # A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
 # __reduce__ encodes another item.
 _spare_trackers: list[_Tracker] = []
 
 
-class _Definer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Cloudpickle for one definition: that name's object by value, other names as names."""
+@cache
+def _cloud() -> tuple[type[Any], type[Any]]:
+    """Import cloudpickle, which many programs never need, and return two picklers that are made of it.
 
-    def __init__(self, file: io.BytesIO, name: _Name) -> None:
-        super().__init__(file, _PROTOCOL)
-        self.name = name
-        self.needs: dict[bytes, _Name] = {}
+    Returns:
+        One for items, made without arguments, and one for definitions, made of a file and a name.
+    """
+    import cloudpickle  # noqa: PLC0415
 
-    def reducer_override(self, obj: Any) -> Any:
-        name = self.name
-        if obj is name.obj:
-            build, arguments, *rest = super().reducer_override(obj)
-            return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
-        if self._has_a_name_of_its_own(obj):
-            other = _name_of(obj)
-            if other is not None:
-                self.needs[other.key] = other
-                return other.reference()
-        return super().reducer_override(obj)
+    class CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
+        """Cloudpickle that leaves to their names what has one, and notes them."""
 
-    def _has_a_name_of_its_own(self, obj: Any) -> bool:
-        if type(obj) is FunctionType:
-            return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
-        return issubclass(type(obj), type)
+        def reducer_override(self, obj: Any) -> Any:
+            name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
+            return super().reducer_override(obj) if name is None else self.refer(name)
+
+    class Definer(cloudpickle.Pickler):  # type: ignore[misc]
+        """Cloudpickle for one definition: that name's object by value, other names as names."""
+
+        def __init__(self, file: io.BytesIO, name: _Name) -> None:
+            super().__init__(file, _PROTOCOL)
+            self.name = name
+            self.needs: dict[bytes, _Name] = {}
+
+        def reducer_override(self, obj: Any) -> Any:
+            name = self.name
+            if obj is name.obj:
+                build, arguments, *rest = super().reducer_override(obj)
+                return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
+            if self._has_a_name_of_its_own(obj):
+                other = _name_of(obj)
+                if other is not None:
+                    self.needs[other.key] = other
+                    return other.reference()
+            return super().reducer_override(obj)
+
+        def _has_a_name_of_its_own(self, obj: Any) -> bool:
+            if type(obj) is FunctionType:
+                return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
+            return issubclass(type(obj), type)
+
+    return CloudTracker, Definer
+
+
+def _is_any_by_value() -> bool:
+    """Whether cloudpickle was told of modules whose classes and functions go by value."""
+    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    return registry is not None and bool(registry())
 
 
 class _LimitedFile(io.BytesIO):
@@ -588,7 +619,7 @@ class _LimitedFile(io.BytesIO):
 def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
     file = _LimitedFile()
-    definer = _Definer(file, name)
+    definer = _cloud()[1](file, name)
     try:
         with _main_by_value():
             definer.dump(name.obj)
@@ -605,6 +636,8 @@ def _main_by_value() -> Iterator[None]:
     if main is None or main.__name__ != "__mp_main__":
         yield
         return
+    import cloudpickle  # noqa: PLC0415
+
     with _known.lock:
         before = cloudpickle.list_registry_pickle_by_value()
         cloudpickle.register_pickle_by_value(main)

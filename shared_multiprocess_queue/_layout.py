@@ -13,8 +13,7 @@ a million items a microsecond last for 146 years) and are reduced modulo the cap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 WORD: Final = 8
 LINE: Final = 64
@@ -144,8 +143,7 @@ MAX_ITEM_SIZE: Final = (1 << 31) - 1
 MAX_SEGMENT_SIZE: Final = 1 << 46  # what a 47-bit address space can still map
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The sizes of one queue, and what follows from them.
 
     Attributes:

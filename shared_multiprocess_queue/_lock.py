@@ -1,4 +1,4 @@
-"""The lock that processes share: the only door to ``shared_memory_lock``.
+"""The lock that processes share.
 
 What crosses processes is one int32 in a segment of its own, 0 or 1, changed by compare-and-swap. The package declares
 that it needs Python 3.13.7; on older Pythons, where it is not installed, a class of ours speaks the same protocol on
@@ -9,16 +9,12 @@ The int32 knows neither its holder nor whether he lives. Both stand in the queue
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from functools import cache
+from typing import Protocol
 
 from . import _segment
 from ._words import Flag
 from .errors import CorruptQueueError, QueueNotFoundError, QueueNotReadyError
-
-try:
-    from shared_memory_lock import SharedMemoryLock
-except ImportError:
-    SharedMemoryLock = None
 
 _SIZE = 4
 
@@ -48,6 +44,20 @@ def segment_name(name: str, run_id: str) -> str:
     return f"{run_id}-{name}-lock" if run_id else f"{name}-lock"
 
 
+@cache
+def lock_class() -> type:
+    """Return the class of the lock: that of the package, where it is installed.
+
+    It is imported when the first queue is opened and not before: ``atomics``, which it needs, takes longer than all of
+    this package.
+    """
+    try:
+        from ._package_lock import PackageLock  # noqa: PLC0415
+    except ImportError:
+        return OwnLock
+    return PackageLock
+
+
 def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     """Return the lock of that name.
 
@@ -75,7 +85,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     try:
         if segment.size < _SIZE:
             raise CorruptQueueError(f"segment {target!r} is not a lock: it has {segment.size} bytes, not {_SIZE}")
-        lock: LockFlag = _lock_class(name, run_id, segment)
+        lock: LockFlag = lock_class()(name, run_id, segment)
         return lock
     except BaseException:
         segment.abandon()
@@ -110,40 +120,3 @@ class OwnLock:
         """Let go of the segment."""
         self._flag.release()
         self._segment.close()
-
-
-_lock_class: Any = OwnLock
-
-if SharedMemoryLock is not None:
-    from atomics import INT, atomicview
-
-    class PackageLock(SharedMemoryLock):  # type: ignore[misc]
-        """``SharedMemoryLock`` on a segment that no resource tracker knows; the locking is the package's."""
-
-        def __init__(self, name: str, run_id: str, segment: _segment.Segment) -> None:
-            self.name = name
-            self.run_id = run_id
-            self._shm = self._segment = segment
-            self._closed = False  # close() copes with what an interrupt leaves of the rest
-            self._atomic_ctx = atomicview(segment.buffer[:_SIZE], INT)
-            self._atomic = self._atomic_ctx.__enter__()
-
-        @property
-        def buffer(self) -> memoryview:
-            """The memory in which it lies."""
-            return self._segment.buffer
-
-        def try_acquire(self) -> bool:
-            """Change 0 to 1; False if it was 1."""
-            return bool(self.acquire(blocking=False))
-
-        def is_held(self) -> bool:
-            """Whether it is 1."""
-            return bool(self._atomic.load())
-
-        def close(self) -> None:
-            """Let go of the segment; may be called again, after an interrupt."""
-            super().close()
-            self._segment.close()  # the package does it once, whatever comes of it
-
-    _lock_class = PackageLock

@@ -40,8 +40,7 @@ class NativeEngine(AtomicsEngine):
             slice=_parking.SLICE,
             may_spin=_parking.cores() > 1,
             engine=self,
-            encode=codec.encode,
-            decode=codec.decode,
+            codec=codec,
             kept_back=self._pool.kept_back,
             on_keep_back=self._on_keep_back,
         )
@@ -125,6 +124,7 @@ class NativeEngine(AtomicsEngine):
         if not super().close(wait):
             return False
         handle.release()
+        self._handle = None  # which refers to this; a call that was serialising an item may still use it
         return True
 
     def ended(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ._layout import OWNER_START_MASK
 
@@ -21,8 +21,7 @@ if not _LINUX:
 _STATE, _THREADS, _START = 0, 17, 19
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """This process, as others can recognise it.
 
     Attributes:

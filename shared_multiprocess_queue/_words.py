@@ -17,9 +17,9 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Any, Final, Protocol
-
-import atomics
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 
@@ -89,6 +89,14 @@ class _Access:
     load_after_rmw: Callable[[int], int]
     announce: Callable[[int, int], None]
     announce_range: Callable[[int, int, int], None]
+
+
+def _atomics() -> ModuleType:
+    """Import ``atomics``: when the first queue is opened, because it takes longer than all of this package."""
+    import atomics  # noqa: PLC0415
+
+    module: ModuleType = atomics
+    return module
 
 
 class _Operations:
@@ -183,6 +191,7 @@ class PublicMemory:
     """Words through the public interface of ``atomics``; slower, and always there."""
 
     def __init__(self, buffer: memoryview) -> None:
+        self._atomics = _atomics()
         self._buffer = buffer
         self._plain = buffer.cast("Q")
         self._views: dict[int, tuple[Any, Any]] = {}  # a context and its view: both are kept, and the context is exited
@@ -191,7 +200,7 @@ class PublicMemory:
         found = self._views.get(offset)
         if found is None:
             # UINT: a failed compare-exchange on a BYTES view overwrites the caller's object.
-            context = atomics.atomicview(self._buffer[offset : offset + 8], atomics.UINT)
+            context = self._atomics.atomicview(self._buffer[offset : offset + 8], self._atomics.UINT)
             found = self._views.setdefault(offset, (context, context.__enter__()))
             if found[0] is not context:  # another thread was faster
                 context.__exit__(None, None, None)
@@ -270,7 +279,9 @@ def _plain_access(access: _Access, plain: memoryview) -> Words:
     return access
 
 
-_DIRECT_64: Final = _direct_operations(8)
+@cache
+def _direct_64() -> _Operations | None:
+    return _direct_operations(8)
 
 
 def open_words(buffer: memoryview) -> WordMemory:
@@ -279,9 +290,8 @@ def open_words(buffer: memoryview) -> WordMemory:
     Args:
         buffer: the whole segment, writable, aligned to 8 bytes (a mapping always is).
     """
-    if _DIRECT_64 is None:
-        return PublicMemory(buffer)
-    return DirectMemory(buffer, _DIRECT_64)
+    operations = _direct_64()
+    return PublicMemory(buffer) if operations is None else DirectMemory(buffer, operations)
 
 
 class Flag:
@@ -290,6 +300,7 @@ class Flag:
     _context: Any = None  # also if __init__ is interrupted
 
     def __init__(self, buffer: memoryview) -> None:
+        atomics = _atomics()
         self._context: Any = atomics.atomicview(buffer[:4], atomics.INT)
         self._view: Any = self._context.__enter__()
 

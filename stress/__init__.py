@@ -10,4 +10,5 @@ Its parts, each an idea of its own:
     soak       many items, nobody dies
     kill       kill -9, at random moments
     compare    speed beside the release before the rewrite
+    bench      speed beside other queues, and beside what the machine can do at best
 """

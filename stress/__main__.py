@@ -1,4 +1,4 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare|sanitize|extension|explore``."""
+"""The command line of the stress kit: ``python -m stress soak|kill|compare|bench|sanitize|extension|explore``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from . import bench as benching
 from . import compare as comparing
 from . import explore as exploring
 from . import extension as extending
@@ -155,6 +156,45 @@ def compare(items: int, repeats: int, peer: Path | None, least: float, engine: s
     except comparing.MeasurementError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Once, and briefly: three minutes.")
+@click.option("--repeats", type=click.IntRange(1), help="Of each measurement; 5 if not given.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each measurement; 1 if not given.")
+@click.option("--scenario", "scenarios", multiple=True, help="Only this; may be given again.")
+@click.option("--peer", "peers", multiple=True, help="Only this; may be given again.")
+@click.option("--json", "data", type=click.Path(dir_okay=False, path_type=Path), help="Where to write all figures.")
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of them.")
+@click.option("--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Figures of an earlier run.")
+def bench(
+    quick: bool,
+    repeats: int | None,
+    seconds: float | None,
+    scenarios: tuple[str, ...],
+    peers: tuple[str, ...],
+    data: Path | None,
+    plots: Path | None,
+    show: Path | None,
+) -> None:
+    """Measure this package beside its peers, those that are installed, and beside the limits of the machine."""
+    for given, known in ((scenarios, benching.SCENARIOS), (peers, benching.PEERS)):
+        if unknown := [name for name in given if name not in known]:
+            raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}")
+    console = Console()
+    if show is not None:
+        results = benching.Results.load(show)
+    else:
+        plan = benching.Plan(
+            scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
+        )
+        results = benching.run(plan, console)
+    benching.print_all(results, console)
+    if data is not None:
+        results.save(data)
+    if plots is not None:
+        for path in benching.draw_all(results, plots):
+            console.print(str(path), markup=False, highlight=False)
 
 
 @main.command()

@@ -73,16 +73,16 @@ def peer_folder(given: Path | None) -> Iterator[Path]:
     """Give the folder that has the peer; without one, install it into a temporary folder."""
     if given is not None:
         if not (given / "shared_multiprocess_queue").is_dir():
-            _install(given)
+            install(given)
         yield given
         return
     with tempfile.TemporaryDirectory(prefix="stress-peer-") as folder:
-        _install(Path(folder))
+        install(Path(folder))
         yield Path(folder)
 
 
-def _install(folder: Path) -> None:
-    """Install the peer; its own requirement of a newer Python is not about this use of it."""
+def install(folder: Path) -> None:
+    """Install the peer into a folder; its own requirement of a newer Python is not about this use of it."""
     options = ["--quiet", "--no-deps", "--ignore-requires-python", "--target", str(folder)]
     command = [sys.executable, "-m", "pip", "install", *options, *_REQUIREMENTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

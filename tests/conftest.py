@@ -123,7 +123,7 @@ def make_queue(run_id: str, request: pytest.FixtureRequest) -> Iterator[MakeQueu
 def word_access(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with each way of reaching the package atomics."""
     if request.param == "public":
-        monkeypatch.setattr(_words, "_DIRECT_64", None)
+        monkeypatch.setattr(_words, "_direct_64", lambda: None)
     return str(request.param)
 
 

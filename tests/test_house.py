@@ -22,7 +22,7 @@ PROGRAMS = {"cli.py", "demo.py"}  # they stand outside; they may know the time a
 
 # Each outside thing enters through one module.
 DOORS: dict[str, set[str]] = {
-    "atomics": {"_words.py", "_lock.py"},
+    "atomics": {"_words.py", "_package_lock.py"},
     "cloudpickle": {"_codec.py"},
     "pickle": {"_codec.py", *PROGRAMS},
     "pickletools": {*PROGRAMS},
@@ -30,7 +30,7 @@ DOORS: dict[str, set[str]] = {
     "multiprocessing.shared_memory": {"_segment.py"},
     "_posixshmem": {"_segment.py"},
     "mmap": {"_segment.py"},
-    "shared_memory_lock": {"_lock.py"},
+    "shared_memory_lock": {"_package_lock.py"},
     "psutil": {"_processes.py"},
 }
 
@@ -109,16 +109,11 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
     assert users <= DOORS[door]
 
 
-def test_the_lock_uses_atomics_only_for_the_lock_of_the_package() -> None:
-    """Everything else of _lock.py goes through _words.py; shared_memory_lock wants a view of its own making."""
-    allowed: set[ast.AST] = set()
-    for node in tree_of("_lock.py").body:
-        if isinstance(node, ast.If) and "SharedMemoryLock" in ast.unparse(node.test):
-            assert any(isinstance(inner, ast.ClassDef) and inner.name == "PackageLock" for inner in node.body)
-            allowed.update(ast.walk(node))
-    imports = [node for name, node in outside_imports("_lock.py") if is_within(name, "atomics")]
-    assert imports
-    assert all(node in allowed for node in imports)
+def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
+    slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "inspect", "shared_memory_lock"}
+    program = f"import sys; before = set(sys.modules); import {PACKAGE}; print({slow} & set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("module", MODULES)

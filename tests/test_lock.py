@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import atomics
 import pytest
 from atomics.ctx import AtomicIntViewContext
 
-from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _layout, _lock, _parking, _words
+from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _layout, _lock, _parking
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually, in_thread
@@ -30,6 +31,8 @@ VERSION = "0.1.5"
 
 
 KINDS = ["ours", "package"]
+PACKAGE_LOCK = _lock.lock_class()
+"""The class of the package, if that is installed in this environment."""
 
 pytestmark = [
     pytest.mark.usefixtures("each_engine"),
@@ -66,7 +69,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def ours_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process speak the protocol by itself, also where the package is installed."""
-    monkeypatch.setattr(_lock, "_lock_class", _lock.OwnLock)
+    monkeypatch.setattr(_lock, "lock_class", lambda: _lock.OwnLock)
 
 
 WORKER = """
@@ -77,9 +80,9 @@ kind, folder, name, run_id = sys.argv[1:]
 if kind == "package":
     import shared_memory_lock
     assert os.path.dirname(os.path.dirname(shared_memory_lock.__file__)) == folder, shared_memory_lock.__file__
-    assert issubclass(_lock._lock_class, shared_memory_lock.SharedMemoryLock)
+    assert issubclass(_lock.lock_class(), shared_memory_lock.SharedMemoryLock)
 else:
-    _lock._lock_class = _lock.OwnLock
+    _lock.lock_class = lambda: _lock.OwnLock
 q = SharedMemoryQueue(name, run_id=run_id)
 assert isinstance(q._flag, shared_memory_lock.SharedMemoryLock if kind == "package" else _lock.OwnLock)
 
@@ -176,7 +179,7 @@ def test_the_worker_uses_the_real_package_beside_ours(make_queue: MakeQueue, pac
     q = make_queue()
     assert type(q._flag) is _lock.OwnLock
     with worker("package", package, q) as process:
-        assert process.ask("_lock._lock_class.__name__") == "PackageLock"
+        assert process.ask("_lock.lock_class().__name__") == "PackageLock"
         assert process.ask("shared_memory_lock.__version__") == VERSION
         process.end()
 
@@ -434,7 +437,7 @@ def test_a_lock_that_is_interrupted_while_it_is_opened_goes_in_silence(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for place, function in ((_words.atomics, "atomicview"), (AtomicIntViewContext, "__enter__")):
+    for place, function in ((atomics, "atomicview"), (AtomicIntViewContext, "__enter__")):
         with monkeypatch.context() as patch:
             patch.setattr(place, function, interrupt)
             with pytest.raises(KeyboardInterrupt):
@@ -442,7 +445,7 @@ def test_a_lock_that_is_interrupted_while_it_is_opened_goes_in_silence(
         gc.collect()
 
 
-@pytest.mark.skipif(_lock.SharedMemoryLock is None, reason="the package is not installed")
+@pytest.mark.skipif(PACKAGE_LOCK is _lock.OwnLock, reason="the package is not installed")
 def test_the_lock_of_the_package_that_is_interrupted_while_it_is_opened_goes_in_silence(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -454,7 +457,7 @@ def test_the_lock_of_the_package_that_is_interrupted_while_it_is_opened_goes_in_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_lock, "_lock_class", _lock.PackageLock)
+        patch.setattr(_lock, "lock_class", lambda: PACKAGE_LOCK)
         patch.setattr(AtomicIntViewContext, "__enter__", enter_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             _lock.open_lock("q-queue", q.run_id, create=False)
@@ -469,7 +472,7 @@ def test_our_class_is_used_where_the_package_is_not_installed() -> None:
         import sys
         sys.modules["shared_memory_lock"] = None
         from shared_multiprocess_queue import _lock
-        assert _lock._lock_class is _lock.OwnLock
+        assert _lock.lock_class() is _lock.OwnLock
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=LONG)
 

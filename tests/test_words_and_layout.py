@@ -66,7 +66,7 @@ def test_the_fixture_chooses_between_the_two_ways(memory: WordMemory, word_acces
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="the direct way is made for CPython")
 def test_the_direct_way_is_there_with_the_atomics_that_is_installed() -> None:
-    assert _words._DIRECT_64 is not None, "without it every put is ten times as slow, and nothing else would tell"
+    assert _words._direct_64() is not None, "without it every put is ten times as slow, and nothing else would tell"
 
 
 def test_without_the_table_of_atomics_the_public_way_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +225,9 @@ def test_threads_that_count_miss_nothing(memory: WordMemory) -> None:
 
 def test_processes_that_count_miss_nothing_whichever_way_each_takes(mapping: memoryview) -> None:
     """Two cores at once, one through the table and one through the public interface."""
-    assert _words._DIRECT_64 is not None
-    ways: list[WordMemory] = [DirectMemory(mapping, _words._DIRECT_64), PublicMemory(mapping)]
+    operations = _words._direct_64()
+    assert operations is not None
+    ways: list[WordMemory] = [DirectMemory(mapping, operations), PublicMemory(mapping)]
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=count_in_every_way, args=(way, 4000)) for way in ways]
     for process in processes:

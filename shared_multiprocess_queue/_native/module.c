@@ -75,6 +75,9 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
+#define PICKLE_PROTOCOL 5
+#define STACK_GLOBAL 0x93 /* the opcode without which a stream names no class, function or module */
+
 /* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
 {
@@ -127,6 +130,48 @@ static PyObject *decode_scalar(const struct payload *payload)
     return NULL;
 }
 
+/* Whether items of this type are for the codec, which knows that plain pickle is not enough for them; -1 with an error. */
+static int is_tracked(Handle *self, PyObject *item)
+{
+    PyObject *tracked = self->codec[TRACKED];
+    if (PyDict_GET_SIZE(tracked) == 0) {
+        return 0;
+    }
+    PyObject *id = PyLong_FromVoidPtr(Py_TYPE(item));
+    const int found = id == NULL ? -1 : PyDict_Contains(tracked, id);
+    Py_XDECREF(id);
+    return found;
+}
+
+/* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
+static PyObject *pickle(Handle *self, PyObject *item)
+{
+    PyObject **codec = self->codec;
+    const int tracked = PyUnicode_CheckExact(item) ? 1 : is_tracked(self, item);
+    if (tracked != 0) {
+        return tracked < 0 ? NULL : PyObject_CallOneArg(codec[ENCODE], item);
+    }
+    PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
+    PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(codec[DUMPS], item, protocol, NULL);
+    Py_XDECREF(protocol);
+    if (stream == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return NULL;
+        }
+        PyObject *error = raised();
+        PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_REFUSED], item, error, NULL);
+        Py_DECREF(error);
+        return encoded;
+    }
+    if (!PyBytes_CheckExact(stream) ||
+        memchr(PyBytes_AS_STRING(stream), STACK_GLOBAL, (size_t)PyBytes_GET_SIZE(stream)) == NULL) {
+        return stream;
+    }
+    PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_NAMED], item, stream, NULL);
+    Py_DECREF(stream);
+    return encoded;
+}
+
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
@@ -144,10 +189,10 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
     } else if (encode_scalar(item, payload)) {
         length = payload->length;
     } else {
-        PyObject *encoded = PyObject_CallOneArg(self->encode, item);
-        PyObject *bytes;
-        unsigned int tag;
-        if (encoded == NULL || !PyArg_ParseTuple(encoded, "SI", &bytes, &tag)) {
+        PyObject *encoded = pickle(self, item);
+        PyObject *bytes = encoded;
+        unsigned int tag = TAG_PICKLE;
+        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
             Py_XDECREF(encoded);
             return FAILED;
         }
@@ -180,6 +225,15 @@ static PyObject *decode(Handle *self, const struct payload *payload)
         }
         PyErr_Clear(); /* the codec says it better */
     }
+    if (payload->tag == TAG_PICKLE) {
+        PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
+        if (item == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyObject *error = raised();
+            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], payload->owner, error, NULL));
+            Py_DECREF(error);
+        }
+        return item;
+    }
     PyObject *scalar = decode_scalar(payload);
     if (scalar != NULL || PyErr_Occurred()) {
         return scalar;
@@ -190,7 +244,7 @@ static PyObject *decode(Handle *self, const struct payload *payload)
     }
     PyObject *bytes = bytes_of(payload);
     PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
-    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->decode, bytes, tag, NULL);
+    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
     Py_XDECREF(bytes);
     Py_XDECREF(tag);
     return item;
@@ -628,15 +682,16 @@ static PyType_Spec direct_spec = {
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
-                            "may_spin", "engine",        "encode",   "decode",    "kept_back", "on_keep_back", NULL};
-    PyObject *segment, *lock, *engine, *encode_, *decode_, *kept_back, *on_keep_back;
+                            "may_spin", "engine",        "codec",    "kept_back", "on_keep_back", NULL};
+    static const char *const parts[CODEC_PARTS] = {"dumps",          "loads",  "encode",         "encode_named",
+                                                   "encode_refused", "decode", "fail_to_decode", "tracked"};
+    PyObject *segment, *lock, *engine, *codec, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &may_spin, &engine, &encode_, &decode_, &kept_back,
-                                     &on_keep_back)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOO", names, &segment, &lock, &capacity, &item_size,
+                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &kept_back, &on_keep_back)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -645,8 +700,6 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     }
     self->state = PyType_GetModuleState(type);
     self->engine = Py_NewRef(engine);
-    self->encode = Py_NewRef(encode_);
-    self->decode = Py_NewRef(decode_);
     self->kept_back = Py_NewRef(kept_back);
     self->on_keep_back = Py_NewRef(on_keep_back);
     self->capacity = capacity;
@@ -655,6 +708,18 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->owner = owner;
     self->slice = slice;
     self->may_spin = may_spin;
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        self->codec[part] = PyObject_GetAttrString(codec, parts[part]);
+        if (self->codec[part] == NULL) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    if (!PyDict_CheckExact(self->codec[TRACKED])) {
+        PyErr_SetString(PyExc_TypeError, "what a codec has tracked is a dict");
+        Py_DECREF(self);
+        return NULL;
+    }
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);
@@ -679,8 +744,9 @@ static int handle_traverse(Handle *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->engine);
-    Py_VISIT(self->encode);
-    Py_VISIT(self->decode);
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        Py_VISIT(self->codec[part]);
+    }
     Py_VISIT(self->kept_back);
     Py_VISIT(self->on_keep_back);
     return 0;
@@ -689,8 +755,9 @@ static int handle_traverse(Handle *self, visitproc visit, void *arg)
 static int handle_clear(Handle *self)
 {
     Py_CLEAR(self->engine);
-    Py_CLEAR(self->encode);
-    Py_CLEAR(self->decode);
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        Py_CLEAR(self->codec[part]);
+    }
     Py_CLEAR(self->kept_back);
     Py_CLEAR(self->on_keep_back);
     return 0;
@@ -740,7 +807,6 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
         free_seats(&self->marked);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
-        handle_clear(self); /* the engine refers to this */
     }
     Py_RETURN_NONE;
 }

@@ -2,6 +2,23 @@
 
 Its parts, each an idea of its own:
 
-    channel    what is measured of a queue: a channel between processes, and its two ends
-    peers      a module for each kind of queue
+    channel      what is measured of a queue: a channel between processes, and its ends
+    peers        a module for each kind of queue
+    scenarios    what is measured
+    host         one scenario on one peer, in processes of its own
+    limits       what the machine can do at best
+    run          what is measured in which order
+    report       tables, and the goals of the design
+    plot         pictures
 """
+
+from .peers import ALL
+from .plot import draw_all
+from .report import print_all
+from .run import Plan, Results, run
+from .scenarios import GROWTH, MAIN
+
+__all__ = ["PEERS", "SCENARIOS", "Plan", "Results", "draw_all", "print_all", "run"]
+
+PEERS = [peer.name for peer in ALL]
+SCENARIOS = [scenario.name for scenario in (*MAIN, *GROWTH)]

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pickle import dumps, loads
 from typing import Any, Literal, Protocol
 
 
-class Sender(Protocol):
-    """The end of a producer, opened in its process."""
+class End:
+    """The end of a producer or of a consumer, opened in its process.
 
-    def put(self, item: Any) -> None:
-        """Wait for room, and put an item."""
+    Attributes:
+        put: waits for room, and puts an item.
+        get: waits for an item, and takes it.
+    """
+
+    put: Callable[[Any], object]
+    get: Callable[[], Any]
 
     def put_batch(self, items: Sequence[Any]) -> None:
         """Wait for room, and put items in one call; only for peers that have batches."""
-
-    def finish(self) -> None:
-        """Return when everything that was put will arrive although this process ends; then let go of the end."""
-
-
-class Receiver(Protocol):
-    """The end of a consumer, opened in its process."""
-
-    def get(self) -> Any:
-        """Wait for an item, and take it."""
+        raise NotImplementedError
 
     def get_batch(self, most: int) -> Sequence[Any]:
         """Wait for one item, and take up to so many; only for peers that have batches."""
+        raise NotImplementedError
 
-    def finish(self) -> None:
-        """Let go of the end."""
+    def flush(self) -> None:
+        """Return when all that was put is on its way, without another put."""
+
+    def close(self) -> None:
+        """Let go of the end; what was put still arrives."""
 
 
 class Channel(Protocol):
     """A queue between processes, made in the process that is the parent of all others, before they are forked."""
 
-    def sender(self, number: int) -> Sender:
+    def sender(self, number: int) -> End:
         """Open the end of producer ``number``, counted from 0, in its process."""
 
-    def receiver(self, number: int) -> Receiver:
+    def receiver(self, number: int) -> End:
         """Open the end of consumer ``number``, counted from 0, in its process."""
 
     def remove(self) -> None:
@@ -52,19 +55,30 @@ class Size:
 
     Attributes:
         capacity: items that it holds at least; peers that count bytes take as many of ``item_size``.
-        item_size: bytes of the largest item, serialised.
+        item_size: bytes of an item, serialised.
+        pickled: whether items are objects; peers that carry bytes then get pickles. Otherwise all items are bytes.
         producers: processes that put.
         consumers: processes that get.
     """
 
     capacity: int
     item_size: int
+    pickled: bool = False
     producers: int = 1
     consumers: int = 1
 
 
-# What a get does while there is nothing: sleep in the kernel, look without end, or sleep and look by turns.
+# What a get does while there is nothing: sleep in the kernel, look without end, or look and sleep by turns.
 Waiting = Literal["parks", "spins", "polls"]
+
+
+def carried(
+    size: Size, put: Callable[[bytes], object], get: Callable[[], bytes]
+) -> tuple[Callable[[Any], object], Callable[[], Any]]:
+    """Return put and get of items for a peer that carries bytes: the items are bytes, or they are pickled here."""
+    if not size.pickled:
+        return put, get
+    return (lambda item: put(dumps(item, 5))), (lambda: loads(get()))
 
 
 @dataclass(frozen=True)
@@ -73,22 +87,34 @@ class Peer:
 
     Attributes:
         name: for tables; also on the command line.
-        distribution: package on PyPI that it comes from; None for the standard library.
         make: makes a channel of a name that nobody else uses.
-        waiting: what its get does while there is nothing.
-        carries: ``objects``, or ``bytes``, and then the adapter pickles what is no bytes.
+        waiting: what its get does while there is nothing; ``spins`` is the adapter's doing where there is no get that
+            waits.
+        module: what has to be imported for it.
+        distribution: package on PyPI that it comes from; None for the standard library and this package.
         most_producers: processes that may put at once; None for any number.
         most_consumers: processes that may get at once; None for any number.
-        has_batches: whether several items go in one call.
+        batches: whether several items go in one call.
+        answers: whether an item arrives before more are put; not so where batches are hidden.
         note: what a reader of its figures has to know, a sentence or nothing.
     """
 
     name: str
-    distribution: str | None
     make: Callable[[str, Size], Channel]
     waiting: Waiting
-    carries: Literal["objects", "bytes"] = "objects"
+    module: str
+    distribution: str | None = None
     most_producers: int | None = None
     most_consumers: int | None = None
-    has_batches: bool = False
+    batches: bool = False
+    answers: bool = True
     note: str = ""
+
+    def version(self) -> str | None:
+        """Return the version of its package, or None if it is not installed."""
+        if self.distribution is None:
+            return "" if importlib.util.find_spec(self.module) else None
+        try:
+            return importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return None
