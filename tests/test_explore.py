@@ -45,6 +45,14 @@ def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: 
     assert not explored("native" if engine == "n" else "atomics", 2_500, program=program)
 
 
+@pytest.mark.parametrize(
+    "program", ["mpmc 1 0 a:put a:put_wait a:take!*", "mpmc 1 0 a:take_wait a:put!*"], ids=["get", "put"]
+)
+def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> None:
+    """The interrupt came between the change and its wake, and who waited slept on to the end of his slice."""
+    assert not explored("atomics", 1_500, program=program)
+
+
 @pytest.mark.parametrize("engines", get_args(Engines))
 def test_no_schedule_breaks_a_rule(engines: Engines) -> None:
     assert not explored(engines, 4_000, draws=100)
