@@ -9,6 +9,7 @@ Its parts, each an idea of its own:
     crew       starting, watching and killing processes, and seeing that nothing is left
     soak       many items, nobody dies
     kill       kill -9, at random moments
+    explore    both engines under every order of their steps, within bounds
     compare    speed beside the release before the rewrite
     bench      speed beside other queues, and beside what the machine can do at best
 """

@@ -130,6 +130,7 @@ BUGS: Final = (
             "        words.store(slot, position + self._capacity << STATE_BITS | FREE)\n"
             "        claim.verdict.append(1)\n",
         ),
+        program="mpmc 1 1 a:take a:take a:take",
     ),
     # ---- scans and burials
     _bug(_RING, "no second read [S4] before a put is buried", ("if words.load(slot) != free:  # [S4]", "if False:  #")),
