@@ -20,7 +20,8 @@ from .scheduler import PLACES
 
 _PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
 _LABEL = re.compile(r"\[([A-Z]\d)\]")
-_OF_OTHERS = re.compile(r"(?:with|after|before|as|behind) (?:\[[A-Z]\d\])+")
+_ABOVE = 3  # lines
+_OF_OTHERS = re.compile(r"(?:with|by|after|before|as|behind) (?:\[[A-Z]\d\])+")
 
 
 def _atomics() -> Counter[str]:
@@ -33,18 +34,15 @@ def _atomics() -> Counter[str]:
 
 
 def _labels(code: CodeType, instruction: int) -> list[str]:
-    """Return the labels of the line on which an instruction stands, or of the comment above its statement."""
+    """Return the labels in the comment of the line on which an instruction stands, or of one closely above."""
     number = next((line for start, end, line in code.co_lines() if start <= instruction < end and line), 0)
     lines = Path(code.co_filename).read_text(encoding="utf-8").splitlines()
-    at = number - 1
-    found = _own_labels(lines[at])
-    while not found and at > 0 and not (lines[at].strip() == "" or lines[at].lstrip().startswith("def ")):
-        at -= 1
-        if lines[at].lstrip().startswith("#"):
-            found = _own_labels(lines[at])
-        elif not lines[at].rstrip().endswith(("(", ",", "and")):
+    for at in range(number - 1, max(number - 2 - _ABOVE, -1), -1):
+        if found := _own_labels(lines[at]):
+            return found
+        if lines[at].strip() == "" or lines[at].lstrip().startswith("def "):
             break
-    return found
+    return []
 
 
 def _own_labels(line: str) -> list[str]:
