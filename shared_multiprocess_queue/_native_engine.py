@@ -15,9 +15,9 @@ from . import _clock, _parking
 from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
-from ._native_ring import Handle, direct
+from ._native_ring import Attached, Handle, direct
 
-__all__ = ["NativeEngine", "direct"]
+__all__ = ["Attached", "NativeEngine", "direct"]
 
 
 class NativeEngine(AtomicsEngine):

@@ -10,6 +10,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def direct(function: F, /) -> F: ...
 
+class Attached:
+    _direct: Handle | None
+
 @final
 class Handle:
     def __new__(

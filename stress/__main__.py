@@ -164,37 +164,29 @@ def compare(items: int, repeats: int, peer: Path | None, least: float, engine: s
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each measurement; 1 if not given.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this; may be given again.")
 @click.option("--peer", "peers", multiple=True, help="Only this; may be given again.")
-@click.option("--json", "data", type=click.Path(dir_okay=False, path_type=Path), help="Where to write all figures.")
-@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of them.")
-@click.option("--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Figures of an earlier run.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for all figures, tables and pictures."
+)
 def bench(
     quick: bool,
     repeats: int | None,
     seconds: float | None,
     scenarios: tuple[str, ...],
     peers: tuple[str, ...],
-    data: Path | None,
-    plots: Path | None,
-    show: Path | None,
+    output: Path | None,
 ) -> None:
     """Measure this package beside its peers, those that are installed, and beside the limits of the machine."""
     for given, known in ((scenarios, benching.SCENARIOS), (peers, benching.PEERS)):
         if unknown := [name for name in given if name not in known]:
             raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}")
     console = Console()
-    if show is not None:
-        results = benching.Results.load(show)
-    else:
-        plan = benching.Plan(
-            scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
-        )
-        results = benching.run(plan, console)
+    plan = benching.Plan(
+        scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
+    )
+    results = benching.run(plan, console)
     benching.print_all(results, console)
-    if data is not None:
-        results.save(data)
-    if plots is not None:
-        for path in benching.draw_all(results, plots):
-            console.print(str(path), markup=False, highlight=False)
+    if output is not None:
+        benching.write(results, output)
 
 
 @main.command()

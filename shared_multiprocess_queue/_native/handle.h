@@ -53,8 +53,7 @@
 typedef struct {
     PyObject *empty, *full;
     PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
-    PyObject *handle_type, *direct_type;
-    PyObject *direct_name; /* of the attribute of a queue that holds its handle */
+    PyObject *handle_type, *attached_type, *direct_type;
 } module_state;
 
 /* The bytes of an item. */

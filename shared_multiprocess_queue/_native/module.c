@@ -1,7 +1,8 @@
 /* The native engine's door to Python: methods that go from the user's call to the ring without a Python frame.
 
    `direct` makes a method of SharedMemoryQueue out of the Python function that it decorates. Called on a queue whose
-   attribute `_direct` is a `Handle`, it does the work here. It leaves to the Python function whatever is not plain:
+   attribute `_direct` is a `Handle`, it does the work here; that attribute comes from the base class `Attached`, where it
+   is found without a look into a dict, which takes as long as a third of a put. It leaves to the Python function whatever is not plain:
    another engine, a handle that is closed, arguments that are wrong or unusual. So there is one place that knows the
    messages, and help(), subclasses, pickling and super() see an ordinary method.
 
@@ -489,6 +490,66 @@ static const struct {
     {"get_batch", get_batch, NULL},
 };
 
+/* ---- Attached: what has a handle ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *direct;
+} Attached;
+
+static int attached_traverse(Attached *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->direct);
+    return 0;
+}
+
+static int attached_clear(Attached *self)
+{
+    Py_CLEAR(self->direct);
+    return 0;
+}
+
+static void attached_dealloc(Attached *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    attached_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef attached_members[] = {
+    {"_direct", T_OBJECT, offsetof(Attached, direct), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot attached_slots[] = {
+    {Py_tp_doc, (void *)"Has a handle, or None, in its attribute _direct, where the methods made by direct() find it."},
+    {Py_tp_dealloc, attached_dealloc},
+    {Py_tp_traverse, attached_traverse},
+    {Py_tp_clear, attached_clear},
+    {Py_tp_members, attached_members},
+    {0, NULL},
+};
+
+static PyType_Spec attached_spec = {
+    .name = "shared_multiprocess_queue._native_ring.Attached",
+    .basicsize = sizeof(Attached),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = attached_slots,
+};
+
+/* The handle of a queue, borrowed; NULL if it has none. */
+static Handle *handle_of(const module_state *state, PyObject *queue)
+{
+    if (!PyObject_TypeCheck(queue, (PyTypeObject *)state->attached_type)) {
+        return NULL;
+    }
+    PyObject *handle = ((Attached *)queue)->direct;
+    return handle != NULL && Py_IS_TYPE(handle, (PyTypeObject *)state->handle_type) ? (Handle *)handle : NULL;
+}
+
 /* ---- direct: the methods as descriptors --------------------------------------------------------------------------- */
 
 typedef struct {
@@ -524,15 +585,10 @@ static PyObject *direct_call(PyObject *callable, PyObject *const *args, size_t n
     Direct *self = (Direct *)callable;
     if (PyVectorcall_NARGS(nargsf) >= 1) {
         PyObject *queue = args[0];
-        PyObject *handle = PyObject_GetAttr(queue, self->state->direct_name);
-        if (handle == NULL) {
-            PyErr_Clear();
-        } else {
-            PyObject *result = PYTHON;
-            if (Py_TYPE(handle) == (PyTypeObject *)self->state->handle_type && !((Handle *)handle)->is_closed &&
-                is_as_defined(self, queue)) {
-                result = self->run((Handle *)handle, &(struct call){self->function, args, nargsf, names});
-            }
+        Handle *handle = handle_of(self->state, queue);
+        if (handle != NULL && !handle->is_closed && is_as_defined(self, queue)) {
+            Py_INCREF(handle); /* the call may run anything, and the queue may go */
+            PyObject *result = self->run(handle, &(struct call){self->function, args, nargsf, names});
             Py_DECREF(handle);
             if (result != PYTHON) {
                 return result;
@@ -609,12 +665,7 @@ static PyObject *direct_get(PyObject *self, PyObject *queue, PyObject *type)
     if (queue == NULL || queue == Py_None) {
         return Py_NewRef(self);
     }
-    PyObject *handle = PyObject_GetAttr(queue, ((Direct *)self)->state->direct_name);
-    if (handle == NULL) {
-        PyErr_Clear();
-    }
-    const bool is_native = handle != NULL && Py_TYPE(handle) == (PyTypeObject *)((Direct *)self)->state->handle_type;
-    Py_XDECREF(handle);
+    const bool is_native = handle_of(((Direct *)self)->state, queue) != NULL;
     return PyMethod_New(is_native ? self : ((Direct *)self)->function, queue);
 }
 
@@ -940,12 +991,13 @@ static int module_exec(PyObject *module)
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->item_too_large = import_from(errors, "ItemTooLargeError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
-        (state->direct_name = PyUnicode_InternFromString("_direct")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL ||
+        (state->attached_type = PyType_FromModuleAndSpec(module, &attached_spec, NULL)) == NULL ||
         (state->direct_type = PyType_FromModuleAndSpec(module, &direct_spec, NULL)) == NULL) {
         return -1;
     }
     return PyModule_AddType(module, (PyTypeObject *)state->handle_type) < 0 ||
+                   PyModule_AddType(module, (PyTypeObject *)state->attached_type) < 0 ||
                    PyModule_AddType(module, (PyTypeObject *)state->direct_type) < 0
                ? -1
                : 0;
@@ -959,7 +1011,7 @@ static int module_exec(PyObject *module)
     VISIT(state->deserialization);                                                                                     \
     VISIT(state->item_too_large);                                                                                      \
     VISIT(state->too_many);                                                                                            \
-    VISIT(state->direct_name);                                                                                         \
+    VISIT(state->attached_type);                                                                                       \
     VISIT(state->handle_type);                                                                                         \
     VISIT(state->direct_type)
 
