@@ -283,9 +283,11 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
 @cache
 def _door_class() -> Any:
     """Return a class with the methods in C of the public class; the native engine has no others for put and get."""
-    from shared_multiprocess_queue._native_engine import direct  # noqa: PLC0415 (as above)
+    from shared_multiprocess_queue._native_engine import Attached, direct  # noqa: PLC0415 (as above)
 
-    return type("Door", (), {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")})
+    return type(
+        "Door", (Attached,), {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")}
+    )
 
 
 def _stand_in(name: str) -> Callable[..., None]:
