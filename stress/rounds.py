@@ -56,7 +56,8 @@ class Result:
     Attributes:
         rounds: number of them.
         deaths: number of victims.
-        events: number of troubles that killed nobody: signals, forks, full memory.
+        events: number of troubles that killed nobody: pauses, interrupts, visits, forks.
+        held_up: pauses in which somebody waited for what one who was paused held.
         verdict: over all items.
         stalls: the longest stall of each survivor, in seconds, in rounds in which the machine was free.
         busy: the same for rounds in which even an idle process woke late, so that they say nothing about the queue.
@@ -71,6 +72,7 @@ class Result:
     rounds: int = 0
     deaths: int = 0
     events: int = 0
+    held_up: int = 0
     verdict: Verdict = field(default_factory=Verdict)
     stalls: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
@@ -91,6 +93,7 @@ class Result:
         self.rounds += other.rounds
         self.deaths += other.deaths
         self.events += other.events
+        self.held_up += other.held_up
         self.verdict.add(other.verdict)
         self.stalls += other.stalls
         self.busy += other.busy
@@ -167,7 +170,7 @@ class Round:
         self.crew.end()
         result.faults += [failure for failure in self.crew.failures() if failure not in result.faults]
         if not result.faults:
-            result.faults += _check_usable(self.queue)
+            result.faults += check_usable(self.queue)
             result.verdict = self._judge()
         return result
 
@@ -258,7 +261,7 @@ class Round:
         )
 
 
-def _check_usable(queue: SharedMemoryQueue) -> list[str]:
+def check_usable(queue: SharedMemoryQueue) -> list[str]:
     """See that the queue is empty, and that every slot can be used."""
     faults = []
     try:
