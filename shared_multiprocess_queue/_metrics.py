@@ -66,7 +66,7 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
 
 
 def _blockers(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> list[dict[str, Any]]:
-    """Say which live processes hold the slot that the next get or the next put needs."""
+    """Say which live processes hold the slot that the next get or the next put needs, or the lock of batches."""
     head, tail = words.load(HEAD), words.load(TAIL)
     found: list[tuple[int, int, str]] = []
     if engine.ring.is_claimed_by_put(words, head):
@@ -74,6 +74,7 @@ def _blockers(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wa
     before = tail - geometry.capacity
     if engine.ring.is_claimed_by_get(words, before):
         found += _covering(engine, words, before, GET_BEGIN, GET_END, "get")
+    found += [(owner, tail, "put_batch") for owner in engine.batch_lock_holders(words)]
     return [
         {"pid": parse_owner(owner)[0], "position": position, "doing": doing, "seconds": seconds}
         for (owner, position, doing), seconds in zip(found, watch.seconds(found), strict=True)
