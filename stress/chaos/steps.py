@@ -141,7 +141,7 @@ class _Steps:
         self._survivor = rng.choice(engines)
         self._operation, self._engine = rng.choice(list(_OPERATIONS)), rng.choice(engines)
         self._before = (rng.choice(list(_OPERATIONS)), rng.choice(engines)) if rng.random() < 0.5 else None
-        self._steps_before = rng.randrange(40)
+        self._steps_before = rng.randrange(25)
         self._serials = itertools.count()
 
     def run(self) -> Result:

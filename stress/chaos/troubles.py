@@ -91,7 +91,10 @@ def run_stop(seed: str, engine: str, patience: float) -> Result:
                     _send(worker, signal.SIGCONT)
             current.result.events += len(chosen)
 
-    return run_round(setting, engine, patience, trouble)
+    result = run_round(setting, engine, patience, trouble)
+    if result.held_up:  # then they waited as long as the pause was, with reason
+        result.stalls, result.worst = [], (0.0, "")
+    return result
 
 
 def _send(worker: Worker, number: signal.Signals) -> None:
