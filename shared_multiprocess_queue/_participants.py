@@ -155,6 +155,16 @@ class Participants:
                     found.append((index, owner))
         return found
 
+    def announcing(self, words: Words, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield owner, first position and position behind the last of every live participant's announcement."""
+        for index in self.used(words):
+            at = record_at(index)
+            first, behind = words.load(at + begin), words.load(at + end)
+            if first < behind:
+                owner = words.load(at + OWNER)
+                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
+                    yield owner, first, behind
+
     def taking_the_lock(self, words: Words) -> Iterator[tuple[int, int]]:
         """Yield index and owner of every live participant that is between the two words of the batch lock."""
         for index in self.used(words):

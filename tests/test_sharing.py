@@ -724,6 +724,37 @@ def test_metrics_name_the_process_that_was_stopped_with_the_batch_lock(make_queu
     assert drained(q) == ["singles go on", 1, 2]
 
 
+STOPPED_WITH_SLOT = """
+import os, signal, sys
+from shared_multiprocess_queue import SharedMemoryQueue, _layout
+q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
+with q._engine.operation() as record:
+    record.announce_get(1, 2)
+    assert record.words.cas(_layout.HEAD, 1, 2)
+    print("here", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_metrics_name_the_process_that_was_stopped_with_a_slot_that_only_a_batch_needs(make_queue: MakeQueue) -> None:
+    q = make_queue(capacity=3)
+    q.put_batch(["a", "b", "c"])
+    assert q.get() == "a"
+    with stranger(STOPPED_WITH_SLOT, q.run_id) as process:
+        assert line(process) == "here"
+        assert q.get() == "c"
+        with pytest.raises(SharedMemoryQueue.Full):
+            q.put_batch([1, 2], timeout=0.01)
+        (blocker,) = q.get_metrics()["blocked_by"]
+        assert (blocker["pid"], blocker["doing"], blocker["position"]) == (process.pid, "get", 1)
+        process.kill()
+        process.wait(LONG)
+    assert q.get() == "b"
+    assert q.get_metrics()["blocked_by"] == []
+    q.put_batch([1, 2], timeout=LONG)
+    assert drained(q) == [1, 2]
+
+
 def test_metrics_do_not_blame_a_batch_that_waits_for_room(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=2)
     q.put(1)
