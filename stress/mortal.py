@@ -17,6 +17,7 @@ from shared_multiprocess_queue._lock import LockFlag
 
 COMPLETED = 0  # exit status of a child that ended its operation before the chosen step
 FAILED = 3
+WATCHDOG = 60  # seconds, after which a child hangs and is ended
 
 
 class Fate:
@@ -124,6 +125,7 @@ def dies(prepare: Callable[[], Callable[[], object]], fate: Fate, steps: int) ->
     pid = os.fork()
     if pid == 0:
         status = FAILED
+        signal.alarm(WATCHDOG)
         try:
             operation = prepare()
             fate.left = steps
@@ -137,7 +139,7 @@ def dies(prepare: Callable[[], Callable[[], object]], fate: Fate, steps: int) ->
             os._exit(status)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
+        assert os.WTERMSIG(status) == signal.SIGKILL, f"the child hung at step {steps}, signal {os.WTERMSIG(status)}"
         return True
     assert os.WEXITSTATUS(status) == COMPLETED, f"the child failed at step {steps}"
     return False

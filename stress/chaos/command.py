@@ -26,11 +26,11 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "kills": (troubles.run_kills, 100),
     "stop": (troubles.run_stop, 25),
     "interrupt": (interrupt.run, 25),
-    "birth": (birth.run, 50),
+    "birth": (birth.run, 100),
     "lock": (troubles.run_lock, 100),
     "fork": (family.run, 50),
     "full": (full.run, 10),
-    "churn": (troubles.run_churn, 25),
+    "churn": (troubles.run_churn, 50),
 }
 _STEPS: Final = "steps", 25
 

@@ -131,7 +131,7 @@ def run_lock(seed: str, engine: str, patience: float) -> Result:
     rng, setting = setting_of(seed, least=2)
 
     def trouble(current: Round) -> None:
-        victims = [current.start("producer", "victim", "batches", tight=True) for _ in range(rng.randint(2, 4))]
+        victims = [current.start("producer", "victim", "batches", tight=True) for _ in range(rng.randint(3, 6))]
         current.wait_for_start(victims)
         with _lock_holder(current.queue) as holder:
             while victims:
