@@ -242,7 +242,7 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--rounds", type=click.IntRange(1), help="Of the kinds that have most; 100, or 3 with --short.")
+@click.option("--rounds", type=click.IntRange(1), help="Of the kinds that have most; 100, or 8 with --short.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
 @click.option("--kinds", default=",".join(chaotic.KINDS), show_default=True, help="Of trouble.")
 @click.option("--engine", type=click.Choice(chaotic.ENGINES), help="Only this; all in turn if not given.")
@@ -265,7 +265,7 @@ def chaos(
     console = Console()
     seed = _seed(seed, console)
     engines = chaotic.ENGINES if engine is None else (engine,)
-    plan = chaotic.Plan(rounds or (3 if short else 100), first, chosen, engines, seed, patience, stall_limit)
+    plan = chaotic.Plan(rounds or (8 if short else 100), first, chosen, engines, seed, patience, stall_limit)
     with _engine_needed():
         ok = chaotic.run(plan, console)
     sys.exit(not ok)

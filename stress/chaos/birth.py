@@ -1,7 +1,7 @@
 """Creation, attachment, closing and unlinking of one name by many processes at once, some of which are killed in it.
 
-Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach to what a dead
-creator has left takes a second by design, so that does not count as a stall.
+Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach waits up to a
+second for a creator, alive or dead, so that does not count as a stall.
 """
 
 from __future__ import annotations
@@ -77,18 +77,20 @@ def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: str) -> No
     while not signals.stopped():
         chosen = rng.choice(("atomics", "native")) if engine == workers.MIXED else engine
         try:
-            _live_once(rng, prefix, chosen)
+            _live_once(rng, prefix, chosen, log)
         except QueueExistsError:
             pass
         except (QueueNotFoundError, QueueNotReadyError):
-            log.start()  # the stall clock begins anew
+            log.start()
         log.beat()
 
 
-def _live_once(rng: Random, prefix: str, engine: str) -> None:
+def _live_once(rng: Random, prefix: str, engine: str, log: Log) -> None:
     creates = rng.random() < 0.5
     capacity = rng.randint(1, 100)
     with SharedMemoryQueue(_NAME, creates, capacity, 64, prefix, engine=engine) as queue:
+        if not creates:
+            log.start()  # the stall clock begins anew
         with suppress(Full):
             queue.put_nowait(b"item")
         with suppress(Empty):

@@ -32,7 +32,7 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "full": (full.run, 10),
     "churn": (troubles.run_churn, 50),
 }
-_STEPS: Final = "steps", 25
+_STEPS: Final = "steps", 10
 
 KINDS: Final = (*_ROUNDS, _STEPS[0])
 

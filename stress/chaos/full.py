@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -68,7 +70,9 @@ def run(seed: str, engine: str, patience: float) -> Result:
     return result
 
 
-_SKIPPED: Final = 77
+_SKIPPED: Final = 77  # exit status
+
+_names = itertools.count()
 
 
 def _enter_small_shm() -> None:
@@ -140,7 +144,7 @@ def _create_in_vain(rng: Random, engine: str, prefix: str) -> None:
 
 def _use(rng: Random, queue: SharedMemoryQueue, engine: str) -> None:
     """Send items from a child: as many as fit, as large as fit, and some with a definition of ``__main__``."""
-    made = [_make(rng, number) for number in range(queue.capacity)]
+    made = [_make(rng) for _ in range(queue.capacity)]
 
     def send() -> None:
         with SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=engine) as own:
@@ -157,12 +161,15 @@ def _use(rng: Random, queue: SharedMemoryQueue, engine: str) -> None:
             raise _Fault(f"{_as_value(sent)!r} was put, and {_as_value(received)!r} got")
 
 
-def _make(rng: Random, number: int) -> object:
+def _make(rng: Random) -> object:
     if rng.random() < 0.3:
         return rng.randbytes(_ITEM_SIZE)
-    # A class that only this process knows: its definition goes into the part of the segment that has no memory yet.
-    namespace = {"__module__": "__main__", "text": "x" * rng.randrange(6000)}
-    item: Any = type(f"Parcel{number}", (), namespace)()
+    # A new class of __main__: its definition goes into the part of the segment that has no memory yet, or, where there
+    # is none, travels with the item.
+    name = f"Parcel{next(_names)}"
+    kind = type(name, (), {"__module__": "__main__", "text": "x" * rng.randrange(5000)})
+    setattr(sys.modules["__main__"], name, kind)
+    item: Any = kind()
     item.number = rng.random()
     return item
 

@@ -42,8 +42,8 @@ def run(seed: str, engine: str, seconds: float) -> Result:
         victims = [current.start(role, "interrupted", loop=loops[role], tight=True) for role in rng.choice(_VICTIMS)]
         current.wait_for_start(victims)
         current.signals.mark()
-        for _ in range(rng.randint(50, 150)):
-            wait_exactly(some_moment(rng) / 4)
+        for _ in range(rng.randint(100, 300)):
+            wait_exactly(some_moment(rng) / 8)
             _interrupt(rng.choice(victims))
             current.result.events += 1
 

@@ -1,9 +1,9 @@
 """Death at the k-th atomic step of an operation, for every k, in either engine; and again in the recovery from it.
 
-A round is one operation. Its victim dies before its first step, before its second, and so on until it completes; after
-each death a survivor empties the queue, what was put and got is judged, and the queue has to take a full load. In half
-of the rounds another victim has died before, at one step of another operation, so that the deaths come in the middle of
-a recovery.
+A round takes each operation once. Its victim dies before its first step, before its second, and so on until it
+completes; after each death a survivor empties the queue, what was put and got is judged, and the queue has to take a
+full load. Half of the times another victim has died before, at one step of another operation, so that the deaths come
+in the middle of a recovery.
 
 The native engine has to be built for this (stress/native/mortal.h), in a copy of the package; so the rounds run in a
 process of their own, which is asked for them line by line.
@@ -47,6 +47,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "attach": lambda queue, _: SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=queue.engine),
     "close": lambda queue, _: queue.close(),
 }
+_SINGLE: Final = ("put", "get")
 
 
 class Host:
@@ -64,7 +65,7 @@ class Host:
         self._folder.cleanup()
 
     def run(self, seed: str, engine: str, patience: float) -> Result:
-        """Let one operation die at each of its steps.
+        """Let each operation die at each of its steps.
 
         Args:
             seed: of the round.
@@ -115,7 +116,10 @@ def serve(asking: IO[str], answering: IO[str]) -> None:
     for line in asking:
         seed, engine, patience = json.loads(line)
         faulthandler.dump_traceback_later(_ROUND * patience, exit=True)
-        result = _Steps(seed, engine, fate).run()
+        result = Result()
+        for name in _OPERATIONS:
+            result.add(_Steps(name, f"{seed}/{name}", engine, fate).run())
+        result.rounds = 1
         faulthandler.cancel_dump_traceback_later()
         print(json.dumps(asdict(result)), file=answering, flush=True)
 
@@ -124,22 +128,25 @@ class _Steps:
     """One operation, which dies at each of its steps.
 
     Args:
-        seed: of the round.
+        operation: its name.
+        seed: of all choices.
         engine: of all handles, or "mixed".
         fate: of the victims.
     """
 
-    def __init__(self, seed: str, engine: str, fate: mortal.Fate) -> None:
+    def __init__(self, operation: str, seed: str, engine: str, fate: mortal.Fate) -> None:
         rng = Random(seed)
         engines = ("atomics", "native") if engine == workers.MIXED else (engine,)
         self._fate = fate
-        self._result = Result(rounds=1)
-        self._capacity = rng.randint(1, 3)
-        self._filled = rng.randint(0, self._capacity)
-        self._size = rng.randint(1, self._capacity)
+        self._result = Result()
+        self._capacity = rng.randint(1 if operation in _SINGLE else 2, 3)
+        self._size = 1 if operation in _SINGLE else rng.randint(2, self._capacity)
+        # Mostly so that there is room for what is put, or something that can be got.
+        least, most = (0, self._capacity - self._size) if operation.startswith("put") else (1, self._capacity)
+        self._filled = rng.randint(least, most) if rng.random() < 0.8 else rng.randint(0, self._capacity)
         self._mode = rng.choice(("mpmc", "mpmc", "mpmc", "spsc"))
         self._survivor = rng.choice(engines)
-        self._operation, self._engine = rng.choice(list(_OPERATIONS)), rng.choice(engines)
+        self._operation, self._engine = operation, rng.choice(engines)
         self._before = (rng.choice(list(_OPERATIONS)), rng.choice(engines)) if rng.random() < 0.5 else None
         self._steps_before = rng.randrange(25)
         self._serials = itertools.count()
@@ -194,7 +201,7 @@ class _Steps:
         gets: list[ConsumerHistory],
     ) -> bool:
         """Let a child die in an operation, and add what it may have done to the histories; return whether it died."""
-        batch = self._make(len(puts), 1 if name in ("put", "get") else self._size)
+        batch = self._make(len(puts), 1 if name in _SINGLE else self._size)
 
         def prepare() -> Callable[[], object]:
             own = SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=engine)
