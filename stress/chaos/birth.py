@@ -7,6 +7,7 @@ second for a creator, alive or dead, so that does not count as a stall.
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Full
 from random import Random
 from typing import Final
@@ -31,9 +32,21 @@ def run(seed: str, engine: str, patience: float) -> Result:
         engine: of all handles, or "mixed".
         patience: seconds that nobody may need for getting on.
     """
+    prefix = new_prefix()
+    try:
+        result = _run(seed, engine, patience, prefix)
+        result.faults += _create_at_last(prefix, workers.engine_of_all(engine))
+        result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
+    finally:
+        for name in left_behind(prefix):
+            Path("/dev/shm", name).unlink()
+    return result
+
+
+def _run(seed: str, engine: str, patience: float, prefix: str) -> Result:
+    """Run a round until all its processes are dead."""
     rng = Random(seed)
     result = Result(rounds=1)
-    prefix = new_prefix()
     signals = Signals()
     with Crew() as crew:
 
@@ -66,8 +79,6 @@ def run(seed: str, engine: str, patience: float) -> Result:
         crew.kill([survivor])  # in the middle of something, too
         result.deaths += 1
         result.faults += crew.failures()
-    result.faults += _create_at_last(prefix, workers.engine_of_all(engine))
-    result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
     return result
 
 
