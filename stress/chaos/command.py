@@ -113,7 +113,7 @@ def _run_row(
         if not result.ok or max(result.stalls, default=0) > plan.stall_limit:
             again = f"--seed {plan.seed} --kinds {kind} --engine {engine} --first {number} --rounds 1"
             for line in (f"python -m stress chaos {again}", *result.verdict.findings, *result.faults, report):
-                console.print(line, style="red", markup=False)
+                console.print(line, style="red", markup=False, soft_wrap=True)
             bad += 1
         total.add(result)
         if bad == _ENOUGH:
