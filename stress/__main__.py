@@ -1,12 +1,13 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare|bench|sanitize|extension|explore``."""
+"""The command line of the stress kit: see ``python -m stress --help``."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -19,8 +20,11 @@ from . import kill as killing
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
+from .chaos import command as chaotic
 from .explore.corpus import Engines
 from .workers import Calls
+
+T = TypeVar("T")
 
 _ENGINES = click.Choice(["atomics", "native"])
 _MODES = click.Choice(["mpmc", "spsc"])
@@ -38,6 +42,13 @@ patience_option = click.option(
     default=10.0,
     show_default=True,
     help="Seconds without progress after which this gives up and says who waits for what.",
+)
+stall_option = click.option(
+    "--stall-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds that no survivor may stall for; 'inf' only reports.",
 )
 
 
@@ -60,6 +71,15 @@ def _seed(given: int | None, console: Console) -> int:
     seed = killing.default_seed() if given is None else given
     console.print(f"seed {seed}", markup=False, highlight=False)
     return seed
+
+
+def _chosen(given: str, known: Sequence[T]) -> tuple[T, ...]:
+    """Return the kinds that a list separated by commas names."""
+    by_name = {str(kind): kind for kind in known}
+    asked = [kind.strip() for kind in given.split(",")]
+    if unknown := [kind for kind in asked if kind not in by_name]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(by_name)}", param_hint="--kinds")
+    return tuple(by_name[kind] for kind in asked)
 
 
 @main.command()
@@ -103,13 +123,7 @@ def soak(
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
 @click.option("--kinds", default=",".join(killing.KINDS), show_default=True, help="Who is killed.")
 @click.option("--capacity", type=click.IntRange(1), help="Of all queues; mostly 1 to 5 if not given.")
-@click.option(
-    "--stall-limit",
-    type=click.FloatRange(0, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Seconds that no survivor may stall for; 'inf' only reports.",
-)
+@stall_option
 @engine_option
 @mode_option
 @seed_option
@@ -126,13 +140,9 @@ def kill(
     patience: float,
 ) -> None:
     """Kill producers and consumers at random moments, and see that nothing is lost and nobody is blocked."""
-    known = {str(kind): kind for kind in killing.KINDS}
-    asked = [kind.strip() for kind in kinds.split(",")]
-    if unknown := [kind for kind in asked if kind not in known]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--kinds")
+    chosen = _chosen(kinds, killing.KINDS)
     console = Console()
     seed = _seed(seed, console)
-    chosen = tuple(known[kind] for kind in asked)
     plan = killing.Plan(rounds, first, chosen, engine, mode, capacity, seed, patience, stall_limit)
     with _engine_needed():
         ok = killing.run(plan, console)
@@ -261,6 +271,36 @@ def explore(
         ok = exploring.explore(engine, schedules, draws, seed, program, replay, plant, compiler, console)
     except (sanitizing.SanitizeError, exploring.ProgramError) as error:
         raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), help="Of the kinds that have most; 100, or 8 with --short.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
+@click.option("--kinds", default=",".join(chaotic.KINDS), show_default=True, help="Of trouble.")
+@click.option("--engine", type=click.Choice(chaotic.ENGINES), help="Only this; all in turn if not given.")
+@click.option("--short", is_flag=True, help="A minute and a half.")
+@stall_option
+@seed_option
+@patience_option
+def chaos(
+    rounds: int | None,
+    first: int,
+    kinds: str,
+    engine: str | None,
+    short: bool,
+    stall_limit: float,
+    seed: int | None,
+    patience: float,
+) -> None:
+    """Bring all kinds of trouble over processes, and see that nothing is lost and nobody is blocked."""
+    chosen = _chosen(kinds, chaotic.KINDS)
+    console = Console()
+    seed = _seed(seed, console)
+    engines = chaotic.ENGINES if engine is None else (engine,)
+    plan = chaotic.Plan(rounds or (8 if short else 100), first, chosen, engines, seed, patience, stall_limit)
+    with _engine_needed():
+        ok = chaotic.run(plan, console)
     sys.exit(not ok)
 
 
