@@ -9,6 +9,9 @@ Its parts, each an idea of its own:
     crew       starting, watching and killing processes, and seeing that nothing is left
     soak       many items, nobody dies
     kill       kill -9, at random moments
+    damage     states of a segment, and damage that is done to it
+    fence      mappings between pages that nobody may touch
+    hostile    damaged segments, and everything that one can do with them
     compare    speed beside the release before the rewrite
     bench      speed beside other queues, and beside what the machine can do at best
 """
