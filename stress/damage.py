@@ -135,7 +135,10 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
         hits=hits,
         lock=rng.choice([None] * 6 + [1, -1, 2]),
         size=size,
-        program=tuple((rng.choice(calls), rng.randrange(2)) for _ in range(rng.randint(3, 12))),
+        # The first half of the calls, which are what a queue is for, twice as often.
+        program=tuple(
+            (rng.choice(calls + calls[: len(calls) // 2]), rng.randrange(2)) for _ in range(rng.randint(3, 12))
+        ),
         storm=bool(hits) and rng.random() < 0.1,
     )
 

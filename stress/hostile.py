@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import math
 import mmap
 import os
 import pickle
@@ -38,11 +39,11 @@ from .damage import STATES, Case, Engine, Stage, make_case
 
 _ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
 _CALL_LIMIT: Final = 20.0  # seconds, after which a call hangs; those of this module wait for less than one
-_CASE_LIMIT: Final = 120.0
 _AT_ONCE: Final = 4  # cases; they wait more than they work
 _SHORT: Final = 0.01  # seconds; a timeout
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
+_DUMP: Final = signal.SIGUSR1  # makes a process write its stacks
 _MARK: Final = "FOUND "
 _SHM: Final = Path("/dev/shm")
 
@@ -74,17 +75,14 @@ def _definitions(queue: SharedMemoryQueue) -> None:
 
 
 def _fork(queue: SharedMemoryQueue) -> None:
-    faulthandler.cancel_dump_traceback_later()  # its thread stays here, and a child that wants it would wait for ever
     pid = os.fork()
     if pid == 0:
         crew.die_with(os.getppid())
-        _arm()
         with suppress(*_ALLOWED):
             queue.put_nowait(1)
         with suppress(*_ALLOWED):
             queue.get_nowait()
         os._exit(0)
-    _arm()
     _, status = os.waitpid(pid, 0)
     if status:
         raise RuntimeError(f"a forked child ended with status {status}")
@@ -128,10 +126,6 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
 # ---- in the process of a case -----------------------------------------------------------------------------------
 
 
-def _arm() -> None:
-    faulthandler.dump_traceback_later(_CALL_LIMIT, exit=True)
-
-
 def _found(what: str) -> None:
     """Report, and end the process."""
     print(f"{_MARK}{what}", file=sys.stderr)
@@ -140,22 +134,12 @@ def _found(what: str) -> None:
     os._exit(_FOUND)
 
 
-def _attempt(name: str, call: Callable[[], Any]) -> Any:
-    """Call something; it may raise what is allowed."""
-    _arm()
-    try:
-        return call()
-    except _ALLOWED:
-        return None
-    except BaseException as error:
-        _found(f"{type(error).__name__} from {name}")
-
-
 class _Actor:
     """Runs one case in this process."""
 
-    def __init__(self, case: Case, run_id: str, rng: Random) -> None:
+    def __init__(self, case: Case, run_id: str, rng: Random, calls: memoryview) -> None:
         self._case = case
+        self._calls = calls
         self._run_id = run_id
         self._rng = rng
         self._path = _SHM / f"{run_id}-q-queue"
@@ -177,7 +161,7 @@ class _Actor:
                 self._attach(number)
             queue = self._handles[number]
             if queue is not None:
-                _attempt(name, lambda name=name, queue=queue: CALLS[name](queue))  # type: ignore[misc]
+                self._attempt(name, lambda name=name, queue=queue: CALLS[name](queue))  # type: ignore[misc]
                 if name == "close":
                     self._handles[number] = None
         if storm:
@@ -188,18 +172,27 @@ class _Actor:
         if grown > _GROWTH:
             _found(f"the process grew by {grown >> 10} MiB")
 
+    def _attempt(self, name: str, call: Callable[[], Any]) -> Any:
+        """Call something; it may raise what is allowed."""
+        self._calls[0] += 1
+        try:
+            return call()
+        except _ALLOWED:
+            return None
+        except BaseException as error:
+            _found(f"{type(error).__name__} from {name}")
+
     def _damage(self, first: SharedMemoryQueue) -> int:
         """Do the damage; return the pid of the process that goes on with it, or 0."""
         case = self._case
         if case.size < 0:  # to touch what is cut off would be a SIGBUS
-            _attempt("close", first.close)
+            self._attempt("close", first.close)
             self._handles[0] = None
         storm = 0
         with self._path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping, memoryview(mapping) as memory:
             for hit in case.hits:
                 hit.strike(memory)
             if case.storm and case.size >= 0:
-                faulthandler.cancel_dump_traceback_later()
                 storm = os.fork()
                 if storm == 0:
                     crew.die_with(os.getppid())
@@ -215,17 +208,16 @@ class _Actor:
         engine = self._case.engines[number]
         self._handles[number] = cast(
             "SharedMemoryQueue | None",
-            _attempt("attach", lambda: SharedMemoryQueue("q", run_id=self._run_id, engine=engine)),
+            self._attempt("attach", lambda: SharedMemoryQueue("q", run_id=self._run_id, engine=engine)),
         )
 
     def _end(self, first: SharedMemoryQueue) -> None:
-        _attempt("unlink", first.unlink)
+        self._attempt("unlink", first.unlink)
         for queue in self._handles:
             if queue is not None:
-                _attempt("close", queue.close)
+                self._attempt("close", queue.close)
         if self._path.exists():
             _found("the name is still there after unlink")
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _storm(case: Case, memory: memoryview) -> None:
@@ -239,16 +231,17 @@ def _storm(case: Case, memory: memoryview) -> None:
         time.sleep(0)
 
 
-def _act(case: Case, run_id: str, seed: str, output: IO[bytes]) -> None:
+def _act(case: Case, run_id: str, seed: str, calls: memoryview, output: IO[bytes]) -> None:
     """Be the process of a case, to its end."""
     crew.die_with(os.getppid())
     os.dup2(output.fileno(), 2)
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
     faulthandler.enable()
+    faulthandler.register(_DUMP, all_threads=True, chain=False)
     sys.unraisablehook = lambda raised: _found(f"{raised.exc_type.__name__} ignored in {raised.object!r}")
     fence.set_up()
     try:
-        _Actor(case, run_id, Random(seed)).run()
+        _Actor(case, run_id, Random(seed), calls).run()
     except BaseException as error:
         _found(f"{type(error).__name__} outside of any call")
     os._exit(0)
@@ -284,15 +277,22 @@ class Trial:
         self.finding: Finding | None = None
         self._run_id = crew.new_prefix()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        self._limit = time.monotonic() + _CASE_LIMIT
+        self._calls = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")  # how many were begun
+        self._seen, self._since = 0, time.monotonic()
         self._pid = os.fork()
         if self._pid == 0:
-            _act(case, self._run_id, seed, self._output)
+            _act(case, self._run_id, seed, self._calls, self._output)
 
     def has_ended(self) -> bool:
         """Whether it is over; ``finding`` says then what was wrong."""
-        if time.monotonic() > self._limit:
+        if self._calls[0] != self._seen:
+            self._seen, self._since = self._calls[0], time.monotonic()
+        if time.monotonic() > self._since + _CALL_LIMIT:
+            os.kill(self._pid, _DUMP)
+            time.sleep(_SHORT)
+            os.write(self._output.fileno(), f"\n{_MARK}a call does not end\n".encode())
             os.kill(self._pid, signal.SIGKILL)
+            self._since = math.inf
         ended, status = os.waitpid(self._pid, os.WNOHANG)
         if not ended:
             return False
@@ -317,8 +317,6 @@ def _name(code: int, said: str) -> str:
             return line.removeprefix(_MARK)
         if "runtime error:" in line or "ERROR: AddressSanitizer" in line:
             return line.partition("==ERROR: ")[2].partition(" on ")[0] or line
-        if line.startswith("Timeout ("):
-            return "a call that does not end"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
