@@ -125,6 +125,7 @@ class NativeEngine(AtomicsEngine):
         if not super().close(wait):
             return False
         handle.release()
+        self._handle = None  # it refers to this engine
         return True
 
     def ended(self) -> None:
