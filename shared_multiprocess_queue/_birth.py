@@ -41,6 +41,7 @@ from .errors import (
     QueueExistsError,
     QueueNotFoundError,
     QueueNotReadyError,
+    shown,
 )
 
 _PAGE = 4096
@@ -59,14 +60,17 @@ def names(name: str, run_id: str) -> tuple[str, str]:
         if not isinstance(text, str):
             raise ArgumentError(f"{what} must be a str, not {type(text).__name__}")
         if "/" in text or "\0" in text:
-            raise ArgumentError(f"{what} {text!r} must not contain '/' or NUL, because it becomes part of a file name")
+            raise ArgumentError(
+                f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
+            )
+    name, run_id = str.__str__(name), str.__str__(run_id)  # a subclass, such as an enum, may show itself differently
     if not name:
         raise ArgumentError("name must not be empty; processes find the queue by it")
     segment = f"{run_id}-{name}-queue" if run_id else f"{name}-queue"
     try:
         length = len(segment.encode())
     except UnicodeEncodeError:
-        raise ArgumentError(f"name {name!r} and run_id {run_id!r} must be encodable as UTF-8") from None
+        raise ArgumentError(f"name {shown(name)} and run_id {shown(run_id)} must be encodable as UTF-8") from None
     if length > _LONGEST_NAME:
         raise ArgumentError(
             f"name and run_id together take {length} bytes in the segment's name, and the limit is {_LONGEST_NAME}; "
@@ -84,7 +88,7 @@ def geometry(capacity: int, item_size: int, mode: str) -> Geometry:
     _check_size("capacity", capacity, MAX_CAPACITY, "slots")
     _check_size("item_size", item_size, MAX_ITEM_SIZE, "bytes")
     if mode not in MODES:
-        raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {mode!r}")
+        raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {shown(mode)}")
     found = Geometry.of(capacity, item_size, mode)
     if found.size > MAX_SEGMENT_SIZE:
         raise ArgumentError(
@@ -96,9 +100,9 @@ def geometry(capacity: int, item_size: int, mode: str) -> Geometry:
 
 def _check_size(what: str, value: int, limit: int, unit: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentError(f"{what} must be a whole number of {unit}, not {value!r}")
+        raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}")
     if not 1 <= value <= limit:
-        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {value:,}")
+        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}")
 
 
 def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:

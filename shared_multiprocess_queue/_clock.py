@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 
 now = time.monotonic_ns
 sleep = time.sleep
@@ -24,14 +24,24 @@ def deadline_of(block: bool, timeout: float | None) -> float:
         A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always past.
 
     Raises:
-        ArgumentError: the timeout is negative or not a number.
+        ArgumentError: the timeout is negative or NaN.
+        TypeError: it is no number.
     """
     if not block:
         return 0
     if timeout is None:
         return FOREVER
-    if not timeout >= 0:
+    try:
+        seconds = float(timeout + 0)  # not what float() makes of a text
+    except OverflowError:
+        seconds = math.copysign(math.inf, timeout > 0 or -1)  # more than any number of seconds
+    except Exception:
+        raise TypeError(
+            f"'timeout' must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
+        ) from None
+    if not seconds >= 0:
         raise ArgumentError(
-            f"'timeout' must be a non-negative number of seconds, not {timeout!r}; None waits for ever, 0 does not wait"
+            f"'timeout' must be a non-negative number of seconds, not {shown(timeout)}; None waits for ever, 0 does "
+            f"not wait"
         )
-    return now() + timeout * 1e9 if timeout else 0
+    return now() + seconds * 1e9 if seconds else 0

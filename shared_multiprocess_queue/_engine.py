@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._atomics_engine import AtomicsEngine
-from .errors import ArgumentError
+from .errors import ArgumentError, shown
 
 ENVIRONMENT = "SHMQ_ENGINE"
 
@@ -55,7 +55,7 @@ def choose(engine: str | None) -> type[AtomicsEngine]:
     asked = engine if engine is not None else os.environ.get(ENVIRONMENT) or None
     if asked not in (None, "atomics", "native"):
         where = "engine" if engine is not None else f"the environment variable {ENVIRONMENT}"
-        raise ArgumentError(f"{where} must be 'atomics' or 'native', not {asked!r}")
+        raise ArgumentError(f"{where} must be 'atomics' or 'native', not {shown(asked)}")
     if _native is not None:
         return AtomicsEngine if asked == "atomics" else _native
     if asked == "native":

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 WORD: Final = 8
+WORD_MASK: Final = (1 << 64) - 1
 LINE: Final = 64
 
 # ---- the word of a slot -------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def record_at(index: int) -> int:
 
 def name_of(index: int, generation: int) -> int:
     """Return the name of the participant that holds record ``index`` in its ``generation``."""
-    return generation << NAME_INDEX_BITS | index + 1
+    return (generation << NAME_INDEX_BITS | index + 1) & WORD_MASK
 
 
 def parse_name(name: int) -> tuple[int, int]:

@@ -107,12 +107,12 @@ class Participants:
 
     def is_dead(self, words: Words, name: int) -> bool:
         """Whether the participant ``name`` is gone: its record is free, abandoned, another's, or its process dead."""
-        index, generation = parse_name(name)
+        index, _ = parse_name(name)
         if not 0 <= index < RECORDS:
             return True
         at = record_at(index)
         owner = words.load(at + OWNER)
-        if owner == 0 or words.load(at + GENERATION) != generation or words.load(at + ABANDONED):
+        if owner == 0 or name_of(index, words.load(at + GENERATION)) != name or words.load(at + ABANDONED):
             return True
         return not self.is_alive(owner)
 

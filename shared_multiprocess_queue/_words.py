@@ -21,6 +21,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final, Protocol
 
+from ._layout import WORD_MASK
+
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 
 # x86 stores and loads an aligned word as one instruction, keeps stores in order and never lets a load pass an older
@@ -151,9 +153,8 @@ class DirectMemory:
         base, plain, order = self._base, self._plain, _SEQ_CST
         do_load, do_store = self._operations.load, self._operations.store
         do_cas, do_add = self._operations.cas, self._operations.add
-        memory = (ctypes.c_uint64 * 2)()
-        scratch = memoryview(memory).cast("B").cast("Q")
-        first = ctypes.addressof(memory)
+        scratch = (ctypes.c_uint64 * 2)()  # takes a number modulo 2^64, which only a damaged segment leads to
+        first = ctypes.addressof(scratch)
         second = first + 8
 
         def load(offset: int) -> int:
@@ -214,10 +215,10 @@ class PublicMemory:
             return int(view(offset).load())
 
         def store(offset: int, value: int) -> None:
-            view(offset).store(value)
+            view(offset).store(value & WORD_MASK)
 
         def cas(offset: int, expected: int, desired: int) -> bool:
-            return bool(view(offset).cmpxchg_strong(expected, desired).success)
+            return bool(view(offset).cmpxchg_strong(expected & WORD_MASK, desired & WORD_MASK).success)
 
         def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
             note.append(cas(offset, expected, desired))  # one bytecode too many; this engine's slow way accepts that

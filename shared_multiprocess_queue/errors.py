@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from queue import Empty, Full
+from typing import Final
 
 __all__ = [
     "ArgumentError",
@@ -29,6 +30,18 @@ __all__ = [
     "SharedMemoryQueueError",
     "TooManyParticipantsError",
 ]
+
+
+_LONGEST_SHOWN: Final = 100  # characters
+
+
+def shown(value: object) -> str:
+    """Return what an error message says of a value that was refused, whatever that is."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of more than 4300 digits has no text either
+        text = f"something of type {type(value).__name__} that has no text"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text):,} characters)"
 
 
 class SharedMemoryQueueError(Exception):

@@ -29,6 +29,7 @@ from .errors import (
     ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
+    shown,
 )
 
 
@@ -89,9 +90,9 @@ class SharedMemoryQueue(_engine.Attached):
     ) -> None:
         self._closed = self._released = True  # until everything is there
         self._wanted_engine = engine
-        self._name = name
-        self._run_id = run_id
         _birth.names(name, run_id)  # refuses names that cannot be
+        self._name = name = str.__str__(name)
+        self._run_id = run_id = str.__str__(run_id)
         engine_class = _engine.choose(engine)
         if create:
             self._geometry = _birth.geometry(capacity, item_size, mode)
@@ -240,7 +241,7 @@ class SharedMemoryQueue(_engine.Attached):
         """
         until = deadline_of(block, timeout)
         if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
-            raise ArgumentError(f"max_items must be a whole number of at least 1, not {max_items!r}")
+            raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
         if self._closed:
             raise self._closed_error()
         return self._engine.get(min(max_items, self._geometry.capacity), until, self._deliver)

@@ -13,6 +13,9 @@ Its parts, each an idea of its own:
     kill       kill -9, at random moments
     explore    both engines under every order of their steps, within bounds
     chaos      every kind of trouble: signals, forks, full memory, deaths at every step
+    damage     states of a segment, and damage that is done to it
+    fence      mappings between pages that nobody may touch
+    hostile    damaged segments, and everything that one can do with them
     compare    speed beside the release before the rewrite
     bench      speed beside other queues, and beside what the machine can do at best
 """

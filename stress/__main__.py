@@ -16,11 +16,13 @@ from . import bench as benching
 from . import compare as comparing
 from . import explore as exploring
 from . import extension as extending
+from . import hostile as attacking
 from . import kill as killing
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
 from .chaos import command as chaotic
+from .damage import Engine
 from .explore.corpus import Engines
 from .workers import Calls
 
@@ -270,6 +272,27 @@ def explore(
     try:
         ok = exploring.explore(engine, schedules, draws, seed, program, replay, plant, compiler, console)
     except (sanitizing.SanitizeError, exploring.ProgramError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(0), default=20.0, show_default=True, help="How long.")
+@click.option("--engine", type=_ENGINES, help="Of all handles; both, side by side, if not given.")
+@click.option("--case", "only", type=click.IntRange(0), help="Number of the only case to run.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+@click.option("--plain", is_flag=True, help="With the extension that is installed, not one built with sanitizers.")
+@seed_option
+def hostile(
+    seconds: float, engine: Engine | None, only: int | None, compiler: str, plain: bool, seed: int | None
+) -> None:
+    """Damage segments in every way, use them, and see that nothing but this package's own errors comes of it."""
+    console = Console()
+    plan = attacking.Plan(seconds, engine, _seed(seed, console), only)
+    try:
+        with _engine_needed():
+            ok = attacking.run(plan, console) if plain else attacking.run_sanitized(plan, compiler)
+    except sanitizing.SanitizeError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 

@@ -182,9 +182,14 @@ def _main(loop: Loop, arguments: tuple[Any, ...]) -> None:
 
 
 def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        die_with(parent.pid or 0)
+
+
+def die_with(parent: int) -> None:
     """Ask Linux to kill this process when its parent ends without having done so, by kill -9 for example."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        parent = multiprocessing.parent_process()
-        if parent is not None and os.getppid() != parent.pid:  # it had ended before that
+        if os.getppid() != parent:  # it had ended before that
             os.kill(os.getpid(), signal.SIGKILL)

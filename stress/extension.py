@@ -11,7 +11,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,19 +39,40 @@ def run(compiler: str, arguments: Sequence[str], console: Console) -> bool:
     Raises:
         SanitizeError: it cannot be built here.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        copy_and_build(copy, compiler, _SANITIZERS)
-        environment = dict(
-            os.environ,
-            LD_PRELOAD=" ".join(_library(compiler, name) for name in _LIBRARIES),
-            ASAN_OPTIONS="detect_leaks=0",  # Python itself leaves much to the end of the process
-            SHMQ_ENGINE="native",
-        )
+    with built(compiler) as (copy, environment):
         chosen = arguments or (*_TESTS, "-k", "native")
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
         console.print("pytest", *chosen, markup=False, highlight=False)
-        return subprocess.run(command, cwd=copy, env=environment, check=False).returncode == 0
+        return (
+            subprocess.run(command, cwd=copy, env=environment | {"SHMQ_ENGINE": "native"}, check=False).returncode == 0
+        )
+
+
+@contextmanager
+def built(compiler: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Give a folder with the package, its tests and this kit, in which the extension has sanitizers.
+
+    Args:
+        compiler: gcc, or what understands its options.
+
+    Yields:
+        The folder, and the environment for what is run there.
+
+    Raises:
+        SanitizeError: it cannot be built here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        copy_and_build(copy, compiler, _SANITIZERS)
+        yield (
+            copy,
+            dict(
+                os.environ,
+                LD_PRELOAD=" ".join(_library(compiler, name) for name in _LIBRARIES),
+                # Python itself leaves much to the end of the process. Without memory, malloc returns NULL as ever.
+                ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1",
+            ),
+        )
 
 
 def copy_and_build(copy: Path, compiler: str, flags: Sequence[str]) -> Path:

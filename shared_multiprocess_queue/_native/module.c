@@ -858,6 +858,7 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
         free_seats(&self->marked);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
+        /* Engine and codec stay: this may be inside the pickling of an item, which needs them to say that it is closed. */
     }
     Py_RETURN_NONE;
 }
