@@ -14,6 +14,7 @@ from rich.console import Console
 from . import compare as comparing
 from . import extension as extending
 from . import kill as killing
+from . import model as modelling
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
@@ -195,6 +196,19 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
     try:
         ok = extending.run(compiler, arguments, Console())
     except sanitizing.SanitizeError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too: half an hour and 8 GB instead of a minute.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+def model(is_long: bool, plant: bool, compiler: str) -> None:
+    """Go through all states of the Spin models of the protocol."""
+    try:
+        ok = modelling.run(Console(), compiler, long=is_long, plant=plant)
+    except modelling.ModelError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 
