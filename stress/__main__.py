@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from . import check as checking
 from . import compare as comparing
 from . import extension as extending
 from . import kill as killing
@@ -209,6 +210,18 @@ def model(is_long: bool, plant: bool, compiler: str) -> None:
     try:
         ok = modelling.run(Console(), compiler, long=is_long, plant=plant)
     except modelling.ModelError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+def check(is_long: bool, plant: bool) -> None:
+    """Prove things about the native algorithm, in C, with a bounded model checker."""
+    try:
+        ok = checking.run_planted(Console()) if plant else checking.run(Console(), long=is_long)
+    except checking.CheckError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 

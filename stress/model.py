@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 
 MODELS: Final = Path(__file__).resolve().parent / "model"
 
@@ -98,7 +97,10 @@ CONFIGURATIONS: Final = (
     _ring("a batch of two, a newcomer, a death", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1", long=True),
     _ring("an item, two of three getters die", "-DPUTTERS=0 -DFILLED=1 -DCAP=1 -DGETTERS=3 -DCRASH=2", long=True),
     _ring("a ring that is full, a put, getters, a death", "-DFILLED=2 -DPUT0=1 -DCRASH=1", long=True),
-    _ring("spsc: two producers, one is interrupted", "-DSPSC -DPUTTERS=2 -DPUT0=1 -DGETTERS=1 -DCAP=1 -DINTR=1", long=True),
+    _ring(
+        "spsc: two producers, one is interrupted", "-DSPSC -DPUTTERS=2 -DPUT0=1 -DGETTERS=1 -DCAP=1 -DINTR=1", long=True
+    ),
+    _ring("a batch of two and a put, an interrupt", "-DPUTTERS=2 -DGETTERS=1 -DINTR=1", long=True),
     _ring("a batch of two, two getters of two, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
     _ring(
         "a batch of two, a newcomer, a death and an interrupt", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1 -DINTR=1", long=True
@@ -209,9 +211,8 @@ def _run(command: Sequence[str], folder: str) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     except FileNotFoundError:
-        advice = "install the package spin of your system (apt-get install spin)" if command[0] == "spin" else (
-            "install one, or name one by --compiler"
-        )
+        spin, other = "install Spin (apt-get install spin)", "install one, or name one by --compiler"
+        advice = spin if command[0] == "spin" else other
         raise ModelError(f"there is no {command[0]!r} here; {advice}") from None
     if done.returncode != 0:
         raise ModelError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
@@ -238,18 +239,16 @@ def run(console: Console, compiler: str, *, long: bool = False, plant: bool = Fa
     """Search all configurations of a form, or those with planted bugs; return whether each was as it should be."""
     asked = PLANTED if plant else CONFIGURATIONS
     ok = True
-    table = Table("model", "", "sizes", "states", "seconds", "MB", "result", box=None)
     for configuration in asked:
         if configuration.long and not long:
             continue
         outcome = search(configuration, compiler, long=long)
         verdict, good = judge(configuration, outcome, plant)
         ok = ok and good
-        row = [configuration.model, configuration.what, configuration.defines.replace("-D", "")]
-        row += [f"{outcome.states:,}", f"{outcome.seconds:.1f}", f"{outcome.megabytes:.0f}", verdict]
-        table.add_row(*row)
-        console.print("  ".join([*row[:2], verdict]), markup=False, highlight=False)
-    console.print(table)
+        figures = f"{outcome.states:11,} states  {outcome.seconds:6.1f} s  {outcome.megabytes:6.0f} MB"
+        sizes = configuration.defines.replace("-D", "")
+        line = f"{figures}  {configuration.model}: {configuration.what} ({sizes}): {verdict}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     console.print(f"{spent.ru_utime + spent.ru_stime:.0f} s of CPU", markup=False, highlight=False)
     return ok
