@@ -13,11 +13,13 @@ import click
 from rich.console import Console
 
 from . import bench as benching
+from . import check as checking
 from . import compare as comparing
 from . import explore as exploring
 from . import extension as extending
 from . import hostile as attacking
 from . import kill as killing
+from . import model as modelling
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
@@ -277,6 +279,19 @@ def explore(
 
 
 @main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too: half an hour and 8 GB instead of a minute.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+def model(is_long: bool, plant: bool, compiler: str) -> None:
+    """Go through all states of the Spin models of the protocol."""
+    try:
+        ok = modelling.run(Console(), compiler, long=is_long, plant=plant)
+    except modelling.ModelError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
 @click.option("--seconds", type=click.FloatRange(0), default=20.0, show_default=True, help="How long.")
 @click.option("--engine", type=_ENGINES, help="Of all handles; both, side by side, if not given.")
 @click.option("--case", "only", type=click.IntRange(0), help="Number of the only case to run.")
@@ -293,6 +308,18 @@ def hostile(
         with _engine_needed():
             ok = attacking.run(plan, console) if plain else attacking.run_sanitized(plan, compiler)
     except sanitizing.SanitizeError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+def check(is_long: bool, plant: bool) -> None:
+    """Prove things about the native algorithm, in C, with a bounded model checker."""
+    try:
+        ok = checking.run_planted(Console()) if plant else checking.run(Console(), long=is_long)
+    except checking.CheckError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not ok)
 
