@@ -38,8 +38,9 @@ from . import crew, extension, fence
 from .damage import STATES, Case, Engine, Stage, make_case
 
 _ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
-_CALL_LIMIT: Final = 20.0  # seconds, after which a call hangs; those of this module wait for less than one
+_CALL_LIMIT: Final = 10.0  # seconds, after which a call hangs; those of this module wait for less than one
 _AT_ONCE: Final = 4  # cases; they wait more than they work
+_SHRINKING: Final = 60.0  # seconds, after which no smaller case is looked for
 _SHORT: Final = 0.01  # seconds; a timeout
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
@@ -322,8 +323,9 @@ def _name(code: int, said: str) -> str:
 
 def shrink(case: Case, seed: str, finding: Finding) -> tuple[Case, Finding]:
     """Leave out of a case what is not needed to show the same."""
+    until = time.monotonic() + _SHRINKING
     simpler = True
-    while simpler:
+    while simpler and time.monotonic() < until:
         simpler = False
         for smaller in _smaller(case):
             shown = Trial(smaller, 0, seed).wait()
@@ -367,6 +369,9 @@ def run(plan: Plan, console: Console) -> bool:
         for trial in ended:
             if trial.finding is not None and trial.finding.what not in seen:
                 seen.add(trial.finding.what)
+                console.print(
+                    f"case {trial.number}: {trial.finding.what}; made smaller:", markup=False, highlight=False
+                )
                 _print(plan.seed, trial.number, *shrink(trial.case, trial.seed, trial.finding), console)
     console.print(f"{count} cases, {len(seen)} findings", markup=False, highlight=False)
     return not seen
