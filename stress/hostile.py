@@ -300,8 +300,7 @@ class Trial:
         with self._output as output:
             output.seek(0)
             said = output.read().decode(errors="replace")
-        for name in crew.left_behind(self._run_id):
-            (_SHM / name).unlink()
+        _clear(self._run_id)
         code = os.waitstatus_to_exitcode(status)
         self.finding = Finding(_name(code, said), said) if code else None
         return True
@@ -310,6 +309,11 @@ class Trial:
         while not self.has_ended():
             time.sleep(crew.POLL)
         return self.finding
+
+
+def _clear(prefix: str) -> None:
+    for name in crew.left_behind(prefix):
+        (_SHM / name).unlink()
 
 
 def _name(code: int, said: str) -> str:
@@ -356,25 +360,36 @@ def run(plan: Plan, console: Console) -> bool:
     seen: set[str] = set()
     count = 0
     running: list[Trial] = []
-    while True:
-        for number in itertools.islice(numbers, _AT_ONCE - len(running)):
-            seed = f"{plan.seed}/{number}"
-            running.append(Trial(make_case(Random(seed), engines, tuple(CALLS)), number, seed))
-        if not running:
-            break
-        time.sleep(crew.POLL)
-        ended = [trial for trial in running if trial.has_ended()]
-        running = [trial for trial in running if trial not in ended]
-        count += len(ended)
-        for trial in ended:
-            if trial.finding is not None and trial.finding.what not in seen:
-                seen.add(trial.finding.what)
-                console.print(
-                    f"case {trial.number}: {trial.finding.what}; made smaller:", markup=False, highlight=False
-                )
-                _print(plan.seed, trial.number, *shrink(trial.case, trial.seed, trial.finding), console)
+    try:
+        while True:
+            for number in itertools.islice(numbers, _AT_ONCE - len(running)):
+                seed = f"{plan.seed}/{number}"
+                running.append(Trial(make_case(Random(seed), engines, tuple(CALLS)), number, seed))
+            if not running:
+                break
+            time.sleep(crew.POLL)
+            ended = [trial for trial in running if trial.has_ended()]
+            running = [trial for trial in running if trial not in ended]
+            count += len(ended)
+            for trial in ended:
+                if trial.finding is not None and trial.finding.what not in seen:
+                    seen.add(trial.finding.what)
+                    console.print(
+                        f"case {trial.number}: {trial.finding.what}; made smaller:", markup=False, highlight=False
+                    )
+                    _print(plan.seed, trial.number, *shrink(trial.case, trial.seed, trial.finding), console)
+    finally:
+        _end_all()
     console.print(f"{count} cases, {len(seen)} findings", markup=False, highlight=False)
     return not seen
+
+
+def _end_all() -> None:
+    """End the cases that an interrupt has left running."""
+    for pid in crew.children():
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    _clear(f"stress-{os.getpid()}")
 
 
 def run_sanitized(plan: Plan, compiler: str) -> bool:
@@ -388,7 +403,12 @@ def run_sanitized(plan: Plan, compiler: str) -> bool:
     arguments += [f"--case={plan.only}"] if plan.only is not None else []
     with extension.built(compiler) as (copy, environment):
         command = [sys.executable, "-m", "stress", "hostile", "--plain", *arguments]
-        return subprocess.run(command, cwd=copy, env=environment, check=False).returncode == 0
+        process = subprocess.Popen(command, cwd=copy, env=environment)
+        try:
+            return process.wait() == 0
+        finally:
+            process.terminate()  # and not killed: it removes what its cases have
+            process.wait()
 
 
 def _print(seed: int, number: int, case: Case, finding: Finding, console: Console) -> None:
