@@ -404,6 +404,10 @@ class AtomicsEngine:
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
+    def batch_lock_holders(self, words: Words) -> list[int]:
+        """Return the owner words of the live processes that keep other batches waiting, other than for room."""
+        return self._batch_lock.holders(words)
+
     def wake_all(self) -> None:
         """Let everybody who waits look again."""
         with self.operation() as record:

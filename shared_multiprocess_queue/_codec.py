@@ -142,7 +142,11 @@ class Codec:
         self._refused: dict[bytes, int] = {}
         # Types whose last item needed a _Tracker: the next one is not first pickled without. By id, because a type
         # need not be hashable; the values keep the types, and thereby the ids, alive.
-        self._tracked: dict[int, type] = {}
+        self.tracked: dict[int, type] = {}
+
+    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods.
+    dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
 
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
@@ -167,16 +171,24 @@ class Codec:
             return _FLOAT.pack(item), FLOAT
         if item is None or kind is bool:
             return b"", _TAGS[item]  # type: ignore[index]
-        if self._tracked and id(kind) in self._tracked:
+        if self.tracked and id(kind) in self.tracked:
             return self._encode_tracked(item)
         try:
             stream = dumps(item, _PROTOCOL)
-        except Exception:
-            if _is_fine(item):
-                raise  # by a signal handler
-            # A _Tracker can do more than pickle only where things are known that were built from definitions.
-            return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
-        if _STACK_GLOBAL not in stream or (len(stream) <= _SEARCHED_SIZE and _is_plain(stream)):
+        except Exception as error:
+            return self.encode_refused(item, error)
+        return self.encode_named(item, stream) if _STACK_GLOBAL in stream else (stream, PICKLE)
+
+    def encode_refused(self, item: object, error: Exception) -> tuple[bytes, int]:
+        """Go on with ``encode`` where plain pickle has raised an error."""
+        if _is_fine(item):
+            raise error  # by a signal handler
+        # A _Tracker can do more than pickle only where things are known that were built from definitions.
+        return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
+
+    def encode_named(self, item: object, stream: bytes) -> tuple[bytes, int]:
+        """Go on with ``encode`` where plain pickle has written a stream that names something."""
+        if len(stream) <= _SEARCHED_SIZE and _is_plain(stream):
             return stream, PICKLE
         return self._encode_tracked(item)
 
@@ -211,16 +223,20 @@ class Codec:
         except _OutOfReachError as error:
             raise error.reason from None
         except Exception as error:
-            raise DeserializationError(
-                f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
-                f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
-                payload,
-            ) from error
+            self.fail_to_decode(payload, error)
         raise DeserializationError(
             f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
             f"all processes; the item's bytes are in the attribute 'raw' of this error",
             payload,
         )
+
+    def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
+        """Raise what ``decode`` raises where unpickling has raised an error."""
+        raise DeserializationError(
+            f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
+            f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
+            payload,
+        ) from error
 
     def _encode_tracked(self, item: object) -> tuple[bytes, int]:
         if _is_any_by_value():
@@ -261,11 +277,11 @@ class Codec:
         payload = b"".join(tracker.parts)
         kind = type(item)
         if not tracker.names and len(payload) <= _SEARCHED_SIZE:
-            self._tracked.pop(id(kind), None)
-        elif id(kind) not in self._tracked:
-            if len(self._tracked) >= _TRACKED_TYPES:
-                self._tracked.clear()
-            self._tracked[id(kind)] = kind
+            self.tracked.pop(id(kind), None)
+        elif id(kind) not in self.tracked:
+            if len(self.tracked) >= _TRACKED_TYPES:
+                self.tracked.clear()
+            self.tracked[id(kind)] = kind
         return payload, MAIN if tracker.names else PICKLE
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:

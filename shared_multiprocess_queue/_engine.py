@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._atomics_engine import AtomicsEngine
 from .errors import ArgumentError, shown
@@ -12,6 +12,11 @@ from .errors import ArgumentError, shown
 ENVIRONMENT = "SHMQ_ENGINE"
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Attached:
+    """What the public class is made of, so that the native engine finds its handle; without that engine nothing."""
+
 
 _native: type[AtomicsEngine] | None = None
 _direct: Callable[[Any], Any] | None = None
@@ -22,6 +27,8 @@ except ImportError as error:
     _why_not = str(error)
 else:
     _native, _direct = _native_engine.NativeEngine, _native_engine.direct
+    if not TYPE_CHECKING:
+        Attached = _native_engine.Attached
 
 
 def direct(method: F) -> F:

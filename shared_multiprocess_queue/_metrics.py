@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from . import _clock
@@ -66,21 +67,20 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
 
 
 def _blockers(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> list[dict[str, Any]]:
-    """Say which live processes hold the slot that the next get or the next put needs."""
+    """Say which live processes hold what others need: a slot that a get or a put comes to next, or the lock of batches.
+
+    A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is.
+    """
     head, tail = words.load(HEAD), words.load(TAIL)
     found: list[tuple[int, int, str]] = []
     if engine.ring.is_claimed_by_put(words, head):
-        found += _covering(engine, words, head, PUT_BEGIN, PUT_END, "put")
-    before = tail - geometry.capacity
-    if engine.ring.is_claimed_by_get(words, before):
-        found += _covering(engine, words, before, GET_BEGIN, GET_END, "get")
+        found += [(owner, head, "put") for _, owner in engine.participants.covering(words, head, PUT_BEGIN, PUT_END)]
+    for owner, begin, end in engine.participants.announcing(words, GET_BEGIN, GET_END):
+        claimed = range(max(begin, tail - geometry.capacity), min(end, head, tail))
+        held = (position for position in claimed if engine.ring.is_claimed_by_get(words, position))
+        found += [(owner, position, "get") for position in islice(held, 1)]
+    found += [(owner, tail, "put_batch") for owner in engine.batch_lock_holders(words)]
     return [
         {"pid": parse_owner(owner)[0], "position": position, "doing": doing, "seconds": seconds}
         for (owner, position, doing), seconds in zip(found, watch.seconds(found), strict=True)
     ]
-
-
-def _covering(
-    engine: AtomicsEngine, words: Words, position: int, begin: int, end: int, doing: str
-) -> list[tuple[int, int, str]]:
-    return [(owner, position, doing) for _, owner in engine.participants.covering(words, position, begin, end)]

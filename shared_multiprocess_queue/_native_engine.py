@@ -15,9 +15,9 @@ from . import _clock, _parking
 from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
-from ._native_ring import Handle, direct
+from ._native_ring import Attached, Handle, direct
 
-__all__ = ["NativeEngine", "direct"]
+__all__ = ["Attached", "NativeEngine", "direct"]
 
 
 class NativeEngine(AtomicsEngine):
@@ -40,8 +40,7 @@ class NativeEngine(AtomicsEngine):
             slice=_parking.SLICE,
             may_spin=_parking.cores() > 1,
             engine=self,
-            encode=codec.encode,
-            decode=codec.decode,
+            codec=codec,
             kept_back=self._pool.kept_back,
             on_keep_back=self._on_keep_back,
         )
@@ -125,7 +124,7 @@ class NativeEngine(AtomicsEngine):
         if not super().close(wait):
             return False
         handle.release()
-        self._handle = None  # it refers to this engine
+        self._handle = None  # which refers to this; a call that was serialising an item may still use it
         return True
 
     def ended(self) -> None:

@@ -3,11 +3,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar, final
 
 from ._claim import Payload
+from ._codec import Codec
 from ._native_engine import NativeEngine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 def direct(function: F, /) -> F: ...
+
+class Attached:
+    _direct: Handle | None
 
 @final
 class Handle:
@@ -22,8 +26,7 @@ class Handle:
         slice: int,
         may_spin: bool,
         engine: NativeEngine,
-        encode: Callable[[object], Payload],
-        decode: Callable[[bytes, int], Any],
+        codec: Codec,
         kept_back: deque[Payload],
         on_keep_back: Callable[[], None],
     ) -> Handle: ...

@@ -9,7 +9,7 @@ Only its owner writes a record, and only one of the announcements of a record is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from . import _processes
 from ._claim import Claim
@@ -117,9 +117,13 @@ class Participants:
         return not self.is_alive(owner)
 
     def pid_of(self, words: Words, name: int) -> int:
-        """Return the process id of the participant ``name``."""
+        """Return the process id of the participant ``name``; 0 if there is none."""
+        return parse_owner(self.owner_word(words, name))[0]
+
+    def owner_word(self, words: Words, name: int) -> int:
+        """Return the owner word of the participant ``name``; 0 if there is none."""
         index, _ = parse_name(name)
-        return parse_owner(words.load(record_at(index) + OWNER))[0] if 0 <= index < RECORDS else 0
+        return words.load(record_at(index) + OWNER) if 0 <= index < RECORDS else 0
 
     # ---- scans ------------------------------------------------------------------------------------------------------
 
@@ -151,15 +155,28 @@ class Participants:
                     found.append((index, owner))
         return found
 
-    def another_takes_the_lock(self, words: Words, me: Record) -> bool:
-        """Whether a live participant other than me is between the two words of the batch lock."""
+    def announcing(self, words: Words, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield owner, first position and position behind the last of every live participant's announcement."""
         for index in self.used(words):
             at = record_at(index)
-            if index != me.index and words.load(at + LOCK_BUSY):
+            first, behind = words.load(at + begin), words.load(at + end)
+            if first < behind:
                 owner = words.load(at + OWNER)
                 if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
-                    return True
-        return False
+                    yield owner, first, behind
+
+    def taking_the_lock(self, words: Words) -> Iterator[tuple[int, int]]:
+        """Yield index and owner of every live participant that is between the two words of the batch lock."""
+        for index in self.used(words):
+            at = record_at(index)
+            if words.load(at + LOCK_BUSY):
+                owner = words.load(at + OWNER)
+                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
+                    yield index, owner
+
+    def another_takes_the_lock(self, words: Words, me: Record) -> bool:
+        """Whether a live participant other than me is between the two words of the batch lock."""
+        return any(index != me.index for index, _ in self.taking_the_lock(words))
 
     # ---- taking and leaving -----------------------------------------------------------------------------------------
 

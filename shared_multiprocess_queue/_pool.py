@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 
 from ._batch_lock import BatchLock
 from ._claim import Claim, Payload
-from ._layout import DEFINITIONS_OWNER_AT, ITEMS, RECORDS
+from ._layout import DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
 from ._parking import Parking
 from ._participants import Participants, Record
 from ._ring import Ring
@@ -235,7 +235,8 @@ class Pool:
         clean = self._ring.abandon(record)
         if record.claim.taken:
             self.keep_back(record.claim.taken)
-            self._parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
+        self._parking.wake_all(words, ITEMS)  # for items kept back, and because the interrupt may have come between
+        self._parking.wake_all(words, SPACE)  # a change and its wake
         return clean
 
     # ---- items kept back --------------------------------------------------------------------------------------------

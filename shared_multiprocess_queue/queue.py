@@ -33,7 +33,7 @@ from .errors import (
 )
 
 
-class SharedMemoryQueue:
+class SharedMemoryQueue(_engine.Attached):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
     Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and

@@ -1,26 +1,34 @@
-"""The command line of the stress kit: ``python -m stress soak|kill|compare|bench|sanitize|extension``."""
+"""The command line of the stress kit: see ``python -m stress --help``."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from rich.console import Console
 
 from . import bench as benching
+from . import check as checking
 from . import compare as comparing
+from . import explore as exploring
 from . import extension as extending
 from . import hostile as attacking
 from . import kill as killing
+from . import model as modelling
 from . import sanitize as sanitizing
 from . import soak as soaking
 from . import workers
+from .chaos import command as chaotic
 from .damage import Engine
+from .explore.corpus import Engines
 from .workers import Calls
+
+T = TypeVar("T")
 
 _ENGINES = click.Choice(["atomics", "native"])
 _MODES = click.Choice(["mpmc", "spsc"])
@@ -38,6 +46,13 @@ patience_option = click.option(
     default=10.0,
     show_default=True,
     help="Seconds without progress after which this gives up and says who waits for what.",
+)
+stall_option = click.option(
+    "--stall-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Seconds that no survivor may stall for; 'inf' only reports.",
 )
 
 
@@ -60,6 +75,15 @@ def _seed(given: int | None, console: Console) -> int:
     seed = killing.default_seed() if given is None else given
     console.print(f"seed {seed}", markup=False, highlight=False)
     return seed
+
+
+def _chosen(given: str, known: Sequence[T]) -> tuple[T, ...]:
+    """Return the kinds that a list separated by commas names."""
+    by_name = {str(kind): kind for kind in known}
+    asked = [kind.strip() for kind in given.split(",")]
+    if unknown := [kind for kind in asked if kind not in by_name]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(by_name)}", param_hint="--kinds")
+    return tuple(by_name[kind] for kind in asked)
 
 
 @main.command()
@@ -103,13 +127,7 @@ def soak(
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
 @click.option("--kinds", default=",".join(killing.KINDS), show_default=True, help="Who is killed.")
 @click.option("--capacity", type=click.IntRange(1), help="Of all queues; mostly 1 to 5 if not given.")
-@click.option(
-    "--stall-limit",
-    type=click.FloatRange(0, min_open=True),
-    default=0.5,
-    show_default=True,
-    help="Seconds that no survivor may stall for; 'inf' only reports.",
-)
+@stall_option
 @engine_option
 @mode_option
 @seed_option
@@ -126,13 +144,9 @@ def kill(
     patience: float,
 ) -> None:
     """Kill producers and consumers at random moments, and see that nothing is lost and nobody is blocked."""
-    known = {str(kind): kind for kind in killing.KINDS}
-    asked = [kind.strip() for kind in kinds.split(",")]
-    if unknown := [kind for kind in asked if kind not in known]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}", param_hint="--kinds")
+    chosen = _chosen(kinds, killing.KINDS)
     console = Console()
     seed = _seed(seed, console)
-    chosen = tuple(known[kind] for kind in asked)
     plan = killing.Plan(rounds, first, chosen, engine, mode, capacity, seed, patience, stall_limit)
     with _engine_needed():
         ok = killing.run(plan, console)
@@ -164,37 +178,29 @@ def compare(items: int, repeats: int, peer: Path | None, least: float, engine: s
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each measurement; 1 if not given.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this; may be given again.")
 @click.option("--peer", "peers", multiple=True, help="Only this; may be given again.")
-@click.option("--json", "data", type=click.Path(dir_okay=False, path_type=Path), help="Where to write all figures.")
-@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of them.")
-@click.option("--show", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Figures of an earlier run.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for all figures, tables and pictures."
+)
 def bench(
     quick: bool,
     repeats: int | None,
     seconds: float | None,
     scenarios: tuple[str, ...],
     peers: tuple[str, ...],
-    data: Path | None,
-    plots: Path | None,
-    show: Path | None,
+    output: Path | None,
 ) -> None:
     """Measure this package beside its peers, those that are installed, and beside the limits of the machine."""
     for given, known in ((scenarios, benching.SCENARIOS), (peers, benching.PEERS)):
         if unknown := [name for name in given if name not in known]:
             raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}")
     console = Console()
-    if show is not None:
-        results = benching.Results.load(show)
-    else:
-        plan = benching.Plan(
-            scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
-        )
-        results = benching.run(plan, console)
+    plan = benching.Plan(
+        scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
+    )
+    results = benching.run(plan, console)
     benching.print_all(results, console)
-    if data is not None:
-        results.save(data)
-    if plots is not None:
-        for path in benching.draw_all(results, plots):
-            console.print(str(path), markup=False, highlight=False)
+    if output is not None:
+        benching.write(results, output)
 
 
 @main.command()
@@ -242,6 +248,50 @@ def extension(compiler: str, arguments: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.option("--engine", type=click.Choice(["atomics", "native", workers.MIXED]), help="All three if not given.")
+@click.option("--schedules", type=click.IntRange(0), default=25_000, show_default=True, help="How many to enumerate.")
+@click.option(
+    "--draws", type=click.IntRange(0), default=300, show_default=True, help="How many hypothesis draws besides."
+)
+@click.option("--program", default="", help="Only this, as the module stress.explore.program says.")
+@click.option("--replay", default="", help="A program and a schedule, as a finding prints them, instead.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+@seed_option
+def explore(
+    engine: Engines | None,
+    schedules: int,
+    draws: int,
+    program: str,
+    replay: str,
+    plant: bool,
+    compiler: str,
+    seed: int | None,
+) -> None:
+    """Run both engines in one process that decides before every atomic step who moves, who dies."""
+    console = Console()
+    seed = _seed(seed, console)
+    try:
+        ok = exploring.explore(engine, schedules, draws, seed, program, replay, plant, compiler, console)
+    except (sanitizing.SanitizeError, exploring.ProgramError) as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too: half an hour and 8 GB instead of a minute.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+@click.option("--compiler", default=sanitizing.default_compiler(), show_default=True)
+def model(is_long: bool, plant: bool, compiler: str) -> None:
+    """Go through all states of the Spin models of the protocol."""
+    try:
+        ok = modelling.run(Console(), compiler, long=is_long, plant=plant)
+    except modelling.ModelError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
 @click.option("--seconds", type=click.FloatRange(0), default=20.0, show_default=True, help="How long.")
 @click.option("--engine", type=_ENGINES, help="Of all handles; both, side by side, if not given.")
 @click.option("--case", "only", type=click.IntRange(0), help="Number of the only case to run.")
@@ -259,6 +309,48 @@ def hostile(
             ok = attacking.run(plan, console) if plain else attacking.run_sanitized(plan, compiler)
     except sanitizing.SanitizeError as error:
         raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--long", "is_long", is_flag=True, help="Larger sizes, too.")
+@click.option("--plant", is_flag=True, help="Plant bugs instead, and see that each is found.")
+def check(is_long: bool, plant: bool) -> None:
+    """Prove things about the native algorithm, in C, with a bounded model checker."""
+    try:
+        ok = checking.run_planted(Console()) if plant else checking.run(Console(), long=is_long)
+    except checking.CheckError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), help="Of the kinds that have most; 100, or 8 with --short.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first round.")
+@click.option("--kinds", default=",".join(chaotic.KINDS), show_default=True, help="Of trouble.")
+@click.option("--engine", type=click.Choice(chaotic.ENGINES), help="Only this; all in turn if not given.")
+@click.option("--short", is_flag=True, help="A minute and a half.")
+@stall_option
+@seed_option
+@patience_option
+def chaos(
+    rounds: int | None,
+    first: int,
+    kinds: str,
+    engine: str | None,
+    short: bool,
+    stall_limit: float,
+    seed: int | None,
+    patience: float,
+) -> None:
+    """Bring all kinds of trouble over processes, and see that nothing is lost and nobody is blocked."""
+    chosen = _chosen(kinds, chaotic.KINDS)
+    console = Console()
+    seed = _seed(seed, console)
+    engines = chaotic.ENGINES if engine is None else (engine,)
+    plan = chaotic.Plan(rounds or (8 if short else 100), first, chosen, engines, seed, patience, stall_limit)
+    with _engine_needed():
+        ok = chaotic.run(plan, console)
     sys.exit(not ok)
 
 

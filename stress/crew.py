@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,9 @@ POLL: Final = 0.0005  # seconds between two looks of the parent
 _PR_SET_PDEATHSIG: Final = 1
 _SHM: Final = Path("/dev/shm")
 _DUMP: Final = signal.SIGUSR1  # makes a worker write its stacks
+
+Loop = Callable[..., None]
+"""What a worker runs."""
 
 # Fork, so that workers inherit the logs, which have no name, and a handle of the queue.
 _context = multiprocessing.get_context("fork")
@@ -55,20 +58,29 @@ def children() -> list[int]:
 
 
 @dataclass(eq=False)
-class Worker:
-    """A process of the crew.
+class Party:
+    """Somebody who puts or gets: a process, or a thread of one.
 
     Attributes:
         name: for messages.
         log: what it writes down.
-        process: the process.
         killed: whether it was killed on purpose.
     """
 
     name: str
     log: Log
+    killed: bool = field(default=False, kw_only=True)
+
+
+@dataclass(eq=False)
+class Worker(Party):
+    """A process of the crew.
+
+    Attributes:
+        process: the process.
+    """
+
     process: BaseProcess
-    killed: bool = False
 
     @property
     def running(self) -> bool:
@@ -88,7 +100,7 @@ class Crew:
     def __exit__(self, *exception: object) -> None:
         self.end()
 
-    def start(self, name: str, log: Log, loop: Callable[..., None], *arguments: Any) -> Worker:
+    def start(self, name: str, log: Log, loop: Loop, *arguments: Any) -> Worker:
         """Start a process that runs ``loop(*arguments)``."""
         process = _context.Process(target=_main, args=(loop, arguments), name=name, daemon=True)
         sys.stdout.flush()
@@ -157,7 +169,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _main(loop: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _main(loop: Loop, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()

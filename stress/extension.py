@@ -22,10 +22,8 @@ from .sanitize import SanitizeError
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _PACKAGE: Final = "shared_multiprocess_queue"
-_FLAGS: Final = (
-    *("-shared", "-fPIC", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"),
-    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-)
+_FLAGS: Final = ("-shared", "-fPIC", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer")
+_SANITIZERS: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _LIBRARIES: Final = ("libasan.so", "libubsan.so")  # to be there before Python
 _TESTS: Final = ("tests/test_native_engine.py", "tests/test_semantics.py", "tests/test_sharing.py")
 
@@ -65,10 +63,7 @@ def built(compiler: str) -> Iterator[tuple[Path, dict[str, str]]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in (_PACKAGE, "tests", "stress"):
-            shutil.copytree(_ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        shutil.copy(_ROOT / "pyproject.toml", copy)
-        _build(compiler, copy)
+        copy_and_build(copy, compiler, _SANITIZERS)
         yield (
             copy,
             dict(
@@ -80,15 +75,32 @@ def built(compiler: str) -> Iterator[tuple[Path, dict[str, str]]]:
         )
 
 
-def _build(compiler: str, copy: Path) -> None:
+def copy_and_build(copy: Path, compiler: str, flags: Sequence[str]) -> Path:
+    """Copy the package, its tests and this kit, and give the copy an extension of its own.
+
+    Args:
+        copy: folder for it.
+        compiler: gcc, or what understands its options.
+        flags: for the compiler, besides the usual ones.
+
+    Returns:
+        The path of the extension.
+
+    Raises:
+        SanitizeError: it cannot be built here.
+    """
+    for part in (_PACKAGE, "tests", "stress"):
+        shutil.copytree(_ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copy(_ROOT / "pyproject.toml", copy)
     if shutil.which(compiler) is None:
         raise SanitizeError(f"there is no compiler {compiler!r} here; name another one by --compiler")
     target = copy / _PACKAGE / f"_native_ring{sysconfig.get_config_var('EXT_SUFFIX')}"
     source = copy / _PACKAGE / "_native" / "module.c"
-    command = [compiler, *_FLAGS, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(target)]
+    command = [compiler, *_FLAGS, *flags, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(target)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode != 0:
-        raise SanitizeError(f"the extension cannot be built with sanitizers:\n{built.stderr}")
+        raise SanitizeError(f"the extension cannot be built with {' '.join(flags)}:\n{built.stderr}")
+    return target
 
 
 def _library(compiler: str, name: str) -> str:

@@ -7,6 +7,7 @@ complete. Times are monotonic, in nanoseconds.
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,13 @@ _SINCE: Final = 4  # when that began
 _CALLS: Final = 5  # calls that have done their work
 _LAST: Final = 6  # when the latest of them did; not 0 once the worker has begun
 _LONGEST: Final = 7  # longest time between two of them, from the first kill on
-_HEADER: Final = 8
+_PID: Final = 8  # of the process of the worker
+_FORGIVEN: Final = 9  # items that interrupted gets may have taken
+_HEADER: Final = 10
 _WORD: Final = 8
 
 _COUNT_BITS: Final = 16
+_INTERRUPTED: Final = 1 << 63  # set in the entry of a put that an interrupt ended
 
 DOINGS: Final = ("starting", "between two calls", "put", "put_batch", "get", "get_batch", "ended")
 STARTING, BETWEEN, PUT, PUT_BATCH, GET, GET_BATCH, ENDED = range(len(DOINGS))
@@ -84,6 +88,7 @@ class Log:
 
     def start(self) -> None:
         """Note that the loop begins."""
+        self._words[_PID] = os.getpid()
         self._words[_LAST] = now()
 
     def intend(self, first: int, count: int) -> None:
@@ -94,6 +99,22 @@ class Log:
     def acknowledge(self) -> None:
         """Note that the put returned."""
         self._words[_ACKNOWLEDGED] += 1
+        self._beat()
+
+    def give_up_put(self) -> None:
+        """Note that an interrupt ended the put: it happened or did not."""
+        self._words[_HEADER + self._words[_ENTRIES] - 1] |= _INTERRUPTED
+        self.acknowledge()
+
+    def give_up_get(self, may_lose: bool) -> None:
+        """Note that an interrupt ended the get.
+
+        Args:
+            may_lose: whether it may have taken its items along.
+        """
+        if may_lose:
+            self._words[_FORGIVEN] += self._words[_ASKED]
+        self._words[_ASKED] = 0
         self._beat()
 
     def ask(self, limit: int) -> None:
@@ -151,6 +172,11 @@ class Log:
         return bool(self._words[_LAST])
 
     @property
+    def pid(self) -> int:
+        """The process of the worker; 0 if it has not begun."""
+        return self._words[_PID]
+
+    @property
     def calls(self) -> int:
         """Number of calls that did their work."""
         return self._words[_CALLS]
@@ -179,7 +205,8 @@ class Log:
         acknowledged = self._words[_ACKNOWLEDGED]
         for number in range(self._words[_ENTRIES]):
             entry = self._words[_HEADER + number]
-            yield Put(entry >> _COUNT_BITS, entry & (1 << _COUNT_BITS) - 1, number < acknowledged)
+            returned = number < acknowledged and not entry & _INTERRUPTED
+            yield Put((entry & ~_INTERRUPTED) >> _COUNT_BITS, entry & (1 << _COUNT_BITS) - 1, returned)
 
     def as_producer(self, ident: int) -> ProducerHistory:
         """Return what this producer did."""
@@ -188,7 +215,7 @@ class Log:
     def as_consumer(self, name: str, killed: bool = False) -> ConsumerHistory:
         """Return what this consumer got."""
         delivered = array("Q", self._words[_HEADER : _HEADER + self._words[_ENTRIES]].tobytes())
-        return ConsumerHistory(name, delivered, killed, self._words[_ASKED])
+        return ConsumerHistory(name, delivered, killed, self._words[_ASKED], self._words[_FORGIVEN])
 
     def longest_stall(self) -> float:
         """Return the longest time between two calls that did their work, in seconds; the one that lasts included."""

@@ -20,10 +20,11 @@ from rich.console import Console
 
 Program = Literal["explore", "thread", "address"]
 PROGRAMS: Final[tuple[Program, ...]] = get_args(Program)
+Replacements = tuple[tuple[str, str], ...]
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_SOURCES: Final = _ROOT / "stress" / "native"
-_HEADERS: Final = _ROOT / "shared_multiprocess_queue" / "_native"
+SOURCES: Final = _ROOT / "stress" / "native"
+HEADERS: Final = _ROOT / "shared_multiprocess_queue" / "_native"
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic")
 _WATCHDOG: Final = 120.0  # seconds; a short program that takes longer hangs
 _LONG_WATCHDOG: Final = 7200.0
@@ -59,17 +60,24 @@ class Plan:
     compiler: str
 
 
-@dataclass(frozen=True)
-class Bug:
-    """A bug to plant: replacements in the header, each of a text that is there once, and who has to find it."""
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A bug to plant: replacements in a file of the package, each of a text that is there once."""
 
     name: str
+    file: str
+    replacements: Replacements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bug(Mutation):
+    """One in the algorithm in C, and who has to find it."""
+
     found_by: Program
-    replacements: tuple[tuple[str, str], ...]
 
 
 def _bug(name: str, found_by: Program, *replacements: tuple[str, str]) -> Bug:
-    return Bug(name, found_by, replacements)
+    return Bug(name=name, file="_native/ring.h", replacements=replacements, found_by=found_by)
 
 
 BUGS: Final = (
@@ -348,13 +356,18 @@ BUGS: Final = (
 )
 
 
-def plant(bug: Bug, header: str) -> str:
-    """Return the header with a bug in it."""
-    for old, new in bug.replacements:
-        if header.count(old) != 1:
-            raise SanitizeError(f"the place for the bug {bug.name!r} is there {header.count(old)} times, not once")
-        header = header.replace(old, new)
-    return header
+def plant(bug: Mutation, source: str) -> str:
+    """Return the source of its file with a bug in it."""
+    return replace_each(source, bug.replacements)
+
+
+def replace_each(text: str, replacements: Replacements) -> str:
+    """Return a text with replacements of what is there once."""
+    for old, new in replacements:
+        if text.count(old) != 1:
+            raise SanitizeError(f"the place to replace, {old!r}, is there {text.count(old)} times, not once")
+        text = text.replace(old, new)
+    return text
 
 
 def default_compiler() -> str:
@@ -368,7 +381,7 @@ def _build(program: Program, compiler: str, headers: Path, folder: Path, *more: 
         flags = tuple(flag for flag in flags if flag != "-Wno-clobbered")
     binary = folder / program
     command = [compiler, "-std=c11", "-g", *_WARNINGS, *more, *flags, "-I", str(headers), "-pthread"]
-    command += ["-o", str(binary), str(_SOURCES / source)]
+    command += ["-o", str(binary), str(SOURCES / source)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:
@@ -393,7 +406,7 @@ def run(plan: Plan, console: Console, programs: Sequence[Program] = PROGRAMS) ->
     ok = True
     with tempfile.TemporaryDirectory() as folder:
         for program in programs:
-            binary = _build(program, plan.compiler, _HEADERS, Path(folder), "-Werror")
+            binary = _build(program, plan.compiler, HEADERS, Path(folder), "-Werror")
             console.print(f"{program}:", markup=False, highlight=False)
             began = time.monotonic()
             try:
@@ -420,8 +433,8 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] = BUGS) -> boo
     for bug in bugs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            shutil.copy(_HEADERS / "layout.h", folder)
-            (folder / "ring.h").write_text(plant(bug, (_HEADERS / "ring.h").read_text(encoding="utf-8")), "utf-8")
+            shutil.copy(HEADERS / "layout.h", folder)
+            (folder / "ring.h").write_text(plant(bug, (HEADERS / "ring.h").read_text(encoding="utf-8")), "utf-8")
             binary = _build(bug.found_by, plan.compiler, folder, folder)
             command = _command(bug.found_by, binary, plan)
             began = time.monotonic()

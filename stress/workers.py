@@ -6,6 +6,7 @@ decides. Every way to call the queue is used: blocking, with a short timeout, an
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from queue import Empty, Full
@@ -27,7 +28,9 @@ Calls = Literal["mixed", "singles", "batches"]
 MIXED: Final = "mixed"  # as an engine: both, side by side
 
 _SHORT: Final = 0.005  # seconds; a timeout that runs out often
-_LONG: Final = 0.1  # seconds; how long a consumer waits before it looks whether the run is over
+LONG: Final = 0.1
+"""Seconds that a consumer waits before it looks whether the run is over."""
+
 _PAUSE: Final = 0.001  # seconds; between two looks at something else than the queue
 
 
@@ -44,6 +47,8 @@ class Task:
         tight: to spend as little time as possible outside the queue's code; for victims.
         stands_by: to begin only after the first kill; for the heir of a role in mode "spsc".
         is_mixed: to choose an engine for a handle of its own, instead of that of the inherited one.
+        visits: number of calls after which it leaves by itself; 0 for one who stays until the run is over.
+        exits: to end its process without closing the handle.
     """
 
     name: str
@@ -54,6 +59,12 @@ class Task:
     tight: bool = False
     stands_by: bool = False
     is_mixed: bool = False
+    visits: int = 0
+    exits: bool = False
+
+    def lasts(self, calls: int) -> bool:
+        """Whether it goes on after so many calls."""
+        return not self.visits or calls < self.visits
 
     def batch(self, rng: Random) -> int:
         """Return for how many items the next call is; more than one call for a batch."""
@@ -79,17 +90,25 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
     """Put items until the run is over."""
     rng = Random(task.seed)
     with open_queue(rng, inherited, task.is_mixed) as queue:
-        _stand_by(signals, task)
-        log.start()
-        serial = 0
-        while not signals.stopped() and log.has_room():
-            count = task.batch(rng)
-            batch = [_make(rng, task, serial + index) for index in range(count)]
-            log.intend(serial, count)
-            _put(queue, batch, rng)
-            log.acknowledge()
-            serial += count
-        log.end()
+        put_items(queue, log, signals, task, rng)
+        if task.exits:
+            os._exit(0)
+
+
+def put_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, rng: Random) -> None:
+    """Put items through a handle that is open, until the run is over or the visit."""
+    _stand_by(signals, task)
+    log.start()
+    serial = calls = 0
+    while not signals.stopped() and log.has_room() and task.lasts(calls):
+        count = task.batch(rng)
+        batch = [_make(rng, task, serial + index) for index in range(count)]
+        log.intend(serial, count)
+        _put(queue, batch, rng)
+        log.acknowledge()
+        serial += count
+        calls += 1
+    log.end()
 
 
 def _make(rng: Random, task: Task, serial: int) -> object:
@@ -99,7 +118,7 @@ def _make(rng: Random, task: Task, serial: int) -> object:
 def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> None:
     """Put one item by ``put``, several by ``put_batch``, and try again until they are in the queue."""
     while True:
-        block, timeout = _patience(rng, None)
+        block, timeout = patience(rng, None)
         try:
             if len(batch) == 1:
                 queue.put(batch[0], block, timeout)
@@ -116,30 +135,39 @@ def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
     """Get items until the run is over and the queue is empty."""
     rng = Random(task.seed)
     with open_queue(rng, inherited, task.is_mixed) as queue:
-        _stand_by(signals, task)
-        log.start()
-        while True:
-            draining = signals.draining()  # looked at before the get: what is Empty after that stays empty
-            block, timeout = _patience(rng, _LONG)
-            limit = task.batch(rng)
-            log.ask(limit)
-            try:
-                got = queue.get_batch(limit, block, timeout) if limit > 1 else [queue.get(block, timeout)]
-            except Empty:
-                log.deliver(())
-                if draining:
-                    break
-            except RoleTakenError:
-                log.deliver(())
-                time.sleep(_PAUSE)
-            except (DeserializationError, CorruptQueueError):
-                log.deliver((TORN,))
-            else:
-                log.deliver([items.identify(item) for item in got])
-        log.end()
+        get_items(queue, log, signals, task, rng)
+        if task.exits:
+            os._exit(0)
 
 
-def _patience(rng: Random, longest: float | None) -> tuple[bool, float | None]:
+def get_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, rng: Random) -> None:
+    """Get items through a handle that is open, until the run is over and the queue is empty, or the visit is over."""
+    _stand_by(signals, task)
+    log.start()
+    calls = 0
+    while task.lasts(calls):
+        draining = signals.draining()  # looked at before the get: what is Empty after that stays empty
+        block, timeout = patience(rng, LONG)
+        limit = task.batch(rng)
+        log.ask(limit)
+        try:
+            got = queue.get_batch(limit, block, timeout) if limit > 1 else [queue.get(block, timeout)]
+        except Empty:
+            log.deliver(())
+            if draining:
+                break
+        except RoleTakenError:
+            log.deliver(())
+            time.sleep(_PAUSE)
+        except (DeserializationError, CorruptQueueError):
+            log.deliver((TORN,))
+        else:
+            log.deliver([items.identify(item) for item in got])
+        calls += 1
+    log.end()
+
+
+def patience(rng: Random, longest: float | None) -> tuple[bool, float | None]:
     """Return ``block`` and ``timeout`` of the next call."""
     choice = rng.random()
     if choice < 0.7:

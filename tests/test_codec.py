@@ -247,7 +247,7 @@ def test_remembered_types_are_bounded(codec: Codec) -> None:
     try:
         for kind in made:
             codec.encode(kind([b"\x93" * 3000]))
-        assert 0 < len(codec._tracked) <= _codec._TRACKED_TYPES
+        assert 0 < len(codec.tracked) <= _codec._TRACKED_TYPES
     finally:
         for kind in made:
             del sys.modules[__name__].__dict__[kind.__name__]

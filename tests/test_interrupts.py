@@ -6,7 +6,6 @@ trace function raises KeyboardInterrupt at the k-th such point inside the packag
 
 from __future__ import annotations
 
-import dis
 import gc
 import itertools
 import os
@@ -14,12 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
-import shared_multiprocess_queue
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _engine
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._layout import (
@@ -35,7 +32,9 @@ from shared_multiprocess_queue._layout import (
 
 from .conftest import MakeQueue, segments
 
-PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
+
+from stress.explore.interrupts import Interrupter
 
 
 @pytest.fixture(autouse=True)
@@ -43,65 +42,6 @@ def atomics_unless_told(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Cut operations between the bytecodes of the engine that has some; the rest here is run on each engine."""
     if "engines" not in request.fixturenames:
         monkeypatch.setenv(_engine.ENVIRONMENT, "atomics")
-
-
-_operations: dict[CodeType, dict[int, str]] = {}
-
-
-def operation_at(frame: FrameType) -> str:
-    code = frame.f_code
-    if code not in _operations:
-        _operations[code] = {i.offset: i.opname for i in dis.get_instructions(code)}
-    return _operations[code].get(frame.f_lasti, "")
-
-
-def is_in_a_finalizer(frame: FrameType | None) -> bool:
-    """Whether Python would ignore what is raised here."""
-    while frame is not None and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    return frame is not None
-
-
-class Interrupter:
-    """Raises KeyboardInterrupt at the k-th point of the package's code at which a signal could be served."""
-
-    def __init__(self, point: int) -> None:
-        self.left = point
-        self.where = ""
-        # Whether a frame's last instruction was a call of a C function; by id, or the frames would live on, and what
-        # they have with them.
-        self._calling: dict[int, bool] = {}
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        caller = frame.f_back
-        if caller is not None:
-            self._calling[id(caller)] = False  # it called a Python function: no signal is served when that returns
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        self._point(frame)  # a function starts
-        return self.trace
-
-    def _point(self, frame: FrameType) -> None:
-        if is_in_a_finalizer(frame):
-            return
-        if self.left == 0:
-            self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
-            raise KeyboardInterrupt
-        self.left -= 1
-
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event != "opcode":
-            if event == "return":
-                self._calling.pop(id(frame), None)
-            return self.trace
-        operation = operation_at(frame)
-        called = self._calling.pop(id(frame), False)
-        self._calling[id(frame)] = operation.startswith("CALL")
-        if called or operation == "JUMP_BACKWARD":
-            self._point(frame)
-        return self.trace
 
 
 def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:

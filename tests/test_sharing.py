@@ -34,7 +34,7 @@ from shared_multiprocess_queue import (
     _processes,
 )
 from shared_multiprocess_queue._batch_lock import Gate
-from shared_multiprocess_queue._layout import PRODUCER_AT
+from shared_multiprocess_queue._layout import GATE_AT, PRODUCER_AT
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually, in_thread
@@ -686,6 +686,86 @@ def test_a_paused_process_is_alive_and_loses_nothing(make_queue: MakeQueue) -> N
         process.send_signal(signal.SIGCONT)
         assert line(process) == "done"
     assert q.empty()
+
+
+STOPPED_WITH_LOCK = """
+import math, os, signal, sys
+from shared_multiprocess_queue import SharedMemoryQueue
+q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
+lock = q._engine._batch_lock
+take = lock._flag.try_acquire
+def stop():
+    print("here", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+if sys.argv[2] == "between its words":
+    lock._flag.try_acquire = lambda: take() and stop()
+with q._engine.operation() as record:
+    lock.acquire(record, math.inf, lambda: None)
+    stop()
+"""
+
+
+@pytest.mark.parametrize("where", ["between its words", "held"])
+def test_metrics_name_the_process_that_was_stopped_with_the_batch_lock(make_queue: MakeQueue, where: str) -> None:
+    """Batches wait for it, and there is no slot that it holds."""
+    q = make_queue()
+    with stranger(STOPPED_WITH_LOCK, q.run_id, where) as process:
+        assert line(process) == "here"
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        with pytest.raises(SharedMemoryQueue.Full):
+            q.put_batch([1, 2], timeout=0.01)
+        (blocker,) = q.get_metrics()["blocked_by"]
+        assert (blocker["pid"], blocker["doing"], blocker["position"]) == (process.pid, "put_batch", 0)
+        q.put("singles go on")
+        process.kill()
+        process.wait(LONG)
+    assert q.get_metrics()["blocked_by"] == []
+    q.put_batch([1, 2], timeout=LONG)
+    assert drained(q) == ["singles go on", 1, 2]
+
+
+STOPPED_WITH_SLOT = """
+import os, signal, sys
+from shared_multiprocess_queue import SharedMemoryQueue, _layout
+q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
+with q._engine.operation() as record:
+    record.announce_get(1, 2)
+    assert record.words.cas(_layout.HEAD, 1, 2)
+    print("here", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_metrics_name_the_process_that_was_stopped_with_a_slot_that_only_a_batch_needs(make_queue: MakeQueue) -> None:
+    q = make_queue(capacity=3)
+    q.put_batch(["a", "b", "c"])
+    assert q.get() == "a"
+    with stranger(STOPPED_WITH_SLOT, q.run_id) as process:
+        assert line(process) == "here"
+        assert q.get() == "c"
+        with pytest.raises(SharedMemoryQueue.Full):
+            q.put_batch([1, 2], timeout=0.01)
+        (blocker,) = q.get_metrics()["blocked_by"]
+        assert (blocker["pid"], blocker["doing"], blocker["position"]) == (process.pid, "get", 1)
+        process.kill()
+        process.wait(LONG)
+    assert q.get() == "b"
+    assert q.get_metrics()["blocked_by"] == []
+    q.put_batch([1, 2], timeout=LONG)
+    assert drained(q) == [1, 2]
+
+
+def test_metrics_do_not_blame_a_batch_that_waits_for_room(make_queue: MakeQueue) -> None:
+    q = make_queue(capacity=2)
+    q.put(1)
+    with stranger(BLOCKED, q.run_id, "put_batch", "([2, 3],)") as process:
+        assert line(process) == "here"
+        words = q._engine._memory.words()
+        eventually(lambda: words.load(GATE_AT), "the gate shut")
+        eventually(lambda: q.get_metrics()["blocked_by"] == [], "nobody blamed while the gate is shut")
+        assert q.get_nowait() == 1
+        assert line(process) == "done"
+    assert drained(q) == [2, 3]
 
 
 RESTLESS = """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -13,8 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
 from stress import items
+from stress.chaos import command as chaos
 from stress.history import TORN, ConsumerHistory, ProducerHistory, Put, Verdict, item_id, judge
 from stress.kill import KINDS, plan_round
+from stress.logs import Log, Signals
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHDOG = 240  # seconds; ends a kit that hangs, and judges no speed
@@ -152,6 +156,30 @@ def test_a_living_consumer_explains_nothing() -> None:
     assert numbers(judge([ProducerHistory(0, [put(0)])], [consumer])) == {"lost": 1}
 
 
+def test_an_interrupted_get_explains_what_it_may_have_taken() -> None:
+    consumer = ConsumerHistory("consumer 0", [item_id(0, 2)], forgiven=1)
+    assert numbers(judge([ProducerHistory(0, [put(0), put(1), put(2)])], [consumer])) == {"unaccounted": 1, "lost": 1}
+
+
+def test_an_interrupted_put_happened_or_not_and_those_after_it_count() -> None:
+    log = Log(10, Signals())
+    log.intend(0, 1)
+    log.acknowledge()
+    log.intend(1, 3)
+    log.give_up_put()
+    log.intend(4, 1)
+    log.acknowledge()
+    assert list(log.puts()) == [put(0), put(1, 3, acknowledged=False), put(4)]
+
+
+def test_only_a_get_that_may_lose_its_items_is_forgiven_when_it_was_interrupted() -> None:
+    log = Log(10, Signals())
+    for asked, may_lose in ((2, True), (4, False)):
+        log.ask(asked)
+        log.give_up_get(may_lose)
+    assert log.as_consumer("consumer 0") == ConsumerHistory("consumer 0", array("Q"), forgiven=2)
+
+
 # ---- items and plans ------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +244,56 @@ def test_kill(kind: str, mode: str) -> None:
     )
     assert output.startswith("seed ")
     assert output.rstrip().endswith("ok")
+
+
+@pytest.mark.parametrize("kind", chaos.KINDS)
+def test_chaos(kind: str) -> None:
+    output = run("chaos", "--rounds", "1", "--engine", "atomics", "--kinds", kind, "--stall-limit", "inf")
+    assert output.startswith("seed ")
+    assert output.rstrip().endswith("ok")
+
+
+SLOT = "        struct shmq_slot *slot = shmq_slot_of(ring, p);\n        /* [P8]"
+FROM_THE_LAST = "for (uint64_t p = position + count; p-- != position;) {\n" + SLOT
+FROM_THE_FIRST = "for (uint64_t p = position; p != position + count; p++) {\n" + SLOT
+BUGS = {  # by kind: file, right, wrong, rounds
+    "lock": ("_batch_lock.py", "return left and words.cas(", "return False and words.cas(", 3),
+    "full": ("_segment.py", "            segment.reserve(0, reserved)\n", "", 1),
+    "steps": ("_native/ring.h", FROM_THE_LAST, FROM_THE_FIRST, 30),
+}
+
+
+@pytest.mark.parametrize("kind", BUGS)
+def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path: Path) -> None:
+    file, right, wrong, rounds = BUGS[kind]
+    for part in ("shared_multiprocess_queue", "stress", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / "shared_multiprocess_queue" / file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    path.write_text(text.replace(right, wrong), encoding="utf-8")
+    engine = "native" if file.endswith(".h") else "atomics"
+    chosen = ("--kinds", kind, "--engine", engine)
+    command = [
+        sys.executable,
+        "-m",
+        "stress",
+        "chaos",
+        *chosen,
+        "--rounds",
+        str(rounds),
+        "--patience",
+        "2",
+        "--seed",
+        "1",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=WATCHDOG, check=False)
+    if "skipped" in done.stdout:
+        pytest.skip(done.stdout.splitlines()[-2])
+    assert done.returncode == 1, done.stdout
+    assert f"python -m stress chaos --seed 1 --kinds {kind} --engine {engine} --first " in done.stdout
+    assert done.stdout.rstrip().endswith("FAILED")
 
 
 def test_arguments_that_cannot_work_are_refused() -> None:

@@ -39,6 +39,7 @@
 #define MOST_MISSES 6            /* 2^6 - 1 waits without a spin, and then one that tries again */
 
 /* Tags of _codec.py. */
+#define TAG_PICKLE 0
 #define TAG_BYTES 1
 #define TAG_STR 2
 #define TAG_NONE 4
@@ -52,8 +53,7 @@
 typedef struct {
     PyObject *empty, *full;
     PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
-    PyObject *handle_type, *direct_type;
-    PyObject *direct_name; /* of the attribute of a queue that holds its handle */
+    PyObject *handle_type, *attached_type, *direct_type;
 } module_state;
 
 /* The bytes of an item. */
@@ -89,6 +89,9 @@ struct seat {
     bool has_lock;      /* of batches */
 };
 
+/* What a handle takes from its codec. */
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_NAMED, ENCODE_REFUSED, DECODE, FAIL_TO_DECODE, TRACKED, CODEC_PARTS };
+
 typedef struct handle {
     PyObject_HEAD
     module_state *state;
@@ -98,7 +101,8 @@ typedef struct handle {
     uint32_t item_size;
     bool spsc;
     int64_t slice; /* the longest sleep */
-    PyObject *engine, *encode, *decode, *kept_back, *on_keep_back;
+    PyObject *engine, *kept_back, *on_keep_back;
+    PyObject *codec[CODEC_PARTS];
     uint64_t roles[2]; /* the name under which this handle has a role, by shmq_side; 0 until it has taken it once */
     struct {
         unsigned misses; /* spins in a row that were in vain */

@@ -1,7 +1,8 @@
 /* The native engine's door to Python: methods that go from the user's call to the ring without a Python frame.
 
    `direct` makes a method of SharedMemoryQueue out of the Python function that it decorates. Called on a queue whose
-   attribute `_direct` is a `Handle`, it does the work here. It leaves to the Python function whatever is not plain:
+   attribute `_direct` is a `Handle`, it does the work here; that attribute comes from the base class `Attached`, where it
+   is found without a look into a dict, which takes as long as a third of a put. It leaves to the Python function whatever is not plain:
    another engine, a handle that is closed, arguments that are wrong or unusual. So there is one place that knows the
    messages, and help(), subclasses, pickling and super() see an ordinary method.
 
@@ -75,6 +76,9 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
+#define PICKLE_PROTOCOL 5
+#define STACK_GLOBAL 0x93 /* the opcode without which a stream names no class, function or module */
+
 /* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
 {
@@ -127,6 +131,48 @@ static PyObject *decode_scalar(const struct payload *payload)
     return NULL;
 }
 
+/* Whether items of this type are for the codec, which knows that plain pickle is not enough for them; -1 with an error. */
+static int is_tracked(Handle *self, PyObject *item)
+{
+    PyObject *tracked = self->codec[TRACKED];
+    if (PyDict_GET_SIZE(tracked) == 0) {
+        return 0;
+    }
+    PyObject *id = PyLong_FromVoidPtr(Py_TYPE(item));
+    const int found = id == NULL ? -1 : PyDict_Contains(tracked, id);
+    Py_XDECREF(id);
+    return found;
+}
+
+/* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
+static PyObject *pickle(Handle *self, PyObject *item)
+{
+    PyObject **codec = self->codec;
+    const int tracked = PyUnicode_CheckExact(item) ? 1 : is_tracked(self, item);
+    if (tracked != 0) {
+        return tracked < 0 ? NULL : PyObject_CallOneArg(codec[ENCODE], item);
+    }
+    PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
+    PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(codec[DUMPS], item, protocol, NULL);
+    Py_XDECREF(protocol);
+    if (stream == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+            return NULL;
+        }
+        PyObject *error = raised();
+        PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_REFUSED], item, error, NULL);
+        Py_DECREF(error);
+        return encoded;
+    }
+    if (!PyBytes_CheckExact(stream) ||
+        memchr(PyBytes_AS_STRING(stream), STACK_GLOBAL, (size_t)PyBytes_GET_SIZE(stream)) == NULL) {
+        return stream;
+    }
+    PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_NAMED], item, stream, NULL);
+    Py_DECREF(stream);
+    return encoded;
+}
+
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
@@ -144,10 +190,10 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
     } else if (encode_scalar(item, payload)) {
         length = payload->length;
     } else {
-        PyObject *encoded = PyObject_CallOneArg(self->encode, item);
-        PyObject *bytes;
-        unsigned int tag;
-        if (encoded == NULL || !PyArg_ParseTuple(encoded, "SI", &bytes, &tag)) {
+        PyObject *encoded = pickle(self, item);
+        PyObject *bytes = encoded;
+        unsigned int tag = TAG_PICKLE;
+        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
             Py_XDECREF(encoded);
             return FAILED;
         }
@@ -180,6 +226,15 @@ static PyObject *decode(Handle *self, const struct payload *payload)
         }
         PyErr_Clear(); /* the codec says it better */
     }
+    if (payload->tag == TAG_PICKLE) {
+        PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
+        if (item == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyObject *error = raised();
+            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], payload->owner, error, NULL));
+            Py_DECREF(error);
+        }
+        return item;
+    }
     PyObject *scalar = decode_scalar(payload);
     if (scalar != NULL || PyErr_Occurred()) {
         return scalar;
@@ -190,7 +245,7 @@ static PyObject *decode(Handle *self, const struct payload *payload)
     }
     PyObject *bytes = bytes_of(payload);
     PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
-    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->decode, bytes, tag, NULL);
+    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
     Py_XDECREF(bytes);
     Py_XDECREF(tag);
     return item;
@@ -435,6 +490,66 @@ static const struct {
     {"get_batch", get_batch, NULL},
 };
 
+/* ---- Attached: what has a handle ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *direct;
+} Attached;
+
+static int attached_traverse(Attached *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->direct);
+    return 0;
+}
+
+static int attached_clear(Attached *self)
+{
+    Py_CLEAR(self->direct);
+    return 0;
+}
+
+static void attached_dealloc(Attached *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    attached_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef attached_members[] = {
+    {"_direct", T_OBJECT, offsetof(Attached, direct), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot attached_slots[] = {
+    {Py_tp_doc, (void *)"Has a handle, or None, in its attribute _direct, where the methods made by direct() find it."},
+    {Py_tp_dealloc, attached_dealloc},
+    {Py_tp_traverse, attached_traverse},
+    {Py_tp_clear, attached_clear},
+    {Py_tp_members, attached_members},
+    {0, NULL},
+};
+
+static PyType_Spec attached_spec = {
+    .name = "shared_multiprocess_queue._native_ring.Attached",
+    .basicsize = sizeof(Attached),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = attached_slots,
+};
+
+/* The handle of a queue, borrowed; NULL if it has none. */
+static Handle *handle_of(const module_state *state, PyObject *queue)
+{
+    if (!PyObject_TypeCheck(queue, (PyTypeObject *)state->attached_type)) {
+        return NULL;
+    }
+    PyObject *handle = ((Attached *)queue)->direct;
+    return handle != NULL && Py_IS_TYPE(handle, (PyTypeObject *)state->handle_type) ? (Handle *)handle : NULL;
+}
+
 /* ---- direct: the methods as descriptors --------------------------------------------------------------------------- */
 
 typedef struct {
@@ -470,15 +585,10 @@ static PyObject *direct_call(PyObject *callable, PyObject *const *args, size_t n
     Direct *self = (Direct *)callable;
     if (PyVectorcall_NARGS(nargsf) >= 1) {
         PyObject *queue = args[0];
-        PyObject *handle = PyObject_GetAttr(queue, self->state->direct_name);
-        if (handle == NULL) {
-            PyErr_Clear();
-        } else {
-            PyObject *result = PYTHON;
-            if (Py_TYPE(handle) == (PyTypeObject *)self->state->handle_type && !((Handle *)handle)->is_closed &&
-                is_as_defined(self, queue)) {
-                result = self->run((Handle *)handle, &(struct call){self->function, args, nargsf, names});
-            }
+        Handle *handle = handle_of(self->state, queue);
+        if (handle != NULL && !handle->is_closed && is_as_defined(self, queue)) {
+            Py_INCREF(handle); /* the call may run anything, and the queue may go */
+            PyObject *result = self->run(handle, &(struct call){self->function, args, nargsf, names});
             Py_DECREF(handle);
             if (result != PYTHON) {
                 return result;
@@ -555,12 +665,7 @@ static PyObject *direct_get(PyObject *self, PyObject *queue, PyObject *type)
     if (queue == NULL || queue == Py_None) {
         return Py_NewRef(self);
     }
-    PyObject *handle = PyObject_GetAttr(queue, ((Direct *)self)->state->direct_name);
-    if (handle == NULL) {
-        PyErr_Clear();
-    }
-    const bool is_native = handle != NULL && Py_TYPE(handle) == (PyTypeObject *)((Direct *)self)->state->handle_type;
-    Py_XDECREF(handle);
+    const bool is_native = handle_of(((Direct *)self)->state, queue) != NULL;
     return PyMethod_New(is_native ? self : ((Direct *)self)->function, queue);
 }
 
@@ -628,15 +733,16 @@ static PyType_Spec direct_spec = {
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
-                            "may_spin", "engine",        "encode",   "decode",    "kept_back", "on_keep_back", NULL};
-    PyObject *segment, *lock, *engine, *encode_, *decode_, *kept_back, *on_keep_back;
+                            "may_spin", "engine",        "codec",    "kept_back", "on_keep_back", NULL};
+    static const char *const parts[CODEC_PARTS] = {"dumps",          "loads",  "encode",         "encode_named",
+                                                   "encode_refused", "decode", "fail_to_decode", "tracked"};
+    PyObject *segment, *lock, *engine, *codec, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &may_spin, &engine, &encode_, &decode_, &kept_back,
-                                     &on_keep_back)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOO", names, &segment, &lock, &capacity, &item_size,
+                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &kept_back, &on_keep_back)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -645,8 +751,6 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     }
     self->state = PyType_GetModuleState(type);
     self->engine = Py_NewRef(engine);
-    self->encode = Py_NewRef(encode_);
-    self->decode = Py_NewRef(decode_);
     self->kept_back = Py_NewRef(kept_back);
     self->on_keep_back = Py_NewRef(on_keep_back);
     self->capacity = capacity;
@@ -655,6 +759,18 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->owner = owner;
     self->slice = slice;
     self->may_spin = may_spin;
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        self->codec[part] = PyObject_GetAttrString(codec, parts[part]);
+        if (self->codec[part] == NULL) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    if (!PyDict_CheckExact(self->codec[TRACKED])) {
+        PyErr_SetString(PyExc_TypeError, "what a codec has tracked is a dict");
+        Py_DECREF(self);
+        return NULL;
+    }
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);
@@ -679,8 +795,9 @@ static int handle_traverse(Handle *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->engine);
-    Py_VISIT(self->encode);
-    Py_VISIT(self->decode);
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        Py_VISIT(self->codec[part]);
+    }
     Py_VISIT(self->kept_back);
     Py_VISIT(self->on_keep_back);
     return 0;
@@ -689,8 +806,9 @@ static int handle_traverse(Handle *self, visitproc visit, void *arg)
 static int handle_clear(Handle *self)
 {
     Py_CLEAR(self->engine);
-    Py_CLEAR(self->encode);
-    Py_CLEAR(self->decode);
+    for (size_t part = 0; part < CODEC_PARTS; part++) {
+        Py_CLEAR(self->codec[part]);
+    }
     Py_CLEAR(self->kept_back);
     Py_CLEAR(self->on_keep_back);
     return 0;
@@ -874,12 +992,13 @@ static int module_exec(PyObject *module)
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->item_too_large = import_from(errors, "ItemTooLargeError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
-        (state->direct_name = PyUnicode_InternFromString("_direct")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL ||
+        (state->attached_type = PyType_FromModuleAndSpec(module, &attached_spec, NULL)) == NULL ||
         (state->direct_type = PyType_FromModuleAndSpec(module, &direct_spec, NULL)) == NULL) {
         return -1;
     }
     return PyModule_AddType(module, (PyTypeObject *)state->handle_type) < 0 ||
+                   PyModule_AddType(module, (PyTypeObject *)state->attached_type) < 0 ||
                    PyModule_AddType(module, (PyTypeObject *)state->direct_type) < 0
                ? -1
                : 0;
@@ -893,7 +1012,7 @@ static int module_exec(PyObject *module)
     VISIT(state->deserialization);                                                                                     \
     VISIT(state->item_too_large);                                                                                      \
     VISIT(state->too_many);                                                                                            \
-    VISIT(state->direct_name);                                                                                         \
+    VISIT(state->attached_type);                                                                                       \
     VISIT(state->handle_type);                                                                                         \
     VISIT(state->direct_type)
 

@@ -590,8 +590,13 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
             if (SHMQ_LOOK("G1", &ring->header->head, sure) <= before) {
                 return SHMQ_NOTHING;
             }
-            /* Its get is about to free it; the item of a dead one is for the getters, and until then this is full. */
-            return !sure || shmq_is_covered(ring, SHMQ_GET, before) ? SHMQ_HELD : SHMQ_NOTHING;
+            if (!sure || shmq_is_covered(ring, SHMQ_GET, before)) {
+                return SHMQ_HELD; /* its get is about to free it */
+            }
+            /* The item of a dead get is for the getters, and until then this is full; unless that get has just ended, as
+               a second read tells [S4]. */
+            return SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) == word ? SHMQ_NOTHING
+                                                                                                      : SHMQ_AGAIN;
         }
         if (word == shmq_word_of(before, SHMQ_TOMB)) {
             return SHMQ_AGAIN;

@@ -10,15 +10,16 @@ Its parts, each an idea of its own:
     run          what is measured in which order
     report       tables, and the goals of the design
     plot         pictures
+    output       all of it in files
 """
 
+from .output import write
 from .peers import ALL
-from .plot import draw_all
 from .report import print_all
-from .run import Plan, Results, run
+from .run import Plan, run
 from .scenarios import GROWTH, MAIN
 
-__all__ = ["PEERS", "SCENARIOS", "Plan", "Results", "draw_all", "print_all", "run"]
+__all__ = ["PEERS", "SCENARIOS", "Plan", "print_all", "run", "write"]
 
 PEERS = [peer.name for peer in ALL]
 SCENARIOS = [scenario.name for scenario in (*MAIN, *GROWTH)]

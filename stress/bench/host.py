@@ -33,7 +33,7 @@ _now = time.monotonic_ns
 _numbers = itertools.count()
 
 
-class _Damaged(Exception):
+class DamagedError(Exception):
     """A peer has delivered something else than what was put."""
 
 
@@ -136,7 +136,7 @@ def _get_compared(end: End, scenario: Scenario, count: int) -> None:
     for _ in range(count):
         item = repr(end.get())
         if item not in known:
-            raise _Damaged(f"got {item:.80}, which nobody has put")
+            raise DamagedError(f"got {item:.80}, which nobody has put")
 
 
 def _mover(open_end: Callable[[], End], scenario: Scenario, *moves: Callable[[End, Scenario, int], None]) -> Any:

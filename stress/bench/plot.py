@@ -60,8 +60,9 @@ def _bars(axis: Any, results: Results, scenario: str) -> None:
     colours = [_OURS if name in _OUR_NAMES else _OTHERS for name in names]
     axis.barh(names, middles, xerr=errors, color=colours, ecolor="#444444", error_kw={"lw": 0.8})
     axis.set_xscale("log")
+    axis.margins(x=0.25)
     for place, value in enumerate(middles):
-        axis.annotate(number(value), (value, place), textcoords="offset points", xytext=(4, 5), fontsize=6)
+        axis.annotate(number(value), (value, place), textcoords="offset points", xytext=(4, 0), va="center", fontsize=6)
     limit = {"round trip, spinning": "ping-pong", "wake-up": "futex"}.get(scenario)
     if limit in results.limits:
         axis.axvline(median(results.limits[limit]["p50"]), color=_LIMIT, lw=1, label=f"{limit} in C")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
+from .peers import ALL
 from .run import Results
 from .scenarios import GROWTH, MAIN
 
@@ -82,27 +83,78 @@ def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
-def print_all(results: Results, console: Console) -> None:
-    """Print everything."""
-    console.width = max(console.width, _WIDTH)  # a file has no width, and a figure is not to be cut in two
-    for line in _heading(results):
-        console.print(line, markup=False, highlight=False)
-    for title, names in (("", [s.name for s in MAIN]), ("as it grows", [s.name for s in GROWTH])):
-        for name in names:
-            if name in results.units:
-                console.print(_scenario_table(results, name, title))
-    console.print(_simple_table("limits of the machine (times in µs, pickle in ns)", _limits(results)))
-    console.print(_simple_table("import, ms beyond multiprocessing.shared_memory", results.imports))
-    console.print(_goal_table(results))
+@dataclass(frozen=True)
+class Figures:
+    """A table, whatever it is shown on; the first column names the rows."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
 
 
-def _heading(results: Results) -> Iterator[str]:
-    yield ", ".join(f"{key}: {value}" for key, value in results.machine.items())
-    yield "peers: " + ", ".join(f"{name} {version}".rstrip() for name, version in results.peers.items())
+def tables(results: Results) -> Iterator[Figures]:
+    """Yield everything as tables."""
+    yield Figures("The run", ["", ""], [[key, value] for key, value in results.machine.items()])
+    notes = {peer.name: peer.note for peer in ALL}
+    waits = {peer.name: peer.waiting for peer in ALL}
+    yield Figures(
+        "What was measured",
+        ["", "version", "its get", ""],
+        [[name, version, waits[name], notes[name]] for name, version in results.peers.items()],
+    )
+    yield Figures(
+        "Goals of the design",
+        ["goal", "compared with", "bound", "measured", ""],
+        [
+            [
+                goal.what,
+                goal.against,
+                f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}",
+                spread(goal.ratios),
+                "met" if goal.met else "missed",
+            ]
+            for goal in goals(results)
+        ],
+    )
+    for scenario in MAIN:
+        if scenario.name in results.units:
+            yield _of_scenario(results, scenario.name)
+    grown = [scenario.name for scenario in GROWTH if scenario.name in results.figures]
+    if grown:
+        head = [f"{peer}, {part}" for peer in ("native", "atomics") for part in ("put", "get")]
+        yield Figures(
+            "Put and get of one process as things grow, ns",
+            ["", *head],
+            [
+                [name, *(_cell(results, name, peer, part) for peer in ("native", "atomics") for part in ("put", "get"))]
+                for name in grown
+            ],
+        )
+    yield Figures(
+        "Limits of the machine (pickle in ns, other times in µs)",
+        ["", "median (range)"],
+        [[f"{name}, {part}", spread(v)] for name, figures in results.limits.items() for part, v in figures.items()],
+    )
+    yield Figures(
+        "Import, ms more than multiprocessing.shared_memory",
+        ["", "median (range)"],
+        [[name, spread(values)] for name, values in results.imports.items()],
+    )
 
 
-def _limits(results: Results) -> dict[str, list[float]]:
-    return {f"{name}, {part}": values for name, figures in results.limits.items() for part, values in figures.items()}
+def _cell(results: Results, scenario: str, peer: str, part: str) -> str:
+    values = results.figures[scenario].get(peer, {}).get(part)
+    return spread(values) if values else ""
+
+
+def _of_scenario(results: Results, scenario: str) -> Figures:
+    figures = results.figures.get(scenario, {})
+    names = list(next(iter(figures.values()), {}))
+    rows = [[peer, *(spread(figures[peer][name]) for name in names)] for peer in ranked(results, scenario)]
+    rows += [
+        [peer, failure[:80], *[""] * (len(names) - 1)] for peer, failure in results.failures.get(scenario, {}).items()
+    ]
+    return Figures(f"{scenario}, {results.units[scenario]}: median (range)", ["", *names], rows)
 
 
 def number(value: float) -> str:
@@ -120,34 +172,20 @@ def spread(values: Sequence[float]) -> str:
 def ranked(results: Results, scenario: str) -> list[str]:
     """Return the peers of a scenario, the best first."""
     figures = results.figures.get(scenario, {})
-    first: Callable[[str], float] = lambda name: median(next(iter(figures[name].values())))  # noqa: E731
+
+    def first(name: str) -> float:
+        return median(next(iter(figures[name].values())))
+
     return sorted(figures, key=first, reverse=results.units[scenario] == "items/s")
 
 
-def _scenario_table(results: Results, scenario: str, title: str) -> Table:
-    figures = results.figures.get(scenario, {})
-    names = list(next(iter(figures.values()), {}))
-    table = Table("", *names, title=f"{scenario} {title}, {results.units[scenario]}: median (range)".replace(" ,", ","))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for peer in ranked(results, scenario):
-        table.add_row(peer, *(spread(figures[peer][name]) for name in names))
-    for peer, failure in results.failures.get(scenario, {}).items():
-        table.add_row(peer, failure[:80])
-    return table
-
-
-def _simple_table(title: str, rows: dict[str, list[float]]) -> Table:
-    table = Table("", "median (range)", title=title)
-    table.columns[1].justify = "right"
-    for name, values in rows.items():
-        table.add_row(name, spread(values))
-    return table
-
-
-def _goal_table(results: Results) -> Table:
-    table = Table("goal", "compared with", "bound", "measured", "", title="goals of the design")
-    for goal in goals(results):
-        bound = f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}"
-        table.add_row(goal.what, goal.against, bound, spread(goal.ratios), "met" if goal.met else "missed")
-    return table
+def print_all(results: Results, console: Console) -> None:
+    """Print everything."""
+    console.width = max(console.width, _WIDTH)  # a file has no width, and a figure is not to be cut in two
+    for figures in tables(results):
+        table = Table(*figures.head, title=figures.title, title_justify="left")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in figures.rows:
+            table.add_row(*row)
+        console.print(table)

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -74,15 +74,6 @@ class Results:
     limits: dict[str, Figures] = field(default_factory=dict)
     imports: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        """Write everything as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
-
-    @staticmethod
-    def load(path: Path) -> Results:
-        """Read what was saved."""
-        return Results(**json.loads(path.read_text()))
 
 
 def _add(into: Figures, figures: dict[str, float]) -> None:

@@ -1,0 +1,126 @@
+"""Creation, attachment, closing and unlinking of one name by many processes at once, some of which are killed in it.
+
+Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach waits up to a
+second for a creator, alive or dead, so that does not count as a stall.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, Full
+from random import Random
+from typing import Final
+
+from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueue
+
+from .. import workers
+from ..crew import Crew, Watchdog, Worker, left_behind, new_prefix
+from ..logs import Log, Signals
+from ..rounds import Result, check_usable, wait_exactly
+from .troubles import some_moment
+
+_NAME: Final = "birth"
+_GO_ON: Final = 20  # steps that the survivor has to do after the last kill
+
+
+def run(seed: str, engine: str, patience: float) -> Result:
+    """Let one survivor and several victims create, attach, close and unlink, and kill the victims.
+
+    Args:
+        seed: of the round.
+        engine: of all handles, or "mixed".
+        patience: seconds that nobody may need for getting on.
+    """
+    prefix = new_prefix()
+    try:
+        result = _run(seed, engine, patience, prefix)
+        result.faults += _create_at_last(prefix, workers.engine_of_all(engine))
+        result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
+    finally:
+        for name in left_behind(prefix):
+            Path("/dev/shm", name).unlink()
+    return result
+
+
+def _run(seed: str, engine: str, patience: float, prefix: str) -> Result:
+    """Run a round until all its processes are dead."""
+    rng = Random(seed)
+    result = Result(rounds=1)
+    signals = Signals()
+    with Crew() as crew:
+
+        def start(fate: str) -> Worker:
+            name = f"{fate} {len(crew.workers)}"
+            log = Log(0, signals)
+            return crew.start(name, log, _live, prefix, log, signals, f"{seed}/{name}", engine)
+
+        survivor = start("survivor")
+        victims = [start("victim") for _ in range(rng.randint(1, 3))]
+        for _ in range(rng.randint(4, 10)):
+            wait_exactly(some_moment(rng))
+            signals.mark()
+            victim = victims.pop(rng.randrange(len(victims)))
+            crew.kill([victim])
+            result.deaths += 1
+            victims.append(start("victim"))
+        crew.kill(victims)
+        result.deaths += len(victims)
+        goal = survivor.log.calls + _GO_ON
+        dog = Watchdog(patience, [survivor.log])
+        while survivor.running and survivor.log.calls < goal:
+            if dog.barks():
+                result.blocked = 1
+                result.faults.append(f"the survivor does not get on ({survivor.log.doing})")
+                break
+            wait_exactly(1e-3)
+        result.stalls = [survivor.log.longest_stall()]
+        result.worst = result.stalls[0], survivor.name
+        crew.kill([survivor])  # in the middle of something, too
+        result.deaths += 1
+        result.faults += crew.failures()
+    return result
+
+
+def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: str) -> None:
+    rng = Random(seed)
+    log.start()
+    while not signals.stopped():
+        chosen = rng.choice(("atomics", "native")) if engine == workers.MIXED else engine
+        try:
+            _live_once(rng, prefix, chosen, log)
+        except QueueExistsError:
+            pass
+        except (QueueNotFoundError, QueueNotReadyError):
+            log.start()
+        log.beat()
+
+
+def _live_once(rng: Random, prefix: str, engine: str, log: Log) -> None:
+    creates = rng.random() < 0.5
+    capacity = rng.randint(1, 100)
+    with SharedMemoryQueue(_NAME, creates, capacity, 64, prefix, engine=engine) as queue:
+        if not creates:
+            log.start()  # the stall clock begins anew
+        with suppress(Full):
+            queue.put_nowait(b"item")
+        with suppress(Empty):
+            queue.get_nowait()
+        if rng.random() < 0.5:
+            queue.unlink()
+
+
+def _create_at_last(prefix: str, engine: str | None) -> list[str]:
+    """Make a queue, after unlinking one that the dead have left complete, and return what is wrong with that."""
+    try:
+        try:
+            queue = SharedMemoryQueue(_NAME, True, 3, 64, prefix, engine=engine)
+        except QueueExistsError:
+            with SharedMemoryQueue(_NAME, run_id=prefix, engine=engine) as left:
+                left.unlink()
+            queue = SharedMemoryQueue(_NAME, True, 3, 64, prefix, engine=engine)
+    except OSError as error:
+        return [f"after all were dead, a creation failed: {error!r}"]
+    with queue:
+        queue.unlink()
+        return check_usable(queue)

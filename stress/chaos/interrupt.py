@@ -1,0 +1,146 @@
+"""SIGINT at random moments, to workers that catch KeyboardInterrupt and go on.
+
+Ctrl-C is raised only inside a call of the queue, and once a call, so that the worker's own notes are whole. An
+interrupted put happened or not. An interrupted get loses nothing; only the native engine may take an item along, if the
+signal comes in the nanoseconds between its last look for signals and the interpreter's. That gap is between a call and
+the statement that keeps its result, so it is measured with such a statement; a call that C code keeps the result of
+(``list.extend`` over ``map``) has no gap, and there nothing at all may be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from queue import Empty
+from random import Random
+from typing import Any
+
+from shared_multiprocess_queue import Full, SharedMemoryQueue
+
+from .. import items
+from ..crew import Worker
+from ..logs import Log, Signals
+from ..rounds import Result, Round, run_round, wait_exactly
+from ..workers import LONG, Task, open_queue, patience
+from .troubles import setting_of, some_moment
+
+_VICTIMS = (("producer",), ("consumer",), ("producer", "consumer"), ("consumer", "consumer"))
+
+
+def run(seed: str, engine: str, seconds: float) -> Result:
+    """Interrupt producers and consumers.
+
+    Args:
+        seed: of the round.
+        engine: of all handles, or "mixed".
+        seconds: that nobody may need for getting on.
+    """
+    rng, setting = setting_of(seed)
+
+    def trouble(current: Round) -> None:
+        loops = {"producer": produce, "consumer": consume}
+        victims = [current.start(role, "interrupted", loop=loops[role], tight=True) for role in rng.choice(_VICTIMS)]
+        current.wait_for_start(victims)
+        current.signals.mark()
+        for _ in range(rng.randint(100, 300)):
+            wait_exactly(some_moment(rng) / 8)
+            _interrupt(rng.choice(victims))
+            current.result.events += 1
+
+    return run_round(setting, engine, seconds, trouble)
+
+
+def _interrupt(victim: Worker) -> None:
+    assert victim.process.pid is not None
+    os.kill(victim.process.pid, signal.SIGINT)
+
+
+class _CtrlC:
+    """The signal handler: raises once while it is armed."""
+
+    armed = False
+
+    def __call__(self, *_: object) -> None:
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+
+
+def _listen() -> _CtrlC:
+    ctrl_c = _CtrlC()
+    signal.signal(signal.SIGINT, ctrl_c)
+    return ctrl_c
+
+
+def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
+    """Put items until the run is over; each whose put was interrupted is left as it is."""
+    rng = Random(task.seed)
+    ctrl_c = _listen()
+    with open_queue(rng, inherited, task.is_mixed) as queue:
+        log.start()
+        serial = 0
+        while not signals.stopped() and log.has_room():
+            count = task.batch(rng)
+            batch = [items.make_quickly(task.ident, serial + index) for index in range(count)]
+            log.intend(serial, count)
+            if _put(queue, batch, ctrl_c):
+                log.acknowledge()
+            else:
+                log.give_up_put()
+            serial += count
+        log.end()
+
+
+def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: _CtrlC) -> bool:
+    """Put items; return whether that came to its end."""
+    while True:
+        ctrl_c.armed = True
+        try:
+            if len(batch) == 1:
+                queue.put(batch[0], timeout=LONG)
+            else:
+                queue.put_batch(batch, timeout=LONG)
+            returned = True
+            ctrl_c.armed = False
+        except KeyboardInterrupt:
+            return False  # or it did, and the interrupt came behind it: nobody can tell
+        except Full:
+            ctrl_c.armed = False
+        else:
+            return returned
+
+
+def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
+    """Get items until the run is over and the queue is empty."""
+    rng = Random(task.seed)
+    ctrl_c = _listen()
+    with open_queue(rng, inherited, task.is_mixed) as queue:
+        log.start()
+        while True:
+            draining = signals.draining()
+            limit = task.batch(rng)
+            block, timeout = patience(rng, LONG)
+            keeps = rng.random() < 0.5
+            log.ask(limit)
+            got: list[list[Any]] = []
+            result = None
+            ctrl_c.armed = True
+            try:
+                if keeps:
+                    got.extend(map(queue.get_batch, (limit,), (block,), (timeout,)))
+                else:
+                    result = queue.get_batch(limit, block, timeout)
+                ctrl_c.armed = False
+            except KeyboardInterrupt:
+                if not got and result is None:
+                    log.give_up_get(may_lose=not keeps and queue.engine == "native")
+                    continue
+            except Empty:
+                ctrl_c.armed = False
+                log.deliver(())
+                if draining:
+                    break
+                continue
+            taken = got[0] if got else result or []
+            log.deliver([items.identify(item) for item in taken])
+        log.end()

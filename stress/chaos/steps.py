@@ -1,0 +1,244 @@
+"""Death at the k-th atomic step of an operation, for every k, in either engine; and again in the recovery from it.
+
+A round takes each operation once. Its victim dies before its first step, before its second, and so on until it
+completes; after each death a survivor empties the queue, what was put and got is judged, and the queue has to take a
+full load. Half of the times another victim has died before, at one step of another operation, so that the deaths come
+in the middle of a recovery.
+
+The native engine has to be built for this (stress/native/mortal.h), in a copy of the package; so the rounds run in a
+process of their own, which is asked for them line by line.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from queue import Empty, Full
+from random import Random
+from typing import IO, Final
+
+from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _native_ring, _words
+
+from .. import extension, items, mortal, sanitize, workers
+from ..crew import left_behind, new_prefix
+from ..history import ConsumerHistory, ProducerHistory, Put, Verdict, judge, parse_id
+from ..items import LARGEST
+from ..rounds import Result, check_usable
+from .skip import Skip
+
+_HEADER: Final = Path(__file__).resolve().parents[1] / "native" / "mortal.h"
+_ROUND: Final = 30  # times patience: for all the steps of a round
+
+Operation = Callable[[SharedMemoryQueue, list[bytes]], object]
+
+_OPERATIONS: Final[dict[str, Operation]] = {
+    "put": lambda queue, batch: queue.put_nowait(batch[0]),
+    "put_batch": lambda queue, batch: queue.put_batch(batch, block=False),
+    "get": lambda queue, _: queue.get_nowait(),
+    "get_batch": lambda queue, batch: queue.get_batch(len(batch), block=False),
+    "attach": lambda queue, _: SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=queue.engine),
+    "close": lambda queue, _: queue.close(),
+}
+_SINGLE: Final = ("put", "get")
+
+
+class Host:
+    """The process with the mortal build; started when it is needed, and ended with the ``with`` block."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+        self._folder.cleanup()
+
+    def run(self, seed: str, engine: str, patience: float) -> Result:
+        """Let each operation die at each of its steps.
+
+        Args:
+            seed: of the round.
+            engine: of all handles, or "mixed".
+            patience: seconds that nobody may need for getting on.
+
+        Raises:
+            Skip: the native engine cannot be built here.
+        """
+        if self._process is None:
+            self._process = self._start()
+        asking, answering = self._process.stdin, self._process.stdout
+        assert asking is not None
+        assert answering is not None
+        with suppress(BrokenPipeError):
+            print(json.dumps([seed, engine, patience]), file=asking, flush=True)
+        if line := answering.readline():
+            fields = json.loads(line)
+            return Result(**{**fields, "verdict": Verdict(**fields["verdict"]), "worst": tuple(fields["worst"])})
+        self._end()
+        return Result(rounds=1, blocked=1, faults=["the round did not come to its end; see stderr"])
+
+    def _start(self) -> subprocess.Popen[str]:
+        copy = Path(self._folder.name)
+        if not (copy / "stress").exists():
+            flags = ("-D_GNU_SOURCE", "-include", str(_HEADER))
+            try:
+                extension.copy_and_build(copy, sanitize.default_compiler(), flags)
+            except sanitize.SanitizeError as error:
+                raise Skip(str(error)) from None
+        command = [sys.executable, "-m", __spec__.name]
+        return subprocess.Popen(command, cwd=copy, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with process:  # closes its stdin, at which it ends
+                pass
+
+
+# ---- in the host ----------------------------------------------------------------------------------------------------
+
+
+def serve(asking: IO[str], answering: IO[str]) -> None:
+    """Run the rounds that are asked for, until nobody asks any more."""
+    fate = mortal.NativeFate(_native_ring.__file__)
+    _atomics_engine.open_words = lambda buffer: mortal.MortalMemory(_words.open_words(buffer), fate)  # type: ignore
+    for line in asking:
+        seed, engine, patience = json.loads(line)
+        faulthandler.dump_traceback_later(_ROUND * patience, exit=True)
+        result = Result()
+        for name in _OPERATIONS:
+            result.add(_Steps(name, f"{seed}/{name}", engine, fate).run())
+        result.rounds = 1
+        faulthandler.cancel_dump_traceback_later()
+        print(json.dumps(asdict(result)), file=answering, flush=True)
+
+
+class _Steps:
+    """One operation, which dies at each of its steps.
+
+    Args:
+        operation: its name.
+        seed: of all choices.
+        engine: of all handles, or "mixed".
+        fate: of the victims.
+    """
+
+    def __init__(self, operation: str, seed: str, engine: str, fate: mortal.Fate) -> None:
+        rng = Random(seed)
+        engines = ("atomics", "native") if engine == workers.MIXED else (engine,)
+        self._fate = fate
+        self._result = Result()
+        self._capacity = rng.randint(1 if operation in _SINGLE else 2, 3)
+        self._size = 1 if operation in _SINGLE else rng.randint(2, self._capacity)
+        # Mostly so that there is room for what is put, or something that can be got.
+        least, most = (0, self._capacity - self._size) if operation.startswith("put") else (1, self._capacity)
+        self._filled = rng.randint(least, most) if rng.random() < 0.8 else rng.randint(0, self._capacity)
+        self._mode = rng.choice(("mpmc", "mpmc", "mpmc", "spsc"))
+        self._survivor = rng.choice(engines)
+        self._operation, self._engine = operation, rng.choice(engines)
+        self._before = (rng.choice(list(_OPERATIONS)), rng.choice(engines)) if rng.random() < 0.5 else None
+        self._steps_before = rng.randrange(25)
+        self._serials = itertools.count()
+
+    def run(self) -> Result:
+        prefix = new_prefix()
+        with SharedMemoryQueue(
+            "steps", True, self._capacity, LARGEST, prefix, mode=self._mode, engine=self._survivor
+        ) as queue:
+            try:
+                self._die_everywhere(queue)
+            finally:
+                queue.unlink()
+        self._result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
+        return self._result
+
+    def _die_everywhere(self, queue: SharedMemoryQueue) -> None:
+        result = self._result
+        for steps in itertools.count():
+            filled = self._make(0, self._filled)
+            for item in filled:
+                queue.put_nowait(item)
+            queue._engine.retire()  # a child may have the roles of mode spsc
+            puts = [ProducerHistory(0, self._puts(filled, acknowledged=True))]
+            gets = []
+            if self._before is not None:
+                self._die(queue, *self._before, self._steps_before, puts, gets)
+            died = self._die(queue, self._operation, self._engine, steps, puts, gets)
+            gets.append(ConsumerHistory("survivor", self._drain(queue)))
+            verdict = judge(puts, gets)
+            result.verdict.add(verdict)
+            result.faults += check_usable(queue)
+            if blockers := queue.get_metrics()["blocked_by"]:
+                result.faults.append(f"the dead block the queue: {blockers}")
+            if result.faults or not verdict.ok:
+                dies = f"{self._operation} of {self._size} ({self._engine}) died at step {steps}"
+                after = f", after {self._before} at step {self._steps_before}" if self._before else ""
+                where = f"{self._mode}, capacity {self._capacity}, with {self._filled} items, survivor {self._survivor}"
+                result.faults.append(f"{dies}{after}: {where}")
+                return
+            queue._engine.retire()
+            if not died:
+                return
+
+    def _die(
+        self,
+        queue: SharedMemoryQueue,
+        name: str,
+        engine: str,
+        steps: int,
+        puts: list[ProducerHistory],
+        gets: list[ConsumerHistory],
+    ) -> bool:
+        """Let a child die in an operation, and add what it may have done to the histories; return whether it died."""
+        batch = self._make(len(puts), 1 if name in _SINGLE else self._size)
+
+        def prepare() -> Callable[[], object]:
+            own = SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=engine)
+            own._engine._batch_lock._flag = mortal.MortalFlag(own._flag, self._fate)  # type: ignore
+
+            def operate() -> None:
+                with suppress(Empty, Full):
+                    _OPERATIONS[name](own, batch)
+
+            return operate
+
+        died = mortal.dies(prepare, self._fate, steps)
+        self._result.deaths += died
+        if name.startswith("put"):
+            puts.append(ProducerHistory(len(puts), self._puts(batch, acknowledged=False)))
+        elif name.startswith("get"):
+            gets.append(ConsumerHistory(f"victim {name}", [], killed=True, asked=len(batch)))
+        return died
+
+    def _make(self, producer: int, count: int) -> list[bytes]:
+        return [items.make_quickly(producer, next(self._serials)) for _ in range(count)]
+
+    @staticmethod
+    def _puts(batch: list[bytes], acknowledged: bool) -> list[Put]:
+        serials = [parse_id(items.identify(item))[1] for item in batch]
+        if acknowledged:
+            return [Put(serial, 1, True) for serial in serials]
+        return [Put(serials[0], len(serials), False)]
+
+    @staticmethod
+    def _drain(queue: SharedMemoryQueue) -> list[int]:
+        found = []
+        with suppress(Empty):
+            while True:
+                found.append(items.identify(queue.get_nowait()))
+        return found
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)

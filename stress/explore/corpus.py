@@ -1,0 +1,86 @@
+"""The programs that are explored, without their engines: two to four actors, capacity 1 to 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from .program import Program, parse_program
+
+Engines = Literal["atomics", "native", "mixed"]
+
+_LETTERS: Final[dict[Engines, str]] = {"atomics": "aaaa", "native": "nnnn", "mixed": "nana"}
+
+_TEXTS: Final = (
+    "mpmc 1 0 put put",
+    "mpmc 1 0 put take",
+    "mpmc 1 1 put take",
+    "mpmc 1 1 take put+put",
+    "mpmc 2 1 put+take take",
+    "mpmc 2 1 take take",
+    "mpmc 2 2 take2 put",
+    "mpmc 2 0 batch take2",
+    "mpmc 2 0 batch batch",
+    "mpmc 2 1 batch take+take",
+    "mpmc 3 1 batch take2+take",
+    "mpmc 3 2 take2 take2",
+    "mpmc 3 2 take put+is_empty",
+    "mpmc 2 1 take is_empty+is_full",
+    "mpmc 1 0 put is_full+is_empty",
+    "mpmc 2 0 batch join+put+take",
+    "mpmc 2 1 take join+take+put",
+    "mpmc 1 0 put_wait take_wait",
+    "mpmc 1 1 put_wait take_wait",
+    "mpmc 2 0 batch_wait take_wait",
+    "mpmc 2 1 batch_wait take2",
+    "spsc 1 1 put take",
+    "spsc 2 0 batch take2",
+    "spsc 2 1 put+put take+take",
+    "spsc 2 1 put put+take",
+    "spsc 1 1 put_wait take_wait",
+    "mpmc 1 0 put put take",
+    "mpmc 1 1 take take put",
+    "mpmc 2 0 put put take",
+    "mpmc 2 0 batch put take2",
+    "mpmc 2 1 take2 take batch",
+    "mpmc 2 0 batch batch take_wait",
+    "mpmc 1 1 put_wait put_wait take",
+    "mpmc 2 0 take_wait take_wait batch",
+    "mpmc 2 0 put put join+take+take",
+    "spsc 2 1 put put take",
+    "mpmc 1 1 take take take",
+    "mpmc 2 0 batch take take",
+    "mpmc 2 1 take join+take",
+    "mpmc 1 0 put take+take join+put",
+    "mpmc 1 0 put+put take_wait take",
+    "mpmc 2 0 take_wait take_wait put put",
+)
+
+_OF_ATOMICS: Final = (
+    "mpmc 2 0 a:put A:put a:take2",
+    "mpmc 2 1 a:take A:put a:take",
+    "mpmc 2 1 a:take2 A:take+put",
+    "mpmc 2 0 a:put!18+put a:put+take",
+    "mpmc 2 0 a:batch!30 a:take2+put",
+    "mpmc 2 1 a:take!10+put a:take",
+    "mpmc 2 2 a:take2!24+put a:take",
+)
+"""Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
+
+_POINTS: Final = 40  # a get has about 30 at which it can be interrupted
+
+
+def programs(engines: Engines) -> Iterator[Program]:
+    """Yield all programs, for one engine or with both side by side."""
+    for text in _TEXTS:
+        mode, capacity, filled, *actors = text.split()
+        lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
+        yield parse_program(" ".join([mode, capacity, filled, *lettered]))
+    if engines == "atomics":
+        yield from map(parse_program, _OF_ATOMICS)
+
+
+def expand(text: str) -> Iterator[Program]:
+    """Yield the program of a text, or, if a call in it is interrupted at ``!*``, one for each of its first points."""
+    for point in range(_POINTS if "!*" in text else 1):
+        yield parse_program(text.replace("!*", f"!{point}"))

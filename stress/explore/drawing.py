@@ -1,0 +1,72 @@
+"""Programs and schedules that hypothesis draws, and shrinks when one breaks a rule."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from .corpus import Engines
+from .program import DIES, JOIN, LOOKS, PUTS, TAKES, ActorPlan, Program, Schedule, Step
+from .search import Finding, try_schedule
+
+_MOST_POINTS: Final = 160  # at which a call is interrupted; few calls have more
+
+
+class _Broken(Exception):
+    """A rule was broken."""
+
+
+@st.composite
+def cases(draw: st.DrawFn, engines: Engines) -> tuple[Program, Schedule]:
+    """Draw a program and a schedule for it."""
+    mode = draw(st.sampled_from(["mpmc", "mpmc", "mpmc", "spsc"]))
+    capacity = draw(st.integers(1, 3))
+    filled = draw(st.integers(0, capacity))
+    calls = [call for call in (*TAKES, *PUTS, *LOOKS) if PUTS.get(call, 1) <= capacity]
+    actors = []
+    for _ in range(draw(st.integers(2, 3))):
+        engine = draw(st.sampled_from(["atomics", "native"])) if engines == "mixed" else engines
+        steps = [Step(call) for call in draw(st.lists(st.sampled_from(calls), min_size=1, max_size=3))]
+        if engine == "atomics" and draw(st.integers(0, 3)) == 3:
+            which = draw(st.integers(0, len(steps) - 1))
+            steps[which] = Step(steps[which].call, draw(st.integers(0, _MOST_POINTS)))
+        if draw(st.integers(0, 7)) == 7:
+            steps.insert(0, Step(JOIN))
+        actors.append(ActorPlan(engine, tuple(steps)))
+    moves = st.tuples(st.integers(0, 40), st.sampled_from([*range(len(actors)), DIES]))
+    at, schedule = 0, []
+    for gap, what in draw(st.lists(moves, max_size=8)):
+        at += gap
+        schedule.append((at, what))
+    return Program(mode, capacity, filled, tuple(actors)), tuple(schedule)
+
+
+def draw(engines: Engines, most: int, seed: int) -> tuple[int, Finding | None]:
+    """Let hypothesis look for a schedule that breaks a rule.
+
+    Returns:
+        How many were run, shrinking included; the simplest that was found.
+    """
+    tried = 0
+    found: Finding | None = None
+
+    @seeded(seed)
+    @settings(
+        max_examples=most, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
+    )
+    @given(cases(engines))
+    def search(case: tuple[Program, Schedule]) -> None:
+        nonlocal tried, found
+        tried += 1
+        finding = try_schedule(*case)
+        if finding is not None:
+            found = finding  # the last one that hypothesis tries is the simplest
+            raise _Broken
+
+    with suppress(_Broken):
+        search()
+    return tried, found

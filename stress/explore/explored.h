@@ -1,0 +1,120 @@
+/* Included before the extension's source in a test build: its steps, its clock and its waits are those of Python
+   callables, which may run other greenlets meanwhile. The source itself is the package's, unchanged. */
+
+#ifndef EXPLORED_H
+#define EXPLORED_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* There is one thread, and what stands between these two calls Python. */
+#undef Py_BEGIN_ALLOW_THREADS
+#undef Py_END_ALLOW_THREADS
+#define Py_BEGIN_ALLOW_THREADS {
+#define Py_END_ALLOW_THREADS }
+
+static PyObject *explored_calls[5]; /* step, clock, nap, wait, wake; NULL: nobody has taken over */
+
+/* None gives everything back. */
+__attribute__((visibility("default"))) void explored_take_over(PyObject *step, PyObject *clock, PyObject *nap,
+                                                               PyObject *wait, PyObject *wake)
+{
+    PyObject *calls[] = {step, clock, nap, wait, wake};
+    for (int i = 0; i < 5; i++) {
+        Py_XSETREF(explored_calls[i], calls[i] == Py_None ? NULL : Py_NewRef(calls[i]));
+    }
+}
+
+/* Call one of them; keeps an error that is set. What they raise ends the exploration. */
+static int64_t explored_call(int which, PyObject *arguments)
+{
+    if (explored_calls[which] == NULL) {
+        return 0; /* a handle is opened or goes away outside of an exploration */
+    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *result =
+        arguments == NULL ? PyObject_CallNoArgs(explored_calls[which]) : PyObject_Call(explored_calls[which], arguments, NULL);
+    if (result == NULL) {
+        PyErr_Print();
+        Py_FatalError("the explorer has raised inside a step");
+    }
+    const int64_t number = PyLong_Check(result) ? PyLong_AsLongLong(result) : 0;
+    Py_DECREF(result);
+    Py_XDECREF(arguments);
+    PyErr_Restore(type, value, traceback);
+    return number;
+}
+
+/* How often a step was taken at each place, for the coverage of the labels. */
+struct explored_place {
+    const char *label;
+    uint64_t times;
+    struct explored_place *next;
+};
+
+static struct explored_place *explored_places;
+
+__attribute__((visibility("default"))) PyObject *explored_coverage(void)
+{
+    PyObject *found = PyList_New(0);
+    for (struct explored_place *place = explored_places; place != NULL; place = place->next) {
+        PyObject *pair = Py_BuildValue("sK", place->label, (unsigned long long)place->times);
+        PyList_Append(found, pair);
+        Py_DECREF(pair);
+    }
+    return found;
+}
+
+static inline void explored_step(struct explored_place *place)
+{
+    if (explored_call(0, NULL) != 0 && place->times++ == 0) {
+        place->next = explored_places;
+        explored_places = place;
+    }
+}
+
+#define SHMQ_STEP(name)                                                                                                \
+    __extension__({                                                                                                    \
+        static struct explored_place explored_here = {.label = (name)};                                                \
+        explored_step(&explored_here);                                                                                 \
+    })
+
+static int explored_clock_gettime(clockid_t clock, struct timespec *time)
+{
+    (void)clock;
+    const int64_t now = explored_call(1, NULL);
+    time->tv_sec = now / 1000000000;
+    time->tv_nsec = now % 1000000000;
+    return 0;
+}
+
+static void explored_nap(void)
+{
+    explored_call(2, NULL);
+}
+
+static long explored_futex(const uint32_t *word, int operation, uint32_t value, const struct timespec *time)
+{
+    const unsigned long long address = (uintptr_t)word;
+    if (operation == FUTEX_WAKE) {
+        return (long)explored_call(4, Py_BuildValue("KI", address, value));
+    }
+    return (long)explored_call(
+        3, Py_BuildValue("KIL", address, value, (long long)time->tv_sec * 1000000000 + time->tv_nsec));
+}
+
+#define clock_gettime explored_clock_gettime
+#define sched_yield explored_nap
+#define nanosleep(...) explored_nap()
+#define syscall(number, word, operation, value, time, ...) explored_futex((word), (operation), (uint32_t)(value), (time))
+
+#endif

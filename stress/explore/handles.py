@@ -1,0 +1,348 @@
+"""Handles of both engines in one process, over memory whose every access asks the scheduler.
+
+The engines are those of the package, and so are their words, whose operations get a step in front. What they ask from
+outside, who they are, who lives, what time it is, and how to sleep, the scheduler answers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from queue import Empty, Full
+from typing import Any, Final, cast
+
+from greenlet import getcurrent
+
+from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _processes, _words
+from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+from shared_multiprocess_queue._codec import Codec
+from shared_multiprocess_queue.errors import RoleTakenError
+
+from .program import PUTS, TAKES
+from .scheduler import Scheduler
+
+ITEM_SIZE: Final = 16
+BYTES: Final = 1  # codec tag
+PATIENCE: Final = 350_000_000  # ns that calls wait which do
+_NAMESPACE: Final = 4711
+
+
+class Memory:
+    """A segment that has no name, and the int32 of its lock."""
+
+    name = "explored"
+
+    def __init__(self, capacity: int, mode: str) -> None:
+        self.geometry = _layout.Geometry.of(capacity, ITEM_SIZE, mode)
+        size = self.geometry.definitions
+        self.buffer = memoryview(mmap.mmap(-1, size))
+        self.words = self.buffer.cast("Q")
+        self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
+        self._used = slice(0, _layout.record_at(_USED))
+        self._slots = slice(_layout.SLOTS_START, size)
+        for position in range(capacity):
+            self.words[self.slot(position) >> 3] = position << _layout.STATE_BITS | _layout.FREE
+
+    def slot(self, position: int) -> int:
+        """Return the offset of a position's slot."""
+        return _layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+
+    def save(self) -> tuple[bytes, bytes, bytes]:
+        """Return all that matters of it."""
+        return bytes(self.buffer[self._used]), bytes(self.buffer[self._slots]), bytes(self.lock)
+
+    def restore(self, saved: tuple[bytes, bytes, bytes]) -> None:
+        """Make it what it was."""
+        self.buffer[self._used], self.buffer[self._slots], self.lock[:] = saved
+
+    def held(self) -> list[str]:
+        """Return the items that lie in FULL slots."""
+        found = []
+        for index in range(self.geometry.capacity):
+            at = self.slot(index)
+            if self.words[at >> 3] & _layout.STATE_MASK == _layout.FULL:
+                length = int.from_bytes(self.buffer[at + _layout.SLOT_LENGTH :][:4], sys.byteorder)
+                found.append(bytes(self.buffer[at + _layout.SLOT_PAYLOAD :][:length]).decode())
+        return found
+
+
+_USED: Final = 32  # records that a program may take
+
+
+class _Flag:
+    """The int32 of the lock, in steps."""
+
+    def __init__(self, buffer: memoryview, step: Callable[[], bool]) -> None:
+        self.buffer = buffer
+        self._step = step
+        self._value = buffer.cast("i")
+
+    def try_acquire(self) -> bool:
+        self._step()
+        won = self._value[0] == 0
+        self._value[0] = 1
+        return won
+
+    def is_held(self) -> bool:
+        self._step()
+        return self._value[0] != 0
+
+    def release(self) -> None:
+        self._step()
+        self._value[0] = 0
+
+    def close(self) -> None:
+        pass
+
+
+class _Words:
+    """The words of a segment, with a step in front of each access."""
+
+    def __init__(self, memory: Memory, step: Callable[[], bool]) -> None:
+        self._inner = _words.open_words(memory.buffer)
+        self._step = step
+
+    def words(self) -> Any:
+        inner, step = self._inner.words(), self._step
+        access = type(inner)()
+        load, load_after_rmw, peek = inner.load, inner.load_after_rmw, inner.peek
+        store, announce, add = inner.store, inner.announce, inner.add
+        cas, cas_noted = inner.cas, inner.cas_noted
+
+        def stepped_load(offset: int) -> int:
+            step()
+            return load(offset)
+
+        def stepped_load_after_rmw(offset: int) -> int:
+            step()
+            return load_after_rmw(offset)
+
+        def stepped_peek(offset: int) -> int:
+            step()
+            return peek(offset)
+
+        def stepped_store(offset: int, value: int) -> None:
+            step()
+            store(offset, value)
+
+        def stepped_announce(offset: int, value: int) -> None:
+            step()
+            announce(offset, value)
+
+        def stepped_announce_range(offset: int, begin: int, end: int) -> None:
+            step()
+            announce(offset, begin)
+            step()
+            announce(offset + _layout.WORD, end)
+
+        def stepped_add(offset: int, amount: int) -> int:
+            step()
+            return add(offset, amount)
+
+        def stepped_cas(offset: int, expected: int, desired: int) -> bool:
+            step()
+            return cas(offset, expected, desired)
+
+        def stepped_cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
+            step()
+            cas_noted(offset, expected, desired, note)
+
+        access.load, access.load_after_rmw, access.peek = stepped_load, stepped_load_after_rmw, stepped_peek
+        access.store, access.announce, access.announce_range = stepped_store, stepped_announce, stepped_announce_range
+        access.add, access.cas, access.cas_noted = stepped_add, stepped_cas, stepped_cas_noted
+        return access
+
+    def release(self) -> None:
+        self._inner.release()
+
+
+class _Halves:
+    """Lengths and metas of slots; a step in front of the length stands for the whole payload [P7]."""
+
+    def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
+        self._inner = inner
+        self._step = step
+
+    def __getitem__(self, index: int) -> int:
+        self._step()
+        return self._inner[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._step()
+        self._inner[index] = value
+
+    def release(self) -> None:
+        self._inner.release()
+
+
+class _ThreadLock:
+    """The lock between threads of a handle: greenlets are one thread, and would all be let in."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._holder: object = None
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        me = getcurrent()
+        while self._holder not in (None, me):
+            self._scheduler.nap()
+        self._holder = me
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._holder = None
+
+
+class Handle:
+    """One handle of one engine, whose process lives until it is declared dead.
+
+    Args:
+        engine: "atomics" or "native".
+        memory: where.
+        scheduler: who decides.
+        pid: of the process that this stands for.
+    """
+
+    def __init__(self, engine: str, memory: Memory, scheduler: Scheduler, pid: int) -> None:
+        self._scheduler = scheduler
+        _processes.identity = lambda: _processes.Identity(pid, 1, _NAMESPACE)
+        step = scheduler.step
+        arguments: Any = (memory, memory.geometry, _Flag(memory.lock, step), _Words(memory, step))
+        if engine == "native":
+            from shared_multiprocess_queue import _native_engine  # noqa: PLC0415 (there may be none)
+
+            if explored_library() is None:
+                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see build.py")
+            self.engine: AtomicsEngine = _native_engine.NativeEngine(*arguments)
+        else:
+            self.engine = AtomicsEngine(*arguments)
+        self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
+        self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
+        direct = self.engine.open(Codec(cast(Any, None)))  # bytes need no definitions
+        self._door: Any = None
+        if direct is not None:
+            self._door = _door_class()()
+            self._door._direct = direct
+
+    def call(self, name: str, items: list[str]) -> list[str] | bool | None:
+        """Make a call.
+
+        Returns:
+            Of a put, its items; of a get, what it took; of a look, the answer; None: Full or Empty; False: somebody
+            else has the role.
+        """
+        waits = name.endswith("_wait")
+        try:
+            if name in PUTS:
+                self._put([item.encode() for item in items], waits)
+                return items
+            if name in TAKES:
+                return [data.decode() for data in self._take(TAKES[name], waits)]
+        except (Full, Empty):
+            return None
+        except RoleTakenError:
+            return False
+        return bool(getattr(self.engine, name)())
+
+    def _put(self, items: list[bytes], waits: bool) -> None:
+        door = self._door
+        if door is not None:
+            arguments = (True, PATIENCE / 1e9) if waits else (False,)
+            if len(items) > 1:
+                door.put_batch(items, *arguments)
+            else:
+                door.put(items[0], *arguments)
+            return
+        until = self._scheduler.now + PATIENCE if waits else 0
+        if len(items) > 1:
+            self.engine.put_batch([(item, BYTES) for item in items], until)
+        else:
+            self.engine.put((items[0], BYTES), until)
+
+    def _take(self, limit: int, waits: bool) -> list[bytes]:
+        door = self._door
+        if door is not None:
+            arguments = (True, PATIENCE / 1e9) if waits else (False,)
+            taken: list[bytes] = door.get_batch(limit, *arguments) if limit > 1 else [door.get(*arguments)]
+            return taken
+        until = self._scheduler.now + PATIENCE if waits else 0
+        return self.engine.get(limit, until, _deliver)
+
+
+def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
+    return [data for data, _ in taken]
+
+
+@cache
+def _door_class() -> Any:
+    """Return a class with the methods in C of the public class; the native engine has no others for put and get."""
+    from shared_multiprocess_queue._native_engine import Attached, direct  # noqa: PLC0415 (as above)
+
+    return type(
+        "Door", (Attached,), {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")}
+    )
+
+
+def _stand_in(name: str) -> Callable[..., None]:
+    def run(*arguments: object) -> None:
+        raise AssertionError(f"the native engine left {name}{arguments} to Python")
+
+    run.__name__ = name
+    return run
+
+
+@contextmanager
+def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
+    """Answer, instead of the system, who lives, what time it is, and how to sleep.
+
+    Args:
+        scheduler: answers.
+        dead: process ids.
+    """
+
+    def wait(address: int, expected: int, timeout: int) -> None:
+        scheduler.sleep(address, ctypes.c_uint32.from_address(address).value == expected & 0xFFFFFFFF, timeout)
+
+    answers: list[tuple[Any, str, object]] = [
+        (_processes, "identity", None),
+        (_processes, "is_alive", lambda pid, start: pid not in dead),
+        (_clock, "now", scheduler.clock),
+        (_clock, "sleep", scheduler.nap),
+        (_futex, "wait", wait),
+        (_futex, "wake", scheduler.wake),
+        (_parking, "cores", lambda: 1),  # spinning would only look at what no step can have changed
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in answers]
+    library = explored_library()
+    try:
+        for module, name, answer in answers:
+            setattr(module, name, answer)
+        if library is not None:
+            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake)
+        yield
+    finally:
+        if library is not None:
+            library.explored_take_over(*[None] * 5)
+        for module, name, answer in before:
+            setattr(module, name, answer)
+
+
+def explored_library() -> Any:
+    """Return what the test build of the extension has beside its module; None: there is none."""
+    try:
+        from shared_multiprocess_queue import _native_ring  # noqa: PLC0415 (as above)
+    except ImportError:
+        return None
+    library = ctypes.PyDLL(_native_ring.__file__)
+    if not hasattr(library, "explored_take_over"):
+        return None
+    library.explored_take_over.argtypes = [ctypes.py_object] * 5
+    library.explored_take_over.restype = None
+    return library

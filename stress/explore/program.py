@@ -1,0 +1,131 @@
+"""What is explored, and in which order: programs and schedules, each with a text that can be typed in again.
+
+A program is ``mode capacity filled actors``: ``mpmc 2 1 a:put+take n:batch`` is a queue of capacity 2 with one item in
+it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. ``A`` is another
+thread of the handle before it. A call with ``!17`` behind it is interrupted at the 17th point at which Python serves
+signals in it.
+
+A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
+whoever runs dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+DIES: Final = -1
+FOUND: Final = 7
+"""Exit status of a search that found a broken rule."""
+
+PUTS: Final = {"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2}
+"""Calls that put, and how many items."""
+TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
+"""Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
+LOOKS: Final = ("is_empty", "is_full")
+JOIN: Final = "join"
+"""An actor whose first call this is opens its handle only then; the others have theirs before."""
+CALLS: Final = (*PUTS, *TAKES, *LOOKS, JOIN)
+ENGINES: Final = {"a": "atomics", "n": "native"}
+
+
+class ProgramError(ValueError):
+    """A text that is no program or no schedule."""
+
+
+class Step(NamedTuple):
+    """One call of an actor.
+
+    Attributes:
+        call: its name.
+        interrupt: the point at which it is interrupted; None: it is not.
+    """
+
+    call: str
+    interrupt: int | None = None
+
+
+@dataclass(frozen=True)
+class ActorPlan:
+    """One who calls.
+
+    Attributes:
+        engine: of its handle.
+        steps: what it does.
+        is_thread: whether it shares the handle of the one before.
+    """
+
+    engine: str
+    steps: tuple[Step, ...]
+    is_thread: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """A queue and its actors."""
+
+    mode: str
+    capacity: int
+    filled: int
+    actors: tuple[ActorPlan, ...]
+
+    def __str__(self) -> str:
+        texts = []
+        for actor in self.actors:
+            calls = [step.call if step.interrupt is None else f"{step.call}!{step.interrupt}" for step in actor.steps]
+            letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
+            texts.append(f"{letter}:{'+'.join(calls)}")
+        return " ".join([self.mode, str(self.capacity), str(self.filled), *texts])
+
+
+Decision = tuple[int, int]
+"""Number of a step, and who runs from there on; or DIES."""
+Schedule = tuple[Decision, ...]
+
+
+def parse_program(text: str) -> Program:
+    """Return the program that a text means.
+
+    Raises:
+        ProgramError: it means none.
+    """
+    try:
+        mode, capacity, filled, *actors = text.split()
+        program = Program(mode, int(capacity), int(filled), tuple(map(_parse_actor, actors)))
+    except (ValueError, KeyError) as error:
+        raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
+    if mode not in ("mpmc", "spsc") or not 0 <= program.filled <= program.capacity or not actors:
+        raise ProgramError(f"{text!r} is no program: mode, capacity, how many items are there, then one or more actors")
+    return program
+
+
+def _parse_actor(text: str) -> ActorPlan:
+    engine, _, calls = text.partition(":")
+    steps = []
+    for call in calls.split("+"):
+        name, _, point = call.partition("!")
+        if name not in CALLS:
+            raise ValueError(f"{name!r} is none of {', '.join(CALLS)}")
+        steps.append(Step(name, int(point) if point else None))
+    return ActorPlan(ENGINES[engine.lower()], tuple(steps), engine.isupper())
+
+
+def schedule_text(schedule: Schedule) -> str:
+    """Return the text of a schedule."""
+    return " ".join(f"{at}x" if what == DIES else f"{at}>{what}" for at, what in schedule)
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Return the schedule that a text means.
+
+    Raises:
+        ProgramError: it means none.
+    """
+    found = []
+    for word in text.split():
+        at, _, actor = word.partition(">")
+        try:
+            found.append((int(word[:-1]), DIES) if word.endswith("x") else (int(at), int(actor)))
+        except ValueError:
+            raise ProgramError(f"{word!r} is no decision; '7>1' and '9x' are some") from None
+    return tuple(found)

@@ -1,0 +1,123 @@
+"""What the command does: builds a copy to explore, starts the process that explores it, and reports."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from .bugs import BUGS, EngineBug
+from .build import copy_package, environment
+from .corpus import Engines
+from .program import FOUND
+
+_WATCHDOG: Final = 600.0  # seconds; a search for a planted bug that takes longer hangs
+_LONG_WATCHDOG: Final = 7200.0
+_ROUNDS: Final = (8_000, 40_000, 160_000)
+"""How many schedules a search for a planted bug runs, until one finds it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to explore.
+
+    Attributes:
+        engines: of the actors.
+        schedules: how many to enumerate.
+        draws: how many schedules hypothesis draws besides.
+        seed: of what it draws.
+        program: the only one to explore; empty: all of the corpus.
+        replay: a program and a schedule to run instead of all this; empty: nothing.
+        compiler: for the explored extension.
+    """
+
+    engines: Engines
+    schedules: int
+    draws: int
+    seed: int
+    program: str
+    replay: str
+    compiler: str
+
+
+def _command(plan: Plan) -> list[str]:
+    command = [sys.executable, "-m", "stress.explore.inside", plan.engines, "--schedules", str(plan.schedules)]
+    command += ["--draws", str(plan.draws), "--seed", str(plan.seed)]
+    return [*command, "--program", plan.program, "--replay", plan.replay]
+
+
+def _has_native(plan: Plan) -> bool:
+    text = plan.program or plan.replay
+    return " n:" in text if text else plan.engines != "atomics"
+
+
+def _explore(plan: Plan, bug: EngineBug | None, hear: Callable[[str], None]) -> int:
+    """Build a copy, with a bug perhaps, explore it in a process of its own, and return that process's exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_package(Path(folder), plan.compiler, _has_native(plan), bug)
+        with subprocess.Popen(
+            _command(plan),
+            cwd=folder,  # or the package of this folder would come first
+            env=environment(Path(folder)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            watchdog = threading.Timer(_WATCHDOG if bug else _LONG_WATCHDOG, process.kill)
+            watchdog.start()
+            assert process.stdout is not None
+            for line in process.stdout:
+                hear(line.rstrip())
+            watchdog.cancel()
+        return process.returncode
+
+
+def run(plans: Sequence[Plan], console: Console) -> bool:
+    """Explore; return whether every rule was kept.
+
+    Raises:
+        SanitizeError: the explored extension cannot be built here.
+    """
+
+    def hear(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, whatever one finds
+
+
+def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) -> bool:
+    """Plant each bug, and return whether every one was found.
+
+    Args:
+        plan: of the search; engines, program and number of schedules are the bug's.
+        console: where to say how.
+        bugs: which.
+
+    Raises:
+        SanitizeError: a bug has no place, or the explored extension cannot be built here.
+    """
+    ok = True
+    for bug in bugs:
+        lines: list[str] = []
+        began = time.monotonic()
+        for schedules in _ROUNDS:
+            chosen = replace(plan, engines=bug.engines, schedules=schedules, program=bug.program)
+            status = _explore(chosen, bug, lines.append)
+            if status != 0:
+                break
+        is_found = status in (FOUND, -signal.SIGSEGV, -signal.SIGABRT)  # not: ended by the watchdog
+        how = next((line for line in lines if line.startswith("BROKEN")), f"exit status {status}")
+        said = f"{bug.engines}: {how.partition(': ')[2] or how}" if is_found else f"NOT FOUND by {bug.engines} ({how})"
+        seconds = time.monotonic() - began
+        console.print(f"{bug.name}\n    {said}, {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
+        ok = ok and is_found
+    return ok

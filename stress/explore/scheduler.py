@@ -1,0 +1,236 @@
+"""Actors that take turns: greenlets, of which one runs until a decision, its end, or a wait.
+
+Everything that an actor does to shared memory calls ``step`` first. Time stands still while anybody can move. Who waits
+lets the others run; when nobody else can, time goes on to the end of the wait. So a wait that only a timeout ends is
+seen, and costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from types import CodeType
+from typing import Final
+
+from greenlet import getcurrent, greenlet
+
+from .program import DIES, Schedule
+
+PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
+"""How often a step was taken at each place in Python: code, and offset of the instruction."""
+
+_MOST_STEPS: Final = 20_000
+_NAP: Final = 10_000_000  # ns; what a short wait takes while others move
+_LONG: Final = 1_000_000_000  # ns; what it takes when nobody else can
+_START: Final = 1_000_000_000_000  # ns
+
+
+class Violation(Exception):
+    """A rule that was broken."""
+
+
+Fork = tuple[int, int | None, list[int]]
+"""A moment at which another actor might run, or the one that does might die: the number of the next step; who takes it
+(None: who ran before has ended or sleeps, NAPPER: naps, and somebody was chosen); who else could."""
+
+NAPPER: Final = -1
+
+
+class Actor:
+    """One who moves.
+
+    Attributes:
+        number: its place among the actors.
+        process: which it is a thread of; they die together.
+        body: what it does.
+        is_done: whether it came to its end.
+        is_dead: whether it died.
+        sleeps_on: address of the word on which it sleeps; None: it does not.
+        until: when it wakes by itself.
+    """
+
+    def __init__(self, number: int, process: int, body: Callable[[], None]) -> None:
+        self.number = number
+        self.process = process
+        self.greenlet = greenlet(self._run)
+        self._body = body
+        self.is_done = False
+        self.is_dead = False
+        self.sleeps_on: int | None = None
+        self.until = 0
+        self.error: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            self._body()
+        except BaseException as error:
+            self.error = error
+        self.is_done = True
+
+
+class Scheduler:
+    """Decides before every step who moves.
+
+    Attributes:
+        now: the time, in ns.
+        count: how many steps were taken.
+        forks: the moments since the last decision at which something else might have happened.
+        on_death: called with the number of a process that dies.
+        on_stall: called when everybody who lives sleeps.
+        current: who runs; None: nobody whose steps are decided about.
+    """
+
+    def __init__(self) -> None:
+        self.now = _START
+        self.count = 0
+        self.forks: list[Fork] = []
+        self.on_death: Callable[[int], None] = lambda number: None
+        self.on_stall: Callable[[], None] = lambda: None
+        self.current: Actor | None = None
+        self._actors: Sequence[Actor] = ()
+        self._stop = 0
+        self._hub = getcurrent()
+        self._others: list[int] = []
+        self._gives_way = False
+
+    # ---- what actors call -------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Wait for this actor's turn; called before each step. False: nobody's turn is decided about."""
+        actor = self.current
+        if actor is None:
+            return False
+        if self.count == self._stop:
+            self._wait_for_turn()
+            if self.current is None:
+                return False
+        self.forks.append((self.count, actor.number, self._others))
+        self.count += 1
+        frame = sys._getframe(2)
+        PLACES[frame.f_code, frame.f_lasti] += 1
+        return True
+
+    def nap(self, _seconds: float = 0) -> None:
+        """Let others run, for a moment."""
+        if self.current is None:
+            self.now += _LONG
+            return
+        self.now += _NAP if self._others else _LONG
+        if self._others:
+            self._gives_way = True
+            self._wait_for_turn()
+
+    def sleep(self, address: int, is_as_expected: bool, timeout: int) -> None:
+        """Sleep until somebody wakes who sleeps on that word, or the time is over."""
+        actor = self.current
+        if not is_as_expected:
+            return
+        if actor is None:
+            self.now += timeout
+            return
+        actor.sleeps_on, actor.until = address, self.now + timeout
+        self._gives_way = True
+        self._wait_for_turn()
+
+    def wake(self, address: int, count: int) -> int:
+        """Wake up to ``count`` actors that sleep on a word; return how many there were."""
+        woken = 0
+        for actor in self._actors:
+            if woken < count and actor.sleeps_on == address and not actor.is_dead:
+                actor.sleeps_on = None
+                woken += 1
+        if woken:
+            self._note_others(self.current)
+        return woken
+
+    def _wait_for_turn(self) -> None:
+        trace = sys.gettrace()  # of this actor, whose call is to be interrupted; the others have their own
+        if trace is not None:
+            sys.settrace(None)
+        self._hub.switch()
+        if trace is not None and self.current is not None:
+            sys.settrace(trace)
+
+    def clock(self) -> int:
+        """Return the time."""
+        return self.now
+
+    # ---- who runs ---------------------------------------------------------------------------------------------------
+
+    def run(self, actors: Sequence[Actor], schedule: Schedule) -> None:
+        """Run actors to their ends.
+
+        Raises:
+            Violation: they never come there.
+        """
+        self._hub = getcurrent()
+        self._actors = actors
+        self.count = 0
+        self.forks = []
+        left = list(reversed(schedule))
+        running: Actor | None = None
+        last = -1
+        napper: Actor | None = None
+        while True:
+            while left and left[-1][0] <= self.count:
+                _, what = left.pop()
+                self.forks = []
+                if what != DIES:
+                    running = actors[what] if self._can_move(actors[what]) else running
+                elif running is not None:
+                    for actor in actors:
+                        actor.is_dead = actor.is_dead or (actor.process == running.process and not actor.is_done)
+                    self.on_death(running.process)
+                    running = None
+            if running is None:
+                running = self._next(last, napper)
+                napper = None
+                if running is None:
+                    if all(actor.is_done or actor.is_dead for actor in actors):
+                        return
+                    self._let_time_pass()
+                    continue
+            last = running.number
+            self._note_others(running)
+            self._stop = left[-1][0] if left else _MOST_STEPS
+            self.current = running
+            self._gives_way = False
+            running.greenlet.switch()
+            self.current = None
+            if running.error is not None:
+                raise running.error
+            if self.count >= _MOST_STEPS:
+                raise Violation("somebody goes round for ever")
+            if running.is_done or self._gives_way:
+                napper = None if running.is_done or running.sleeps_on is not None else running
+                running = None
+
+    def run_out(self) -> None:
+        """Let the dead end outside of the world, so that nothing is left of their frames."""
+        self.current = None
+        for actor in self._actors:
+            if actor.greenlet:  # it has begun, and not ended
+                actor.greenlet.switch()
+
+    def _can_move(self, actor: Actor) -> bool:
+        return not (actor.is_done or actor.is_dead) and actor.sleeps_on is None
+
+    def _note_others(self, running: Actor | None) -> None:
+        self._others = [actor.number for actor in self._actors if actor is not running and self._can_move(actor)]
+
+    def _next(self, last: int, napper: Actor | None) -> Actor | None:
+        """Choose who runs when nobody has to: the next in turn."""
+        able = [actor for actor in self._actors if self._can_move(actor)]
+        if not able:
+            return None
+        chosen = next((actor for actor in able if actor.number > last), able[0])
+        others = [actor.number for actor in able if actor is not chosen and actor is not napper]
+        self.forks.append((self.count, None if napper is None else NAPPER, others))
+        return chosen
+
+    def _let_time_pass(self) -> None:
+        self.on_stall()
+        first = min((a for a in self._actors if a.sleeps_on is not None and not a.is_dead), key=lambda a: a.until)
+        self.now = max(self.now, first.until)
+        first.sleeps_on = None

@@ -1,0 +1,181 @@
+"""One program: a queue that is set up once, and then run under one schedule after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from shared_multiprocess_queue import _layout
+
+from .handles import Handle, Memory, taken_over
+from .interrupts import interrupted
+from .program import JOIN, PUTS, Program, Schedule
+from .scheduler import Actor, Fork, Scheduler, Violation
+from .verdict import Call, History, judge
+
+_SURVIVOR = 100  # a process id
+_FIRST = 101
+
+
+class World:
+    """A program, ready to run; made by ``open_world``."""
+
+    def __init__(self, program: Program, scheduler: Scheduler, dead: set[int]) -> None:
+        self.program = program
+        self.scheduler = scheduler
+        self._dead = dead
+        self._memory = Memory(program.capacity, program.mode)
+        self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR)
+        self._filled = [f"f{i}" for i in range(program.filled)]
+        self._pass_a_lap()  # so that there is a lap before
+        for item in self._filled:
+            self._survivor.call("put", [item])
+        self._leave_roles()
+        self._saved = self._memory.save()
+        self._processes: list[int] = []
+        for number, plan in enumerate(program.actors):
+            self._processes.append(self._processes[-1] if plan.is_thread else number)
+        scheduler.on_death = self._die
+        scheduler.on_stall = self._stall
+
+    def run(self, schedule: Schedule) -> list[Fork]:
+        """Run the program once.
+
+        Returns:
+            The moments, since the last decision, at which something else might have happened.
+
+        Raises:
+            Violation: a rule was broken.
+        """
+        self._memory.restore(self._saved)
+        self._dead.clear()
+        self._history = History(self.program.capacity, self._filled)
+        self._handles = {
+            i: self._open(i)
+            for i, plan in enumerate(self.program.actors)
+            if plan.steps[0].call != JOIN and not plan.is_thread
+        }
+        actors = [Actor(i, process, self._body(i)) for i, process in enumerate(self._processes)]
+        self._actors = actors
+        try:
+            self.scheduler.run(actors, schedule)
+            forks = self.scheduler.forks
+            self._look_afterwards()
+        finally:
+            self.scheduler.run_out()
+        return forks
+
+    def _open(self, number: int) -> Handle:
+        return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number)
+
+    def story(self) -> str:
+        """Tell what happened in the last run."""
+        lines = []
+        for call in self._history.calls:
+            ended = "never" if call.ended is None else call.ended
+            lines.append(f"{call.actor}: {call.name}({', '.join(call.items)}) {call.began} to {ended}: {call.answer}")
+        return "\n            ".join([*lines, f"kept back {self._history.kept}, left {self._history.rest}"])
+
+    def _body(self, number: int) -> Callable[[], None]:
+        def run() -> None:
+            for i, step in enumerate(self.program.actors[number].steps):
+                if step.call == JOIN:
+                    self._handles[number] = self._open(number)
+                    continue
+                items = [f"{'abcdefgh'[number]}{i}.{j}" for j in range(PUTS.get(step.call, 0))]
+                call = Call(number, step.call, items, self.scheduler.count)
+                self._history.calls.append(call)
+                try:
+                    with interrupted(step.interrupt):
+                        call.answer = self._handles[self._processes[number]].call(step.call, items)
+                    call.ended = self.scheduler.count
+                except KeyboardInterrupt:
+                    pass
+
+        return run
+
+    def _die(self, process: int) -> None:
+        self._dead.add(_FIRST + process)
+        for call in self._history.calls:
+            if self._processes[call.actor] == process and call.ended is None:
+                call.held = self._memory.held()
+
+    def _stall(self) -> None:
+        """Nobody can move: then whoever sleeps must have nothing to wake up for, unless his waker died."""
+        if self._dead:
+            return
+        for actor in self._actors:
+            if actor.sleeps_on is None:
+                continue
+            call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
+            words = self._memory.words
+            head, tail = words[_layout.HEAD >> 3], words[_layout.TAIL >> 3]
+            if call.is_take and words[self._memory.slot(head) >> 3] == head << _layout.STATE_BITS | _layout.FULL:
+                raise Violation(f"a {call.name} sleeps beside an item: the wake was lost")
+            is_free = words[self._memory.slot(tail) >> 3] == tail << _layout.STATE_BITS | _layout.FREE
+            if call.name == "put_wait" and is_free and not words[_layout.GATE_AT >> 3]:
+                raise Violation("a put sleeps beside a free slot: the wake was lost")
+
+    # ---- afterwards -------------------------------------------------------------------------------------------------
+
+    def _look_afterwards(self) -> None:
+        history = self._history
+        for number, handle in self._handles.items():
+            if _FIRST + number in self._dead:
+                continue
+            while handle.engine.kept_back():
+                taken = handle.call("take", [])
+                history.kept += taken if isinstance(taken, list) else []
+            if self.program.mode == "spsc":
+                handle.engine.close(wait=True)
+        self._probe_if_empty()
+        history.rest = self._drain()
+        if left := self._memory.held():
+            raise Violation(f"Empty was said and there was {', '.join(left)}")
+        judge(history)
+        self._pass_a_lap()
+        self._pass_a_lap()
+
+    def _probe_if_empty(self) -> None:
+        """See that a queue without items takes one, though no getter has passed what the dead have left."""
+        if not self._memory.held():
+            if not self._survivor.call("put", ["probe"]):
+                raise Violation("full without an item")
+            if self._survivor.call("take", []) != ["probe"]:
+                raise Violation("what an empty queue took is not what it gives")
+
+    def _drain(self) -> list[str]:
+        found: list[str] = []
+        while isinstance(taken := self._survivor.call("take", []), list):
+            found += taken
+        return found
+
+    def _pass_a_lap(self) -> None:
+        """See that an empty queue takes what it can hold, no more, and gives it back."""
+        call, capacity = self._survivor.call, self.program.capacity
+        items = [f"z{i}" for i in range(capacity)]
+        first = min(2, capacity)
+        if call("is_empty", []) is not True:
+            raise Violation("not empty after all was taken")
+        if not call("batch" if first > 1 else "put", items[:first]):
+            raise Violation("an empty queue takes no batch")
+        for item in items[first:]:
+            if not call("put", [item]):
+                raise Violation("an empty queue does not take its capacity")
+        if call("is_full", []) is not True or call("put", ["more"]) is not None:
+            raise Violation("a full queue takes more than its capacity")
+        if (found := self._drain()) != items:
+            raise Violation(f"a queue took {items} and gave {found}")
+
+    def _leave_roles(self) -> None:
+        """Let others be the producer and the consumer."""
+        if self.program.mode == "spsc":
+            self._survivor.engine.retire()
+
+
+@contextmanager
+def open_world(program: Program) -> Iterator[World]:
+    """Set a program up, in a process that belongs to it alone for the time."""
+    scheduler, dead = Scheduler(), set[int]()
+    with taken_over(scheduler, dead):
+        yield World(program, scheduler, dead)

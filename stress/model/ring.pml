@@ -1,0 +1,707 @@
+/* The ring of ring.h, step by step, with all that can happen to it at once: batches on both sides, deaths at any step,
+   records that are abandoned and taken again, adoption, and mode spsc. A process here is an operation there; names and
+   labels are those of ring.h.
+
+   PUTTERS put PUT0 and PUT1 items, each all at once. GETTERS get, up to LIMIT at once, until everybody has ended and
+   nothing is left; the last of them neither dies nor is interrupted. NEWCOMER: a putter of one item comes later and
+   takes a record that is free or dead. CRASH of them die at any step; INTR are interrupted at any step, abandon their
+   record, and put once more with a record that they take. FILLED items are there before. SPSC: the two ends have
+   owners, who move them by stores. A few atomic steps are several in ring.h: an announcement, the look at one record,
+   word and index of a slot; TORN takes them apart.
+
+   Checked: no item comes twice; what was acknowledged comes; a batch comes as a whole or not at all; no live claim is
+   buried; no word is met that ring.h calls corrupt; nobody is stuck (each wait ends only when what it waits for
+   changes, so to be stuck is an invalid end state). */
+
+#ifndef CAP
+#define CAP 2
+#endif
+#ifndef PUTTERS
+#define PUTTERS 1
+#endif
+#ifndef PUT0
+#define PUT0 2
+#endif
+#ifndef PUT1
+#define PUT1 1
+#endif
+#ifndef GETTERS
+#define GETTERS 2
+#endif
+#ifndef LIMIT
+#define LIMIT 2
+#endif
+#ifndef FILLED
+#define FILLED 0
+#endif
+#ifndef CRASH
+#define CRASH 0
+#endif
+#ifndef INTR
+#define INTR 0
+#endif
+#ifndef NEWCOMER
+#define NEWCOMER 0
+#endif
+
+/* Processes: putters, then getters, then the newcomer. Each of the former begins with the record of its number; the
+   spare one is for who comes later, unless NO_SPARE leaves him only those of the dead. */
+#define OPS (PUTTERS + GETTERS)
+#define LIVES (OPS + NEWCOMER)
+#if INTR + NEWCOMER > 0 && !defined(NO_SPARE)
+#define RECORDS (OPS + 1)
+#else
+#define RECORDS OPS
+#endif
+#define LAST (OPS - 1)               /* the getter that lives */
+/* 1 2 3: of PUT0; 4 5 6: of PUT1; 7: put after an interrupt; 8: of the newcomer; 9...: FILLED */
+#define AGAIN 7
+#define NEW 8
+#define OLD 9
+#define ITEMS (OLD + FILLED)
+
+#define FREE(p) ((p) * 4)
+#define FULL(p) ((p) * 4 + 1)
+#define TOMB(p) ((p) * 4 + 2)
+#define POS(w) ((w) / 4)
+#define SLOT(p) ((p) % CAP)
+
+byte head, tail;
+byte word[CAP], val[CAP], idx[CAP];  /* word, payload and batch index of each slot */
+byte owner[RECORDS];                 /* 0, or 1 + process */
+byte put_begin[RECORDS], put_end[RECORDS], get_begin[RECORDS], get_end[RECORDS];
+bit abandoned[RECORDS];
+#ifdef SPSC
+byte generation[RECORDS], producer, consumer;
+#define NAME(k) (generation[k] * 8 + 1 + (k))
+#define RECORD_OF(name) (((name) - 1) % 8)
+#define IS_DEAD(name) (NAME(RECORD_OF(name)) != (name) || !MANNED(RECORD_OF(name)))
+#endif
+
+bit alive[LIVES], done[LIVES], interrupted[LIVES];
+byte crashes, interrupts;
+bit taken[ITEMS], acked[ITEMS];
+
+#define MANNED(k) (owner[k] != 0 && !abandoned[k] && alive[owner[k] - 1])
+#define COVERS_PUT(k, q) (put_begin[k] <= (q) && (q) < put_end[k])
+#define COVERS_GET(k, q) (get_begin[k] <= (q) && (q) < get_end[k])
+#define CLAIMED_BY_PUT(q) (tail > (q) && word[SLOT(q)] == FREE(q))
+#define CLAIMED_BY_GET(q) (head > (q) && word[SLOT(q)] == FULL(q))
+#define RESOLVED_PUT(k) (put_end[k] <= put_begin[k] || !CLAIMED_BY_PUT(put_begin[k]))
+#define RESOLVED_GET(k) ((get_end[k] <= get_begin[k] || !CLAIMED_BY_GET(get_begin[k])) \
+                         && (get_end[k] <= get_begin[k] + 1 || !CLAIMED_BY_GET(get_begin[k] + 1)))
+#define ENDED(i) (done[i] || !alive[i])
+
+/* What a wait looks at, in one step; the real wait is bounded and looks again. */
+#define LIVE_PUT_1(k, q) (MANNED(k) && COVERS_PUT(k, q))
+#define LIVE_GET_1(k, q) (MANNED(k) && COVERS_GET(k, q))
+#if RECORDS == 2
+#define ANY(what, q) (what(0, q) || what(1, q))
+#elif RECORDS == 3
+#define ANY(what, q) (what(0, q) || what(1, q) || what(2, q))
+#elif RECORDS == 4
+#define ANY(what, q) (what(0, q) || what(1, q) || what(2, q) || what(3, q))
+#else
+#define ANY(what, q) (what(0, q) || what(1, q) || what(2, q) || what(3, q) || what(4, q))
+#endif
+#define LIVE_PUT(q) ANY(LIVE_PUT_1, q)
+#define LIVE_GET(q) ANY(LIVE_GET_1, q)
+#define DEAD_GET_1(k, q) (COVERS_GET(k, q) && !MANNED(k))
+/* An item of a dead get that a getter can know of: a dead record announces it, or head has come round to it. */
+#define ORPHAN_1(s) (word[s] % 4 == 1 && POS(word[s]) < head && !LIVE_GET(POS(word[s])) \
+                     && (ANY(DEAD_GET_1, POS(word[s])) || head == POS(word[s]) + CAP))
+#if CAP == 1
+#define ORPHAN ORPHAN_1(0)
+#elif CAP == 2
+#define ORPHAN (ORPHAN_1(0) || ORPHAN_1(1))
+#else
+#define ORPHAN (ORPHAN_1(0) || ORPHAN_1(1) || ORPHAN_1(2))
+#endif
+
+#define GONE(i) (LAST == i || ENDED(i))
+#if LIVES == 2
+#define OTHERS_ENDED (GONE(0) && GONE(1))
+#elif LIVES == 3
+#define OTHERS_ENDED (GONE(0) && GONE(1) && GONE(2))
+#elif LIVES == 4
+#define OTHERS_ENDED (GONE(0) && GONE(1) && GONE(2) && GONE(3))
+#else
+#define OTHERS_ENDED (GONE(0) && GONE(1) && GONE(2) && GONE(3) && GONE(4))
+#endif
+
+#if PUTTERS == 0
+#define PUTTERS_ENDED 1
+#elif PUTTERS == 1
+#define PUTTERS_ENDED (ENDED(0) && (!NEWCOMER || ENDED(LIVES - 1)))
+#else
+#define PUTTERS_ENDED (ENDED(0) && ENDED(1) && (!NEWCOMER || ENDED(LIVES - 1)))
+#endif
+
+inline cas(x, expected, desired) {
+  d_step { if :: x == (expected) -> x = (desired); ok = 1 :: else -> ok = 0 fi }
+}
+inline take(v) { assert(!taken[v]); taken[v] = 1 } /* only inside an atomic step */
+
+inline announce(begin, end, first, last) {
+#ifdef TORN
+  begin = (first); end = (last)                    /* [P3][P4], [G4] */
+#else
+  d_step { begin = (first); end = (last) }
+#endif
+}
+
+/* shmq_is_covered: live = whether somebody alive covers q. */
+#define PUT 1
+#define GET 0
+inline covered(side, q) {
+  k = 0; live = 0;
+  do
+  :: k < RECORDS && !live ->
+#ifdef TORN
+     b = (side == PUT -> put_begin[k] : get_begin[k]); /* [S2] */
+     e = (side == PUT -> put_end[k] : get_end[k]);
+     if
+     :: b <= (q) && (q) < e -> live = MANNED(k)    /* [S3] */
+     :: else
+     fi;
+     b = 0; e = 0; k++
+#else
+     /* [S2][S3] of one record */
+     d_step { live = (side == PUT -> LIVE_PUT_1(k, q) : LIVE_GET_1(k, q)); k++ }
+#endif
+  :: else -> break
+  od;
+  k = 0
+}
+
+/* shmq_is_member: ok = whether slot q+j is a member of the batch at q; of_another. */
+inline member(q, j) {
+  d_step {                                         /* [S5] */
+    if
+    :: word[SLOT((q) + j)] != FULL((q) + j) -> ok = 0; of_another = 0
+    :: else -> ok = (idx[SLOT((q) + j)] == j); of_another = !ok
+    fi
+  }
+}
+
+/* shmq_rescue_put: ok = look again. */
+inline rescue_put(q) {
+  t = tail;                                        /* [S1] */
+  if
+  :: t <= (q) -> ok = 0
+  :: else ->
+     covered(PUT, q);
+     if
+     :: live -> ok = 0
+     :: else ->
+        if
+#ifndef BUG_NO_SECOND_READ
+        :: word[SLOT(q)] != FREE(q) -> ok = 1       /* [S4] */
+#endif
+        :: else ->
+#ifdef BUG_BURY_ONE
+           j = 1;
+#elif CAP > 1
+           d_step { t = t - (q); if :: t > CAP -> t = CAP :: else fi; j = 1; n_end = 1 };
+           do
+           :: j < t ->
+              member(q, j);
+              if
+              :: ok -> n_end = j + 1; j++
+#ifdef BUG_END_AT_FREE
+              :: !ok -> break
+#else
+              :: !ok && of_another -> break
+              :: !ok && !of_another -> j++
+#endif
+              fi
+           :: else -> break
+           od;
+           of_another = 0; j = n_end; n_end = 0;
+#else
+           j = 1;
+#endif
+           do
+           :: j > 1 ->
+              j--; member(q, j);
+              if :: ok -> cas(word[SLOT((q) + j)], FULL((q) + j), TOMB((q) + j)) :: else fi /* [T1] */
+           :: else -> break
+           od;
+           j = 0; of_another = 0;
+           cas(word[SLOT(q)], FREE(q), TOMB(q));    /* [T1] */
+           ok = 1
+        fi
+     fi
+  fi;
+  t = 0; live = 0
+}
+
+/* shmq_rescue_get: taken, if the slot was freed. */
+inline rescue_get(q) {
+  if
+  :: CLAIMED_BY_GET(q) ->                          /* [S1] */
+     covered(GET, q);
+     if
+     :: !live && word[SLOT(q)] == FULL(q) ->       /* [S4] */
+        copy = val[SLOT(q)];
+#ifdef BUG_ADOPT_STORE
+        atomic { word[SLOT(q)] = FREE((q) + CAP); take(copy) };
+#else
+        atomic {                                   /* [T3] decides */
+          if :: word[SLOT(q)] == FULL(q) -> assert(copy == val[SLOT(q)]); word[SLOT(q)] = FREE((q) + CAP); take(copy)
+             :: else fi
+        };
+#endif
+        copy = 0
+     :: else
+     fi
+  :: else
+  fi;
+  live = 0
+}
+
+/* shmq_adopt: whatever dead gets announce. That shmq_find_orphan looks whether it is covered is left out: what
+   shmq_rescue_get finds decides. */
+inline adopt() {
+  r = 0;
+  do
+  :: r < RECORDS ->
+     d_step { q = get_begin[r]; j = get_end[r]; if :: q < j && MANNED(r) -> j = q :: else fi };
+     do
+     :: q < j -> rescue_get(q); q++
+     :: else -> break
+     od;
+     atomic { q = 0; j = 0; r++ }
+  :: else -> break
+  od;
+  r = 0
+}
+
+#ifdef BUG_REUSE_UNRESOLVED
+#define TAKEABLE_1(k) (owner[k] == 0 || !alive[owner[k] - 1])
+#else
+#define TAKEABLE_1(k) (owner[k] == 0 || (!alive[owner[k] - 1] && RESOLVED_GET(k) \
+                                         && (RESOLVED_PUT(k) || !LIVE_PUT(put_begin[k]))))
+#endif
+#if RECORDS == 2
+#define TAKEABLE (TAKEABLE_1(0) || TAKEABLE_1(1))
+#elif RECORDS == 3
+#define TAKEABLE (TAKEABLE_1(0) || TAKEABLE_1(1) || TAKEABLE_1(2))
+#elif RECORDS == 4
+#define TAKEABLE (TAKEABLE_1(0) || TAKEABLE_1(1) || TAKEABLE_1(2) || TAKEABLE_1(3))
+#else
+#define TAKEABLE (TAKEABLE_1(0) || TAKEABLE_1(1) || TAKEABLE_1(2) || TAKEABLE_1(3) || TAKEABLE_1(4))
+#endif
+
+/* shmq_take_record: r = a record that was free, or dead and resolved. Waits until there is one. */
+inline take_record(me) {
+  r = RECORDS;
+  do
+  :: r < RECORDS ->
+     o = owner[r];                                 /* [R1] */
+     if
+     :: o != 0 && alive[o - 1] -> ok = 0
+     :: o != 0 && !alive[o - 1] ->
+#ifdef BUG_REUSE_UNRESOLVED
+        ok = 1
+#else
+        q = put_begin[r];
+        if :: put_end[r] > q && CLAIMED_BY_PUT(q) -> rescue_put(q) :: else fi;
+        q = 0;
+        ok = (RESOLVED_PUT(r) && RESOLVED_GET(r))
+#endif
+     :: o == 0 -> ok = 1
+     fi;
+     if :: ok -> cas(owner[r], o, (me) + 1) :: else fi; /* [R1] */
+     o = 0;
+     if :: ok -> break :: else -> r++ fi
+  :: else -> (TAKEABLE); r = 0
+  od;
+  ok = 0;
+  put_end[r] = 0; get_end[r] = 0;                  /* [R2] the ends before the mark */
+  abandoned[r] = 0;
+#ifdef SPSC
+  generation[r]++
+#endif
+}
+
+#ifdef SPSC
+/* shmq_take_role, for record r. Who finds a live holder gets an error, and here tries again; a getter that is not needed
+   any more (`idle`) leaves it, with ok = 0. */
+inline take_role(role, idle) {
+  do
+  :: o = role;
+     if
+     :: o == NAME(r) -> ok = 1
+     :: o != NAME(r) && o != 0 && !IS_DEAD(o) -> ok = 0; (role != o || IS_DEAD(o) || (idle))
+     :: o != NAME(r) && (o == 0 || IS_DEAD(o)) -> cas(role, o, NAME(r))
+     fi;
+     o = 0;
+     if :: ok || (idle) -> break :: else fi
+  od
+}
+#endif
+
+/* One put of n items v, v+1 with the record r. */
+inline put(n, v) {
+#ifdef SPSC
+#ifdef BUG_TAIL_BEFORE_ROLE
+  n_end = tail;
+#endif
+#ifdef BUG_ROLE_CACHED
+  if :: r == 0 -> take_role(producer, false) :: else fi;  /* a forked child believes what its parent knew */
+#else
+  take_role(producer, false);
+#endif
+  ok = 0;
+#endif
+  do
+  ::
+#if defined(SPSC) && defined(BUG_TAIL_BEFORE_ROLE)
+     if :: n_end != 0 -> p = n_end; n_end = 0 :: else -> p = tail fi;
+#else
+     p = tail;                                     /* [P1] */
+#endif
+     i = 0;
+     do
+     :: i < n ->
+        w = word[SLOT(p + i)];                     /* [P2] */
+#ifndef BUG_ONLY_GETTERS_FREE
+        if
+        :: w == TOMB(p + i - CAP) ->
+           cas(word[SLOT(p + i)], w, FREE(p + i)); /* [T2] */
+           w = word[SLOT(p + i)]
+        :: else
+        fi;
+#endif
+        if :: w == FREE(p + i) -> i++; w = 0 :: else -> break fi
+     :: else -> break
+     od;
+     if
+     :: i < n ->                                   /* shmq_no_room, of a call that is sure */
+#ifndef BUG_PARK_STALE
+        put_end[r] = 0;                            /* before anything slow */
+#endif
+        d_step { q = p + i - CAP; i = 0 };
+        if
+        :: POS(w) > q + CAP || tail != p
+        :: else ->
+           if
+           :: w == FREE(q) ->
+              rescue_put(q);
+              if :: !ok -> (tail != p || word[SLOT(q)] != FREE(q) || !LIVE_PUT(q)) :: else -> ok = 0 fi
+           :: w == FULL(q) -> (tail != p || word[SLOT(q)] != FULL(q)) /* full */
+           :: w == TOMB(q)
+#ifdef BUG_ONLY_GETTERS_FREE
+              -> (tail != p || word[SLOT(q)] != TOMB(q))
+#endif
+           :: else -> assert(word[SLOT(q)] != w)   /* SHMQ_CORRUPT */
+           fi
+        fi;
+        w = 0; p = 0; q = 0
+     :: else ->
+#ifndef BUG_LATE_ANNOUNCE
+        announce(put_begin[r], put_end[r], p, p + n); /* [P3][P4] */
+#endif
+#ifdef SPSC
+        tail = p + n; ok = 1;                      /* [P6] */
+#else
+        cas(tail, p, p + n);                       /* [P6] */
+#endif
+#ifdef BUG_LATE_ANNOUNCE
+        if :: ok -> announce(put_begin[r], put_end[r], p, p + n) :: else fi;
+#endif
+#ifdef BUG_CLEAR_LATE
+        abandoned[r] = 0;
+#endif
+        if :: ok -> break :: else fi
+     fi
+  od;
+  i = 0; ok = 0;
+  do
+  :: i < n -> atomic { val[SLOT(p + i)] = v + i; idx[SLOT(p + i)] = i; i++ } /* [P7] */
+  :: else -> break
+  od;
+#ifdef BUG_WITHDRAW_FIRST
+  put_end[r] = 0;
+#endif
+#ifdef BUG_PUBLISH_FORWARD
+  i = 0;
+  do
+  :: i < n -> cas(word[SLOT(p + i)], FREE(p + i), FULL(p + i)); assert(ok); i++
+  :: else -> break
+  od;
+  i = 0;
+#else
+  do
+  :: i > 0 -> i--; cas(word[SLOT(p + i)], FREE(p + i), FULL(p + i)); assert(ok) /* [P8], never SHMQ_CLAIM_LOST */
+  :: else -> break
+  od;
+#endif
+  atomic {                                         /* [P9] */
+    put_end[r] = 0;
+    do :: i < n -> acked[v + i] = 1; i++ :: else -> break od;
+    i = 0
+  };
+  p = 0; q = 0; ok = 0
+}
+
+/* shmq_abandon and shmq_clean of record r. In the atomics engine an interrupted get adopts its own items. */
+inline abandon(v) {
+  q = get_begin[r];
+  abandoned[r] = 1;                                /* [A1] */
+#ifdef BUG_ABANDON_PUBLISH
+  if
+  :: put_end[r] > put_begin[r] && CLAIMED_BY_PUT(put_begin[r]) ->
+     p = put_begin[r]; i = put_end[r] - p;
+     do :: i > 0 -> i--; cas(word[SLOT(p + i)], FREE(p + i), FULL(p + i)) :: else -> break od;
+     p = 0; ok = 0
+  :: else
+  fi;
+#endif
+  do
+  :: q < get_end[r] -> rescue_get(q); q++
+  :: else -> break
+  od;
+  q = put_begin[r];
+  if :: put_end[r] > q && CLAIMED_BY_PUT(q) -> rescue_put(q); ok = 0 :: else fi; /* shmq_resolve */
+  q = 0;
+#ifdef BUG_ABANDON_EARLY
+  put_end[r] = 0; get_end[r] = 0; abandoned[r] = 0
+#else
+  if
+  :: RESOLVED_PUT(r) && RESOLVED_GET(r) ->
+     put_end[r] = 0; get_end[r] = 0;               /* [R2] */
+#ifdef SPSC
+#ifndef BUG_SAME_NAME
+     generation[r]++;
+#endif
+#endif
+#ifndef BUG_CLEAR_LATE
+     abandoned[r] = 0                              /* [R2] last */
+#else
+     skip
+#endif
+  :: else -> take_record(v)                        /* it stays marked; the next operation takes another */
+  fi
+#endif
+}
+
+proctype putter(byte me; byte n; byte v) {
+  byte r = me, p, w, i, k, b, e, t, j, n_end, q, o, copy;
+  bit ok, live, of_another;
+  {
+    { put(n, v) } unless { interrupted[me] };
+    if
+    :: interrupted[me] ->
+       d_step { interrupted[me] = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0;
+                o = 0; ok = 0; live = 0; of_another = 0 };
+       abandon(me);
+       put(1, AGAIN)
+    :: else
+    fi;
+    atomic { done[me] = 1; owner[r] = 0 }          /* shmq_leave_record */
+  } unless { !alive[me] };
+  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; o = 0; copy = 0; ok = 0;
+           live = 0; of_another = 0 }
+}
+
+#if NEWCOMER
+proctype newcomer(byte me) {
+  byte r = 0, p, w, i, k, b, e, t, j, n_end, q, o;
+  bit ok, live, of_another;
+  {
+    take_record(me);
+    put(1, NEW);
+    atomic { done[me] = 1; owner[r] = 0 }          /* shmq_leave_record */
+  } unless { !alive[me] };
+  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; o = 0; ok = 0; live = 0;
+           of_another = 0 }
+}
+#endif
+
+/* Gets with record `mine` until everything has come. */
+inline get(mine, last) {
+#ifdef SPSC
+  r = mine; take_role(consumer, (mine != LAST && PUTTERS_ENDED)); r = 0;
+  if :: !ok -> goto leave :: else -> ok = 0 fi;
+#endif
+  do
+  ::
+#ifdef IDLE
+     (word[SLOT(head)] == FULL(head) || PUTTERS_ENDED); /* asleep until there is something */
+#endif
+     p = head;                                     /* [G1] */
+     w = word[SLOT(p)];                            /* [G2] */
+     if
+     :: w == FULL(p) ->
+        m = 1;
+#if LIMIT > 1 && CAP > 1
+        if :: word[SLOT(p + 1)] == FULL(p + 1) -> m = 2 :: else fi;
+#endif
+        w = 0;
+#ifndef BUG_LATE_ANNOUNCE_GET
+        announce(get_begin[mine], get_end[mine], p, p + m); /* [G4] */
+#endif
+#ifdef SPSC
+        head = p + m; ok = 1;                      /* [G5] */
+#else
+        cas(head, p, p + m);                       /* [G5] */
+#endif
+#ifdef BUG_LATE_ANNOUNCE_GET
+        if :: ok -> announce(get_begin[mine], get_end[mine], p, p + m) :: else fi;
+#endif
+        if
+        :: ok ->
+           v0 = val[SLOT(p)]; if :: m == 2 -> v1 = val[SLOT(p + 1)] :: else fi;
+#ifdef BUG_WITHDRAW_FIRST_GET
+           get_end[mine] = 0;
+#endif
+           i = 0;
+           do
+           :: i < m ->
+              atomic {                             /* [G6] decides who has it; nobody else may while we live */
+                assert(word[SLOT(p + i)] == FULL(p + i)); word[SLOT(p + i)] = FREE(p + i + CAP);
+                if :: i == 0 -> take(v0); v0 = 0 :: else -> take(v1); v1 = 0 fi; i++
+              }
+           :: else -> break
+           od;
+           i = 0; ok = 0; m = 0;
+           get_end[mine] = 0                       /* [G7] */
+        :: else -> m = 0                           /* the next announcement replaces this one */
+        fi
+     :: w == TOMB(p) ->
+        get_end[mine] = 0;
+        cas(word[SLOT(p)], w, FREE(p + CAP)); ok = 0; w = 0 /* [T2] */
+     :: POS(w) > p ->
+        get_end[mine] = 0;
+#ifdef SPSC
+        head = p + 1;                              /* [H1] */
+#else
+        cas(head, p, p + 1);                       /* [H1] */
+#endif
+        ok = 0; w = 0
+     :: w == FREE(p) ->
+        get_end[mine] = 0;
+        if
+        :: tail > p ->                             /* [G3] */
+           rescue_put(p);
+           if :: !ok -> (word[SLOT(p)] != FREE(p) || !LIVE_PUT(p)) :: else -> ok = 0 fi
+        :: else ->
+           adopt();
+           if
+           :: atomic { (last) && OTHERS_ENDED && head == p && tail == p && word[SLOT(p)] == FREE(p) && !ORPHAN -> break }
+           :: atomic { !(last) && PUTTERS_ENDED && head == p && tail == p && word[SLOT(p)] == FREE(p) -> break }
+           :: tail > p || head != p || word[SLOT(p)] != FREE(p) || ORPHAN
+           fi
+        fi; w = 0
+     :: else ->                                    /* of the lap before */
+        get_end[mine] = 0;
+        if
+        :: head != p                               /* [G1] */
+        :: else ->
+           assert(w == FULL(p - CAP));             /* SHMQ_CORRUPT */
+#ifdef BUG_NO_EARLIER
+           (head != p || word[SLOT(p)] != w)
+#else
+           rescue_get(p - CAP);
+           (head != p || word[SLOT(p)] != w || !LIVE_GET(p - CAP))
+#endif
+        fi; w = 0
+     fi;
+     p = 0
+  od;
+  p = 0; w = 0
+}
+proctype getter(byte me) {
+  byte p, w, m, i, k, b, e, t, j, n_end, q, r, o, copy, v0, v1;
+  bit ok, live, of_another;
+  {
+    { get(me, me == LAST); leave: skip } unless { interrupted[me] };
+    if
+    :: interrupted[me] ->
+       d_step { interrupted[me] = 0; p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0;
+                r = me; o = 0; copy = 0; v0 = 0; v1 = 0; ok = 0; live = 0; of_another = 0 };
+       abandon(me);
+       put(1, AGAIN)
+    :: else
+    fi;
+    atomic { done[me] = 1; owner[me] = 0 }         /* shmq_leave_record */
+  } unless { !alive[me] };
+  d_step { p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; r = 0; o = 0; copy = 0;
+           v0 = 0; v1 = 0; ok = 0; live = 0; of_another = 0 }
+}
+
+/* Whom death and interrupts may hit, as masks of processes; never the last getter. */
+#ifndef MORTAL
+#define MORTAL 255
+#endif
+#ifndef INTERRUPTIBLE
+#define INTERRUPTIBLE 1
+#endif
+#define HITS(mask, i) (((mask) >> (i)) % 2 && i != LAST && alive[i] && !done[i])
+#define DIES(i) atomic { crashes < CRASH && HITS(MORTAL, i) -> crashes++; alive[i] = 0 }
+#define IS_INTERRUPTED(i) atomic { interrupts < INTR && HITS(INTERRUPTIBLE, i) -> interrupts++; interrupted[i] = 1 }
+proctype fate() {
+end:
+  do
+  :: DIES(0)
+  :: DIES(1)
+#if LIVES > 2
+  :: DIES(2)
+#endif
+#if LIVES > 3
+  :: DIES(3)
+#endif
+#if LIVES > 4
+  :: DIES(4)
+#endif
+#if INTR > 0
+  :: IS_INTERRUPTED(0)
+  :: IS_INTERRUPTED(1)
+#if OPS > 2
+  :: IS_INTERRUPTED(2)
+#endif
+#endif
+  od
+}
+
+init {
+  byte i;
+  atomic {
+    do :: i < CAP -> word[SLOT(CAP + i)] = FREE(CAP + i); i++ :: else -> break od;
+    head = CAP; tail = CAP + FILLED; i = 0;
+    do :: i < FILLED -> word[SLOT(CAP + i)] = FULL(CAP + i); val[SLOT(CAP + i)] = OLD + i; acked[OLD + i] = 1; i++ :: else -> break od;
+    i = 0;
+    do :: i < OPS -> owner[i] = i + 1; i++ :: else -> break od;
+    i = 0;
+    do :: i < LIVES -> alive[i] = 1; i++ :: else -> break od;
+    i = 0;
+#if PUTTERS > 0
+    run putter(0, PUT0, 1);
+#endif
+#if PUTTERS > 1
+    run putter(1, PUT1, 4);
+#endif
+    run getter(PUTTERS);
+#if GETTERS > 1
+    run getter(PUTTERS + 1);
+#endif
+#if GETTERS > 2
+    run getter(PUTTERS + 2);
+#endif
+#if NEWCOMER
+    run newcomer(LIVES - 1);
+#endif
+#if CRASH + INTR > 0
+    run fate()
+#endif
+  }
+  (done[LAST]);
+  d_step {
+    do :: i < ITEMS -> assert(!acked[i] || taken[i]); i++ :: else -> break od;
+    assert(PUT0 < 2 || taken[1] == taken[2]);
+    assert(PUT0 < 3 || taken[1] == taken[3]);
+    assert(PUTTERS < 2 || PUT1 < 2 || taken[4] == taken[5])
+  }
+}

@@ -1,0 +1,169 @@
+/* One operation of the ring on memory that may hold anything and change at any moment, for a model checker.
+
+   Every load gives any value, every compare-and-swap succeeds or fails, whatever was stored: so this stands for all
+   contents of a segment and all that other processes do to it, at once and between any two steps. The checker has to
+   prove that nothing outside the segment and the caller's buffers is touched, and every access is aligned. That the
+   retries of a broken queue end is seen to by SHMQ_ATTEMPTS; one retry is like another here, so two of them stand for
+   all. Fewer records than a segment has stand for all likewise; `--unwind` says whether every loop was followed to its
+   end.
+
+   OPERATION is one of the functions below. The atomic operations are those of any_memory/stdatomic.h. */
+
+#include <stdatomic.h>
+#include "ring.h"
+
+#define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
+
+unsigned nondet_uint(void);
+int nondet_int(void);
+
+static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
+static unsigned char buffer[ITEM_SIZE];
+static struct shmq_ring ring;
+static struct shmq_participant me;
+
+void check_access(const volatile void *at, size_t size)
+{
+    const ptrdiff_t offset = (const volatile unsigned char *)at - segment;
+    __ESBMC_assert(offset >= 0 && (size_t)offset + size <= SIZE, "access within the segment");
+    __ESBMC_assert((size_t)offset % size == 0, "aligned access");
+}
+
+static bool is_alive(void *context, uint64_t owner)
+{
+    (void)context, (void)owner;
+    return nondet_bool();
+}
+
+static int futex_wake(void *context, _Atomic uint64_t *word, int count)
+{
+    (void)context;
+    check_access(word, SHMQ_WORD);
+    check_access(shmq_low_half(word), SHMQ_WORD / 2);
+    __ESBMC_assert(count >= 0, "as many sleepers as there can be");
+    return nondet_int();
+}
+
+static void check_item(const struct shmq_item *item)
+{
+    __ESBMC_assert(item->length <= ITEM_SIZE, "an item is not longer than a slot");
+    if (item->data == buffer) {
+        return;
+    }
+    const ptrdiff_t offset = item->data - segment;
+    __ESBMC_assert(offset >= 0 && (size_t)offset + item->length <= SIZE, "an item lies within the segment");
+}
+
+static void put(void)
+{
+    const uint64_t count = nondet_ulong();
+    uint64_t position;
+    __ESBMC_assume(count >= 1 && count <= CAPACITY);
+    if (shmq_claim_put(&ring, &me, count, nondet_bool(), &position) == SHMQ_DONE) {
+        for (uint64_t i = 0; i < count; i++) {
+            const uint32_t length = nondet_uint();
+            __ESBMC_assume(length <= ITEM_SIZE);
+            shmq_write(&ring, position + i, buffer, length, nondet_uint(), (uint32_t)i);
+        }
+        shmq_publish(&ring, &me, position, count);
+    }
+}
+
+static void get(void)
+{
+    uint64_t position, count;
+    struct shmq_item item;
+    const uint64_t limit = nondet_ulong();
+    __ESBMC_assume(limit >= 1);
+    switch (shmq_claim_get(&ring, &me, limit, nondet_bool(), &position, &count)) {
+    case SHMQ_DONE:
+        __ESBMC_assert(count >= 1 && count <= CAPACITY && count <= limit, "a get claims what it may");
+        for (uint64_t i = 0; i < count; i++) {
+            shmq_read(&ring, position + i, &item);
+            check_item(&item);
+            shmq_free_slot(&ring, position + i);
+        }
+        shmq_finish_get(&ring, &me, count);
+        break;
+    case SHMQ_ORPHAN:
+        if (shmq_rescue_get(&ring, position, buffer, &item)) {
+            check_item(&item);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void adopt(void)
+{
+    struct shmq_item item;
+    if (shmq_adopt(&ring, buffer, &item)) {
+        check_item(&item);
+    }
+}
+
+static void bury(void)
+{
+    shmq_rescue_put(&ring, nondet_ulong());
+}
+
+static void look(void)
+{
+    __ESBMC_assert(shmq_size(&ring) <= CAPACITY, "a size is not more than the capacity");
+    shmq_has_room(&ring);
+}
+
+static void look_whether_empty(void)
+{
+    shmq_is_empty(&ring);
+}
+
+static void wait(void)
+{
+    shmq_arm(&ring.header->items);
+    shmq_wake_all(&ring, &ring.header->space);
+}
+
+static void take_record(void)
+{
+    struct shmq_participant taken;
+    if (shmq_take_record(&ring, &taken)) {
+        __ESBMC_assert(taken.index < SHMQ_RECORDS && taken.record == &ring.records[taken.index], "a record of the table");
+        shmq_leave_record(&ring, &taken);
+    }
+}
+
+static void abandon(void)
+{
+    shmq_abandon(&ring, &me);
+}
+
+static void take_role(void)
+{
+    uint64_t holder;
+    shmq_take_role(&ring, nondet_bool() ? &ring.header->producer : &ring.header->consumer, me.name, &holder);
+    shmq_leave_role(&ring.header->producer, me.name);
+}
+
+static void lock(void)
+{
+    _Atomic int32_t *flag = (_Atomic int32_t *)(void *)segment; /* any place will do: it lies in another segment */
+    uint64_t holder;
+    shmq_take_lock(&ring, &me, flag, &holder);
+    shmq_lock_is_forsaken(&ring);
+    shmq_open_gate(&ring, shmq_shut_gate(&ring, nondet_ulong()));
+    shmq_leave_lock(&ring, &me, flag);
+}
+
+int main(void)
+{
+    const struct shmq_calls calls = {is_alive, futex_wake, NULL};
+    shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
+    me.index = nondet_uint();
+    __ESBMC_assume(me.index < SHMQ_RECORDS);
+    me.record = &ring.records[me.index];
+    me.name = nondet_ulong();
+    OPERATION();
+    return 0;
+}
