@@ -385,7 +385,9 @@ def run(plan: Plan, console: Console) -> bool:
 
 
 def _end_all() -> None:
-    """End the cases that an interrupt has left running."""
+    """End the cases that an interrupt has left running; a second one does not cut this short."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     for pid in crew.children():
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
