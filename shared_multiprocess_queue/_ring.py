@@ -85,6 +85,7 @@ NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
 
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
+_SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
 
 
 class Ring:
@@ -287,6 +288,7 @@ class Ring:
                 if not rescue:
                     return HELD
                 if self.rescue_put(words, p):
+                    passed += len(self._participants.used(words)) // _SCANNED
                     continue
                 return HELD
             if load(HEAD) != p:

@@ -38,8 +38,9 @@ from . import crew, extension, fence
 from .damage import STATES, Case, Engine, Stage, make_case
 
 _ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
-_CALL_LIMIT: Final = 20.0  # seconds, after which a call hangs; those of this module wait for less than one
+_CALL_LIMIT: Final = 10.0  # seconds, after which a call hangs; those of this module wait for less than one
 _AT_ONCE: Final = 4  # cases; they wait more than they work
+_SHRINKING: Final = 60.0  # seconds, after which no smaller case is looked for
 _SHORT: Final = 0.01  # seconds; a timeout
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
@@ -299,8 +300,7 @@ class Trial:
         with self._output as output:
             output.seek(0)
             said = output.read().decode(errors="replace")
-        for name in crew.left_behind(self._run_id):
-            (_SHM / name).unlink()
+        _clear(self._run_id)
         code = os.waitstatus_to_exitcode(status)
         self.finding = Finding(_name(code, said), said) if code else None
         return True
@@ -309,6 +309,11 @@ class Trial:
         while not self.has_ended():
             time.sleep(crew.POLL)
         return self.finding
+
+
+def _clear(prefix: str) -> None:
+    for name in crew.left_behind(prefix):
+        (_SHM / name).unlink()
 
 
 def _name(code: int, said: str) -> str:
@@ -322,8 +327,9 @@ def _name(code: int, said: str) -> str:
 
 def shrink(case: Case, seed: str, finding: Finding) -> tuple[Case, Finding]:
     """Leave out of a case what is not needed to show the same."""
+    until = time.monotonic() + _SHRINKING
     simpler = True
-    while simpler:
+    while simpler and time.monotonic() < until:
         simpler = False
         for smaller in _smaller(case):
             shown = Trial(smaller, 0, seed).wait()
@@ -354,22 +360,38 @@ def run(plan: Plan, console: Console) -> bool:
     seen: set[str] = set()
     count = 0
     running: list[Trial] = []
-    while True:
-        for number in itertools.islice(numbers, _AT_ONCE - len(running)):
-            seed = f"{plan.seed}/{number}"
-            running.append(Trial(make_case(Random(seed), engines, tuple(CALLS)), number, seed))
-        if not running:
-            break
-        time.sleep(crew.POLL)
-        ended = [trial for trial in running if trial.has_ended()]
-        running = [trial for trial in running if trial not in ended]
-        count += len(ended)
-        for trial in ended:
-            if trial.finding is not None and trial.finding.what not in seen:
-                seen.add(trial.finding.what)
-                _print(plan.seed, trial.number, *shrink(trial.case, trial.seed, trial.finding), console)
+    try:
+        while True:
+            for number in itertools.islice(numbers, _AT_ONCE - len(running)):
+                seed = f"{plan.seed}/{number}"
+                running.append(Trial(make_case(Random(seed), engines, tuple(CALLS)), number, seed))
+            if not running:
+                break
+            time.sleep(crew.POLL)
+            ended = [trial for trial in running if trial.has_ended()]
+            running = [trial for trial in running if trial not in ended]
+            count += len(ended)
+            for trial in ended:
+                if trial.finding is not None and trial.finding.what not in seen:
+                    seen.add(trial.finding.what)
+                    console.print(
+                        f"case {trial.number}: {trial.finding.what}; made smaller:", markup=False, highlight=False
+                    )
+                    _print(plan.seed, trial.number, *shrink(trial.case, trial.seed, trial.finding), console)
+    finally:
+        _end_all()
     console.print(f"{count} cases, {len(seen)} findings", markup=False, highlight=False)
     return not seen
+
+
+def _end_all() -> None:
+    """End the cases that an interrupt has left running; a second one does not cut this short."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    for pid in crew.children():
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    _clear(f"stress-{os.getpid()}")
 
 
 def run_sanitized(plan: Plan, compiler: str) -> bool:
@@ -383,7 +405,12 @@ def run_sanitized(plan: Plan, compiler: str) -> bool:
     arguments += [f"--case={plan.only}"] if plan.only is not None else []
     with extension.built(compiler) as (copy, environment):
         command = [sys.executable, "-m", "stress", "hostile", "--plain", *arguments]
-        return subprocess.run(command, cwd=copy, env=environment, check=False).returncode == 0
+        process = subprocess.Popen(command, cwd=copy, env=environment)
+        try:
+            return process.wait() == 0
+        finally:
+            process.terminate()  # and not killed: it removes what its cases have
+            process.wait()
 
 
 def _print(seed: int, number: int, case: Case, finding: Finding, console: Console) -> None:

@@ -25,6 +25,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueueError,
     _engine,
     _layout,
+    _ring,
 )
 from stress import damage, hostile
 
@@ -74,6 +75,18 @@ def test_generations_that_no_record_reaches_do_no_harm(
         other.put(1)
         other.put_batch([2, 3])
         assert other.get_batch(3) == [1, 2, 3]
+
+
+def test_an_attempt_to_get_passes_fewer_dead_puts_the_more_records_each_has_to_scan(make_queue: MakeQueue) -> None:
+    """A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds."""
+    q = make_queue(capacity=4, engine="atomics")
+    stage = damage.Stage(q)
+    stage.write(_layout.TAIL, 1 << 60)
+    for index in range(1, _layout.RECORDS - 2):
+        stage.participant(index, alive=True)
+    with q._engine.operation() as record:
+        assert q._engine.ring.try_get(record, 1, True) == _ring.HELD
+    assert 0 < stage.word(_layout.HEAD) < 32
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
