@@ -155,7 +155,8 @@ class Round:
         try:
             self._start_survivors()
             trouble(self)
-            self._go_on()
+            time.sleep(_SETTLE)
+            self.let_survivors_go_on(_GO_ON)
             result.stalls = [worker.log.longest_stall() for worker in self.survivors]
             result.worst = max(zip(result.stalls, (worker.name for worker in self.survivors), strict=True))
             self._finish()
@@ -217,6 +218,11 @@ class Round:
         """Wait until workers have begun."""
         self.wait(who, lambda worker: worker.log.started, "begin")
 
+    def let_survivors_go_on(self, calls: int) -> None:
+        """Wait until each survivor has done some more calls."""
+        goals = {worker: worker.log.calls + calls for worker in self.survivors}
+        self.wait(self.survivors, lambda worker: worker.log.calls >= goals[worker], "go on after the trouble")
+
     def wait(self, who: Sequence[Worker], ready: Callable[[Worker], bool], what: str) -> None:
         """Wait until all of some workers are ready; if they do not get on, that is the end of the round."""
         dog = Watchdog(self.patience, [worker.log for worker in who])
@@ -237,11 +243,6 @@ class Round:
             heir = role in setting.heirs
             self.survivors += [self.start(role, "survivor", stands_by=heir) for _ in range(count)]
         self.wait(self.survivors, lambda worker: worker.log.started or setting.mode == "spsc", "begin")
-
-    def _go_on(self) -> None:
-        goals = {worker: worker.log.calls + _GO_ON for worker in self.survivors}
-        time.sleep(_SETTLE)
-        self.wait(self.survivors, lambda worker: worker.log.calls >= goals[worker], "go on after the trouble")
 
     def _finish(self) -> None:
         """End those who still run: all producers, and then, when the queue is empty, all consumers."""
