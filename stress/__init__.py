@@ -18,4 +18,6 @@ Its parts, each an idea of its own:
     hostile    damaged segments, and everything that one can do with them
     compare    speed beside the release before the rewrite
     bench      speed beside other queues, and beside what the machine can do at best
+    model      the protocol under Spin, whose models are in ``model/``
+    check      the native algorithm under a bounded model checker
 """

@@ -72,8 +72,8 @@ class Verdict:
     seconds: float
 
 
-def _memory(operation: str, capacity: int, *, long: bool = False) -> Proof:
-    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", "ITEM_SIZE=36")
+def _memory(operation: str, capacity: int, *, item_size: int = 36, long: bool = False) -> Proof:
+    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", f"ITEM_SIZE={item_size}")
     return Proof("ring_memory", f"{operation}, capacity {capacity}, any memory", defines, None, long)
 
 
@@ -88,15 +88,15 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 _QUICK: Final = ("put", "get", "bury", "look", "wait", "take_record", "abandon", "take_role", "lock")
 _SLOW: Final = ("adopt", "look_whether_empty")
 _STEPS_OF_THE_PUT: Final = 12
+_HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first
 
 PROOFS: Final = (
     *(_memory(operation, 2) for operation in _QUICK),
-    *(_memory(operation, 1) for operation in _SLOW),
-    _threads(None, 1),
-    _threads(9, 1),
+    _threads(None, 2),
+    _threads(_HALF_PUBLISHED, 2),
     *(_memory(operation, capacity, long=True) for capacity in (1, 3) for operation in _QUICK),
-    *(_memory(operation, 2, long=True) for operation in _SLOW),
-    *(_threads(step, 2, long=True) for step in (None, *range(_STEPS_OF_THE_PUT))),
+    *(_memory(operation, 1, item_size=12, long=True) for operation in _SLOW),
+    *(_threads(step, 2, long=True) for step in range(_STEPS_OF_THE_PUT) if step != _HALF_PUBLISHED),
 )
 
 
@@ -119,7 +119,7 @@ PLANTED: Final = (
         (("*end > *begin && *end - *begin > ring->capacity", "false"),),
     ),
     _known("announce a put after its claim", _threads(None, 2)),
-    _known("bury only the first slot of a batch", _threads(9, 2)),
+    _known("bury only the first slot of a batch", _threads(_HALF_PUBLISHED, 2)),
 )
 
 

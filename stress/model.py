@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from rich.console import Console
 MODELS: Final = Path(__file__).resolve().parent / "model"
 
 _MEMORY: Final = {False: 2000, True: 8000}  # MB of the search, of the short and of the long form
-_WATCHDOG: Final = {False: 120.0, True: 1500.0}  # seconds; a search that takes longer has grown
+_WATCHDOG: Final = {False: 300.0, True: 3600.0}  # seconds; a search that takes longer has grown, or is starved
 _PATIENCE_WITH_BITS: Final = 300.0  # a search that is not complete anyway
 _DEPTH: Final = 2_000_000
 
@@ -60,7 +59,7 @@ class Outcome:
         states: how many it saw.
         complete: whether these are all.
         error: what was wrong, or an empty string.
-        seconds: that it took, its compilation included.
+        seconds: of CPU that it took, its compilation included.
         megabytes: of memory.
     """
 
@@ -186,7 +185,7 @@ def search(configuration: Configuration, compiler: str, *, long: bool = False) -
     Raises:
         ModelError: Spin or the compiler is missing, or the model is wrong.
     """
-    began = time.monotonic()
+    began = _spent()
     with tempfile.TemporaryDirectory() as folder:
         name = f"{configuration.model}.pml"
         shutil.copy(MODELS / name, folder)
@@ -204,7 +203,13 @@ def search(configuration: Configuration, compiler: str, *, long: bool = False) -
             report, _ = searching.communicate()
         finally:
             searching.kill()
-    return _read(report, time.monotonic() - began)
+    return _read(report, _spent() - began)
+
+
+def _spent() -> float:
+    """Return the seconds of CPU that children have taken."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _run(command: Sequence[str], folder: str) -> None:
@@ -249,8 +254,7 @@ def run(console: Console, compiler: str, *, long: bool = False, plant: bool = Fa
         sizes = configuration.defines.replace("-D", "")
         line = f"{figures}  {configuration.model}: {configuration.what} ({sizes}): {verdict}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    console.print(f"{spent.ru_utime + spent.ru_stime:.0f} s of CPU", markup=False, highlight=False)
+    console.print(f"{_spent():.0f} s of CPU", markup=False, highlight=False)
     return ok
 
 
