@@ -22,6 +22,7 @@
 #endif
 
 #define SHMQ_WORD 8
+#define SHMQ_WORD_MASK UINT64_MAX /* words count modulo this + 1, in either engine */
 #define SHMQ_LINE 64
 
 /* ---- the word of a slot: position << 2 | state ---- */
@@ -155,6 +156,7 @@ struct shmq_record {
 
 #define SHMQ_LAYOUT(X)                                                                                                 \
     X(WORD, SHMQ_WORD)                                                                                                 \
+    X(WORD_MASK, SHMQ_WORD_MASK)                                                                                       \
     X(LINE, SHMQ_LINE)                                                                                                 \
     X(FREE, SHMQ_FREE)                                                                                                 \
     X(FULL, SHMQ_FULL)                                                                                                 \
