@@ -95,10 +95,17 @@ static void get(void)
     }
 }
 
+/* The two of which shmq_adopt is a loop. */
+static void find_orphan(void)
+{
+    uint64_t position;
+    shmq_find_orphan(&ring, &position);
+}
+
 static void adopt(void)
 {
     struct shmq_item item;
-    if (shmq_adopt(&ring, buffer, &item)) {
+    if (shmq_rescue_get(&ring, nondet_ulong(), buffer, &item)) {
         check_item(&item);
     }
 }
@@ -114,9 +121,10 @@ static void look(void)
     shmq_has_room(&ring);
 }
 
-static void look_whether_empty(void)
+/* Of this, and of find_orphan, shmq_is_empty is a loop. */
+static void look_at_slot(void)
 {
-    shmq_is_empty(&ring);
+    shmq_holds_nothing(&ring, nondet_ulong(), nondet_ulong(), nondet_ulong());
 }
 
 static void wait(void)
