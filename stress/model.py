@@ -118,12 +118,12 @@ CONFIGURATIONS: Final = (
     Configuration("lock", "three, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
     Configuration("gate", "a batch dies, a batch stops", "-DCRASH=1 -DSTOPPED=1"),
     Configuration("wake", "two and two"),
-    Configuration("wake", "three and three", "-DPRODUCERS=3 -DGETTERS=3", long=True),
-    Configuration("wake", "two and two, two items each", "-DITEMS=2", long=True),
+    Configuration("wake", "three items of one, three getters", "-DPRODUCERS=1 -DITEMS=3 -DGETTERS=3", long=True),
+    Configuration("wake", "three producers, a getter of three", "-DPRODUCERS=3 -DGETTERS=1", long=True),
     Configuration("birth", "a creator, an unlinker, an attacher, a death", "-DCREATORS=1 -DUNLINKERS=1 -DCRASH=1"),
     Configuration("birth", "two creators, an unlinker, an attacher, a death", "-DCRASH=1", long=True),
     Configuration("birth", "the same, two die", "-DCRASH=2", long=True),
-    Configuration("birth", "two creators, two unlinkers, a death", "-DUNLINKERS=2 -DCRASH=1", long=True),
+    Configuration("birth", "a creator, two unlinkers, two die", "-DCREATORS=1 -DUNLINKERS=2 -DCRASH=2", long=True),
     Configuration("handle", "close, and a fork"),
 )
 
