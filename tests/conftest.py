@@ -15,7 +15,7 @@ import pytest
 from shared_multiprocess_queue import SharedMemoryQueue, _engine, _words
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
-WATCHDOG = 120  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
+WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
 
 MakeQueue = Callable[..., SharedMemoryQueue]
 
