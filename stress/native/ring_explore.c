@@ -10,6 +10,8 @@
 
 #define _GNU_SOURCE
 #include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <stdnoreturn.h>
 #include <string.h>
 #include <time.h>
@@ -662,10 +664,31 @@ static void judge(const enum kind *kinds)
     shmq_leave_lock(&survivor.ring, &survivor.me, &world.flag);
 }
 
+/* Set by Ctrl-C, which ends a long exploration early, with the count of what was gone through. */
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    interrupted = number;
+}
+
+static void report(const char *what)
+{
+    printf("%-44s %10llu runs\n", what, world.executions);
+    fflush(stdout);
+    world.total += world.executions;
+    world.executions = 0;
+}
+
 static void explore(const enum kind *kinds)
 {
     world.recorded = 0;
     do {
+        if (interrupted) {
+            report("until it was interrupted");
+            printf("%llu runs, every one as it should be, and not all\n", world.total);
+            exit(128 + interrupted);
+        }
         set_up(kinds);
         if (_setjmp(over) == 0) {
             resume(pick(NULL, choose(world.actors)));
@@ -734,17 +757,10 @@ static void find_unnamed(void)
     }
 }
 
-static void report(const char *what)
-{
-    printf("%-44s %10llu runs\n", what, world.executions);
-    fflush(stdout);
-    world.total += world.executions;
-    world.executions = 0;
-}
-
 int main(int argc, char **argv)
 {
     const bool is_long = argc > 1 && strcmp(argv[1], "long") == 0;
+    signal(SIGINT, interrupt);
     for (unsigned i = 0; i < ACTORS; i++) {
         create(&actors[i]);
     }
