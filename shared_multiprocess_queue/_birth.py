@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from . import _clock, _segment
+from . import _clock, _segment, _words
 from ._layout import (
     CAPACITY_AT,
     DEFINITIONS_SIZE,
@@ -30,7 +30,7 @@ from ._layout import (
     WORD,
     Geometry,
 )
-from ._lock import LockFlag, open_lock, segment_name
+from ._lock import LockFlag, lock_class, open_lock, segment_name
 from ._participants import Participants
 from ._segment import Segment
 from ._words import Words, open_words
@@ -105,6 +105,12 @@ def _check_size(what: str, value: int, limit: int, unit: str) -> None:
         raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}")
 
 
+def _import_all() -> None:
+    """Import what is needed, before there is anything that somebody might wait for."""
+    _words.prepare()
+    lock_class()
+
+
 def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:
     """Make a queue.
 
@@ -116,6 +122,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
     segment_of_queue, lock_name = names(name, run_id)
     lock_segment = segment_name(lock_name, run_id)
     locks: list[LockFlag] = []
+    _import_all()
 
     def fill(segment: Segment) -> None:
         memory = open_words(segment.buffer)
@@ -213,6 +220,7 @@ def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
         LayoutVersionError, CorruptQueueError: it cannot be used.
     """
     segment_of_queue, lock_name = names(name, run_id)
+    _import_all()
     give_up = _clock.now() + _WAIT_FOR_CREATOR
     while True:
         try:

@@ -35,7 +35,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from hashlib import blake2b
 from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
 from struct import Struct
@@ -43,6 +42,7 @@ from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
 
 from . import _clock
+from ._late import late
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
 
 __all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
@@ -182,7 +182,10 @@ class Codec:
     def encode_refused(self, item: object, error: Exception) -> tuple[bytes, int]:
         """Go on with ``encode`` where plain pickle has raised an error."""
         if _is_fine(item):
-            raise error  # by a signal handler
+            try:
+                raise error  # by a signal handler
+            finally:
+                del error  # or this frame and its traceback would keep each other, and the item
         # A _Tracker can do more than pickle only where things are known that were built from definitions.
         return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
 
@@ -559,7 +562,7 @@ class _Tracker(_Tracking, Pickler):
 _spare_trackers: list[_Tracker] = []
 
 
-@cache
+@late
 def _cloud() -> tuple[type[Any], type[Any]]:
     """Import cloudpickle, which many programs never need, and return two picklers that are made of it.
 

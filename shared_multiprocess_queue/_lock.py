@@ -9,10 +9,10 @@ The int32 knows neither its holder nor whether he lives. Both stand in the queue
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Protocol
 
 from . import _segment
+from ._late import late
 from ._words import Flag
 from .errors import CorruptQueueError, QueueNotFoundError, QueueNotReadyError
 
@@ -44,7 +44,7 @@ def segment_name(name: str, run_id: str) -> str:
     return f"{run_id}-{name}-lock" if run_id else f"{name}-lock"
 
 
-@cache
+@late
 def lock_class() -> type:
     """Return the class of the lock: that of the package, where it is installed.
 

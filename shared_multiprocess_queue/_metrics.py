@@ -36,8 +36,10 @@ class Watch:
     def seconds(self, blockers: list[tuple[int, int, str]]) -> list[float]:
         """Return for each (owner, position, doing) for how long it has been seen; who is not named is forgotten."""
         now = _clock.now()
-        self._since = {blocker: self._since.get(blocker, now) for blocker in blockers}
-        return [(now - self._since[blocker]) / 1e9 for blocker in blockers]
+        # The lock of batches is not held at a position; tail goes on meanwhile.
+        keys = [(owner, 0 if doing == "put_batch" else position, doing) for owner, position, doing in blockers]
+        self._since = {key: self._since.get(key, now) for key in keys}
+        return [(now - self._since[key]) / 1e9 for key in keys]
 
 
 def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> dict[str, Any]:

@@ -85,28 +85,33 @@ class NativeEngine(AtomicsEngine):
 
     def size(self) -> int:
         """Return about how many items are there."""
-        return super().size() if self._handle is None else self._handle.size()
+        handle = self._handle  # another thread may close meanwhile
+        return super().size() if handle is None else handle.size()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        return super().is_empty() if self._handle is None else self._handle.is_empty()
+        handle = self._handle  # another thread may close meanwhile
+        return super().is_empty() if handle is None else handle.is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        return super().is_full() if self._handle is None else self._handle.is_full()
+        handle = self._handle  # another thread may close meanwhile
+        return super().is_full() if handle is None else handle.is_full()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def wake_all(self) -> None:
         """Let everybody who waits look again."""
-        if self._handle is not None:
-            self._handle.wake_all()
+        handle = self._handle
+        if handle is not None:
+            handle.wake_all()
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
         super().retire()
-        if self._handle is not None:
-            self._handle.leave()
+        handle = self._handle
+        if handle is not None:
+            handle.leave()
 
     def close(self, wait: bool) -> bool:
         """End the operations of this handle's threads, and leave; see ``AtomicsEngine.close``."""

@@ -57,7 +57,7 @@ class Spin:
         """Call ``look`` until it returns something true; return that, or None when spinning does not pay."""
         if not self._may_spin:
             return None
-        if self._skips:
+        if self._skips > 0:
             self._skips -= 1
             return None
         for _ in range(_LOOKS):

@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 
 from ._batch_lock import BatchLock
 from ._claim import Claim, Payload
-from ._layout import DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
+from ._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
 from ._parking import Parking
 from ._participants import Participants, Record
 from ._ring import Ring
@@ -237,6 +237,7 @@ class Pool:
             self.keep_back(record.claim.taken)
         self._parking.wake_all(words, ITEMS)  # for items kept back, and because the interrupt may have come between
         self._parking.wake_all(words, SPACE)  # a change and its wake
+        self._parking.wake_word(BATCH_OWNER_AT)
         return clean
 
     # ---- items kept back --------------------------------------------------------------------------------------------

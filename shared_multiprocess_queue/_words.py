@@ -1,4 +1,4 @@
-"""Shared 64-bit words: the only door to the package ``atomics``, and the seam where a test takes over every step.
+"""Shared 64-bit words: the door to the package ``atomics``, and the seam where a test takes over every step.
 
 All that processes agree on goes through a ``Words``: atomic loads, stores, compare-and-swaps and additions, every one
 sequentially consistent, which is at least what any edge of the protocol asks for. The few plain accesses that the
@@ -17,10 +17,9 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
-from functools import cache
-from types import ModuleType
 from typing import Any, Final, Protocol
 
+from ._late import late
 from ._layout import WORD_MASK
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
@@ -93,12 +92,12 @@ class _Access:
     announce_range: Callable[[int, int, int], None]
 
 
-def _atomics() -> ModuleType:
+@late
+def _atomics() -> Any:
     """Import ``atomics``: when the first queue is opened, because it takes longer than all of this package."""
     import atomics  # noqa: PLC0415
 
-    module: ModuleType = atomics
-    return module
+    return atomics
 
 
 class _Operations:
@@ -280,9 +279,15 @@ def _plain_access(access: _Access, plain: memoryview) -> Words:
     return access
 
 
-@cache
+@late
 def _direct_64() -> _Operations | None:
     return _direct_operations(8)
+
+
+def prepare() -> None:
+    """Import what ``open_words`` needs, if that was not done yet."""
+    _atomics()
+    _direct_64()
 
 
 def open_words(buffer: memoryview) -> WordMemory:

@@ -412,6 +412,9 @@ class SharedMemoryQueue(_engine.Attached):
     def _after_fork(self) -> None:
         if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
             self._released = True
+            handle = getattr(self, "_direct", None)
+            if handle is not None:
+                handle.shut()  # that thread may not have come to it
         else:
             self._closing = threading.RLock()
             self._engine.after_fork()

@@ -198,9 +198,9 @@ def bench(
         scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick
     )
     results = benching.run(plan, console)
-    benching.print_all(results, console)
     if output is not None:
         benching.write(results, output)
+    benching.print_all(results, console)
 
 
 @main.command()

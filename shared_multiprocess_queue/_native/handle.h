@@ -33,7 +33,7 @@
 #define NAP INT64_C(200000)          /* a sleep after that */
 #define BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
 
-#define GIL_LOOKS 64             /* of a spin, with the GIL held: about a µs */
+#define GIL_LOOKS 64             /* of a spin, with the GIL held: 1 to 3 µs   */
 #define CLOCK_LOOKS 32           /* between two looks at the clock */
 #define SPIN INT64_C(100000)     /* longer than it takes to wake somebody: two who answer each other find out of sleep */
 #define MOST_MISSES 6            /* 2^6 - 1 waits without a spin, and then one that tries again */

@@ -586,9 +586,11 @@ static PyObject *direct_call(PyObject *callable, PyObject *const *args, size_t n
     if (PyVectorcall_NARGS(nargsf) >= 1) {
         PyObject *queue = args[0];
         Handle *handle = handle_of(self->state, queue);
-        if (handle != NULL && !handle->is_closed && is_as_defined(self, queue)) {
-            Py_INCREF(handle); /* the call may run anything, and the queue may go */
-            PyObject *result = self->run(handle, &(struct call){self->function, args, nargsf, names});
+        if (handle != NULL && !handle->is_closed) {
+            Py_INCREF(handle); /* what follows may run anything, and the queue may go */
+            PyObject *result = is_as_defined(self, queue)
+                                   ? self->run(handle, &(struct call){self->function, args, nargsf, names})
+                                   : PYTHON;
             Py_DECREF(handle);
             if (result != PYTHON) {
                 return result;

@@ -25,6 +25,7 @@ from .scenarios import Scenario
 
 _WARM_UP: Final = 2_000  # items of each producer, which are compared
 _MOST: Final = 3_000_000  # items of a measurement
+_SHARES: Final = (0.1, 0.3, 1)  # of the time, for as many runs: each tells the next how many items it takes
 _BLOCK: Final = 100  # items that one process puts before it gets them
 _END: Final = bytes(64)  # ends an echo
 
@@ -162,10 +163,12 @@ def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
     with _channel(peer, scenario) as channel:
 
         def producer(number: int) -> tuple[int, Any]:
-            return number, _mover(lambda: channel.sender(number), scenario, _put_all, _put_all)
+            return number, _mover(lambda: channel.sender(number), scenario, *[_put_all] * (1 + len(_SHARES)))
 
         def consumer(number: int) -> tuple[int, Any]:
-            return number + 1, _mover(lambda: channel.receiver(number), scenario, _get_compared, _get_all)
+            return number + 1, _mover(
+                lambda: channel.receiver(number), scenario, _get_compared, *[_get_all] * len(_SHARES)
+            )
 
         consumers = [consumer(number) for number in range(scenario.consumers)]
         producers = [producer(number) for number in range(scenario.producers)]
@@ -180,9 +183,12 @@ def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
                 took = max(end for _, end in times) - min(start for start, _ in times)
                 return count * scenario.producers / took * 1e9
 
-            expected = move(_WARM_UP) * seconds / scenario.producers
             step = scenario.batch * scenario.consumers
-            return {"rate": move(max(step, min(int(expected), _MOST) // step * step))}
+            rate = move(_WARM_UP)
+            for share in _SHARES:
+                count = int(rate * seconds * share / scenario.producers)
+                rate = move(max(step, min(count, _MOST) // step * step))
+            return {"rate": rate}
 
 
 # ---- how long one item takes ----------------------------------------------------------------------------------------

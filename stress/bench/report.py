@@ -77,7 +77,7 @@ def goals(results: Results) -> Iterator[Goal]:
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(ours, theirs, strict=True)]
+    return [one / other for one, other in zip(ours, theirs, strict=False)]  # one may have failed in a later repeat
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

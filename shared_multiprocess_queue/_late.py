@@ -1,0 +1,66 @@
+"""Imports that wait until they are needed, and that neither an interrupt nor a fork cuts in two.
+
+A package whose import was interrupted may never be imported again in that process, and a child that is forked while
+another thread imports waits for ever for the lock of a module whose thread it has not. So an import runs in a thread of
+its own, where no signal is served, and a fork waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_lock = threading.RLock()  # reentrant: a signal handler may need what this thread waits for
+_importing: list[threading.Thread] = []
+
+
+def late(load: Callable[[], T]) -> Callable[[], T]:
+    """Return a function that returns what ``load`` returns, which imports something and is called once."""
+    loaded: list[T] = []
+
+    def get() -> T:
+        if not loaded:
+            with _lock:
+                if not loaded:
+                    _run(lambda: loaded.append(load()))
+        return loaded[0]
+
+    return get
+
+
+def _run(work: Callable[[], None]) -> None:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        _importing.append(thread)
+        thread.start()
+    except RuntimeError:  # none can be started, at the end of the interpreter for example
+        _importing.remove(thread)
+        work()
+        return
+    thread.join()
+    _importing.remove(thread)
+    if errors:
+        raise errors[0]
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for thread in list(_importing):  # of a call that an interrupt has cut short, or of this thread's own
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release)
