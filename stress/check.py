@@ -133,7 +133,7 @@ def find_checker() -> str:
     except ImportError:
         path = None
     if not path:
-        raise CheckError("the checker ESBMC is not here; install it: pip install 'shared-multiprocess-queue[check]'")
+        raise CheckError("the checker ESBMC is not here; install it: pip install -e '.[check]'")
     return str(path)
 
 

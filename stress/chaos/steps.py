@@ -25,7 +25,7 @@ from queue import Empty, Full
 from random import Random
 from typing import IO, Final
 
-from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _native_ring, _words
+from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _words
 
 from .. import extension, items, mortal, sanitize, workers
 from ..crew import left_behind, new_prefix
@@ -111,6 +111,8 @@ class Host:
 
 def serve(asking: IO[str], answering: IO[str]) -> None:
     """Run the rounds that are asked for, until nobody asks any more."""
+    from shared_multiprocess_queue import _native_ring  # noqa: PLC0415 (it is built for this, and only here)
+
     fate = mortal.NativeFate(_native_ring.__file__)
     _atomics_engine.open_words = lambda buffer: mortal.MortalMemory(_words.open_words(buffer), fate)  # type: ignore
     for line in asking:
