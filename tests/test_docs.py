@@ -78,7 +78,8 @@ for _value in list(globals().values()):
 def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     program = tmp_path / "snippet.py"
     program.write_text(snippet + CLEAN_UP, encoding="utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", program], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-W", "error", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     shown = re.findall(r"^print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)
     assert done.stdout.splitlines() == shown
