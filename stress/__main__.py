@@ -59,6 +59,7 @@ stall_option = click.option(
 @click.group()
 def main() -> None:
     """Stress SharedMemoryQueue."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a script starts with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left of a run
 
 
