@@ -82,7 +82,7 @@ main(["probe"], standalone_mode=False)
         text=True,
         timeout=60,
         check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509 (this process has no locks)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert done.returncode != 0
     assert "Abort" in done.stderr or "KeyboardInterrupt" in done.stderr
