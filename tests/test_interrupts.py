@@ -36,6 +36,7 @@ from shared_multiprocess_queue._layout import (
 )
 
 from .conftest import MakeQueue, segments
+from .waiting import LONG, eventually
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
@@ -591,3 +592,37 @@ def take():
                 got = [q.get_nowait()]
                 assert got == ["read again"]
             assert [*got[1:], *drain(q)] == ["next"]
+
+
+@pytest.mark.parametrize("call", ["get", "get, timeout", "get_batch", "put", "put_batch"])
+def test_an_exception_of_another_thread_ends_a_waiting_call(
+    make_queue: MakeQueue, each_engine: str, mode: str, call: str
+) -> None:
+    q = make_queue(capacity=1, engine=each_engine, mode=mode)
+    waits: dict[str, Callable[[], object]] = {
+        "get": q.get,
+        "get, timeout": lambda: q.get(timeout=600),
+        "get_batch": lambda: q.get_batch(2),
+        "put": lambda: q.put(2),
+        "put_batch": lambda: q.put_batch([2]),
+    }
+    if call.startswith("put"):
+        q.put(1)
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            waits[call]()
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    side = "put_waits" if call.startswith("put") else "get_waits"
+    eventually(lambda: q.get_metrics()[side] > 0, "the call waits")
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Stop))
+    thread.join(LONG)
+    assert not thread.is_alive()
+    assert [type(error) for error in ended] == [Stop]
+    assert drain(q) == ([1] if call.startswith("put") else [])
+    assert_works(q)
