@@ -723,7 +723,7 @@ static inline int spin(struct seat *seat)
     return ready ? attempt(seat, false) : SHMQ_NOTHING;
 }
 
-/* Raise what signals and other threads have for this one, or that the handle was closed, or that this is a child now. */
+/* Raise what signals and other threads have for this thread; or that the handle was closed, or that this is a child. */
 static inline int after_sleep(struct seat *seat)
 {
     Handle *self = seat->handle;

@@ -1,7 +1,7 @@
 /* The native engine's door to Python: the calls of _calls.py, which also tells why a get is a subscription.
 
-   A Handle does what is plain, and leaves to the calls in Python, which it has, whatever is not: a handle that is closed,
-   arguments that are wrong or unusual. So there is one place that knows the messages.
+   A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
+   are wrong or unusual. So there is one place that knows the messages.
 
    Not declared safe without the GIL: the pool of seats and the roles of mode spsc rely on it (see handle.h). */
 
@@ -249,8 +249,8 @@ static PyObject *deliver(struct seat *seat, bool is_batch)
         fail_late(seat);
         goto failed;
     }
-    /* A signal or an exception of another thread that waits to be raised is none of the item's business: the interpreter
-       looks for them when the caller has the item. */
+    /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
+       item. */
     return result;
 
 failed:
@@ -432,7 +432,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     long long slice;
     int spsc, may_spin;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back, &on_keep_back)) {
+                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
+                                     &on_keep_back)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
