@@ -97,17 +97,18 @@ class AtomicsEngine:
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._last: Record | None = None  # with which a handle that closes puts items back
 
-    def open(self, codec: Codec) -> Any:
+    def open(self, codec: Codec, calls: Any) -> Any:
         """Take part in the queue: from here on others see who uses it.
 
         Args:
             codec: of the queue.
+            calls: of the handle, in Python, by way of this engine; see ``_calls.py``.
 
         Returns:
-            What an engine needs that runs the methods of the public class itself; None: this one does not.
+            What answers the calls: these, or an engine's own that leave to these what is not plain.
         """
         with self.operation():
-            return None
+            return calls
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what belongs to the parent.
@@ -455,6 +456,10 @@ class AtomicsEngine:
                 self._pool.lose(role, last)
                 raise
             return True
+
+    def shut(self) -> None:
+        """Begin no operation any more."""
+        self._pool.closed = True
 
     def close(self, wait: bool) -> bool:
         """End the operations of this handle's threads, and leave.

@@ -31,13 +31,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
-from struct import Struct
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
 
@@ -56,8 +56,8 @@ CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
 FLOAT = 8
 
-_INT = Struct("=q")
-_FLOAT = Struct("=d")
+_INT = struct.Struct("=q")
+_FLOAT = struct.Struct("=d")
 _INT_END = 1 << 63
 _TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
@@ -66,7 +66,7 @@ _MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multi
 _NAMEABLE = (type, FunctionType)
 
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
-_TRAILER = Struct("<I8s8s")  # length of the definitions that travel along, edition, program
+_TRAILER = struct.Struct("<I8s8s")  # length of the definitions that travel along, edition, program
 
 _STACK_GLOBAL = 0x93  # the opcode without which a stream names no class, function or module
 _SEARCHED_SIZE = 2048  # to search a longer stream for a name costs more than to have it written by a _Tracker
@@ -208,30 +208,43 @@ class Codec:
         Raises:
             DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
         """
-        try:
-            if tag == PICKLE:
-                return loads(payload)
+        if tag == PICKLE:
+            return self._unpickle(payload)
+        if tag == MAIN:
+            try:
+                return self._decode_main(payload)
+            except _OutOfReachError as error:
+                raise error.reason from None
+            except Exception as error:
+                self.fail_to_decode(payload, error)
+        try:  # what else is raised here comes from outside, and is not the item's fault
             if tag == BYTES:
                 return payload
             if tag == STR:
                 return payload.decode("utf-8", "surrogatepass")
-            if tag == MAIN:
-                return self._decode_main(payload)
             if tag == INT:
                 return _INT.unpack(payload)[0]
             if tag == FLOAT:
                 return _FLOAT.unpack(payload)[0]
             if tag in CONSTANTS and not payload:
                 return CONSTANTS[tag]
-        except _OutOfReachError as error:
-            raise error.reason from None
-        except Exception as error:
+        except (UnicodeDecodeError, struct.error) as error:
             self.fail_to_decode(payload, error)
         raise DeserializationError(
             f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
             f"all processes; the item's bytes are in the attribute 'raw' of this error",
             payload,
         )
+
+    def _unpickle(self, payload: bytes) -> Any:
+        # Not a call of loads: behind that the interpreter looks for exceptions of other threads (see _calls.py), and
+        # would raise them inside the try, as if they were the item's.
+        unpickling = map(loads, (payload,))
+        try:
+            (item,) = unpickling
+        except Exception as error:
+            self.fail_to_decode(payload, error)
+        return item
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
         """Raise what ``decode`` raises where unpickling has raised an error."""

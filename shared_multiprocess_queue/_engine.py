@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._atomics_engine import AtomicsEngine
 from .errors import ArgumentError, shown
 
 ENVIRONMENT = "SHMQ_ENGINE"
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Attached:
-    """What the public class is made of, so that the native engine finds its handle; without that engine nothing."""
-
-
 _native: type[AtomicsEngine] | None = None
-_direct: Callable[[Any], Any] | None = None
 _why_not = ""  # not the error itself, whose traceback would keep the frames of whoever imports this
 try:
     from . import _native_engine
 except ImportError as error:
     _why_not = str(error)
 else:
-    _native, _direct = _native_engine.NativeEngine, _native_engine.direct
-    if not TYPE_CHECKING:
-        Attached = _native_engine.Attached
-
-
-def direct(method: F) -> F:
-    """Let the native engine run a method of the public class without a Python frame, on queues that it works on."""
-    return method if _direct is None else _direct(method)
+    _native = _native_engine.NativeEngine
 
 
 def has_native() -> bool:

@@ -9,15 +9,13 @@ There is no such module where the extension was not built: the import fails.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import _clock, _parking
 from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
-from ._native_ring import Attached, Handle, direct
-
-__all__ = ["Attached", "NativeEngine", "direct"]
+from ._native_ring import Handle
 
 
 class NativeEngine(AtomicsEngine):
@@ -28,8 +26,8 @@ class NativeEngine(AtomicsEngine):
     _handle: Handle | None = None  # until it takes part
     _is_late = False  # close was called, and an operation is still in progress
 
-    def open(self, codec: Codec) -> Handle:
-        """Take part in the queue, and return what the methods of the public class work with."""
+    def open(self, codec: Codec, calls: Any) -> Handle:
+        """Take part in the queue; see ``AtomicsEngine.open``."""
         self._handle = handle = Handle(
             segment=self._segment.buffer,
             lock=self._flag.buffer,
@@ -41,6 +39,7 @@ class NativeEngine(AtomicsEngine):
             may_spin=_parking.cores() > 1,
             engine=self,
             codec=codec,
+            calls=calls,
             kept_back=self._pool.kept_back,
             on_keep_back=self._on_keep_back,
         )
@@ -65,6 +64,9 @@ class NativeEngine(AtomicsEngine):
     def is_alive(self, owner: int) -> bool:
         """Whether the process of an owner word lives."""
         return self.participants.is_alive(owner)
+
+    def serve(self) -> None:
+        """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
 
     def take_role(self, produces: bool) -> int:
         """Be the one producer (consumer) of mode "spsc", or raise; return the name of the participant that has it."""
@@ -112,6 +114,13 @@ class NativeEngine(AtomicsEngine):
         handle = self._handle
         if handle is not None:
             handle.leave()
+
+    def shut(self) -> None:
+        """Begin no operation any more."""
+        super().shut()
+        handle = self._handle
+        if handle is not None:
+            handle.shut()
 
     def close(self, wait: bool) -> bool:
         """End the operations of this handle's threads, and leave; see ``AtomicsEngine.close``."""

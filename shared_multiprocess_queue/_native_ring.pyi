@@ -1,17 +1,10 @@
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from ._claim import Payload
 from ._codec import Codec
 from ._native_engine import NativeEngine
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-def direct(function: F, /) -> F: ...
-
-class Attached:
-    _direct: Handle | None
 
 @final
 class Handle:
@@ -27,9 +20,13 @@ class Handle:
         may_spin: bool,
         engine: NativeEngine,
         codec: Codec,
+        calls: Any,
         kept_back: deque[Payload],
         on_keep_back: Callable[[], None],
     ) -> Handle: ...
+    def put(self, item: object, block: bool, timeout: float | None, /) -> None: ...
+    def put_batch(self, items: object, block: bool, timeout: float | None, /) -> None: ...
+    def __getitem__(self, wish: tuple[Any, ...], /) -> Any: ...
     def shut(self) -> None: ...
     def leave(self) -> bool: ...
     def release(self) -> None: ...

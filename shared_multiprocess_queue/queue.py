@@ -16,24 +16,14 @@ from typing import Any, ClassVar, Self
 
 from . import _birth, _engine, _metrics
 from ._atomics_engine import AtomicsEngine
-from ._claim import CORRUPT, Payload
-from ._clock import deadline_of
+from ._calls import Calls
 from ._codec import Codec
 from ._definitions import Definitions
-from ._layout import MAX_BATCH
 from ._words import keep_to_the_end
-from .errors import (
-    ArgumentError,
-    CorruptQueueError,
-    DeserializationError,
-    ItemTooLargeError,
-    QueueClosedError,
-    QueueNotFoundError,
-    shown,
-)
+from .errors import QueueClosedError, QueueNotFoundError
 
 
-class SharedMemoryQueue(_engine.Attached):
+class SharedMemoryQueue:
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
     Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
@@ -116,21 +106,20 @@ class SharedMemoryQueue(_engine.Attached):
         self._identity = self._segment.identity()
         self._engine = engine_class(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
         self._watch = _metrics.Watch()
-        self._item_size = self._geometry.item_size
         definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
-        self._codec = Codec(definitions, self._item_size)
+        self._codec = codec = Codec(definitions, self._geometry.item_size)
         self._closing = threading.RLock()
         self._is_closing = False
         self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
-        self._direct = self._engine.open(self._codec)  # from here on others see who uses the queue
+        calls = Calls(self._engine, codec, self._geometry, self._check_open)
+        self._direct = self._engine.open(codec, calls)  # from here on others see who uses the queue
         if not self._segment.has_name():
             self.close()
             raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
-    @_engine.direct
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         """Put an item into the queue.
 
@@ -146,20 +135,12 @@ class SharedMemoryQueue(_engine.Attached):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        until = deadline_of(block, timeout)
-        if self._closed:
-            raise self._closed_error()
-        payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
-        if len(payload[0]) > self._item_size:
-            raise ItemTooLargeError(len(payload[0]), self._item_size)
-        self._engine.put(payload, until)
+        self._direct.put(item, block, timeout)
 
-    @_engine.direct
     def put_nowait(self, item: object) -> None:
         """Put an item if there is room now; as ``put(item, block=False)``."""
         self.put(item, False)
 
-    @_engine.direct
     def put_batch(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> None:
         """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
 
@@ -173,31 +154,10 @@ class SharedMemoryQueue(_engine.Attached):
             ArgumentError: more items than the queue can ever hold; a ValueError.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
-        until = deadline_of(block, timeout)
-        if self._closed:
-            raise self._closed_error()
-        payloads = [self._checked(self._codec.encode(item), i) for i, item in enumerate(self._countable(items))]
-        if payloads:
-            self._engine.put_batch(payloads, until)
-
-    def _countable(self, items: Iterable[object]) -> list[object]:
-        batch = list(items)
-        limit = min(self._geometry.capacity, MAX_BATCH)
-        if len(batch) > limit:
-            raise ArgumentError(
-                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or "
-                f"create the queue with a larger capacity"
-            )
-        return batch
-
-    def _checked(self, payload: Payload, index: int) -> Payload:
-        if len(payload[0]) > self._item_size:
-            raise ItemTooLargeError(len(payload[0]), self._item_size, index)
-        return payload
+        self._direct.put_batch(items, block, timeout)
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    @_engine.direct
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the next item out of the queue.
 
@@ -211,17 +171,12 @@ class SharedMemoryQueue(_engine.Attached):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        until = deadline_of(block, timeout)
-        if self._closed:
-            raise self._closed_error()
-        return self._engine.get(1, until, self._deliver)[0]
+        return self._direct[block, timeout]  # not a call: see _calls.py
 
-    @_engine.direct
     def get_nowait(self) -> Any:
         """Take the next item if there is one now; as ``get(block=False)``."""
         return self.get(False)
 
-    @_engine.direct
     def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
         """Wait for one item, and take with it what else is there.
 
@@ -239,45 +194,24 @@ class SharedMemoryQueue(_engine.Attached):
             ArgumentError: max_items is below 1; a ValueError.
             DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
-        until = deadline_of(block, timeout)
-        if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
-            raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
-        if self._closed:
-            raise self._closed_error()
-        return self._engine.get(min(max_items, self._geometry.capacity), until, self._deliver)
-
-    def _deliver(self, taken: list[Payload]) -> list[Any]:
-        items: list[Any] = []
-        for data, tag in taken:
-            try:
-                if tag == CORRUPT:
-                    self._engine.corrupt_slot()
-                items.append(self._codec.decode(data, tag))
-            except (DeserializationError, CorruptQueueError):
-                self._engine.keep_back(taken, max(len(items), 1))
-                if not items:
-                    taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
-                    raise
-        return items
+        taken: list[Any] = self._direct[max_items, block, timeout]
+        return taken
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def qsize(self) -> int:
         """Return the number of items; approximate while others put and get."""
-        if self._closed:
-            raise self._closed_error()
+        self._check_open()
         return self._engine.size()
 
     def empty(self) -> bool:
         """Whether there is no item; what others do next can make it wrong at once."""
-        if self._closed:
-            raise self._closed_error()
+        self._check_open()
         return self._engine.is_empty()
 
     def full(self) -> bool:
         """Whether there is no room; what others do next can make it wrong at once."""
-        if self._closed:
-            raise self._closed_error()
+        self._check_open()
         return self._engine.is_full()
 
     def get_metrics(self) -> dict[str, Any]:
@@ -292,8 +226,7 @@ class SharedMemoryQueue(_engine.Attached):
             ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each live
             process that others wait for right now, with the seconds since this handle first saw it there.
         """
-        if self._closed:
-            raise self._closed_error()
+        self._check_open()
         with self._engine.operation() as record:
             return _metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
 
@@ -381,10 +314,12 @@ class SharedMemoryQueue(_engine.Attached):
             with suppress(QueueClosedError):  # by another thread, just now
                 self._engine.wake_all()
 
-    def _closed_error(self) -> QueueClosedError:
+    def _check_open(self) -> None:
+        if not self._closed:
+            return
         if not self._released:
             self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
-        return QueueClosedError(
+        raise QueueClosedError(
             f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
         )
 
@@ -405,16 +340,13 @@ class SharedMemoryQueue(_engine.Attached):
                 self._close(wait=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._closed:
-            raise self._closed_error()
+        self._check_open()
         return _attach, (self._name, self._run_id, self._wanted_engine, self._identity)
 
     def _after_fork(self) -> None:
         if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
             self._released = True
-            handle = getattr(self, "_direct", None)
-            if handle is not None:
-                handle.shut()  # that thread may not have come to it
+            self._engine.shut()  # that thread may not have come to it
         else:
             self._closing = threading.RLock()
             self._engine.after_fork()

@@ -22,6 +22,7 @@ from . import kill as killing
 from . import model as modelling
 from . import sanitize as sanitizing
 from . import soak as soaking
+from . import storm as storming
 from . import workers
 from .chaos import command as chaotic
 from .damage import Engine
@@ -59,6 +60,7 @@ stall_option = click.option(
 @click.group()
 def main() -> None:
     """Stress SharedMemoryQueue."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a script starts with it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left of a run
 
 
@@ -309,6 +311,19 @@ def hostile(
             ok = attacking.run(plan, console) if plain else attacking.run_sanitized(plan, compiler)
     except sanitizing.SanitizeError as error:
         raise click.ClickException(str(error)) from None
+    sys.exit(not ok)
+
+
+@main.command()
+@click.option("--interrupts", type=click.IntRange(1), default=30_000, show_default=True, help="In all.")
+@click.option("--engine", type=_ENGINES, help="Of all handles; both in turn if not given.")
+@seed_option
+def storm(interrupts: int, engine: Engine | None, seed: int | None) -> None:
+    """Interrupt consumers by signals and from other threads, and see that no item is lost."""
+    console = Console()
+    plan = storming.Plan(interrupts, (engine,) if engine else ("atomics", "native"), _seed(seed, console))
+    with _engine_needed():
+        ok = storming.run(plan, console)
     sys.exit(not ok)
 
 

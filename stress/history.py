@@ -4,7 +4,7 @@ The rules:
 
 - An item whose put returned is delivered exactly once. A consumer that was killed may have taken the items of the one
   call that it was in without having noted them; so many may be missing, and not one more.
-- An interrupted get of the native engine may take its items along, in a moment that the guarantees name.
+- An interrupted get takes nothing.
 - An item whose put did not return, because its producer was killed or interrupted, is delivered at most once; a batch
   then as a whole or not at all.
 - No consumer sees the items of one producer out of their order. Only a killed consumer leaves items behind that come
@@ -71,14 +71,12 @@ class ConsumerHistory:
         delivered: ids of items, in the order in which it got them.
         killed: whether it was killed.
         asked: how many items the call that it was in may have taken.
-        forgiven: how many items its interrupted calls may have taken along.
     """
 
     name: str
     delivered: Sequence[int]
     killed: bool = False
     asked: int = 0
-    forgiven: int = 0
 
 
 @dataclass
@@ -140,7 +138,7 @@ def judge(producers: Sequence[ProducerHistory], consumers: Sequence[ConsumerHist
     for consumer in consumers:
         _tally(consumer, counts, in_order, verdict)
     _judge_doubles(counts, verdict)
-    allowance = sum(consumer.forgiven + (consumer.asked if consumer.killed else 0) for consumer in consumers)
+    allowance = sum(consumer.asked for consumer in consumers if consumer.killed)
     _judge_missing(producers, counts, allowance, verdict)
     return verdict
 

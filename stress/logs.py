@@ -24,8 +24,7 @@ _CALLS: Final = 5  # calls that have done their work
 _LAST: Final = 6  # when the latest of them did; not 0 once the worker has begun
 _LONGEST: Final = 7  # longest time between two of them, from the first kill on
 _PID: Final = 8  # of the process of the worker
-_FORGIVEN: Final = 9  # items that interrupted gets may have taken
-_HEADER: Final = 10
+_HEADER: Final = 9
 _WORD: Final = 8
 
 _COUNT_BITS: Final = 16
@@ -106,14 +105,8 @@ class Log:
         self._words[_HEADER + self._words[_ENTRIES] - 1] |= _INTERRUPTED
         self.acknowledge()
 
-    def give_up_get(self, may_lose: bool) -> None:
-        """Note that an interrupt ended the get.
-
-        Args:
-            may_lose: whether it may have taken its items along.
-        """
-        if may_lose:
-            self._words[_FORGIVEN] += self._words[_ASKED]
+    def give_up_get(self) -> None:
+        """Note that an interrupt ended the get, which took nothing."""
         self._words[_ASKED] = 0
         self._beat()
 
@@ -215,7 +208,7 @@ class Log:
     def as_consumer(self, name: str, killed: bool = False) -> ConsumerHistory:
         """Return what this consumer got."""
         delivered = array("Q", self._words[_HEADER : _HEADER + self._words[_ENTRIES]].tobytes())
-        return ConsumerHistory(name, delivered, killed, self._words[_ASKED], self._words[_FORGIVEN])
+        return ConsumerHistory(name, delivered, killed, self._words[_ASKED])
 
     def longest_stall(self) -> float:
         """Return the longest time between two calls that did their work, in seconds; the one that lasts included."""

@@ -6,7 +6,7 @@ import faulthandler
 import itertools
 import multiprocessing
 import os
-import sys
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +22,16 @@ MakeQueue = Callable[..., SharedMemoryQueue]
 _numbers = itertools.count()
 
 
+_stderr: list[int] = []  # of the run; while a test runs, descriptor 2 leads into what pytest captures
+
+
+def pytest_configure() -> None:
+    """Prepare this process, a worker of pytest-xdist for example."""
+    _stderr.append(os.dup(2))
+    # A background job of a script, or nohup, ignores SIGINT, and all that it starts inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def segments() -> set[str]:
     """Return the names in shared memory that belong to this run."""
     folder = Path("/dev/shm")
@@ -30,8 +40,8 @@ def segments() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def watchdog() -> Iterator[None]:
-    """End the run, with all stacks on stderr, if a test hangs."""
-    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=sys.__stderr__)
+    """End the run, with all stacks on its stderr, if a test hangs."""
+    faulthandler.dump_traceback_later(WATCHDOG, exit=True, file=_stderr[0])
     yield
     faulthandler.cancel_dump_traceback_later()
 

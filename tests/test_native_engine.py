@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -154,18 +155,23 @@ def q(make_queue: MakeQueue) -> SharedMemoryQueue:
     return make_queue(capacity=3, engine="native")
 
 
-@needs_native
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_looks_like_one_of_python(q: SharedMemoryQueue, name: str) -> None:
-    method = getattr(SharedMemoryQueue, name)
-    assert method.__name__ == name
-    assert method.__qualname__ == f"SharedMemoryQueue.{name}"
-    assert method.__doc__ == method.__wrapped__.__doc__
-    assert inspect.signature(method) == inspect.signature(method.__wrapped__)
-    assert "self" not in inspect.signature(getattr(q, name)).parameters
+def test_a_method_is_one_of_python(make_queue: MakeQueue, each_engine: str, name: str) -> None:
+    q = make_queue(engine=each_engine)
+    method, bound = getattr(SharedMemoryQueue, name), getattr(q, name)
+    assert inspect.isfunction(method)
+    assert inspect.ismethod(bound)
+    for either in (method, bound):
+        assert either.__name__ == name
+        assert either.__qualname__ == f"SharedMemoryQueue.{name}"
+        assert either.__module__ == SharedMemoryQueue.__module__
+        assert either.__doc__
+        assert either.__doc__.partition("\n")[0] in pydoc.plain(pydoc.render_doc(either))
+        assert name in repr(either)
+    assert list(inspect.signature(method).parameters) == ["self", *inspect.signature(bound).parameters]
     assert f" {name}(" in pydoc.plain(pydoc.render_doc(SharedMemoryQueue))
-    assert name in repr(getattr(q, name))
-    assert hasattr(SharedMemoryQueue(q.name, run_id=q.run_id, engine="atomics"), name)
+    assert weakref.WeakMethod(bound)() == bound
+    assert len({bound, getattr(q, name)}) == 1
 
 
 WRONG: list[Callable[[Any], object]] = [
@@ -238,9 +244,8 @@ class Logged(SharedMemoryQueue):
         return ("got", super().get(block, timeout))
 
 
-@needs_native
-def test_a_subclass_may_override_methods(run_id: str) -> None:
-    with Logged("q", True, 3, run_id=run_id, engine="native") as q:
+def test_a_subclass_may_override_methods(run_id: str, each_engine: str) -> None:
+    with Logged("q", True, 3, run_id=run_id, engine=each_engine) as q:  # type: ignore[arg-type]
         try:
             q.put_nowait(1)
             assert q.get_nowait() == ("got", ("logged", 1))
@@ -248,6 +253,23 @@ def test_a_subclass_may_override_methods(run_id: str) -> None:
             assert q.get_batch(1) == [1]
         finally:
             q.unlink()
+
+
+def test_a_patched_handle_or_class_means_the_calls_without_waiting_too(
+    make_queue: MakeQueue, each_engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_queue(engine=each_engine)
+    put, get = q.put, q.get
+    with monkeypatch.context() as patch:
+        patch.setattr(q, "put", lambda item, block=True, timeout=None: put(("patched", item), block, timeout))
+        patch.setattr(q, "get", lambda block=True, timeout=None: ("patched", get(block, timeout)))
+        q.put_nowait(1)
+        assert q.get_nowait() == ("patched", ("patched", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedMemoryQueue, "put", lambda self, item, block=True, timeout=None: put((block, item)))
+        patch.setattr(SharedMemoryQueue, "get", lambda self, block=True, timeout=None: (block, get()))
+        q.put_nowait(1)
+        assert q.get_nowait() == (False, (False, 1))
 
 
 @needs_native
@@ -261,7 +283,6 @@ def test_a_method_keeps_its_queue_and_can_be_pickled_and_replaced(
     assert q.get_batch(3) == [1, 2, 3]
     monkeypatch.setattr(SharedMemoryQueue, "get", lambda self: "replaced")
     assert q.get() == "replaced"
-    assert SharedMemoryQueue.get_nowait.__wrapped__ is not None
 
 
 # ---- what is raised on the way --------------------------------------------------------------------------------------

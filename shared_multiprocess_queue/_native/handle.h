@@ -53,7 +53,7 @@
 typedef struct {
     PyObject *empty, *full;
     PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
-    PyObject *handle_type, *attached_type, *direct_type;
+    PyObject *handle_type;
 } module_state;
 
 /* The bytes of an item. */
@@ -101,7 +101,7 @@ typedef struct handle {
     uint32_t item_size;
     bool spsc;
     int64_t slice; /* the longest sleep */
-    PyObject *engine, *kept_back, *on_keep_back;
+    PyObject *engine, *calls, *kept_back, *on_keep_back;
     PyObject *codec[CODEC_PARTS];
     uint64_t roles[2]; /* the name under which this handle has a role, by shmq_side; 0 until it has taken it once */
     struct {
@@ -723,13 +723,15 @@ static inline int spin(struct seat *seat)
     return ready ? attempt(seat, false) : SHMQ_NOTHING;
 }
 
-/* Serve signals; raise what they raise, or that the handle was closed, or that this is a child now. */
+/* Raise what signals and other threads have for this thread; or that the handle was closed, or that this is a child. */
 static inline int after_sleep(struct seat *seat)
 {
     Handle *self = seat->handle;
-    if (PyErr_CheckSignals() < 0) {
+    PyObject *served = PyObject_CallMethod(self->engine, "serve", NULL);
+    if (served == NULL) {
         return FAILED;
     }
+    Py_DECREF(served);
     if (seat->life != self->life) {
         PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the "
                                             "call goes on in the parent, call again in the child");

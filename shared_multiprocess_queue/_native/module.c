@@ -1,63 +1,24 @@
-/* The native engine's door to Python: methods that go from the user's call to the ring without a Python frame.
+/* The native engine's door to Python: the calls of _calls.py, which also tells why a get is a subscription.
 
-   `direct` makes a method of SharedMemoryQueue out of the Python function that it decorates. Called on a queue whose
-   attribute `_direct` is a `Handle`, it does the work here; that attribute comes from the base class `Attached`, where it
-   is found without a look into a dict, which takes as long as a third of a put. It leaves to the Python function whatever is not plain:
-   another engine, a handle that is closed, arguments that are wrong or unusual. So there is one place that knows the
-   messages, and help(), subclasses, pickling and super() see an ordinary method.
+   A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
+   are wrong or unusual. So there is one place that knows the messages.
 
    Not declared safe without the GIL: the pool of seats and the roles of mode spsc rely on it (see handle.h). */
 
 #include "handle.h"
 
-#include <structmember.h>
-
-static struct PyModuleDef module_definition;
-
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
-struct call {
-    PyObject *function;
-    PyObject *const *args; /* with the queue */
-    size_t nargsf;
-    PyObject *names;
-};
-
-/* Sort the arguments behind the queue; false: this is for the Python function, which knows what to say. */
-static bool sort_arguments(const struct call *call, const char *const *names, Py_ssize_t most, PyObject **values)
-{
-    const Py_ssize_t given = PyVectorcall_NARGS(call->nargsf) - 1;
-    const Py_ssize_t named = call->names == NULL ? 0 : PyTuple_GET_SIZE(call->names);
-    if (given > most) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < most; i++) {
-        values[i] = i < given ? call->args[1 + i] : NULL;
-    }
-    for (Py_ssize_t i = 0; i < named; i++) {
-        PyObject *name = PyTuple_GET_ITEM(call->names, i);
-        Py_ssize_t which = 0;
-        while (which < most && PyUnicode_CompareWithASCIIString(name, names[which]) != 0) {
-            which++;
-        }
-        if (which == most || values[which] != NULL) {
-            return false;
-        }
-        values[which] = call->args[1 + given + i];
-    }
-    return true;
-}
-
-/* When a call has to end; -1: this is for the Python function. */
+/* When a call has to end; -1: this is for the calls in Python. */
 static int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
         return 0;
     }
-    if (block != NULL && block != Py_True) {
+    if (block != Py_True) {
         return -1;
     }
-    if (timeout == NULL || timeout == Py_None) {
+    if (timeout == Py_None) {
         return FOREVER;
     }
     if (!PyFloat_CheckExact(timeout) && !(PyLong_CheckExact(timeout))) {
@@ -284,16 +245,12 @@ static PyObject *deliver(struct seat *seat, bool is_batch)
             goto failed;
         }
     }
-    /* The interpreter serves signals right after this call has returned, and an exception would then take the place of
-       the items. So they are served here, while the items can still be kept back. What is left are the few
-       instructions from this look to the interpreter's own. */
     if (seat->error != NULL) {
         fail_late(seat);
         goto failed;
     }
-    if (PyErr_CheckSignals() < 0) {
-        goto failed;
-    }
+    /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
+       item. */
     return result;
 
 failed:
@@ -302,10 +259,7 @@ failed:
     return NULL;
 }
 
-/* ---- the methods -------------------------------------------------------------------------------------------------- */
-
-/* Set where a call is for the Python function. */
-static PyObject *const PYTHON = (PyObject *)&module_definition;
+/* ---- the calls ---------------------------------------------------------------------------------------------------- */
 
 static PyObject *end_put(struct seat *seat, int found)
 {
@@ -343,42 +297,36 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     return end_put(seat, found);
 }
 
-static PyObject *put(Handle *self, const struct call *call)
+static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
 {
-    PyObject *values[3];
-    if (!sort_arguments(call, (const char *const[]){"item", "block", "timeout"}, 3, values) || values[0] == NULL) {
-        return PYTHON;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "put takes item, block and timeout");
+        return NULL;
     }
-    const int64_t until = deadline_of(values[1], values[2]);
-    return until < 0 ? PYTHON : put_item(self, values[0], until);
-}
-
-static PyObject *put_nowait(Handle *self, const struct call *call)
-{
-    PyObject *values[1];
-    if (!sort_arguments(call, (const char *const[]){"item"}, 1, values) || values[0] == NULL) {
-        return PYTHON;
-    }
-    return put_item(self, values[0], 0);
-}
-
-static PyObject *put_batch(Handle *self, const struct call *call)
-{
-    PyObject *values[3];
-    if (!sort_arguments(call, (const char *const[]){"items", "block", "timeout"}, 3, values) || values[0] == NULL) {
-        return PYTHON;
-    }
-    const int64_t until = deadline_of(values[1], values[2]);
+    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
     if (until < 0) {
-        return PYTHON;
+        return PyObject_CallMethod(self->calls, "put", "OOO", args[0], args[1], args[2]);
     }
-    PyObject *items = PySequence_List(values[0]);
+    return put_item(self, args[0], until);
+}
+
+static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 3) {
+        PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
+        return NULL;
+    }
+    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
+    if (until < 0) {
+        return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
+    }
+    PyObject *items = PySequence_List(args[0]);
     if (items == NULL) {
         return NULL;
     }
     const Py_ssize_t count = PyList_GET_SIZE(items);
     if ((uint64_t)count > self->capacity || (uint64_t)count > SHMQ_MAX_BATCH) {
-        PyObject *refused = PyObject_CallFunctionObjArgs(call->function, call->args[0], items, NULL);
+        PyObject *refused = PyObject_CallMethod(self->calls, "put_batch", "OOO", items, args[1], args[2]);
         Py_DECREF(items);
         return refused;
     }
@@ -441,310 +389,51 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     return result;
 }
 
-static PyObject *get(Handle *self, const struct call *call)
+/* At most how many items a get_batch takes; 0: this is for the calls in Python. */
+static uint64_t limit_of(const Handle *self, PyObject *max_items)
 {
-    PyObject *values[2];
-    if (!sort_arguments(call, (const char *const[]){"block", "timeout"}, 2, values)) {
-        return PYTHON;
-    }
-    const int64_t until = deadline_of(values[0], values[1]);
-    return until < 0 ? PYTHON : get_items(self, 1, until, false);
-}
-
-static PyObject *get_nowait(Handle *self, const struct call *call)
-{
-    return sort_arguments(call, NULL, 0, NULL) ? get_items(self, 1, 0, false) : PYTHON;
-}
-
-static PyObject *get_batch(Handle *self, const struct call *call)
-{
-    PyObject *values[3];
-    if (!sort_arguments(call, (const char *const[]){"max_items", "block", "timeout"}, 3, values) || values[0] == NULL) {
-        return PYTHON;
-    }
-    const int64_t until = deadline_of(values[1], values[2]);
-    if (until < 0 || !PyLong_CheckExact(values[0])) {
-        return PYTHON;
+    if (!PyLong_CheckExact(max_items)) {
+        return 0;
     }
     int overflow;
-    const long long most = PyLong_AsLongLongAndOverflow(values[0], &overflow);
+    const long long most = PyLong_AsLongLongAndOverflow(max_items, &overflow);
     if (overflow < 0 || (overflow == 0 && most < 1)) {
-        return PYTHON;
+        return 0;
     }
-    const uint64_t limit = overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
-    return get_items(self, limit, until, true);
+    return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
 }
 
-typedef PyObject *(*method)(Handle *, const struct call *);
-
-static const struct {
-    const char *name;
-    method run;
-    const char *also; /* the method that the Python function calls: who overrides that means this one, too */
-} methods[] = {
-    {"put", put, NULL},
-    {"get", get, NULL},
-    {"put_nowait", put_nowait, "put"},
-    {"get_nowait", get_nowait, "get"},
-    {"put_batch", put_batch, NULL},
-    {"get_batch", get_batch, NULL},
-};
-
-/* ---- Attached: what has a handle ---------------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *direct;
-} Attached;
-
-static int attached_traverse(Attached *self, visitproc visit, void *arg)
+/* Take one item for [block, timeout], a list of them for [max_items, block, timeout]. */
+static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->direct);
-    return 0;
-}
-
-static int attached_clear(Attached *self)
-{
-    Py_CLEAR(self->direct);
-    return 0;
-}
-
-static void attached_dealloc(Attached *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    attached_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyMemberDef attached_members[] = {
-    {"_direct", T_OBJECT, offsetof(Attached, direct), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot attached_slots[] = {
-    {Py_tp_doc, (void *)"Has a handle, or None, in its attribute _direct, where the methods made by direct() find it."},
-    {Py_tp_dealloc, attached_dealloc},
-    {Py_tp_traverse, attached_traverse},
-    {Py_tp_clear, attached_clear},
-    {Py_tp_members, attached_members},
-    {0, NULL},
-};
-
-static PyType_Spec attached_spec = {
-    .name = "shared_multiprocess_queue._native_ring.Attached",
-    .basicsize = sizeof(Attached),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = attached_slots,
-};
-
-/* The handle of a queue, borrowed; NULL if it has none. */
-static Handle *handle_of(const module_state *state, PyObject *queue)
-{
-    if (!PyObject_TypeCheck(queue, (PyTypeObject *)state->attached_type)) {
-        return NULL;
-    }
-    PyObject *handle = ((Attached *)queue)->direct;
-    return handle != NULL && Py_IS_TYPE(handle, (PyTypeObject *)state->handle_type) ? (Handle *)handle : NULL;
-}
-
-/* ---- direct: the methods as descriptors --------------------------------------------------------------------------- */
-
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *function;
-    PyTypeObject *home; /* the class that this was defined in, or NULL */
-    method run;
-    const char *also;
-    module_state *state;
-} Direct;
-
-/* Whether the class of a queue leaves the other method as it was. */
-static bool is_as_defined(Direct *self, PyObject *queue)
-{
-    if (self->also == NULL || Py_TYPE(queue) == self->home) {
-        return true;
-    }
-    if (self->home == NULL) {
-        return false;
-    }
-    PyObject *theirs = PyObject_GetAttrString((PyObject *)Py_TYPE(queue), self->also);
-    PyObject *ours = PyObject_GetAttrString((PyObject *)self->home, self->also);
-    const bool same = theirs != NULL && theirs == ours;
-    Py_XDECREF(theirs);
-    Py_XDECREF(ours);
-    PyErr_Clear();
-    return same;
-}
-
-static PyObject *direct_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *names)
-{
-    Direct *self = (Direct *)callable;
-    if (PyVectorcall_NARGS(nargsf) >= 1) {
-        PyObject *queue = args[0];
-        Handle *handle = handle_of(self->state, queue);
-        if (handle != NULL && !handle->is_closed) {
-            Py_INCREF(handle); /* what follows may run anything, and the queue may go */
-            PyObject *result = is_as_defined(self, queue)
-                                   ? self->run(handle, &(struct call){self->function, args, nargsf, names})
-                                   : PYTHON;
-            Py_DECREF(handle);
-            if (result != PYTHON) {
-                return result;
-            }
+    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
+    if (!self->is_closed && (count == 2 || count == 3)) {
+        const bool is_batch = count == 3;
+        const int64_t until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+        const uint64_t limit = is_batch ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
+        if (until >= 0 && limit > 0) {
+            return get_items(self, limit, until, is_batch);
         }
     }
-    return PyObject_Vectorcall(self->function, args, nargsf, names);
+    return PyObject_GetItem(self->calls, wish);
 }
-
-static PyObject *direct_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-    PyObject *function;
-    if (keywords != NULL || !PyArg_ParseTuple(args, "O", &function)) {
-        PyErr_SetString(PyExc_TypeError, "direct() takes one function");
-        return NULL;
-    }
-    PyObject *name = PyObject_GetAttrString(function, "__name__");
-    if (name == NULL) {
-        return NULL;
-    }
-    size_t which = 0;
-    while (which < Py_ARRAY_LENGTH(methods) &&
-           (!PyUnicode_Check(name) || PyUnicode_CompareWithASCIIString(name, methods[which].name) != 0)) {
-        which++;
-    }
-    if (which == Py_ARRAY_LENGTH(methods)) {
-        PyErr_Format(PyExc_ValueError, "the native engine has no method %R", name);
-        Py_DECREF(name);
-        return NULL;
-    }
-    Py_DECREF(name);
-    Direct *self = (Direct *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->vectorcall = direct_call;
-    self->function = Py_NewRef(function);
-    self->run = methods[which].run;
-    self->also = methods[which].also;
-    self->state = PyType_GetModuleState(type);
-    return (PyObject *)self;
-}
-
-static int direct_traverse(Direct *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->function);
-    Py_VISIT(self->home);
-    return 0;
-}
-
-static int direct_clear(Direct *self)
-{
-    Py_CLEAR(self->function);
-    Py_CLEAR(self->home);
-    return 0;
-}
-
-static void direct_dealloc(Direct *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    direct_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-/* A queue of another engine gets the Python function itself, so that its call does not pass through C: the interpreter
-   serves signals right after a call of C, and an item that the function has just handed over would be lost there. That
-   is why the type is no method descriptor, whose calls would come here unasked. */
-static PyObject *direct_get(PyObject *self, PyObject *queue, PyObject *type)
-{
-    (void)type;
-    if (queue == NULL || queue == Py_None) {
-        return Py_NewRef(self);
-    }
-    const bool is_native = handle_of(((Direct *)self)->state, queue) != NULL;
-    return PyMethod_New(is_native ? self : ((Direct *)self)->function, queue);
-}
-
-/* What a function has, and this has not, is the function's: __name__, __doc__, __module__, ... */
-static PyObject *direct_getattro(PyObject *self, PyObject *name)
-{
-    PyObject *own = PyUnicode_CompareWithASCIIString(name, "__doc__") == 0 ? NULL : PyObject_GenericGetAttr(self, name);
-    if (own != NULL || (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_AttributeError))) {
-        return own;
-    }
-    PyErr_Clear();
-    return PyObject_GetAttr(((Direct *)self)->function, name);
-}
-
-static PyObject *direct_set_name(Direct *self, PyObject *args)
-{
-    PyObject *owner, *name;
-    if (!PyArg_ParseTuple(args, "O!U", &PyType_Type, &owner, &name)) {
-        return NULL;
-    }
-    Py_XSETREF(self->home, (PyTypeObject *)Py_NewRef(owner));
-    Py_RETURN_NONE;
-}
-
-static PyObject *direct_repr(Direct *self)
-{
-    return PyObject_Repr(self->function);
-}
-
-static PyMethodDef direct_methods[] = {
-    {"__set_name__", (PyCFunction)direct_set_name, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef direct_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Direct, vectorcall), READONLY, NULL},
-    {"__wrapped__", T_OBJECT, offsetof(Direct, function), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot direct_slots[] = {
-    {Py_tp_doc, (void *)"A method of SharedMemoryQueue that the native engine runs without a Python frame."},
-    {Py_tp_new, direct_new},
-    {Py_tp_dealloc, direct_dealloc},
-    {Py_tp_traverse, direct_traverse},
-    {Py_tp_clear, direct_clear},
-    {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, direct_get},
-    {Py_tp_getattro, direct_getattro},
-    {Py_tp_repr, direct_repr},
-    {Py_tp_methods, direct_methods},
-    {Py_tp_members, direct_members},
-    {0, NULL},
-};
-
-static PyType_Spec direct_spec = {
-    .name = "shared_multiprocess_queue._native_ring.direct",
-    .basicsize = sizeof(Direct),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = direct_slots,
-};
 
 /* ---- Handle ------------------------------------------------------------------------------------------------------- */
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
-                            "may_spin", "engine",        "codec",    "kept_back", "on_keep_back", NULL};
+                            "may_spin", "engine",        "codec",    "calls",     "kept_back",    "on_keep_back", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps",          "loads",  "encode",         "encode_named",
                                                    "encode_refused", "decode", "fail_to_decode", "tracked"};
-    PyObject *segment, *lock, *engine, *codec, *kept_back, *on_keep_back;
+    PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &kept_back, &on_keep_back)) {
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
+                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
+                                     &on_keep_back)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -753,6 +442,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     }
     self->state = PyType_GetModuleState(type);
     self->engine = Py_NewRef(engine);
+    self->calls = Py_NewRef(calls);
     self->kept_back = Py_NewRef(kept_back);
     self->on_keep_back = Py_NewRef(on_keep_back);
     self->capacity = capacity;
@@ -800,6 +490,7 @@ static int handle_traverse(Handle *self, visitproc visit, void *arg)
     for (size_t part = 0; part < CODEC_PARTS; part++) {
         Py_VISIT(self->codec[part]);
     }
+    Py_VISIT(self->calls);
     Py_VISIT(self->kept_back);
     Py_VISIT(self->on_keep_back);
     return 0;
@@ -811,6 +502,7 @@ static int handle_clear(Handle *self)
     for (size_t part = 0; part < CODEC_PARTS; part++) {
         Py_CLEAR(self->codec[part]);
     }
+    Py_CLEAR(self->calls);
     Py_CLEAR(self->kept_back);
     Py_CLEAR(self->on_keep_back);
     return 0;
@@ -940,6 +632,8 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
 }
 
 static PyMethodDef handle_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _calls.py does."},
+    {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL, "Put several items, as _calls.py does."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},
@@ -959,6 +653,7 @@ static PyType_Slot handle_slots[] = {
     {Py_tp_dealloc, handle_dealloc},
     {Py_tp_traverse, handle_traverse},
     {Py_tp_clear, handle_clear},
+    {Py_mp_subscript, handle_subscript},
     {Py_tp_methods, handle_methods},
     {0, NULL},
 };
@@ -994,16 +689,10 @@ static int module_exec(PyObject *module)
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->item_too_large = import_from(errors, "ItemTooLargeError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
-        (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL ||
-        (state->attached_type = PyType_FromModuleAndSpec(module, &attached_spec, NULL)) == NULL ||
-        (state->direct_type = PyType_FromModuleAndSpec(module, &direct_spec, NULL)) == NULL) {
+        (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
-    return PyModule_AddType(module, (PyTypeObject *)state->handle_type) < 0 ||
-                   PyModule_AddType(module, (PyTypeObject *)state->attached_type) < 0 ||
-                   PyModule_AddType(module, (PyTypeObject *)state->direct_type) < 0
-               ? -1
-               : 0;
+    return PyModule_AddType(module, (PyTypeObject *)state->handle_type);
 }
 
 #define VISIT_STATE(VISIT)                                                                                             \
@@ -1014,9 +703,7 @@ static int module_exec(PyObject *module)
     VISIT(state->deserialization);                                                                                     \
     VISIT(state->item_too_large);                                                                                      \
     VISIT(state->too_many);                                                                                            \
-    VISIT(state->attached_type);                                                                                       \
-    VISIT(state->handle_type);                                                                                         \
-    VISIT(state->direct_type)
+    VISIT(state->handle_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {

@@ -141,9 +141,9 @@ _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
     "busy": lambda r: f"{len(r.busy):,}",
 }
 _CAPTION: Final = (
-    "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call, "
-    "or a native get interrupted in its last nanoseconds; held up: pauses in which survivors waited for a claim of who "
-    "was paused; stall: the longest of a survivor; busy: stalls put aside, because even an idle process woke late"
+    "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call; "
+    "held up: pauses in which survivors waited for a claim of who was paused; stall: the longest of a survivor; busy: "
+    "stalls put aside, because even an idle process woke late"
 )
 
 

@@ -1,10 +1,7 @@
 """SIGINT at random moments, to workers that catch KeyboardInterrupt and go on.
 
 Ctrl-C is raised only inside a call of the queue, and once a call, so that the worker's own notes are whole. An
-interrupted put happened or not. An interrupted get loses nothing; only the native engine may take an item along, if the
-signal comes in the nanoseconds between its last look for signals and the interpreter's. That gap is between a call and
-the statement that keeps its result, so it is measured with such a statement; a call that C code keeps the result of
-(``list.extend`` over ``map``) has no gap, and there nothing at all may be lost.
+interrupted put happened or not; an interrupted get loses nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ import os
 import signal
 from queue import Empty
 from random import Random
-from typing import Any
 
 from shared_multiprocess_queue import Full, SharedMemoryQueue
 
@@ -120,20 +116,15 @@ def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
             draining = signals.draining()
             limit = task.batch(rng)
             block, timeout = patience(rng, LONG)
-            keeps = rng.random() < 0.5
             log.ask(limit)
-            got: list[list[Any]] = []
             result = None
             ctrl_c.armed = True
             try:
-                if keeps:
-                    got.extend(map(queue.get_batch, (limit,), (block,), (timeout,)))
-                else:
-                    result = queue.get_batch(limit, block, timeout)
+                result = queue.get_batch(limit, block, timeout)
                 ctrl_c.armed = False
             except KeyboardInterrupt:
-                if not got and result is None:
-                    log.give_up_get(may_lose=not keeps and queue.engine == "native")
+                if result is None:
+                    log.give_up_get()
                     continue
             except Empty:
                 ctrl_c.armed = False
@@ -141,6 +132,5 @@ def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
                 if draining:
                     break
                 continue
-            taken = got[0] if got else result or []
-            log.deliver([items.identify(item) for item in taken])
+            log.deliver([items.identify(item) for item in result])
         log.end()

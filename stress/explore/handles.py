@@ -11,7 +11,6 @@ import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from queue import Empty, Full
 from typing import Any, Final, cast
 
@@ -225,11 +224,8 @@ class Handle:
             self.engine = AtomicsEngine(*arguments)
         self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
         self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
-        direct = self.engine.open(Codec(cast(Any, None)))  # bytes need no definitions
-        self._door: Any = None
-        if direct is not None:
-            self._door = _door_class()()
-            self._door._direct = direct
+        codec = Codec(cast(Any, None))  # bytes need no definitions
+        self._direct: Any = self.engine.open(codec, None)  # of the engine in Python nothing; it is called itself
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         """Make a call.
@@ -252,13 +248,12 @@ class Handle:
         return bool(getattr(self.engine, name)())
 
     def _put(self, items: list[bytes], waits: bool) -> None:
-        door = self._door
-        if door is not None:
-            arguments = (True, PATIENCE / 1e9) if waits else (False,)
+        direct = self._direct
+        if direct is not None:
             if len(items) > 1:
-                door.put_batch(items, *arguments)
+                direct.put_batch(items, waits, PATIENCE / 1e9)
             else:
-                door.put(items[0], *arguments)
+                direct.put(items[0], waits, PATIENCE / 1e9)
             return
         until = self._scheduler.now + PATIENCE if waits else 0
         if len(items) > 1:
@@ -267,10 +262,10 @@ class Handle:
             self.engine.put((items[0], BYTES), until)
 
     def _take(self, limit: int, waits: bool) -> list[bytes]:
-        door = self._door
-        if door is not None:
-            arguments = (True, PATIENCE / 1e9) if waits else (False,)
-            taken: list[bytes] = door.get_batch(limit, *arguments) if limit > 1 else [door.get(*arguments)]
+        direct = self._direct
+        if direct is not None:
+            timeout = PATIENCE / 1e9
+            taken: list[bytes] = direct[limit, waits, timeout] if limit > 1 else [direct[waits, timeout]]
             return taken
         until = self._scheduler.now + PATIENCE if waits else 0
         return self.engine.get(limit, until, _deliver)
@@ -278,24 +273,6 @@ class Handle:
 
 def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
     return [data for data, _ in taken]
-
-
-@cache
-def _door_class() -> Any:
-    """Return a class with the methods in C of the public class; the native engine has no others for put and get."""
-    from shared_multiprocess_queue._native_engine import Attached, direct  # noqa: PLC0415 (as above)
-
-    return type(
-        "Door", (Attached,), {name: direct(_stand_in(name)) for name in ("put", "get", "put_batch", "get_batch")}
-    )
-
-
-def _stand_in(name: str) -> Callable[..., None]:
-    def run(*arguments: object) -> None:
-        raise AssertionError(f"the native engine left {name}{arguments} to Python")
-
-    run.__name__ = name
-    return run
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+"""What put, get and their batches do, behind the signatures of the public class.
+
+**A get is a subscription**, ``calls[block, timeout]``, so that no exception from outside takes the place of an item.
+CPython looks for signals, for exceptions that another thread has set (``PyThreadState_SetAsyncExc``), and for threads
+that want the GIL when a function starts, when a loop jumps back, and after a call of C. It does not look after a
+subscription, whether C or Python serves it, nor when a function of Python returns to its caller. So nothing can be
+raised between the freeing of a slot and the caller's own next step. A call of a method in C would be followed by such a
+look, at which the item is in nobody's hands yet.
+
+The native engine's ``Handle`` answers the same calls, and leaves to this what is not plain: a handle that is closed,
+arguments that are wrong or unusual. So there is one place that knows the messages.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ._atomics_engine import AtomicsEngine
+from ._claim import CORRUPT, Payload
+from ._clock import deadline_of
+from ._codec import Codec
+from ._layout import MAX_BATCH, Geometry
+from .errors import ArgumentError, CorruptQueueError, DeserializationError, ItemTooLargeError, shown
+
+
+class Calls:
+    """The calls of one handle, in Python; ``SharedMemoryQueue`` documents them.
+
+    Args:
+        engine: of the handle.
+        codec: of the queue.
+        geometry: its sizes.
+        check_open: method of the handle that raises if it is closed; held weakly, for the handle has these calls.
+    """
+
+    def __init__(self, engine: AtomicsEngine, codec: Codec, geometry: Geometry, check_open: Callable[[], None]) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._geometry = geometry
+        self._handles_check = weakref.WeakMethod(check_open)
+
+    def _check_open(self) -> None:
+        check = self._handles_check()
+        if check is not None:
+            check()
+
+    # ---- put --------------------------------------------------------------------------------------------------------
+
+    def put(self, item: object, block: bool, timeout: float | None) -> None:
+        """Put an item."""
+        until = deadline_of(block, timeout)
+        self._check_open()
+        payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
+        if len(payload[0]) > self._geometry.item_size:
+            raise ItemTooLargeError(len(payload[0]), self._geometry.item_size)
+        self._engine.put(payload, until)
+
+    def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
+        """Put several items at once."""
+        until = deadline_of(block, timeout)
+        self._check_open()
+        payloads = [self._checked(self._codec.encode(item), i) for i, item in enumerate(self._countable(items))]
+        if payloads:
+            self._engine.put_batch(payloads, until)
+
+    def _countable(self, items: Iterable[object]) -> list[object]:
+        batch = list(items)
+        limit = min(self._geometry.capacity, MAX_BATCH)
+        if len(batch) > limit:
+            raise ArgumentError(
+                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or "
+                f"create the queue with a larger capacity"
+            )
+        return batch
+
+    def _checked(self, payload: Payload, index: int) -> Payload:
+        if len(payload[0]) > self._geometry.item_size:
+            raise ItemTooLargeError(len(payload[0]), self._geometry.item_size, index)
+        return payload
+
+    # ---- get --------------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, wish: tuple[Any, ...]) -> Any:
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
+        *most, block, timeout = wish
+        until = deadline_of(block, timeout)
+        for max_items in most:
+            if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
+                raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
+        self._check_open()
+        if most:
+            return self._engine.get(min(*most, self._geometry.capacity), until, self._deliver)
+        return self._engine.get(1, until, self._deliver)[0]
+
+    def _deliver(self, taken: list[Payload]) -> list[Any]:
+        items: list[Any] = []
+        for data, tag in taken:
+            try:
+                if tag == CORRUPT:
+                    self._engine.corrupt_slot()
+                items.append(self._codec.decode(data, tag))
+            except (DeserializationError, CorruptQueueError):
+                self._engine.keep_back(taken, max(len(items), 1))
+                if not items:
+                    taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
+                    raise
+        return items
