@@ -15,7 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Attached:
-    """What the public class is made of, so that the native engine finds its handle; without that engine nothing."""
+    """What the public class is made of, so that the native engine finds its handle; without that engine just a slot."""
+
+    __slots__ = ("_direct",)
 
 
 _native: type[AtomicsEngine] | None = None

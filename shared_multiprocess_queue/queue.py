@@ -40,8 +40,9 @@ class SharedMemoryQueue(_engine.Attached):
     ``get`` are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever
     instruction, loses nothing that others have put and blocks nobody.
 
-    A queue stays until ``unlink()``, whoever ends before that. Handles pickle (they attach again by name), a forked
-    child may use its parent's, and threads may share one.
+    A queue stays until ``unlink()``, whoever ends before that. Handles pickle and copy (they attach again by name, and
+    keep their class and the attributes that were set on them), a forked child may use its parent's, and threads may
+    share one.
 
     Args:
         name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
@@ -72,6 +73,28 @@ class SharedMemoryQueue(_engine.Attached):
         {'id': 1}
         >>> same.close(); tasks.close(); tasks.unlink()
     """
+
+    # What the handle itself needs lies in slots, so that its __dict__ holds only what users and subclasses set: that is
+    # all that pickle takes along.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_closed",
+        "_closing",
+        "_codec",
+        "_engine",
+        "_flag",
+        "_geometry",
+        "_identity",
+        "_is_closing",
+        "_item_size",
+        "_name",
+        "_released",
+        "_run_id",
+        "_segment",
+        "_wanted_engine",
+        "_watch",
+    )
 
     Empty: ClassVar[type[queue.Empty]] = queue.Empty
     Full: ClassVar[type[queue.Full]] = queue.Full
@@ -125,7 +148,7 @@ class SharedMemoryQueue(_engine.Attached):
         _live[id(self)] = weakref.ref(self)
         self._direct = self._engine.open(self._codec)  # from here on others see who uses the queue
         if not self._segment.has_name():
-            self.close()
+            self._close(wait=True)
             raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
 
     # ---- put --------------------------------------------------------------------------------------------------------
@@ -335,7 +358,7 @@ class SharedMemoryQueue(_engine.Attached):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._engine.size()}/{self.capacity} items"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
-        return f"<SharedMemoryQueue {self._name!r}{run}, {self.mode}, {state}>"
+        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -407,7 +430,16 @@ class SharedMemoryQueue(_engine.Attached):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
             raise self._closed_error()
-        return _attach, (self._name, self._run_id, self._wanted_engine, self._identity)
+        arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
+        return _attach, arguments, self.__getstate__()
+
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        if isinstance(state, tuple):  # the __dict__ and the values of the slots
+            attributes, slots = state
+            slots = {name: value for name, value in slots.items() if name not in _OWN_SLOTS}
+            return (attributes, slots) if slots else attributes
+        return state
 
     def _after_fork(self) -> None:
         if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
@@ -420,11 +452,32 @@ class SharedMemoryQueue(_engine.Attached):
             self._engine.after_fork()
 
 
-def _attach(name: str, run_id: str, engine: str | None, identity: tuple[int, int]) -> SharedMemoryQueue:
-    """Open a queue by name: what a pickled handle becomes."""
-    handle = SharedMemoryQueue(name, run_id=run_id, engine=engine)
+_OWN_SLOTS = frozenset((*SharedMemoryQueue.__slots__, *getattr(_engine.Attached, "__slots__", ())))
+
+
+def _new_arguments(handle: SharedMemoryQueue) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what ``__new__`` of a subclass needs, which it says as for any pickle."""
+    cls: Any = type(handle)
+    if hasattr(cls, "__getnewargs_ex__"):
+        arguments, keywords = cls.__getnewargs_ex__(handle)
+        return arguments, keywords
+    return (cls.__getnewargs__(handle) if hasattr(cls, "__getnewargs__") else ()), {}
+
+
+def _attach(
+    cls: type[SharedMemoryQueue],
+    new_arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    name: str,
+    run_id: str,
+    engine: str | None,
+    identity: tuple[int, int],
+) -> SharedMemoryQueue:
+    """Open a queue by name: what a pickled handle becomes, before it gets the state of its subclass."""
+    arguments, keywords = new_arguments
+    handle = cls.__new__(cls, *arguments, **keywords)
+    SharedMemoryQueue.__init__(handle, name, run_id=run_id, engine=engine)  # that of a subclass may ask for anything
     if handle._identity != identity:
-        handle.close()
+        handle._close(wait=True)
         raise QueueNotFoundError(
             f"the queue {name!r} (run_id {run_id!r}) whose handle was pickled is unlinked, and another one has its name"
         )
