@@ -12,15 +12,16 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from . import _birth, _engine, _metrics
-from ._atomics_engine import AtomicsEngine
+from . import _arguments, _birth, _engine, _metrics
+from ._arguments import DEFAULTS, NOT_GIVEN
+from ._atomics_engine import AtomicsEngine, EngineName
 from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
-from ._layout import MAX_BATCH
+from ._layout import MAX_BATCH, Mode
 from ._words import keep_to_the_end
 from .errors import (
     ArgumentError,
@@ -29,11 +30,19 @@ from .errors import (
     ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
-    shown,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
 
-class SharedMemoryQueue(_engine.Attached):
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class SharedMemoryQueue(_engine.Attached, Generic[T]):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
     Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
@@ -42,12 +51,13 @@ class SharedMemoryQueue(_engine.Attached):
 
     A queue stays until ``unlink()``, whoever ends before that. Handles pickle and copy (they attach again by name, and
     keep their class and the attributes that were set on them), a forked child may use its parent's, and threads may
-    share one.
+    share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
 
     Args:
         name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
         create: make the queue; otherwise attach to one that exists.
-        capacity: largest number of items. When attaching, this, item_size and mode are ignored: the queue has its own.
+        capacity: largest number of items. When attaching, leave this, item_size and mode out, or pass what the queue
+            has; a default counts as left out.
         item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
         run_id: prefix of the segment's name, ``{run_id}-{name}-queue``, that keeps queues of the same name apart.
         lock: ignored; accepted because earlier versions took one.
@@ -60,6 +70,7 @@ class SharedMemoryQueue(_engine.Attached):
         ArgumentError: an argument that can never work; a ValueError.
         QueueExistsError: create, and there is one of that name; a FileExistsError.
         QueueNotFoundError: not create, and there is none; a FileNotFoundError.
+        QueueMismatchError: not create, and the queue has another capacity, item_size or mode; a ValueError.
         QueueNotReadyError: a live process is still creating it (after a second of waiting); a TimeoutError.
         LayoutVersionError: another version of this package made it.
         CorruptQueueError: the segment is damaged, or not a queue.
@@ -75,9 +86,10 @@ class SharedMemoryQueue(_engine.Attached):
     """
 
     # What the handle itself needs lies in slots, so that its __dict__ holds only what users and subclasses set: that is
-    # all that pickle takes along.
+    # all that pickle takes along. __orig_class__ is set by SharedMemoryQueue[T](...), and T need not be picklable.
     __slots__ = (
         "__dict__",
+        "__orig_class__",
         "__weakref__",
         "_closed",
         "_closing",
@@ -103,22 +115,24 @@ class SharedMemoryQueue(_engine.Attached):
         self,
         name: str,
         create: bool = False,
-        capacity: int = 1000,
-        item_size: int = 4096,
+        capacity: SupportsIndex = DEFAULTS.capacity,
+        item_size: SupportsIndex = DEFAULTS.item_size,
         run_id: str = "",
         lock: object = None,
         *,
-        mode: str = "mpmc",
-        engine: str | None = None,
+        mode: Mode = DEFAULTS.mode,
+        engine: EngineName | None = None,
     ) -> None:
         self._closed = self._released = True  # until everything is there
+        is_new = _arguments.creates(create)
         self._wanted_engine = engine
         _birth.names(name, run_id)  # refuses names that cannot be
         self._name = name = str.__str__(name)
         self._run_id = run_id = str.__str__(run_id)
         engine_class = _engine.choose(engine)
-        if create:
-            self._geometry = _birth.geometry(capacity, item_size, mode)
+        asked = _arguments.sizes(capacity, item_size, mode)
+        if is_new:
+            self._geometry = _birth.geometry(*asked)
             self._segment, self._flag = _birth.create(name, run_id, self._geometry)
             try:
                 self._start(engine_class)
@@ -128,6 +142,7 @@ class SharedMemoryQueue(_engine.Attached):
         else:
             self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
             try:
+                _arguments.agree(name, asked, self._geometry)
                 self._start(engine_class)
             except BaseException:
                 with suppress(BufferError):  # after an interrupt the engine may have it; it goes when this object does
@@ -153,14 +168,19 @@ class SharedMemoryQueue(_engine.Attached):
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
+    @overload
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None: ...
+    @overload
+    def put(self, *, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
     @_engine.direct
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: T = NOT_GIVEN, block: bool = True, timeout: float | None = None, obj: T = NOT_GIVEN) -> None:
         """Put an item into the queue.
 
         Args:
             item: anything that cloudpickle can serialise.
             block: wait for room if the queue is full.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
+            obj: another name of ``item``, which is that of ``multiprocessing.Queue``.
 
         Raises:
             queue.Full: there was no room in time.
@@ -169,6 +189,8 @@ class SharedMemoryQueue(_engine.Attached):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
+        if obj is not NOT_GIVEN or item is NOT_GIVEN:
+            item = _arguments.only_item("put", item, obj)
         until = deadline_of(block, timeout)
         if self._closed:
             raise self._closed_error()
@@ -177,13 +199,19 @@ class SharedMemoryQueue(_engine.Attached):
             raise ItemTooLargeError(len(payload[0]), self._item_size)
         self._engine.put(payload, until)
 
+    @overload
+    def put_nowait(self, item: T) -> None: ...
+    @overload
+    def put_nowait(self, *, obj: T) -> None: ...
     @_engine.direct
-    def put_nowait(self, item: object) -> None:
+    def put_nowait(self, item: T = NOT_GIVEN, obj: T = NOT_GIVEN) -> None:
         """Put an item if there is room now; as ``put(item, block=False)``."""
+        if obj is not NOT_GIVEN or item is NOT_GIVEN:
+            item = _arguments.only_item("put_nowait", item, obj)
         self.put(item, False)
 
     @_engine.direct
-    def put_batch(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> None:
+    def put_batch(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
         """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
 
         Args:
@@ -221,7 +249,7 @@ class SharedMemoryQueue(_engine.Attached):
     # ---- get --------------------------------------------------------------------------------------------------------
 
     @_engine.direct
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the next item out of the queue.
 
         Args:
@@ -237,15 +265,16 @@ class SharedMemoryQueue(_engine.Attached):
         until = deadline_of(block, timeout)
         if self._closed:
             raise self._closed_error()
-        return self._engine.get(1, until, self._deliver)[0]
+        item: T = self._engine.get(1, until, self._deliver)[0]
+        return item
 
     @_engine.direct
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> T:
         """Take the next item if there is one now; as ``get(block=False)``."""
         return self.get(False)
 
     @_engine.direct
-    def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[T]:
         """Wait for one item, and take with it what else is there.
 
         Args:
@@ -263,11 +292,10 @@ class SharedMemoryQueue(_engine.Attached):
             DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
         until = deadline_of(block, timeout)
-        if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
-            raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
+        most = _arguments.most_items(max_items)
         if self._closed:
             raise self._closed_error()
-        return self._engine.get(min(max_items, self._geometry.capacity), until, self._deliver)
+        return self._engine.get(min(most, self._geometry.capacity), until, self._deliver)
 
     def _deliver(self, taken: list[Payload]) -> list[Any]:
         items: list[Any] = []
@@ -341,12 +369,12 @@ class SharedMemoryQueue(_engine.Attached):
         return self._geometry.item_size
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Mode:
         """Which kind of ring this is, "mpmc" or "spsc"."""
         return self._geometry.mode
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> EngineName:
         """The engine that this handle works with, "atomics" or "native"."""
         return self._engine.name
 
@@ -393,6 +421,12 @@ class SharedMemoryQueue(_engine.Attached):
                     _live.pop(id(self), None)
             finally:
                 self._is_closing = False
+
+    def join_thread(self) -> None:
+        """Do nothing: a ``multiprocessing.Queue`` has a thread to join here; this has none, and ``put`` itself puts."""
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: there is no thread, and a process that ends waits for no item to be taken."""
 
     def unlink(self) -> None:
         """Remove the queue's name, so that it goes when the last handle is closed; nobody can attach any more.
@@ -469,7 +503,7 @@ def _attach(
     new_arguments: tuple[tuple[Any, ...], dict[str, Any]],
     name: str,
     run_id: str,
-    engine: str | None,
+    engine: EngineName | None,
     identity: tuple[int, int],
 ) -> SharedMemoryQueue:
     """Open a queue by name: what a pickled handle becomes, before it gets the state of its subclass."""
