@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
 from . import _batch_lock, _clock
 from ._claim import Payload
@@ -43,6 +43,7 @@ from ._words import WordMemory, Words, open_words
 from .errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
 
 T = TypeVar("T")
+EngineName = Literal["atomics", "native"]
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
 # takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
@@ -66,7 +67,7 @@ class AtomicsEngine:
         on_keep_back: called when payloads are kept back that were taken and could not be delivered.
     """
 
-    name = "atomics"
+    name: ClassVar[EngineName] = "atomics"
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ from ._layout import (
     VERSION_AT,
     WORD,
     Geometry,
+    Mode,
 )
 from ._lock import LockFlag, lock_class, open_lock, segment_name
 from ._participants import Participants
@@ -79,16 +80,12 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     return segment, f"{name}-queue"
 
 
-def geometry(capacity: int, item_size: int, mode: str) -> Geometry:
-    """Return the geometry of a queue that is to be created.
+def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
+    """Return the geometry of a queue that is to be created, from values that are possible one by one.
 
     Raises:
-        ArgumentError: a size is not a whole number, below 1 or absurdly large, or there is no such mode.
+        ArgumentError: no segment can be that large.
     """
-    _check_size("capacity", capacity, MAX_CAPACITY, "slots")
-    _check_size("item_size", item_size, MAX_ITEM_SIZE, "bytes")
-    if mode not in MODES:
-        raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {shown(mode)}")
     found = Geometry.of(capacity, item_size, mode)
     if found.size > MAX_SEGMENT_SIZE:
         raise ArgumentError(
@@ -96,13 +93,6 @@ def geometry(capacity: int, item_size: int, mode: str) -> Geometry:
             f"have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
         )
     return found
-
-
-def _check_size(what: str, value: int, limit: int, unit: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}")
-    if not 1 <= value <= limit:
-        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}")
 
 
 def _import_all() -> None:

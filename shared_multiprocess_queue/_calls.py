@@ -17,12 +17,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ._arguments import most_items
 from ._atomics_engine import AtomicsEngine
 from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._layout import MAX_BATCH, Geometry
-from .errors import ArgumentError, CorruptQueueError, DeserializationError, ItemTooLargeError, shown
+from .errors import ArgumentError, CorruptQueueError, DeserializationError, ItemTooLargeError
 
 
 class Calls:
@@ -86,12 +87,10 @@ class Calls:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
         *most, block, timeout = wish
         until = deadline_of(block, timeout)
-        for max_items in most:
-            if isinstance(max_items, bool) or not isinstance(max_items, int) or max_items < 1:
-                raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
+        limit = min(most_items(*most), self._geometry.capacity) if most else 1
         self._check_open()
         if most:
-            return self._engine.get(min(*most, self._geometry.capacity), until, self._deliver)
+            return self._engine.get(limit, until, self._deliver)
         return self._engine.get(1, until, self._deliver)[0]
 
     def _deliver(self, taken: list[Payload]) -> list[Any]:

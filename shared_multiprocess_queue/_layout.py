@@ -13,7 +13,7 @@ a million items a microsecond last for 146 years) and are reduced modulo the cap
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 WORD: Final = 8
 WORD_MASK: Final = (1 << 64) - 1
@@ -59,7 +59,8 @@ VERSION: Final = 1
 MAGIC: Final = int.from_bytes(b"SHMQUEUE", "little")
 UNFINISHED: Final = int.from_bytes(b"SHMQBORN", "little")  # stands in the place of the magic until creation is complete
 
-MODES: Final = ("mpmc", "spsc")  # the mode word is an index into this
+Mode = Literal["mpmc", "spsc"]
+MODES: Final[tuple[Mode, ...]] = ("mpmc", "spsc")  # the mode word is an index into this
 
 
 class _Offsets:
@@ -158,13 +159,13 @@ class Geometry(NamedTuple):
 
     capacity: int
     item_size: int
-    mode: str
+    mode: Mode
     stride: int
     definitions: int
     size: int
 
     @classmethod
-    def of(cls, capacity: int, item_size: int, mode: str) -> Geometry:
+    def of(cls, capacity: int, item_size: int, mode: Mode) -> Geometry:
         """Return the geometry of a queue with this capacity, item size (bytes) and mode."""
         stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
         definitions = SLOTS_START + capacity * stride

@@ -9,10 +9,10 @@ There is no such module where the extension was not built: the import fails.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from . import _clock, _parking
-from ._atomics_engine import QUIET, AtomicsEngine
+from ._atomics_engine import QUIET, AtomicsEngine, EngineName
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
 from ._native_ring import Handle
@@ -21,7 +21,7 @@ from ._native_ring import Handle
 class NativeEngine(AtomicsEngine):
     """The operations of one handle on one segment; see ``AtomicsEngine`` for the arguments."""
 
-    name = "native"
+    name: ClassVar[EngineName] = "native"
 
     _handle: Handle | None = None  # until it takes part
     _is_late = False  # close was called, and an operation is still in progress

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from queue import Empty, Full
 from typing import Final
 
@@ -23,6 +24,7 @@ __all__ = [
     "LayoutVersionError",
     "QueueClosedError",
     "QueueExistsError",
+    "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
     "RoleTakenError",
@@ -118,6 +120,28 @@ class QueueExistsError(SharedMemoryQueueError, FileExistsError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.errno = errno.EEXIST
+
+
+class QueueMismatchError(SharedMemoryQueueError, ValueError):
+    """The queue exists, with another capacity, item_size or mode than the caller attaches with.
+
+    Attributes:
+        asked: the values that differ, by the names of the arguments, as the caller passed them.
+        found: those of the queue, by the same names.
+    """
+
+    def __init__(self, name: str, asked: Mapping[str, int | str], found: Mapping[str, int | str]) -> None:
+        super().__init__(name, asked, found)
+        self.asked = asked
+        self.found = found
+
+    def __str__(self) -> str:
+        differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in self.found.items())
+        own = ", ".join(f"{what}={own!r}" for what, own in self.found.items())
+        return (
+            f"the queue {self.args[0]!r} has {differing} and keeps what it was created with; to attach to it leave "
+            f"{' and '.join(self.found)} out, or pass {own}; for other values create a queue of another name or run_id"
+        )
 
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):

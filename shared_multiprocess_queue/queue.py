@@ -12,31 +12,44 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from . import _birth, _engine, _metrics
-from ._atomics_engine import AtomicsEngine
+from . import _arguments, _birth, _engine, _metrics
+from ._arguments import DEFAULTS, NOT_GIVEN
+from ._atomics_engine import AtomicsEngine, EngineName
 from ._calls import Calls
 from ._codec import Codec
 from ._definitions import Definitions
+from ._layout import Mode
 from ._words import keep_to_the_end
 from .errors import QueueClosedError, QueueNotFoundError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
 
-class SharedMemoryQueue:
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class SharedMemoryQueue(Generic[T]):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
     Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
     ``get`` are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever
     instruction, loses nothing that others have put and blocks nobody.
 
-    A queue stays until ``unlink()``, whoever ends before that. Handles pickle (they attach again by name), a forked
-    child may use its parent's, and threads may share one.
+    A queue stays until ``unlink()``, whoever ends before that. Handles pickle and copy (they attach again by name, and
+    keep their class and the attributes that were set on them), a forked child may use its parent's, and threads may
+    share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
 
     Args:
         name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
         create: make the queue; otherwise attach to one that exists.
-        capacity: largest number of items. When attaching, this, item_size and mode are ignored: the queue has its own.
+        capacity: largest number of items. When attaching, leave this, item_size and mode out, or pass what the queue
+            has; a default counts as left out.
         item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
         run_id: prefix of the segment's name, ``{run_id}-{name}-queue``, that keeps queues of the same name apart.
         lock: ignored; accepted because earlier versions took one.
@@ -49,6 +62,7 @@ class SharedMemoryQueue:
         ArgumentError: an argument that can never work; a ValueError.
         QueueExistsError: create, and there is one of that name; a FileExistsError.
         QueueNotFoundError: not create, and there is none; a FileNotFoundError.
+        QueueMismatchError: not create, and the queue has another capacity, item_size or mode; a ValueError.
         QueueNotReadyError: a live process is still creating it (after a second of waiting); a TimeoutError.
         LayoutVersionError: another version of this package made it.
         CorruptQueueError: the segment is damaged, or not a queue.
@@ -63,6 +77,29 @@ class SharedMemoryQueue:
         >>> same.close(); tasks.close(); tasks.unlink()
     """
 
+    # What the handle itself needs lies in slots, so that its __dict__ holds only what users and subclasses set: that is
+    # all that pickle takes along. __orig_class__ is set by SharedMemoryQueue[T](...), and T need not be picklable.
+    __slots__ = (
+        "__dict__",
+        "__orig_class__",
+        "__weakref__",
+        "_closed",
+        "_closing",
+        "_codec",
+        "_direct",
+        "_engine",
+        "_flag",
+        "_geometry",
+        "_identity",
+        "_is_closing",
+        "_name",
+        "_released",
+        "_run_id",
+        "_segment",
+        "_wanted_engine",
+        "_watch",
+    )
+
     Empty: ClassVar[type[queue.Empty]] = queue.Empty
     Full: ClassVar[type[queue.Full]] = queue.Full
 
@@ -70,22 +107,24 @@ class SharedMemoryQueue:
         self,
         name: str,
         create: bool = False,
-        capacity: int = 1000,
-        item_size: int = 4096,
+        capacity: SupportsIndex = DEFAULTS.capacity,
+        item_size: SupportsIndex = DEFAULTS.item_size,
         run_id: str = "",
         lock: object = None,
         *,
-        mode: str = "mpmc",
-        engine: str | None = None,
+        mode: Mode = DEFAULTS.mode,
+        engine: EngineName | None = None,
     ) -> None:
         self._closed = self._released = True  # until everything is there
+        is_new = _arguments.creates(create)
         self._wanted_engine = engine
         _birth.names(name, run_id)  # refuses names that cannot be
         self._name = name = str.__str__(name)
         self._run_id = run_id = str.__str__(run_id)
         engine_class = _engine.choose(engine)
-        if create:
-            self._geometry = _birth.geometry(capacity, item_size, mode)
+        asked = _arguments.sizes(capacity, item_size, mode)
+        if is_new:
+            self._geometry = _birth.geometry(*asked)
             self._segment, self._flag = _birth.create(name, run_id, self._geometry)
             try:
                 self._start(engine_class)
@@ -95,6 +134,7 @@ class SharedMemoryQueue:
         else:
             self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
             try:
+                _arguments.agree(name, asked, self._geometry)
                 self._start(engine_class)
             except BaseException:
                 with suppress(BufferError):  # after an interrupt the engine may have it; it goes when this object does
@@ -115,18 +155,23 @@ class SharedMemoryQueue:
         calls = Calls(self._engine, codec, self._geometry, self._check_open)
         self._direct = self._engine.open(codec, calls)  # from here on others see who uses the queue
         if not self._segment.has_name():
-            self.close()
+            self._close(wait=True)
             raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+    @overload
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None: ...
+    @overload
+    def put(self, *, obj: T, block: bool = True, timeout: float | None = None) -> None: ...
+    def put(self, item: T = NOT_GIVEN, block: bool = True, timeout: float | None = None, obj: T = NOT_GIVEN) -> None:
         """Put an item into the queue.
 
         Args:
             item: anything that cloudpickle can serialise.
             block: wait for room if the queue is full.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
+            obj: another name of ``item``, which is that of ``multiprocessing.Queue``.
 
         Raises:
             queue.Full: there was no room in time.
@@ -135,13 +180,21 @@ class SharedMemoryQueue:
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
+        if obj is not NOT_GIVEN or item is NOT_GIVEN:
+            item = _arguments.only_item("put", item, obj)
         self._direct.put(item, block, timeout)
 
-    def put_nowait(self, item: object) -> None:
+    @overload
+    def put_nowait(self, item: T) -> None: ...
+    @overload
+    def put_nowait(self, *, obj: T) -> None: ...
+    def put_nowait(self, item: T = NOT_GIVEN, obj: T = NOT_GIVEN) -> None:
         """Put an item if there is room now; as ``put(item, block=False)``."""
+        if obj is not NOT_GIVEN or item is NOT_GIVEN:
+            item = _arguments.only_item("put_nowait", item, obj)
         self.put(item, False)
 
-    def put_batch(self, items: Iterable[object], block: bool = True, timeout: float | None = None) -> None:
+    def put_batch(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
         """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
 
         Args:
@@ -158,7 +211,7 @@ class SharedMemoryQueue:
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the next item out of the queue.
 
         Args:
@@ -171,13 +224,14 @@ class SharedMemoryQueue:
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        return self._direct[block, timeout]  # not a call: see _calls.py
+        item: T = self._direct[block, timeout]  # not a call: see _calls.py
+        return item
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> T:
         """Take the next item if there is one now; as ``get(block=False)``."""
         return self.get(False)
 
-    def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[T]:
         """Wait for one item, and take with it what else is there.
 
         Args:
@@ -194,7 +248,7 @@ class SharedMemoryQueue:
             ArgumentError: max_items is below 1; a ValueError.
             DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
-        taken: list[Any] = self._direct[max_items, block, timeout]
+        taken: list[T] = self._direct[max_items, block, timeout]
         return taken
 
     # ---- looking ----------------------------------------------------------------------------------------------------
@@ -251,12 +305,12 @@ class SharedMemoryQueue:
         return self._geometry.item_size
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> Mode:
         """Which kind of ring this is, "mpmc" or "spsc"."""
         return self._geometry.mode
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> EngineName:
         """The engine that this handle works with, "atomics" or "native"."""
         return self._engine.name
 
@@ -268,7 +322,7 @@ class SharedMemoryQueue:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._engine.size()}/{self.capacity} items"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
-        return f"<SharedMemoryQueue {self._name!r}{run}, {self.mode}, {state}>"
+        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -303,6 +357,12 @@ class SharedMemoryQueue:
                     _live.pop(id(self), None)
             finally:
                 self._is_closing = False
+
+    def join_thread(self) -> None:
+        """Do nothing: a ``multiprocessing.Queue`` has a thread to join here; this has none, and ``put`` itself puts."""
+
+    def cancel_join_thread(self) -> None:
+        """Do nothing: there is no thread, and a process that ends waits for no item to be taken."""
 
     def unlink(self) -> None:
         """Remove the queue's name, so that it goes when the last handle is closed; nobody can attach any more.
@@ -341,7 +401,16 @@ class SharedMemoryQueue:
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        return _attach, (self._name, self._run_id, self._wanted_engine, self._identity)
+        arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
+        return _attach, arguments, self.__getstate__()
+
+    def __getstate__(self) -> Any:
+        state = super().__getstate__()
+        if isinstance(state, tuple):  # the __dict__ and the values of the slots
+            attributes, slots = state
+            slots = {name: value for name, value in slots.items() if name not in _OWN_SLOTS}
+            return (attributes, slots) if slots else attributes
+        return state
 
     def _after_fork(self) -> None:
         if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
@@ -352,11 +421,32 @@ class SharedMemoryQueue:
             self._engine.after_fork()
 
 
-def _attach(name: str, run_id: str, engine: str | None, identity: tuple[int, int]) -> SharedMemoryQueue:
-    """Open a queue by name: what a pickled handle becomes."""
-    handle = SharedMemoryQueue(name, run_id=run_id, engine=engine)
+_OWN_SLOTS = frozenset(SharedMemoryQueue.__slots__)
+
+
+def _new_arguments(handle: SharedMemoryQueue) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what ``__new__`` of a subclass needs, which it says as for any pickle."""
+    cls: Any = type(handle)
+    if hasattr(cls, "__getnewargs_ex__"):
+        arguments, keywords = cls.__getnewargs_ex__(handle)
+        return arguments, keywords
+    return (cls.__getnewargs__(handle) if hasattr(cls, "__getnewargs__") else ()), {}
+
+
+def _attach(
+    cls: type[SharedMemoryQueue],
+    new_arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    name: str,
+    run_id: str,
+    engine: EngineName | None,
+    identity: tuple[int, int],
+) -> SharedMemoryQueue:
+    """Open a queue by name: what a pickled handle becomes, before it gets the state of its subclass."""
+    arguments, keywords = new_arguments
+    handle = cls.__new__(cls, *arguments, **keywords)
+    SharedMemoryQueue.__init__(handle, name, run_id=run_id, engine=engine)  # that of a subclass may ask for anything
     if handle._identity != identity:
-        handle.close()
+        handle._close(wait=True)
         raise QueueNotFoundError(
             f"the queue {name!r} (run_id {run_id!r}) whose handle was pickled is unlinked, and another one has its name"
         )

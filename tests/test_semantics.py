@@ -1420,8 +1420,7 @@ def test_a_lock_is_accepted_and_ignored(run_id: str) -> None:
 
 def test_who_attaches_takes_the_sizes_and_the_mode_from_the_queue(make: MakeQueue, run_id: str, mode: str) -> None:
     make(capacity=5, item_size=99)
-    other = "spsc" if mode == "mpmc" else "mpmc"
-    with SharedMemoryQueue("q", False, 77, 88, run_id, mode=other) as q:
+    with SharedMemoryQueue("q", run_id=run_id) as q:
         assert (q.capacity, q.item_size, q.mode) == (5, 99, mode)
 
 

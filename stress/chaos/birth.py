@@ -99,7 +99,8 @@ def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: str) -> No
 def _live_once(rng: Random, prefix: str, engine: str, log: Log) -> None:
     creates = rng.random() < 0.5
     capacity = rng.randint(1, 100)
-    with SharedMemoryQueue(_NAME, creates, capacity, 64, prefix, engine=engine) as queue:
+    sizes = {"capacity": capacity, "item_size": 64} if creates else {}
+    with SharedMemoryQueue(_NAME, creates, run_id=prefix, engine=engine, **sizes) as queue:
         if not creates:
             log.start()  # the stall clock begins anew
         with suppress(Full):
