@@ -35,7 +35,7 @@ def deadline_of(block: bool, timeout: float | None) -> float:
         seconds = float(timeout + 0)  # not what float() makes of a text
     except OverflowError:
         seconds = math.copysign(math.inf, timeout > 0 or -1)  # more than any number of seconds
-    except (TypeError, ValueError):  # what else is raised here comes from outside
+    except (TypeError, ValueError, ArithmeticError):  # what else is raised here comes from outside
         raise TypeError(
             f"'timeout' must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
         ) from None
