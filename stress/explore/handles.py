@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from greenlet import getcurrent
 
-from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _processes, _words
+from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _participants, _processes, _words
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._codec import Codec
 from shared_multiprocess_queue.errors import RoleTakenError
@@ -287,9 +287,13 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
     def wait(address: int, expected: int, timeout: int) -> None:
         scheduler.sleep(address, ctypes.c_uint32.from_address(address).value == expected & 0xFFFFFFFF, timeout)
 
+    def alive(pid: int, start: int) -> bool:
+        return pid not in dead
+
     answers: list[tuple[Any, str, object]] = [
         (_processes, "identity", None),
-        (_processes, "is_alive", lambda pid, start: pid not in dead),
+        (_processes, "is_alive", alive),
+        (_participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
         (_clock, "now", scheduler.clock),
         (_clock, "sleep", scheduler.nap),
         (_futex, "wait", wait),
@@ -302,11 +306,11 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
         for module, name, answer in answers:
             setattr(module, name, answer)
         if library is not None:
-            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake)
+            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake, alive)
         yield
     finally:
         if library is not None:
-            library.explored_take_over(*[None] * 5)
+            library.explored_take_over(*[None] * 6)
         for module, name, answer in before:
             setattr(module, name, answer)
 
@@ -320,6 +324,6 @@ def explored_library() -> Any:
     library = ctypes.PyDLL(_native_ring.__file__)
     if not hasattr(library, "explored_take_over"):
         return None
-    library.explored_take_over.argtypes = [ctypes.py_object] * 5
+    library.explored_take_over.argtypes = [ctypes.py_object] * 6
     library.explored_take_over.restype = None
     return library
