@@ -160,7 +160,7 @@ class _Words:
 
 
 class _Halves:
-    """Lengths and metas of slots; a step in front of the length stands for the whole payload [P7]."""
+    """Lengths and metas of slots; a step in front of the length stands for reading the whole payload."""
 
     def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
         self._inner = inner
@@ -170,12 +170,23 @@ class _Halves:
         self._step()
         return self._inner[index]
 
-    def __setitem__(self, index: int, value: int) -> None:
-        self._step()
-        self._inner[index] = value
-
     def release(self) -> None:
         self._inner.release()
+
+
+class _Bytes:
+    """The segment; a step in front of each write into a slot [P7]."""
+
+    def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
+        self._inner = inner
+        self._step = step
+
+    def __getitem__(self, place: slice) -> memoryview:
+        return self._inner[place]
+
+    def __setitem__(self, place: slice, data: bytes) -> None:
+        self._step()
+        self._inner[place] = data
 
 
 class _ThreadLock:
@@ -223,6 +234,7 @@ class Handle:
         else:
             self.engine = AtomicsEngine(*arguments)
         self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
+        self.engine.ring._bytes = _Bytes(self.engine.ring._bytes, step)  # type: ignore[assignment]
         self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
         self._direct: Any = self.engine.open(codec, None)  # of the engine in Python nothing; it is called itself
