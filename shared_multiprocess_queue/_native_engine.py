@@ -61,10 +61,6 @@ class NativeEngine(AtomicsEngine):
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 
-    def is_alive(self, owner: int) -> bool:
-        """Whether the process of an owner word lives."""
-        return self.participants.is_alive(owner)
-
     def serve(self) -> None:
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
 

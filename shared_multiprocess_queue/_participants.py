@@ -36,6 +36,11 @@ from ._layout import (
 from ._words import Words
 
 
+LOOKS = 8
+"""Looks at an announcement that is in the way before it is asked whether its owner lives. An operation of a process that
+has a processor mostly ends in less time than these take, 8 µs; to ask takes 13 µs."""
+
+
 class Record:
     """A record that this process owns, with the access to the words and the claim of the operation that uses it.
 
@@ -149,7 +154,7 @@ class Participants:
         found = []
         for index in self.used(words):
             at = record_at(index)
-            if words.load(at + begin) <= position < words.load(at + end):  # [S2] acquire, each; pairs with [P4][P9]
+            if _keeps_announcing(words, position, at + begin, at + end):
                 owner = words.load(at + OWNER)
                 if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3] after [S1]
                     found.append((index, owner))
@@ -251,6 +256,15 @@ class Participants:
                 pid = parse_owner(owner)[0]
                 found[pid] = found.get(pid, 0) + 1
         return found
+
+
+def _keeps_announcing(words: Words, position: int, begin: int, end: int) -> bool:
+    """Whether a record announces a position, and goes on to for ``LOOKS`` looks. A later look is a later scan."""
+    for _ in range(LOOKS):
+        # [S2] acquire, each; pairs with [P4][P9][G4][G7]
+        if not words.load(begin) <= position < words.load(end):
+            return False
+    return True
 
 
 def _namespace_number(words: Words, identity: int) -> int:

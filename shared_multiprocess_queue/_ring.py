@@ -44,6 +44,7 @@ consistent throughout.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
@@ -84,6 +85,7 @@ DONE: Final = 0  # of a put: the items are in the queue
 NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
 
+_SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
 _SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
 
@@ -165,17 +167,15 @@ class Ring:
                 if found is None:
                     continue
                 return found
+            writes = self._writes(position, payloads)  # before the claim: a putter that stops behind it stops getters
             record.announce_put(position, position + count)  # [P3][P4]
             if cas(TAIL, position, position + count):  # [P6] release, pairs with [S1]
                 break
         if claimed is not None:
             claimed()
-        halves = self._halves
-        for index, (data, tag) in enumerate(payloads):  # [P7] plain, published by [P8]
-            slot = SLOTS_START + (position + index) % capacity * stride
-            halves[slot + SLOT_LENGTH >> 2] = len(data)
-            halves[slot + SLOT_META >> 2] = tag | index << TAG_BITS
-            self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + len(data)] = data
+        buffer = self._bytes
+        for place, data in writes:  # [P7] plain, published by [P8]
+            buffer[place] = data
         for p in range(position + count - 1, position - 1, -1):
             # [P8] release for the payload, pairs with [G2]; seq for the wake, pairs with [W3]. The first slot comes
             # last: getters take in order, so the batch is there as a whole or not at all.
@@ -188,6 +188,16 @@ class Ring:
         if self._parking.armed(words, SPACE) and self.has_room(words, False):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
+
+    def _writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, bytes]]:
+        """Return what a put from ``position`` on writes, and to where in the segment."""
+        writes = []
+        for index, (data, tag) in enumerate(payloads):
+            slot = self._slot(position + index)
+            start = slot + SLOT_PAYLOAD
+            header = _SLOT_HEADER.pack(len(data), tag | index << TAG_BITS)
+            writes += [(slice(slot + SLOT_LENGTH, start), header), (slice(start, start + len(data)), data)]
+        return writes
 
     def _no_room(self, words: Words, tail: int, position: int, word: int, rescue: bool) -> int | None:
         """Say what a slot that is not free means for a put; None means: look again."""

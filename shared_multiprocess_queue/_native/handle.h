@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "processes.h"
 #include "ring.h"
 
 /* Times are monotonic, in ns: 0 does not wait. */
@@ -121,15 +122,6 @@ static inline int64_t now(void)
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static inline void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 /* ---- errors ------------------------------------------------------------------------------------------------------- */
 
 /* Take the error that is set. */
@@ -200,22 +192,12 @@ static inline int fail_late(struct seat *seat)
 
 static bool call_is_alive(void *context, uint64_t owner)
 {
-    struct seat *seat = context;
-    Handle *self = seat->handle;
-    if (owner == self->owner || seat->error != NULL) {
-        return true; /* when in doubt it does */
+    const struct seat *seat = context;
+    const uint64_t namespace = owner >> SHMQ_OWNER_NAMESPACE_SHIFT;
+    if (namespace == 0 || namespace != seat->ring.owner >> SHMQ_OWNER_NAMESPACE_SHIFT) {
+        return true; /* it cannot be looked up from here */
     }
-    PyObject *before = raised();
-    PyObject *answer = PyObject_CallMethod(self->engine, "is_alive", "K", (unsigned long long)owner);
-    const int alive = answer == NULL ? -1 : PyObject_IsTrue(answer);
-    Py_XDECREF(answer);
-    if (alive < 0) {
-        seat->error = raised();
-    }
-    if (before != NULL) {
-        raise_again(before);
-    }
-    return alive != 0;
+    return shmq_process_is_alive(owner & SHMQ_OWNER_PID_MASK, owner >> SHMQ_OWNER_PID_BITS & SHMQ_OWNER_START_MASK);
 }
 
 /* With the GIL held: who wakes must not wait for his turn. */
@@ -301,17 +283,8 @@ static inline struct seat *new_seat(Handle *self)
     seat->life = self->life;
     shmq_open(&seat->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
     if (!shmq_take_record(&seat->ring, &seat->me)) {
-        if (seat->error != NULL) {
-            fail_late(seat);
-        } else {
-            fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
-        }
+        fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
         free_seat(seat);
-        return NULL;
-    }
-    if (seat->error != NULL) { /* an interrupt, which somebody ought to see */
-        fail_late(seat);
-        leave_seat(seat);
         return NULL;
     }
     return seat;
@@ -688,8 +661,8 @@ static inline bool look(const struct seat *seat, unsigned looks)
         if (looks_ready(seat)) {
             return true;
         }
-        relax();
-        relax();
+        shmq_relax();
+        shmq_relax();
     }
     return false;
 }

@@ -46,10 +46,10 @@ BUGS: Final = (
         _RING,
         "publish before the payload is written",
         (
-            "        halves = self._halves\n        for index,",
+            "        buffer = self._bytes\n        for place,",
             "        for p in range(position + count - 1, position - 1, -1):\n"
             "            cas(self._slot(p), p << STATE_BITS | FREE, p << STATE_BITS | FULL)\n"
-            "        halves = self._halves\n        for index,",
+            "        buffer = self._bytes\n        for place,",
         ),
         ("if not cas(slot, p << STATE_BITS | FREE, p << STATE_BITS | FULL):", "if False:"),
     ),

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from greenlet import getcurrent
 
-from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _processes, _words
+from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _participants, _processes, _words
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._codec import Codec
 from shared_multiprocess_queue.errors import RoleTakenError
@@ -160,7 +160,7 @@ class _Words:
 
 
 class _Halves:
-    """Lengths and metas of slots; a step in front of the length stands for the whole payload [P7]."""
+    """Lengths and metas of slots; a step in front of the length stands for reading the whole payload."""
 
     def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
         self._inner = inner
@@ -170,12 +170,23 @@ class _Halves:
         self._step()
         return self._inner[index]
 
-    def __setitem__(self, index: int, value: int) -> None:
-        self._step()
-        self._inner[index] = value
-
     def release(self) -> None:
         self._inner.release()
+
+
+class _Bytes:
+    """The segment; a step in front of each write into a slot [P7]."""
+
+    def __init__(self, inner: memoryview, step: Callable[[], bool]) -> None:
+        self._inner = inner
+        self._step = step
+
+    def __getitem__(self, place: slice) -> memoryview:
+        return self._inner[place]
+
+    def __setitem__(self, place: slice, data: bytes) -> None:
+        self._step()
+        self._inner[place] = data
 
 
 class _ThreadLock:
@@ -223,6 +234,7 @@ class Handle:
         else:
             self.engine = AtomicsEngine(*arguments)
         self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
+        self.engine.ring._bytes = _Bytes(self.engine.ring._bytes, step)  # type: ignore[assignment]
         self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
         self._direct: Any = self.engine.open(codec, None)  # of the engine in Python nothing; it is called itself
@@ -287,9 +299,13 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
     def wait(address: int, expected: int, timeout: int) -> None:
         scheduler.sleep(address, ctypes.c_uint32.from_address(address).value == expected & 0xFFFFFFFF, timeout)
 
+    def alive(pid: int, start: int) -> bool:
+        return pid not in dead
+
     answers: list[tuple[Any, str, object]] = [
         (_processes, "identity", None),
-        (_processes, "is_alive", lambda pid, start: pid not in dead),
+        (_processes, "is_alive", alive),
+        (_participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
         (_clock, "now", scheduler.clock),
         (_clock, "sleep", scheduler.nap),
         (_futex, "wait", wait),
@@ -302,11 +318,11 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
         for module, name, answer in answers:
             setattr(module, name, answer)
         if library is not None:
-            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake)
+            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake, alive)
         yield
     finally:
         if library is not None:
-            library.explored_take_over(*[None] * 5)
+            library.explored_take_over(*[None] * 6)
         for module, name, answer in before:
             setattr(module, name, answer)
 
@@ -320,6 +336,6 @@ def explored_library() -> Any:
     library = ctypes.PyDLL(_native_ring.__file__)
     if not hasattr(library, "explored_take_over"):
         return None
-    library.explored_take_over.argtypes = [ctypes.py_object] * 5
+    library.explored_take_over.argtypes = [ctypes.py_object] * 6
     library.explored_take_over.restype = None
     return library
