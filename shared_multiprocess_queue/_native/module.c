@@ -77,7 +77,8 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
 #define PICKLE_PROTOCOL 5
-#define STACK_GLOBAL 0x93 /* the opcode without which a stream names no class, function or module */
+#define LOOKED_THROUGH 256 /* objects of an item; a longer one takes much longer to pickle than the codec's ways take */
+#define LOOKED_DEEP 16
 
 /* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
@@ -131,46 +132,52 @@ static PyObject *decode_scalar(const struct payload *payload)
     return NULL;
 }
 
-/* Whether items of this type are for the codec, which knows that plain pickle is not enough for them; -1 with an error. */
-static int is_tracked(Handle *self, PyObject *item)
+/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
+   False also where there is more to look at than the room says, which is left of it in it. */
+static bool is_built_in(PyObject *item, int *room, int depth)
 {
-    PyObject *tracked = self->codec[TRACKED];
-    if (PyDict_GET_SIZE(tracked) == 0) {
-        return 0;
+    if (--*room < 0 || depth == 0) {
+        return false;
     }
-    PyObject *id = PyLong_FromVoidPtr(Py_TYPE(item));
-    const int found = id == NULL ? -1 : PyDict_Contains(tracked, id);
-    Py_XDECREF(id);
-    return found;
+    if (item == Py_None || PyUnicode_CheckExact(item) || PyLong_CheckExact(item) || PyFloat_CheckExact(item) ||
+        PyBool_Check(item) || PyBytes_CheckExact(item) || PyByteArray_CheckExact(item)) {
+        return true;
+    }
+    if (PyDict_CheckExact(item)) {
+        PyObject *key, *value;
+        Py_ssize_t at = 0;
+        while (PyDict_Next(item, &at, &key, &value)) {
+            if (!is_built_in(key, room, depth - 1) || !is_built_in(value, room, depth - 1)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
+        for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(item); i++) {
+            if (!is_built_in(PySequence_Fast_GET_ITEM(item, i), room, depth - 1)) {
+                return false;
+            }
+        }
+        return true;
+    }
+    return false;
 }
 
 /* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
 static PyObject *pickle(Handle *self, PyObject *item)
 {
-    PyObject **codec = self->codec;
-    const int tracked = PyUnicode_CheckExact(item) ? 1 : is_tracked(self, item);
-    if (tracked != 0) {
-        return tracked < 0 ? NULL : PyObject_CallOneArg(codec[ENCODE], item);
-    }
-    PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
-    PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(codec[DUMPS], item, protocol, NULL);
-    Py_XDECREF(protocol);
-    if (stream == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            return NULL;
+    int room = LOOKED_THROUGH;
+    if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
+        PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
+        PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DUMPS], item, protocol, NULL);
+        Py_XDECREF(protocol);
+        if (stream != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+            return stream;
         }
-        PyObject *error = raised();
-        PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_REFUSED], item, error, NULL);
-        Py_DECREF(error);
-        return encoded;
+        PyErr_Clear(); /* the codec says it better */
     }
-    if (!PyBytes_CheckExact(stream) ||
-        memchr(PyBytes_AS_STRING(stream), STACK_GLOBAL, (size_t)PyBytes_GET_SIZE(stream)) == NULL) {
-        return stream;
-    }
-    PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_NAMED], item, stream, NULL);
-    Py_DECREF(stream);
-    return encoded;
+    return PyObject_CallOneArg(self->codec[ENCODE], item);
 }
 
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
@@ -736,8 +743,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
                             "may_spin", "engine",        "codec",    "kept_back", "on_keep_back", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps",          "loads",  "encode",         "encode_named",
-                                                   "encode_refused", "decode", "fail_to_decode", "tracked"};
+    static const char *const parts[CODEC_PARTS] = {"dumps", "loads", "encode", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
@@ -767,11 +773,6 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             Py_DECREF(self);
             return NULL;
         }
-    }
-    if (!PyDict_CheckExact(self->codec[TRACKED])) {
-        PyErr_SetString(PyExc_TypeError, "what a codec has tracked is a dict");
-        Py_DECREF(self);
-        return NULL;
     }
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
