@@ -6,7 +6,17 @@ import signal
 from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import chain
-from types import CodeType, FrameType, FunctionType, MemberDescriptorType, ModuleType, NoneType, TracebackType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    TracebackType,
+)
 from typing import Any
 
 __all__ = ["is_of_a_signal_handler", "path_to"]
@@ -29,7 +39,9 @@ def is_of_a_signal_handler(error: BaseException) -> bool:
     """
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
-        if _is_a_handlers(traceback.tb_frame):
+        frame = traceback.tb_frame
+        # Not of this package, whose frames still run: f_locals would keep the error, which keeps the frame.
+        if frame.f_globals.get("__package__") != __package__ and _is_a_handlers(frame):
             return True
         traceback = traceback.tb_next
     return False
@@ -65,6 +77,8 @@ def path_to(culprit: object, item: object, definitions: Collection[int]) -> str 
     todo = deque([("item", item)])
     while todo:
         path, whole = todo.popleft()
+        if type(whole) is culprit:
+            return f"type({path})"
         for before, after, part in _steps(whole, definitions):
             if part is culprit:
                 return f"{before}{path}{after}"
@@ -99,6 +113,8 @@ def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:
     elif issubclass(kind, set | frozenset):
         iterate = set.__iter__ if issubclass(kind, set) else frozenset.__iter__
         yield from (("list(", f")[{number}]", part) for number, part in enumerate(list(iterate(whole))))
+    elif issubclass(kind, BuiltinFunctionType | MethodType):
+        yield "", ".__self__", whole.__self__
     elif issubclass(kind, BaseException):
         yield "", ".args", BaseException.args.__get__(whole)  # type: ignore[attr-defined]
     yield from _attributes(whole, kind)

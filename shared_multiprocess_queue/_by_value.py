@@ -40,8 +40,6 @@ def is_named(obj: Any) -> bool:
     Args:
         obj: a class, a function or a type variable.
     """
-    if type(obj) is type and obj in _SINGLETONS:
-        return True
     module_name = getattr(obj, "__module__", None)
     qualname = getattr(obj, "__qualname__", None) or getattr(obj, "__name__", None)
     if not isinstance(module_name, str) or not isinstance(qualname, str):
@@ -53,10 +51,12 @@ def is_named(obj: Any) -> bool:
         except Exception:
             return False
         module = sys.modules.get(module_name)
+    if getattr(module, qualname, None) is obj:
+        return True
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    return found is obj
+    return found is obj or (type(obj) is type and obj in _SINGLETONS)
 
 
 class ByValue:

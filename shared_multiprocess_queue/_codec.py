@@ -177,7 +177,31 @@ class Codec:
             return _FLOAT.pack(item), FLOAT
         if item is None or kind is bool:
             return b"", _TAGS[item]  # type: ignore[index]
-        return self._encode_object(item)
+        return self.encode_object(item)
+
+    def encode_object(self, item: object) -> tuple[bytes, int]:
+        """Do what ``encode`` does with an item that needs pickle."""
+        try:
+            pickler = _spare_picklers.pop()
+        except IndexError:
+            pickler = _ItemPickler()
+        parts = pickler.parts
+        try:
+            pickler.dump(item)
+        except Exception as error:
+            if is_of_a_signal_handler(error):
+                raise
+            raise SerializationError(pickler.complaint(item, error)) from error
+        if pickler.names:
+            self._finish(pickler)
+            tag = MAIN
+        else:
+            tag = PICKLE
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
+            pickler.forget()
+            _spare_picklers.append(pickler)
+        return payload, tag
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
@@ -231,32 +255,12 @@ class Codec:
             payload,
         ) from error
 
-    def _encode_object(self, item: object) -> tuple[bytes, int]:
-        try:
-            pickler = _spare_picklers.pop()
-        except IndexError:
-            pickler = _ItemPickler()
-        try:
-            pickler.dump(item)
-        except Exception as error:
-            if is_of_a_signal_handler(error):
-                raise
-            raise SerializationError(pickler.complaint(item, error)) from error
-        encoded = self._finish(pickler)
-        if len(encoded[0]) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
-            pickler.forget()
-            _spare_picklers.append(pickler)
-        return encoded
-
-    def _finish(self, pickler: _ItemPickler) -> tuple[bytes, int]:
-        """Make the payload of what ``pickler`` has written."""
+    def _finish(self, pickler: _ItemPickler) -> None:
+        """Write what follows the stream of an item that names things of ``__main__``."""
         names = pickler.names
-        if not names:
-            return b"".join(pickler.parts), PICKLE
         refused = {} if self._stored.issuperset(names) else self._store(names.values())
         is_complete = not refused and not pickler.is_explicit
         pickler.parts.append(_ending(names.values()) if is_complete else self._ending(pickler, refused))
-        return b"".join(pickler.parts), MAIN
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
         """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
@@ -383,7 +387,11 @@ class _Program:
 
     def has_all(self, names: bytes) -> bool:
         """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
-        return all(self.lookup(name) is not None for name in names.decode("utf-8", "surrogatepass").split("\0"))
+        found = self.main.__dict__
+        for name in names.decode("utf-8", "surrogatepass").split("\0"):
+            if name not in found and self.lookup(name) is None:
+                return False
+        return True
 
     def name(self, qualname: str, obj: Any) -> _Name:
         """The name of ``obj``, which ``lookup`` found under ``qualname``."""
@@ -475,6 +483,8 @@ def _name_of(obj: Any) -> _Name | None:
         return None
     program = _program()
     qualname = obj.__qualname__
+    if known is not None and program.names.get(qualname) is known and program.main.__dict__.get(qualname) is obj:
+        return known
     return program.name(qualname, obj) if program.lookup(qualname) is obj else None
 
 
@@ -496,18 +506,25 @@ class _ItemPickler(Pickler):
         self.parts: list[bytes] = []
         super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)
         self.names: dict[bytes, _Name] = {}
-        self.forget()
+        self.origin = b""
+        self.is_explicit = False
+        self._last: object = None  # what pickle has asked about last
+        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # once there are any
+        self._by_value: ByValue | None = None
+        # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
+        # next item.
+        self._left_to_pickle: set[type] = set()
 
     def forget(self) -> None:
         """Become as new."""
         self.memo = {}  # clear_memo() keeps the table as large as it ever was, and goes through all of it each time
         self.parts.clear()
-        self.names.clear()
-        self.origin = b""
-        self.is_explicit = False
-        self._last: object = None  # what pickle has asked about last
-        self._by_value: ByValue | None = None
-        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # once there are any
+        if self.names:
+            self.names.clear()
+            self.origin = b""
+            self.is_explicit = False
+        self._last = self._reducers = self._by_value = None
+        self._left_to_pickle.clear()
 
     def reducer_override(self, obj: Any) -> Any:
         """Tell pickle how to reduce any object that is not of an exact built-in type."""
@@ -515,25 +532,37 @@ class _ItemPickler(Pickler):
         kind = type(obj)
         if kind is type or kind is FunctionType:
             return self._reduce_nameable(obj)
-        reducers = self._reducers
-        if reducers is None:
-            reducers = self._reducers = registered(kind)
-        if reducers is not None:
-            reduce = reducers.get(kind)
-            if reduce is not None:
-                return send(obj, reduce)
-        if issubclass(kind, _DEFINITIONS) and kind not in copyreg.dispatch_table:
-            return self._reduce_nameable(obj) if issubclass(kind, type) else self._reduce_other(obj)
+        if kind not in self._left_to_pickle:
+            reducers = self._reducers
+            if reducers is None:
+                reducers = self._reducers = registered(kind)
+            if reducers is not None:
+                reduce = reducers.get(kind)
+                if reduce is not None:
+                    return send(obj, reduce)
+            if kind not in copyreg.dispatch_table:
+                if issubclass(kind, type):
+                    return self._reduce_nameable(obj)
+                if kind is ModuleType or (kind is TypeVar and not is_named(obj)):
+                    return self._reduce_by_value(obj)
+            self._left_to_pickle.add(kind)
         return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
 
     def _reduce_nameable(self, obj: Any) -> Any:
+        if id(obj) not in _known.by_id:
+            # Of most the following would find out the same.
+            module = sys.modules.get(obj.__module__)
+            if (
+                module is not None
+                and getattr(module, obj.__qualname__, None) is obj
+                and obj.__module__ not in _MAIN_MODULES
+                and not _is_any_by_value()
+            ):
+                return NotImplemented
         name = _name_of(obj)
         if name is not None:
             return self._refer(name)
         return NotImplemented if is_named(obj) and not _is_any_by_value() else self._reduce_by_value(obj)
-
-    def _reduce_other(self, obj: ModuleType | TypeVar) -> Any:
-        return NotImplemented if isinstance(obj, TypeVar) and is_named(obj) else self._reduce_by_value(obj)
 
     def _reduce_by_value(self, obj: Any) -> Any:
         if self._by_value is None:
@@ -562,8 +591,6 @@ class _ItemPickler(Pickler):
             f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
         )
 
-
-_DEFINITIONS = (type, ModuleType, TypeVar)
 
 # A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
 # __reduce__ encodes another item.

@@ -45,7 +45,7 @@ def registered(kind: type) -> Mapping[type, Reducer] | None:
     Returns:
         ``None``: nothing has been registered yet, and nothing would be for this type.
     """
-    if _REDUCTION not in sys.modules and kind.__module__ != "socket":
+    if _REDUCTION not in sys.modules and (kind.__name__ != "socket" or kind.__module__ != "socket"):
         return None
     reducers: Mapping[type, Reducer] = _forking_pickler()._extra_reducers
     return reducers
@@ -69,7 +69,7 @@ def _is_ordinary(tensor: Any) -> bool:
         tensor.device.type == "cpu"
         and tensor.layout is sys.modules["torch"].strided
         and not (tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
-        and not tensor.has_names()
+        and not any(getattr(tensor, "names", ()))
         and not tensor.is_shared()
     )
 

@@ -132,52 +132,73 @@ static PyObject *decode_scalar(const struct payload *payload)
     return NULL;
 }
 
-/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
-   False also where there is more to look at than the room says, which is left of it in it. */
-static bool is_built_in(PyObject *item, int *room, int depth)
+static inline bool is_leaf(PyObject *item)
 {
-    if (--*room < 0 || depth == 0) {
+    PyTypeObject *const type = Py_TYPE(item);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type || item == Py_None ||
+           type == &PyBool_Type || type == &PyBytes_Type || type == &PyByteArray_Type;
+}
+
+/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
+   False also where there is more to look through than the room says, which is what is left of it. */
+static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
+{
+    if (is_leaf(item)) {
+        return true;
+    }
+    const bool is_dict = PyDict_CheckExact(item), is_set = PyAnySet_CheckExact(item);
+    if (depth == 0 || !(is_dict || is_set || PyList_CheckExact(item) || PyTuple_CheckExact(item))) {
         return false;
     }
-    if (item == Py_None || PyUnicode_CheckExact(item) || PyLong_CheckExact(item) || PyFloat_CheckExact(item) ||
-        PyBool_Check(item) || PyBytes_CheckExact(item) || PyByteArray_CheckExact(item)) {
-        return true;
+    *room -= is_dict ? PyDict_GET_SIZE(item) : is_set ? PySet_GET_SIZE(item) : Py_SIZE(item);
+    if (*room < 0) {
+        return false;
     }
-    if (PyDict_CheckExact(item)) {
+    bool found = true;
+    if (is_dict) {
         PyObject *key, *value;
         Py_ssize_t at = 0;
-        while (PyDict_Next(item, &at, &key, &value)) {
-            if (!is_built_in(key, room, depth - 1) || !is_built_in(value, room, depth - 1)) {
-                return false;
-            }
+        while (found && PyDict_Next(item, &at, &key, &value)) {
+            found = (is_leaf(key) || is_built_in(key, room, depth - 1)) &&
+                    (is_leaf(value) || is_built_in(value, room, depth - 1));
         }
-        return true;
-    }
-    if (PyList_CheckExact(item) || PyTuple_CheckExact(item)) {
-        for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(item); i++) {
-            if (!is_built_in(PySequence_Fast_GET_ITEM(item, i), room, depth - 1)) {
-                return false;
-            }
+    } else if (!is_set) {
+        for (Py_ssize_t i = 0; found && i < Py_SIZE(item); i++) {
+            PyObject *part = PySequence_Fast_GET_ITEM(item, i);
+            found = is_leaf(part) || is_built_in(part, room, depth - 1);
         }
-        return true;
+    } else {
+        PyObject *parts = PyObject_GetIter(item);
+        PyObject *part;
+        found = parts != NULL;
+        while (found && (part = PyIter_Next(parts)) != NULL) {
+            found = is_built_in(part, room, depth - 1);
+            Py_DECREF(part);
+        }
+        Py_XDECREF(parts);
+        if (PyErr_Occurred()) { /* there is no memory for the iterator */
+            PyErr_Clear();
+            found = false;
+        }
     }
-    return false;
+    return found;
 }
 
 /* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
 static PyObject *pickle(Handle *self, PyObject *item)
 {
-    int room = LOOKED_THROUGH;
+    Py_ssize_t room = LOOKED_THROUGH;
     if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
         PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
-        PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DUMPS], item, protocol, NULL);
+        PyObject *arguments[] = {item, protocol};
+        PyObject *stream = protocol == NULL ? NULL : PyObject_Vectorcall(self->codec[DUMPS], arguments, 2, NULL);
         Py_XDECREF(protocol);
         if (stream != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
             return stream;
         }
         PyErr_Clear(); /* the codec says it better */
     }
-    return PyObject_CallOneArg(self->codec[ENCODE], item);
+    return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
@@ -743,7 +764,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
                             "may_spin", "engine",        "codec",    "kept_back", "on_keep_back", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps", "loads", "encode", "decode", "fail_to_decode"};
+    static const char *const parts[CODEC_PARTS] = {"dumps",         "loads",  "encode",
+                                                   "encode_object", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
