@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Collection, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -22,7 +22,7 @@ from typing import Any
 __all__ = ["is_of_a_signal_handler", "path_to"]
 
 _LEAVES = frozenset({NoneType, bool, int, float, complex, str, bytes, bytearray})
-_MOST = 100_000  # objects to look at
+_MOST = 20_000  # objects to look at
 _LONGEST = 300  # of a path, in characters
 _LONGEST_KEY = 40
 
@@ -56,7 +56,7 @@ def _is_a_handlers(frame: FrameType) -> bool:
         arguments.extend(value if type(value) is tuple else (value,))
     return frame.f_back is not None and any(
         following is frame.f_back and isinstance(number, int) and number in signal.valid_signals()
-        for number, following in zip(arguments, arguments[1:], strict=False)
+        for number, following in pairwise(arguments)
     )
 
 

@@ -133,6 +133,7 @@ class ByValue:
 
 def _is_made_in_c(cls: type) -> bool:
     """Whether a class statement cannot make this class again, nor cloudpickle."""
-    if not cls.__flags__ & _HEAP_TYPE or any(meta.__module__ == "_ctypes" for meta in type(cls).__mro__):
+    metaclass: type = type(cls)
+    if not cls.__flags__ & _HEAP_TYPE or any(base.__module__ == "_ctypes" for base in metaclass.__mro__):
         return True
     return any(type(value) in _METHODS_IN_C and value.__objclass__ is cls for value in vars(cls).values())

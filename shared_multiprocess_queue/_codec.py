@@ -549,15 +549,11 @@ class _ItemPickler(Pickler):
         return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
 
     def _reduce_nameable(self, obj: Any) -> Any:
-        if id(obj) not in _known.by_id:
-            # Of most the following would find out the same.
-            module = sys.modules.get(obj.__module__)
-            if (
-                module is not None
-                and getattr(module, obj.__qualname__, None) is obj
-                and obj.__module__ not in _MAIN_MODULES
-                and not _is_any_by_value()
-            ):
+        module_name = obj.__module__
+        if module_name not in _MAIN_MODULES:
+            # Of most, what follows would find out the same.
+            module = sys.modules.get(module_name)
+            if module is not None and getattr(module, obj.__qualname__, None) is obj and not _is_any_by_value():
                 return NotImplemented
         name = _name_of(obj)
         if name is not None:
@@ -636,7 +632,9 @@ def _cloud() -> tuple[type[Any], type[Any]]:
 
 def _is_any_by_value() -> bool:
     """Whether cloudpickle was told of modules whose classes and functions go by value."""
-    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    if "cloudpickle" not in sys.modules:
+        return False
+    registry = getattr(sys.modules["cloudpickle"], "list_registry_pickle_by_value", None)
     return registry is not None and bool(registry())
 
 

@@ -108,7 +108,7 @@ WRAPS: dict[str, Callable[[Any, Any], Any]] = {
     "in a value": lambda counted, other: {"x": counted, "y": {"z": other}},
     "twice": lambda counted, other: [counted, [counted], other, counted],
     "inside out": lambda counted, other: Counted(0, [other, counted]),
-    "in an exception": lambda counted, other: ValueError(counted, other),
+    "in an exception": ValueError,
 }
 
 
@@ -291,7 +291,7 @@ def handled(request: pytest.FixtureRequest) -> Iterator[Any]:
 def test_an_exception_of_a_signal_handler_is_not_taken_for_the_items(
     each_engine: str, make_queue: MakeQueue, main: types.ModuleType, handled: Any, beside: str
 ) -> None:
-    """It was told by pickling once more; the deadline that the handler stands for must not become an error of the item."""
+    """The deadline that the handler stands for must not become an error of the item."""
     queue = make_queue(item_size=1 << 16)
     with pytest.raises(TimeoutError, match="of the handler"):
         queue.put([Interrupted("put"), BESIDE[beside](main)])
@@ -328,7 +328,8 @@ class Looking:
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: look_at(sys._getframe()), lambda: count_in(999, sys._getframe()), lambda: count_in(1, None), deeper]
+    "call",
+    [lambda: look_at(sys._getframe()), lambda: count_in(999, sys._getframe()), lambda: count_in(1, None), deeper],
 )
 def test_an_error_of_the_item_is_not_taken_for_a_signal_handlers(
     each_engine: str, make_queue: MakeQueue, call: Callable[[], None]

@@ -1,4 +1,4 @@
-"""What multiprocessing knows how to send is sent as it sends it, or refused; and what that costs who does not use it."""
+"""What multiprocessing knows how to send is sent as it sends it, or refused; other programs pay nothing for that."""
 
 from __future__ import annotations
 
@@ -130,16 +130,18 @@ def test_what_is_registered_counts_as_for_multiprocessing(
     for beside in (None, lambda: 5):  # beside a lambda, which has no name
         monkeypatch.undo()
         monkeypatch.setitem(ForkingPickler._extra_reducers, kind, reduce)  # type: ignore[attr-defined]
+        expected = error = None
         try:
             expected = pickle.loads(ForkingPickler.dumps(item))
-        except Exception as error:
+        except Exception as raised:
+            error = raised
+        if error is None:
+            queue.put((item, beside))
+            assert zoo.is_same(queue.get()[0], expected)
+        else:
             with pytest.raises(SerializationError) as caught:
                 queue.put((item, beside))
             assert repr(caught.value.__cause__) == repr(error)
-            continue
-        queue.put((item, beside))
-        result = queue.get()[0]
-        assert zoo.is_same(result, expected)
 
 
 def test_what_is_registered_later_counts_from_then_on(
@@ -181,9 +183,7 @@ def answer(requests: SharedMemoryQueue, answers: SharedMemoryQueue) -> None:
     mine.send(42)
 
 
-def test_connections_and_sockets_arrive_as_themselves(
-    engines: str, make_queue: MakeQueue, start_method: str
-) -> None:
+def test_connections_and_sockets_arrive_as_themselves(engines: str, make_queue: MakeQueue, start_method: str) -> None:
     requests, answers = make_queue("requests"), make_queue("answers")
     context = multiprocessing.get_context(start_method)
     child = context.Process(target=answer, args=(requests, answers), daemon=True)
@@ -303,7 +303,7 @@ from shared_multiprocess_queue import SharedMemoryQueue
 @dataclass
 class Point:
     x: int
-items = [1, "a", {"a": [1, 2]}, datetime.date(2024, 1, 1), collections.OrderedDict(a=1), range(5), len, dict, [None] * 999]
+items = [1, "a", {"a": [1, 2]}, datetime.date(2024, 1, 1), collections.OrderedDict(a=1), range(5), len, dict]
 slow = {"multiprocessing", "multiprocessing.reduction", "cloudpickle", "socket", "torch", "numpy"}
 with SharedMemoryQueue("ordinary", create=True, run_id=sys.argv[1], capacity=2) as queue:
     try:
@@ -352,7 +352,12 @@ def test_tensors_of_each_kind_arrive_equal(each_engine: str, make_queue: MakeQue
     queue = make_queue(item_size=1 << 16)
     kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int64, torch.bool, torch.complex64]
     tensors = [torch.ones(2, 3).to(kind) for kind in kinds]
-    tensors += [torch.tensor(5), torch.empty(0), torch.ones(2, dtype=torch.complex64).conj(), torch.ones(3).share_memory_()]
+    tensors += [
+        torch.tensor(5),
+        torch.empty(0),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        torch.ones(3).share_memory_(),
+    ]
     tensors += [torch.nn.Parameter(torch.ones(2)), torch.ones(2, requires_grad=True), torch.eye(2).to_sparse()]
     for tensor in tensors:
         queue.put([tensor, tensor])
@@ -365,7 +370,7 @@ def test_tensors_of_each_kind_arrive_equal(each_engine: str, make_queue: MakeQue
 
 def add_one(queue: SharedMemoryQueue) -> None:
     for tensor in queue.get(timeout=PATIENCE):
-        tensor += 1
+        tensor.add_(1)
 
 
 def test_a_shared_tensor_stays_shared(each_engine: str, make_queue: MakeQueue) -> None:

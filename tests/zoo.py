@@ -1,3 +1,4 @@
+# ruff: noqa: B905, SIM115, UP007, UP045
 """A few hundred objects of the kinds that programs put into queues, and whether two of them are the same."""
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Attributes:
         return 3
 
 
-class Stateful(Attributes):
+class Stateful(Attributes):  # noqa: PLW1641
     def __getstate__(self) -> Any:
         return {"state": vars(self)}
 
@@ -147,7 +148,7 @@ class Stateful(Attributes):
         return type(other) is Stateful and vars(self) == vars(other)
 
 
-class Reduced(Attributes):
+class Reduced(Attributes):  # noqa: PLW1641
     def __reduce__(self) -> Any:
         return Reduced, (), {"x": 1}
 
@@ -443,13 +444,17 @@ def data() -> dict[str, Any]:
     add(object, int, type, dict, type(None), type(...), type(NotImplemented), list[int], dict[str, int], int | str)
     add(len, print, sorted, [].append, "x".join, {}.get, (1).__add__, os.getpid, math_function(), str.join, list.append)
     add(dict.fromkeys, int.from_bytes, int.__add__, object.__init__, str.__len__, bytes.fromhex)
-    add(datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1, 1, 1, 1, 5), datetime.time(1, 2), datetime.timedelta(1))
+    add(
+        datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1, 1, 1, 1, 5), datetime.time(1, 2), datetime.timedelta(1)
+    )
     add(datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), datetime.timezone(datetime.timedelta(hours=1), "X"))
     add(datetime.datetime(2024, 1, 1, fold=1), datetime.datetime.min, time.gmtime(0), datetime.timedelta.max)
     try:
-        add(zoneinfo.ZoneInfo("Europe/Berlin"), datetime.datetime(2024, 1, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")))
+        add(
+            zoneinfo.ZoneInfo("Europe/Berlin"), datetime.datetime(2024, 1, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin"))
+        )
     except zoneinfo.ZoneInfoNotFoundError:
-        pass
+        add(datetime.UTC)
     add(decimal.Decimal("1.50"), decimal.Decimal("NaN"), decimal.Decimal("-Infinity"), decimal.Context(prec=5))
     add(fractions.Fraction(1, 3), uuid.UUID(int=5), uuid.uuid4(), uuid.SafeUUID.safe, random.Random(5))
     add(pathlib.Path("a/b"), pathlib.PurePosixPath("/x"), pathlib.PureWindowsPath("c:/x"), pathlib.Path())
@@ -459,33 +464,78 @@ def data() -> dict[str, Any]:
     add(collections.OrderedDict(a=1), collections.Counter("aab"), collections.ChainMap({1: 2}, {3: 4}))
     add(collections.defaultdict(list, a=[1]), collections.UserDict(a=1), collections.UserList([1]))
     add(collections.UserString("x"), types.SimpleNamespace(a=1), string.Template("$a"))
-    add(Plain(), Frozen(), Plain(2, ["x"]), Color.RED, Color.GREEN, Access.READ | Access.WRITE, Level.LOW, Color, Access)
+    add(
+        Plain(), Frozen(), Plain(2, ["x"]), Color.RED, Color.GREEN, Access.READ | Access.WRITE, Level.LOW, Color, Access
+    )
     add(Pair(1, 2), Row(1), Table(id=1), Slots(), Attributes(a=1), Stateful(a=[1]), Reduced(x=1), NewArguments(1, b=2))
     add(SINGLETON, ListChild([1]), DictChild(a=1), SetChild({1}), StrChild("x"), IntChild(5), FloatChild(1.5))
     add(BytesChild(b"x"), BytearrayChild(b"x"), TupleChild((1,)), DequeChild([1], 3), Concrete(), OfMeta(), Box[int](5))
     add(Plain, Frozen, Pair, Row, OfMeta, Meta, Abstract, Concrete, Box, Box[int], Box[T], T, Table)
-    add(function, cached, dispatched, Attributes.__dict__['method'], Slots.__dict__['a'], Attributes.made, Attributes.static, Attributes(a=1).method)
+    add(
+        function,
+        cached,
+        dispatched,
+        Attributes.__dict__["method"],
+        Slots.__dict__["a"],
+        Attributes.made,
+        Attributes.static,
+        Attributes(a=1).method,
+    )
     add(Attributes().made, Attributes.method, generator, coroutine, async_generator, collections.OrderedDict.fromkeys)
     add(functools.partial(function, 1, y=3), functools.partial(int, base=2), functools.partial(function))
-    add(operator.itemgetter(1), operator.itemgetter(1, "a"), operator.attrgetter("a.b"), operator.methodcaller("f", 1, k=2))
+    add(
+        operator.itemgetter(1),
+        operator.itemgetter(1, "a"),
+        operator.attrgetter("a.b"),
+        operator.methodcaller("f", 1, k=2),
+    )
     add(functools.cmp_to_key, functools.reduce, operator.add, itertools.chain, json.dumps, os.path.join, copy.deepcopy)
-    for error in (Exception("x"), ValueError(1, 2), KeyError("k"), OSError(2, "no", "file"), FileNotFoundError(2, "no")):
+    for error in (
+        Exception("x"),
+        ValueError(1, 2),
+        KeyError("k"),
+        OSError(2, "no", "file"),
+        FileNotFoundError(2, "no"),
+    ):
         add(error, raised(error))
-    add(KeyboardInterrupt(), SystemExit(3), StopIteration(5), OwnError(5), queue.Empty(), queue.Full(), TimeoutError("t"))
+    add(
+        KeyboardInterrupt(),
+        SystemExit(3),
+        StopIteration(5),
+        OwnError(5),
+        queue.Empty(),
+        queue.Full(),
+        TimeoutError("t"),
+    )
     add(UnicodeDecodeError("utf8", b"x", 0, 1, "why"), ImportError("x", name="n"), ExceptionGroup("g", [ValueError(1)]))
     add(subprocess.CalledProcessError(1, ["x"]), json.JSONDecodeError("m", "d", 0), asyncio.CancelledError())
     add(SyntaxError("m", ("f", 1, 2, "t")), AttributeError("a"), UserWarning("w"), AssertionError())
     add(io.StringIO("text"), io.BytesIO(b"bytes"), zlib.adler32, ET.fromstring("<a b='1'><c/></a>"), ast.parse("x = 1"))
     add(urllib.parse.urlparse("http://a/b?c#d"), http.cookies.SimpleCookie("a=b"), email.message.EmailMessage())
-    add(configparser.ConfigParser(), zipfile.ZipInfo("x"), textwrap.TextWrapper(), tokenize.TokenInfo(1, "x", (1, 0), (1, 1), "x"))
+    add(
+        configparser.ConfigParser(),
+        zipfile.ZipInfo("x"),
+        textwrap.TextWrapper(),
+        tokenize.TokenInfo(1, "x", (1, 0), (1, 1), "x"),
+    )
     add(logging.getLogger("zoo"), logging.getLogger(), logging.LogRecord("n", 10, "p", 1, "m", (), None))
-    add(inspect.signature(function), inspect.Parameter.empty, typing.Any, typing.Optional[int], typing.Callable[[int], str])
+    add(
+        inspect.signature(function),
+        inspect.Parameter.empty,
+        typing.Any,
+        typing.Optional[int],
+        typing.Callable[[int], str],
+    )
     add(typing.Literal["a"], typing.Union[int, str], Callable[[int], str], typing.NamedTuple)
     add(ctypes.c_int(5), ctypes.c_double(1.5), Point2(1, 2.5), Either(1), ctypes.c_char(b"x"), ctypes.c_bool(True))
     add(struct.error("x"), os.stat("/"), os.terminal_size((1, 2)), os.uname(), time.struct_time)
     add(iter([1, 2]), iter((1,)), iter({1: 2}), iter({1}), iter("ab"), iter(range(3)), reversed([1, 2]), enumerate([1]))
-    add(zip([1], [2]), map(len, ["a"]), filter(None, [1]), itertools.count(5), itertools.cycle([1]), itertools.repeat(1))
-    add(itertools.chain([1], [2]), itertools.product([1], [2]), itertools.permutations([1, 2]), itertools.islice([1], 1))
+    add(
+        zip([1], [2]), map(len, ["a"]), filter(None, [1]), itertools.count(5), itertools.cycle([1]), itertools.repeat(1)
+    )
+    add(
+        itertools.chain([1], [2]), itertools.product([1], [2]), itertools.permutations([1, 2]), itertools.islice([1], 1)
+    )
     add(urllib.request.Request("http://a"), http.HTTPStatus.OK, socket.AF_INET, warnings.WarningMessage)
     add(weakref.WeakSet, weakref.ref, types.SimpleNamespace, threading.Thread, collections.abc.Iterable)
     add({"deep": [{"x": (Plain(), {Color.RED: Frozen()})}]}, [Plain(i) for i in range(300)], (Pair(Pair(1, 2), 3),))
@@ -515,7 +565,15 @@ def math_function() -> Any:
 def by_value() -> dict[str, Any]:
     """Return what holds functions, classes and modules to which no name leads, by name."""
     local = local_class()
-    kinds = [local, local_dataclass(), local_enum(), local_namedtuple(), local_generic(), local_abstract(), type("M", (), {})]
+    kinds = [
+        local,
+        local_dataclass(),
+        local_enum(),
+        local_namedtuple(),
+        local_generic(),
+        local_abstract(),
+        type("M", (), {}),
+    ]
     items: dict[str, Any] = {f"class {kind.__name__}": kind for kind in kinds}
     items |= {
         "lambda": lambda: 5,
@@ -661,7 +719,7 @@ CARRIERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "an attribute": (lambda thing: {"x": Attributes(file=thing)}, "item['x'].file"),
     "beside a lambda": (lambda thing: [lambda: 5, Attributes(file=thing)], "item[1].file"),
     "in a closure": (lambda thing: [close_over(thing)], "item[0].__closure__['value']"),
-    "a default": (lambda thing: with_default(thing), "item.__defaults__[0]"),
+    "a default": (with_default, "item.__defaults__[0]"),
     "in a local object": (lambda thing: set_attribute(local_class()(), thing), "item.file"),
     "in a field": (lambda thing: Pair(1, Plain(thing)), "item.right.x"),
     "in a state": (lambda thing: Stateful(file=thing), "item.file"),
@@ -687,7 +745,7 @@ def is_same(one: Any, other: Any, depth: int = 0) -> bool:
         import numpy as np
 
         if isinstance(one, np.ndarray):
-            return one.dtype == other.dtype and one.shape == other.shape and one.tolist() == other.tolist() or (
+            return (one.dtype == other.dtype and one.shape == other.shape and one.tolist() == other.tolist()) or (
                 one.dtype == object and all(map(is_same, one.ravel(), other.ravel()))
             )
     if type(one) in {list, tuple}:
@@ -695,7 +753,7 @@ def is_same(one: Any, other: Any, depth: int = 0) -> bool:
     if isinstance(one, BaseException):
         return is_same(one.args, other.args) and is_same(vars(one), vars(other))
     try:
-        if one == other or (one != one and other != other):
+        if one == other or (one != one and other != other):  # noqa: PLR0124
             return True
     except Exception:
         pass
