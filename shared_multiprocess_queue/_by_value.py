@@ -26,6 +26,8 @@ from types import (
 )
 from typing import Any
 
+from ._blame import is_of_a_signal_handler
+
 __all__ = ["ByValue", "is_named"]
 
 _SINGLETONS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows these types, which have no names
@@ -48,7 +50,9 @@ def is_named(obj: Any) -> bool:
     if module is None:
         try:
             __import__(module_name)
-        except Exception:
+        except Exception as error:
+            if is_of_a_signal_handler(error):
+                raise
             return False
         module = sys.modules.get(module_name)
     if getattr(module, qualname, None) is obj:

@@ -90,6 +90,7 @@ def test_there_are_a_few_hundred(keep: zoo.Closing) -> None:
     assert len(zoo.refused(keep)) > 70
 
 
+@pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support:DeprecationWarning")
 def test_what_multiprocessing_sends_arrives_as_it_does_there(echoed: tuple[dict[str, Any], Results]) -> None:
     items, results = echoed
     faults = {}

@@ -530,12 +530,10 @@ def data() -> dict[str, Any]:
     add(ctypes.c_int(5), ctypes.c_double(1.5), Point2(1, 2.5), Either(1), ctypes.c_char(b"x"), ctypes.c_bool(True))
     add(struct.error("x"), os.stat("/"), os.terminal_size((1, 2)), os.uname(), time.struct_time)
     add(iter([1, 2]), iter((1,)), iter({1: 2}), iter({1}), iter("ab"), iter(range(3)), reversed([1, 2]), enumerate([1]))
-    add(
-        zip([1], [2]), map(len, ["a"]), filter(None, [1]), itertools.count(5), itertools.cycle([1]), itertools.repeat(1)
-    )
-    add(
-        itertools.chain([1], [2]), itertools.product([1], [2]), itertools.permutations([1, 2]), itertools.islice([1], 1)
-    )
+    add(zip([1], [2]), map(len, ["a"]), filter(None, [1]))
+    if sys.version_info < (3, 14):  # which pickles these no longer
+        add(itertools.count(5), itertools.cycle([1]), itertools.repeat(1), itertools.chain([1], [2]))
+        add(itertools.product([1], [2]), itertools.permutations([1, 2]), itertools.islice([1], 1))
     add(urllib.request.Request("http://a"), http.HTTPStatus.OK, socket.AF_INET, warnings.WarningMessage)
     add(weakref.WeakSet, weakref.ref, types.SimpleNamespace, threading.Thread, collections.abc.Iterable)
     add({"deep": [{"x": (Plain(), {Color.RED: Frozen()})}]}, [Plain(i) for i in range(300)], (Pair(Pair(1, 2), 3),))
