@@ -24,7 +24,7 @@ from types import (
     NotImplementedType,
     WrapperDescriptorType,
 )
-from typing import Any
+from typing import Any, ForwardRef, TypeVar
 
 from ._blame import is_of_a_signal_handler
 
@@ -32,6 +32,7 @@ __all__ = ["ByValue", "is_named"]
 
 _SINGLETONS = (NoneType, EllipsisType, NotImplementedType)  # pickle knows these types, which have no names
 _PARTS = (CodeType, CellType, property, classmethod, staticmethod, GetSetDescriptorType, MappingProxyType)
+_MODULES_OF_HINTS = {"typing", "types", "collections.abc"}
 _METHODS_IN_C = (MethodDescriptorType, WrapperDescriptorType, ClassMethodDescriptorType)
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not compiled into the interpreter or an extension
 
@@ -95,6 +96,8 @@ class ByValue:
             return self._reduce_class(obj)
         if kind not in self._cloud.dispatch_table:  # a class of one's own for modules
             return NotImplemented
+        if kind is TypeVar:
+            self._note_hints([obj.__bound__, *obj.__constraints__])
         reduction = self._cloud.dispatch_table[kind](obj)
         if kind is ModuleType and len(reduction[1]) > 1:  # a name and all that is in it
             self.definitions.add(id(obj))
@@ -104,8 +107,11 @@ class ByValue:
         reduction = self._cloud.reducer_override(function)
         if reduction is not NotImplemented:
             self.definitions.add(id(function))
-            _, (*_, empty_cells), (_, state), *_ = reduction
-            self._note((function.__code__, *(empty_cells or ()), *(state["__closure__"] or ())))
+            self._note((function.__code__, *(function.__closure__ or ())))
+            self._note_hints(function.__annotations__.values())
+            for argument in reduction[1]:
+                if isinstance(argument, tuple):  # the cells of the new function, which are empty yet
+                    self._note(argument)
         return reduction
 
     def _reduce_class(self, cls: type) -> Any:
@@ -116,6 +122,7 @@ class ByValue:
             raise TypeError(f"cannot pickle {cls!r}: no name leads to it, and it is made in C")
         self.definitions.add(id(cls))
         self._note(vars(cls).values())
+        self._note_hints([*vars(cls).get("__annotations__", {}).values(), *vars(cls).get("__orig_bases__", ())])
         for field in vars(cls).get("__dataclass_fields__", {}).values():
             self._parts.update((id(field.metadata), id(field._field_type)))
         return reduction
@@ -133,6 +140,18 @@ class ByValue:
     def _note(self, parts: Iterable[Any]) -> None:
         table = self._cloud.dispatch_table
         self._parts.update(id(part) for part in parts if issubclass(type(part), _PARTS) and type(part) in table)
+
+    def _note_hints(self, hints: Iterable[Any]) -> None:
+        """Note the code in forward references, which may lie deep in hints such as ``list["Name"] | None``."""
+        todo = list(hints)
+        while todo:
+            hint = todo.pop()
+            if type(hint) is ForwardRef:
+                self._note((getattr(hint, "__forward_code__", None),))
+            elif type(hint) in {list, tuple}:
+                todo += hint
+            elif type(hint).__module__ in _MODULES_OF_HINTS:
+                todo += getattr(hint, "__args__", ())
 
 
 def _is_made_in_c(cls: type) -> bool:
