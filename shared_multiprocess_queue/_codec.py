@@ -387,7 +387,7 @@ class _Program:
 
     def has_all(self, names: bytes) -> bool:
         """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
-        found = self.main.__dict__
+        found = getattr(self.main, "__dict__", {})
         for name in names.decode("utf-8", "surrogatepass").split("\0"):
             if name not in found and self.lookup(name) is None:
                 return False
@@ -543,8 +543,10 @@ class _ItemPickler(Pickler):
             if kind not in copyreg.dispatch_table:
                 if issubclass(kind, type):
                     return self._reduce_nameable(obj)
-                if kind is ModuleType or (kind is TypeVar and not is_named(obj)):
+                if kind is ModuleType:
                     return self._reduce_by_value(obj)
+                if kind is TypeVar:
+                    return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
             self._left_to_pickle.add(kind)
         return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
 

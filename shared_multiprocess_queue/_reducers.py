@@ -60,7 +60,9 @@ def send(obj: Any, reduce: Reducer) -> Any:
     """
     if type(obj).__module__ == "torch" and type(obj).__name__ == "Tensor" and _is_ordinary(obj):
         return _tensor, (_numbers(obj.contiguous()), obj.dtype, tuple(obj.shape))
-    return reduce(obj)
+    reduced = reduce(obj)
+    # To a reducer_override, NotImplemented says that pickle is to go on; here it is a wrong answer as any other.
+    return None if reduced is NotImplemented else reduced
 
 
 def _is_ordinary(tensor: Any) -> bool:

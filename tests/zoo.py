@@ -594,6 +594,7 @@ def by_value() -> dict[str, Any]:
         "local concrete": kinds[5](),
         "local exception": type("LocalError", (Exception,), {})("x"),
         "type variable": typing.TypeVar("Nowhere"),
+        "type variable after one that has a name": [T, typing.TypeVar("Elsewhere")],
         "module": json,
         "module of a package": os.path,
         "dynamic module": dynamic_module(),
