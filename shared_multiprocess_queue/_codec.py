@@ -1,8 +1,12 @@
 """Objects to bytes and back: the one module that knows pickle and cloudpickle.
 
-``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. Everything else goes by plain
-pickle where that suffices, and by cloudpickle, five times as slow, where pickle alone refuses: lambdas, closures,
-classes made inside functions.
+``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. Everything else goes by one
+pickler in one pass, which asks each object for its state once. For each object it decides how that travels:
+
+- What multiprocessing has a reducer for goes as that says (``_reducers.py``).
+- Classes, functions and modules go by name; those that no name leads to (lambdas, classes made inside functions) by
+  value, as cloudpickle reduces them (``_by_value.py``). Cloudpickle is asked for nothing else.
+- The rest goes as pickle has it. What pickle refuses is refused, with the way to it (``_blame.py``).
 
 What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
 another process of the same program can resolve; cloudpickle writes all of it, 5 KB for a small dataclass, and the
@@ -29,20 +33,24 @@ A definition that the store has no room for travels with the item, as long as th
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import io
 import os
 import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
 from types import FunctionType, ModuleType, SimpleNamespace
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from . import _clock
+from ._blame import is_of_a_signal_handler, path_to
+from ._by_value import ByValue, is_named
 from ._late import late
+from ._reducers import explanation, registered, send
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
 
 __all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
@@ -51,7 +59,9 @@ __all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec
 PICKLE = 0  # a pickle stream
 BYTES = 1
 STR = 2  # utf-8, lone surrogates included
-MAIN = 3  # a pickle stream that names things of __main__, then the definitions that travel along, then _TRAILER
+# A pickle stream that names things of __main__, the names that stand bare in it, the definitions that travel along, and
+# _TRAILER. There are no names, or no definitions.
+MAIN = 3
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
 FLOAT = 8
@@ -63,16 +73,13 @@ _TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
 _MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
-_NAMEABLE = (type, FunctionType)
 
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
-_TRAILER = struct.Struct("<I8s8s")  # length of the definitions that travel along, edition, program
+_TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
+_SEPARATOR = b"\0"  # between names
 
-_STACK_GLOBAL = 0x93  # the opcode without which a stream names no class, function or module
-_SEARCHED_SIZE = 2048  # to search a longer stream for a name costs more than to have it written by a _Tracker
-_KEPT_SIZE = 1 << 16  # a _Tracker allocates a buffer for the longest stream that it has written, each time
-_KEPT_TRACKERS = 8
-_TRACKED_TYPES = 256
+_KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
+_KEPT_PICKLERS = 8
 _REFUSED = 1_000_000_000  # ns
 _DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
 
@@ -140,11 +147,9 @@ class Codec:
         self._stored: set[bytes] = set()
         # Until when what the store has refused is not offered again: a refusal may have taken its time.
         self._refused: dict[bytes, int] = {}
-        # Types whose last item needed a _Tracker: the next one is not first pickled without. By id, because a type
-        # need not be hashable; the values keep the types, and thereby the ids, alive.
-        self.tracked: dict[int, type] = {}
 
-    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods.
+    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods. It may
+    # use the first for items of exact built-in types alone, whose pickling runs no code of the user.
     dumps = staticmethod(dumps)
     loads = staticmethod(loads)
 
@@ -152,13 +157,14 @@ class Codec:
         """Turn an item into bytes.
 
         Args:
-            item: any object that pickle or cloudpickle can serialise.
+            item: any object that pickle can serialise, or a reducer that is registered with multiprocessing; in it
+                any classes, functions and modules.
 
         Returns:
             The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself.
 
         Raises:
-            SerializationError: neither pickle nor cloudpickle can serialise the item.
+            SerializationError: something in the item can only exist in this process.
         """
         kind = type(item)
         if kind is bytes:
@@ -171,29 +177,31 @@ class Codec:
             return _FLOAT.pack(item), FLOAT
         if item is None or kind is bool:
             return b"", _TAGS[item]  # type: ignore[index]
-        if self.tracked and id(kind) in self.tracked:
-            return self._encode_tracked(item)
+        return self.encode_object(item)
+
+    def encode_object(self, item: object) -> tuple[bytes, int]:
+        """Do what ``encode`` does with an item that needs pickle."""
         try:
-            stream = dumps(item, _PROTOCOL)
+            pickler = _spare_picklers.pop()
+        except IndexError:
+            pickler = _ItemPickler()
+        parts = pickler.parts
+        try:
+            pickler.dump(item)
         except Exception as error:
-            return self.encode_refused(item, error)
-        return self.encode_named(item, stream) if _STACK_GLOBAL in stream else (stream, PICKLE)
-
-    def encode_refused(self, item: object, error: Exception) -> tuple[bytes, int]:
-        """Go on with ``encode`` where plain pickle has raised an error."""
-        if _is_fine(item):
-            try:
-                raise error  # by a signal handler
-            finally:
-                del error  # or this frame and its traceback would keep each other, and the item
-        # A _Tracker can do more than pickle only where things are known that were built from definitions.
-        return self._encode_tracked(item) if _known.built else self._encode_by_cloudpickle(item)
-
-    def encode_named(self, item: object, stream: bytes) -> tuple[bytes, int]:
-        """Go on with ``encode`` where plain pickle has written a stream that names something."""
-        if len(stream) <= _SEARCHED_SIZE and _is_plain(stream):
-            return stream, PICKLE
-        return self._encode_tracked(item)
+            if is_of_a_signal_handler(error):
+                raise
+            raise SerializationError(pickler.complaint(item, error)) from error
+        if pickler.names:
+            self._finish(pickler)
+            tag = MAIN
+        else:
+            tag = PICKLE
+        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
+            pickler.forget()
+            _spare_picklers.append(pickler)
+        return payload, tag
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
@@ -248,57 +256,24 @@ class Codec:
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
         """Raise what ``decode`` raises where unpickling has raised an error."""
+        if is_of_a_signal_handler(error):
+            try:
+                raise error
+            finally:
+                del error  # or this frame and its traceback would keep each other
         raise DeserializationError(
-            f"an item cannot be turned back into an object: {_describe(error)}; this process must be able to "
-            f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
+            f"an item cannot be turned back into an object: {_describe(error)}{explanation(error)}; this process must "
+            f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
+            f"error",
             payload,
         ) from error
 
-    def _encode_tracked(self, item: object) -> tuple[bytes, int]:
-        if _is_any_by_value():
-            return self._encode_by_cloudpickle(item)
-        try:
-            tracker = _spare_trackers.pop()
-        except IndexError:
-            tracker = _Tracker()
-        _program()  # so that nothing is remembered of another __main__
-        try:
-            tracker.dump(item)
-        except Exception:
-            return self._encode_by_cloudpickle(item)
-        encoded = self._finish(item, tracker)
-        if len(encoded[0]) <= _KEPT_SIZE and len(_spare_trackers) < _KEPT_TRACKERS:
-            tracker.forget()
-            _spare_trackers.append(tracker)
-        return encoded
-
-    def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
-        tracker = _cloud()[0]()
-        try:
-            tracker.dump(item)
-        except Exception as error:
-            kind = type(item)
-            raise SerializationError(
-                f"an item of type {kind.__module__}.{kind.__qualname__} cannot be serialised: {_describe(error)}; "
-                f"leave out what exists only in this process (locks, open files, sockets, generators), or let a class "
-                f"say what to send instead, by __reduce__ or __getstate__"
-            ) from error
-        return self._finish(item, tracker)
-
-    def _finish(self, item: object, tracker: _Tracking) -> tuple[bytes, int]:
-        """Make the payload of what ``tracker`` has written."""
-        if tracker.names:
-            refused = {} if self._stored.issuperset(tracker.names) else self._store(tracker.names.values())
-            tracker.parts.append(self._ending(tracker, refused) if refused or tracker.is_explicit else tracker.trailer)
-        payload = b"".join(tracker.parts)
-        kind = type(item)
-        if not tracker.names and len(payload) <= _SEARCHED_SIZE:
-            self.tracked.pop(id(kind), None)
-        elif id(kind) not in self.tracked:
-            if len(self.tracked) >= _TRACKED_TYPES:
-                self.tracked.clear()
-            self.tracked[id(kind)] = kind
-        return payload, MAIN if tracker.names else PICKLE
+    def _finish(self, pickler: _ItemPickler) -> None:
+        """Write what follows the stream of an item that names things of ``__main__``."""
+        names = pickler.names
+        refused = {} if self._stored.issuperset(names) else self._store(names.values())
+        is_complete = not refused and not pickler.is_explicit
+        pickler.parts.append(_ending(names.values()) if is_complete else self._ending(pickler, refused))
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
         """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
@@ -323,49 +298,30 @@ class Codec:
             self._refused[key] = _clock.now() + _REFUSED
         return stored
 
-    def _ending(self, tracker: _Tracking, definitions: dict[bytes, bytes]) -> bytes:
+    def _ending(self, pickler: _ItemPickler, definitions: dict[bytes, bytes]) -> bytes:
         """What follows a stream that a bare ``loads`` cannot read; its definitions may be few or none, never absent."""
         along = dumps(definitions, _PROTOCOL)
-        if sum(map(len, tracker.parts)) + len(along) + _TRAILER.size > self._item_size:
+        if sum(map(len, pickler.parts)) + len(along) + _TRAILER.size > self._item_size:
             along = dumps({}, _PROTOCOL)
-        _, edition, program = _TRAILER.unpack(tracker.trailer or _program().trailer)
-        return along + _TRAILER.pack(len(along), edition, program)
+        origin = pickler.origin or _program().origin
+        return along + _TRAILER.pack(0, len(along), origin[:8], origin[8:])
 
     def _decode_main(self, payload: bytes) -> Any:
-        if payload[-_TRAILER.size :] not in _program().trailers:
-            return self._read(payload)
-        try:
-            return loads(payload)
-        except (AttributeError, ImportError):
-            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
-            # the fork, in a forked one) still has its definition.
-            return self._read(payload)
-
-    def _read(self, payload: bytes) -> Any:
         end = len(payload) - _TRAILER.size
-        length, edition, program = _TRAILER.unpack_from(payload, end)
-        along: dict[bytes, bytes] = loads(payload[end - length : end]) if length else {}
-        return _Reader(payload, program, edition, lambda key: along.get(key) or self._find(key)).load()
+        names, along, edition, program = _TRAILER.unpack_from(payload, end)
+        own = _program()
+        # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after the
+        # fork, in a forked one) still has its definition. To find out by trying would build a part of the item twice.
+        if names and own.owns(program, edition) and own.has_all(payload[end - names : end]):
+            return loads(payload)
+        definitions: dict[bytes, bytes] = loads(payload[end - along : end]) if along else {}
+        return _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key)).load()
 
     def _find(self, key: bytes) -> bytes | None:
         try:
             return self._definitions.find(key)
         except SharedMemoryQueueError as error:
             raise _OutOfReachError(error) from None
-
-
-def _is_fine(item: object) -> bool:
-    """Whether plain pickle can do it."""
-    try:
-        dumps(item, _PROTOCOL)
-    except Exception:
-        return False
-    return True
-
-
-def _is_plain(stream: bytes) -> bool:
-    """Whether plain pickle's ``stream``, which names something, is what cloudpickle would achieve, too."""
-    return b"_main__" not in stream and not _is_any_by_value()
 
 
 def _describe(error: Exception) -> str:
@@ -383,7 +339,7 @@ def _digest(size: int, *parts: bytes) -> bytes:
 class _Name:
     """A qualified name in ``__main__`` of one program, in one edition, and the object that it means here."""
 
-    __slots__ = ("_definition", "edition", "is_own", "key", "obj", "program", "qualname", "trailer")
+    __slots__ = ("_definition", "edition", "ending", "is_own", "key", "obj", "origin", "program", "qualname")
 
     def __init__(self, program: bytes, edition: bytes, qualname: str, obj: Any, is_own: bool) -> None:
         self.program = program
@@ -392,8 +348,10 @@ class _Name:
         self.key = _key(program, edition, qualname)
         self.obj = obj
         self.is_own = is_own  # found in __main__, not built from a definition
-        # Of a stream in which a bare `__main__.qualname` means this object.
-        self.trailer = _TRAILER.pack(0, edition, program) if is_own else b""
+        self.origin = edition + program
+        # Of a stream in which a bare `__main__.qualname` means this object, and nothing else is bare.
+        bare = qualname.encode("utf-8", "surrogatepass")
+        self.ending = bare + _TRAILER.pack(len(bare), 0, edition, program)
         self._definition: tuple[bytes, list[_Name]] | None = None
 
     def definition(self) -> tuple[bytes, list[_Name]]:
@@ -405,6 +363,15 @@ class _Name:
     def reference(self) -> Any:
         """What a ``reducer_override`` returns to have the object written as a name that says all."""
         return _named, (self.program, self.edition, self.qualname)
+
+
+def _ending(names: Collection[_Name]) -> bytes:
+    """What follows a stream in which these names, all of one edition of a program, are the bare ones."""
+    first = next(iter(names))
+    if len(names) == 1:
+        return first.ending
+    bare = _SEPARATOR.join(name.qualname.encode("utf-8", "surrogatepass") for name in names)
+    return bare + _TRAILER.pack(len(bare), 0, first.edition, first.program)
 
 
 def _key(program: bytes, edition: bytes, qualname: str) -> bytes:
@@ -420,8 +387,8 @@ class _Program:
         self.is_interactive = path is None
         self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
         self.edition = bytes(8) if path is None else _content_digest(path)
-        self.trailer = _TRAILER.pack(0, self.edition, self.id)
-        self.trailers = {self.trailer}  # of all editions that this process has made or inherited
+        self.origin = self.edition + self.id
+        self.origins = {self.origin}  # of all editions that this process has made or inherited
         self.names: dict[str, _Name] = {}
 
     def lookup(self, qualname: str) -> Any:
@@ -430,6 +397,14 @@ class _Program:
         for part in qualname.split("."):
             found = getattr(found, part, None)
         return found
+
+    def has_all(self, names: bytes) -> bool:
+        """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
+        found = getattr(self.main, "__dict__", {})
+        for name in names.decode("utf-8", "surrogatepass").split("\0"):
+            if name not in found and self.lookup(name) is None:
+                return False
+        return True
 
     def name(self, qualname: str, obj: Any) -> _Name:
         """The name of ``obj``, which ``lookup`` found under ``qualname``."""
@@ -441,12 +416,12 @@ class _Program:
                 edition = os.urandom(8)
                 _known.by_id.pop(id(name.obj), None)
             name = self.names[qualname] = _known.by_id[id(obj)] = _Name(self.id, edition, qualname, obj, is_own=True)
-            self.trailers.add(name.trailer)
+            self.origins.add(name.origin)
         return name
 
     def owns(self, program: bytes, edition: bytes) -> bool:
         """Whether names of that program and edition mean what they mean here."""
-        return program == self.id and (not self.is_interactive or _TRAILER.pack(0, edition, program) in self.trailers)
+        return program == self.id and (not self.is_interactive or edition + program in self.origins)
 
 
 def _file_of(main: ModuleType | None) -> str | None:
@@ -521,6 +496,8 @@ def _name_of(obj: Any) -> _Name | None:
         return None
     program = _program()
     qualname = obj.__qualname__
+    if known is not None and program.names.get(qualname) is known and program.main.__dict__.get(qualname) is obj:
+        return known
     return program.name(qualname, obj) if program.lookup(qualname) is obj else None
 
 
@@ -528,68 +505,117 @@ def _name_of(obj: Any) -> _Name | None:
 # -------
 
 
-class _Tracking:
-    """What the picklers below have in common: they write into ``parts`` and note the names of ``__main__``."""
+class _ItemPickler(Pickler):
+    """Writes an item into ``parts``, and notes the names of ``__main__`` in it.
+
+    Attributes:
+        parts: of the stream, in order.
+        names: of ``__main__`` of any program, by key.
+        origin: edition and program of the names that stand bare in the stream, if there are any.
+        is_explicit: whether there are others, which a bare ``loads`` cannot read.
+    """
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)  # type: ignore[call-arg]
+        super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)
         self.names: dict[bytes, _Name] = {}
-        self.trailer = b""  # of the names that are written bare
-        self.is_explicit = False  # whether there are others
-
-    def refer(self, name: _Name) -> Any:
-        """Note a name; return how to write it, for ``reducer_override``."""
-        self.names[name.key] = name
-        if not self.trailer:
-            self.trailer = name.trailer
-        if name.is_own and name.trailer == self.trailer:
-            return NotImplemented
-        self.is_explicit = True
-        return name.reference()
-
-
-class _Tracker(_Tracking, Pickler):
-    """Plain pickle that notes names."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        # Whether that name still means this object, pickle will find out.
-        name = _known.by_id.get(id(obj))
-        if name is None:
-            if not issubclass(type(obj), _NAMEABLE):
-                return NotImplemented
-            name = _name_of(obj)
-        return NotImplemented if name is None else self.refer(name)
+        self.origin = b""
+        self.is_explicit = False
+        self._last: object = None  # what pickle has asked about last
+        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # once there are any
+        self._by_value: ByValue | None = None
+        # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
+        # next item.
+        self._left_to_pickle: set[type] = set()
 
     def forget(self) -> None:
         """Become as new."""
         self.memo = {}  # clear_memo() keeps the table as large as it ever was, and goes through all of it each time
         self.parts.clear()
-        self.names.clear()
-        self.trailer = b""
-        self.is_explicit = False
+        if self.names:
+            self.names.clear()
+            self.origin = b""
+            self.is_explicit = False
+        self._last = self._reducers = self._by_value = None
+        self._left_to_pickle.clear()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Tell pickle how to reduce any object that is not of an exact built-in type."""
+        self._last = obj
+        kind = type(obj)
+        if kind is type or kind is FunctionType:
+            return self._reduce_nameable(obj)
+        if kind not in self._left_to_pickle:
+            reducers = self._reducers
+            if reducers is None:
+                reducers = self._reducers = registered(kind)
+            if reducers is not None:
+                reduce = reducers.get(kind)
+                if reduce is not None:
+                    return send(obj, reduce)
+            if kind not in copyreg.dispatch_table:
+                if issubclass(kind, type):
+                    return self._reduce_nameable(obj)
+                if kind is ModuleType:
+                    return self._reduce_by_value(obj)
+                if kind is TypeVar:
+                    return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+            self._left_to_pickle.add(kind)
+        return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
+
+    def _reduce_nameable(self, obj: Any) -> Any:
+        module_name = obj.__module__
+        if module_name not in _MAIN_MODULES:
+            # Of most, what follows would find out the same.
+            module = sys.modules.get(module_name)
+            if module is not None and getattr(module, obj.__qualname__, None) is obj and not _is_any_by_value():
+                return NotImplemented
+        name = _name_of(obj)
+        if name is not None:
+            return self._refer(name)
+        return NotImplemented if is_named(obj) and not _is_any_by_value() else self._reduce_by_value(obj)
+
+    def _reduce_by_value(self, obj: Any) -> Any:
+        if self._by_value is None:
+            self._by_value = ByValue(_cloud()[0](io.BytesIO(), _PROTOCOL))
+        return self._by_value.reduce(obj)
+
+    def _refer(self, name: _Name) -> Any:
+        """Note a name; return how to write it."""
+        self.names[name.key] = name
+        if name.is_own and self.origin in (name.origin, b""):
+            self.origin = name.origin
+            return NotImplemented
+        self.is_explicit = True
+        return name.reference()
+
+    def complaint(self, item: object, error: Exception) -> str:
+        """Say why ``item`` cannot be written, after ``error``."""
+        kind = type(item)
+        culprit = self._last
+        path = None
+        if culprit is not None and culprit is not item and not isinstance(error, RecursionError):
+            path = path_to(culprit, item, () if self._by_value is None else self._by_value.definitions)
+        return (
+            f"an item of type {kind.__module__}.{kind.__qualname__} cannot be serialised: {_describe(error)}"
+            f"{'' if path is None else f' (at {path})'}; leave out what exists only in this process (locks, open "
+            f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
+        )
 
 
 # A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
 # __reduce__ encodes another item.
-_spare_trackers: list[_Tracker] = []
+_spare_picklers: list[_ItemPickler] = []
 
 
 @late
 def _cloud() -> tuple[type[Any], type[Any]]:
-    """Import cloudpickle, which many programs never need, and return two picklers that are made of it.
+    """Import cloudpickle, which many programs never need.
 
     Returns:
-        One for items, made without arguments, and one for definitions, made of a file and a name.
+        Its pickler, and one for definitions that is made of it, of a file and a name.
     """
     import cloudpickle  # noqa: PLC0415
-
-    class CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
-        """Cloudpickle that leaves to their names what has one, and notes them."""
-
-        def reducer_override(self, obj: Any) -> Any:
-            name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
-            return super().reducer_override(obj) if name is None else self.refer(name)
 
     class Definer(cloudpickle.Pickler):  # type: ignore[misc]
         """Cloudpickle for one definition: that name's object by value, other names as names."""
@@ -616,12 +642,14 @@ def _cloud() -> tuple[type[Any], type[Any]]:
                 return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
             return issubclass(type(obj), type)
 
-    return CloudTracker, Definer
+    return cloudpickle.Pickler, Definer
 
 
 def _is_any_by_value() -> bool:
     """Whether cloudpickle was told of modules whose classes and functions go by value."""
-    registry = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", None)
+    if "cloudpickle" not in sys.modules:
+        return False
+    registry = getattr(sys.modules["cloudpickle"], "list_registry_pickle_by_value", None)
     return registry is not None and bool(registry())
 
 

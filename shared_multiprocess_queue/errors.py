@@ -78,7 +78,7 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
 
 
 class SerializationError(SharedMemoryQueueError, ValueError):
-    """The item can be turned into bytes neither by pickle nor by cloudpickle; ``__cause__`` is their reason."""
+    """Something in the item cannot be turned into bytes; the message says where it is, ``__cause__`` why."""
 
 
 class DeserializationError(SharedMemoryQueueError, ValueError):

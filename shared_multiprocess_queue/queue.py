@@ -168,7 +168,7 @@ class SharedMemoryQueue(Generic[T]):
         """Put an item into the queue.
 
         Args:
-            item: anything that cloudpickle can serialise.
+            item: anything that ``multiprocessing.Queue`` can send; also functions and classes without a name.
             block: wait for room if the queue is full.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
             obj: another name of ``item``, which is that of ``multiprocessing.Queue``.

@@ -27,6 +27,7 @@ DOORS: dict[str, set[str]] = {
     "pickle": {"_codec.py", *PROGRAMS},
     "pickletools": {*PROGRAMS},
     "time": {"_clock.py", *PROGRAMS},
+    "multiprocessing.reduction": {"_reducers.py"},
     "multiprocessing.shared_memory": {"_segment.py"},
     "_posixshmem": {"_segment.py"},
     "mmap": {"_segment.py"},

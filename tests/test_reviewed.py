@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import weakref
 from typing import Any
 
@@ -60,23 +61,24 @@ def test_who_stopped_with_the_lock_of_batches_is_blamed_for_all_of_the_time_thou
     assert watch.seconds([(7, 102, "put_batch"), (8, 6, "get")]) == [3.0, 0.0]
 
 
-class RaisesOnce:
-    """As if a signal handler had raised while this was pickled: the next time it can be."""
+def expire(number: int, frame: object) -> None:
+    raise TimeoutError("of a signal handler")
 
-    raised = False
+
+class Interrupted:
+    """A signal comes while this is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not self.raised:
-            self.raised = True
-            raise TimeoutError("of a signal handler")
+        signal.raise_signal(signal.SIGUSR1)
         return int, ()
 
 
 def test_an_exception_inside_pickling_keeps_neither_item_nor_queue(make_queue: MakeQueue, each_engine: str) -> None:
     """A frame and the error that it raised kept each other until the collector came."""
     q = make_queue(engine=each_engine)
-    item = RaisesOnce()
+    item = Interrupted()
     kept = weakref.ref(item)
+    before = signal.signal(signal.SIGUSR1, expire)
     gc.disable()
     try:
         try:
@@ -89,6 +91,7 @@ def test_an_exception_inside_pickling_keeps_neither_item_nor_queue(make_queue: M
         assert kept() is None
     finally:
         gc.enable()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_child_that_is_forked_while_a_thread_closes_keeps_off_its_parents_records(

@@ -91,7 +91,7 @@ struct seat {
 };
 
 /* What a handle takes from its codec. */
-enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_NAMED, ENCODE_REFUSED, DECODE, FAIL_TO_DECODE, TRACKED, CODEC_PARTS };
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
 
 typedef struct handle {
     PyObject_HEAD

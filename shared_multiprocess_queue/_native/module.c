@@ -38,7 +38,8 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 /* ---- items -------------------------------------------------------------------------------------------------------- */
 
 #define PICKLE_PROTOCOL 5
-#define STACK_GLOBAL 0x93 /* the opcode without which a stream names no class, function or module */
+#define LOOKED_THROUGH 256 /* objects of an item; a longer one takes much longer to pickle than the codec's ways take */
+#define LOOKED_DEEP 16
 
 /* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
@@ -92,46 +93,73 @@ static PyObject *decode_scalar(const struct payload *payload)
     return NULL;
 }
 
-/* Whether items of this type are for the codec, which knows that plain pickle is not enough for them; -1 with an error. */
-static int is_tracked(Handle *self, PyObject *item)
+static inline bool is_leaf(PyObject *item)
 {
-    PyObject *tracked = self->codec[TRACKED];
-    if (PyDict_GET_SIZE(tracked) == 0) {
-        return 0;
+    PyTypeObject *const type = Py_TYPE(item);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type || item == Py_None ||
+           type == &PyBool_Type || type == &PyBytes_Type || type == &PyByteArray_Type;
+}
+
+/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
+   False also where there is more to look through than the room says, which is what is left of it. */
+static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
+{
+    if (is_leaf(item)) {
+        return true;
     }
-    PyObject *id = PyLong_FromVoidPtr(Py_TYPE(item));
-    const int found = id == NULL ? -1 : PyDict_Contains(tracked, id);
-    Py_XDECREF(id);
+    const bool is_dict = PyDict_CheckExact(item), is_set = PyAnySet_CheckExact(item);
+    if (depth == 0 || !(is_dict || is_set || PyList_CheckExact(item) || PyTuple_CheckExact(item))) {
+        return false;
+    }
+    *room -= is_dict ? PyDict_GET_SIZE(item) : is_set ? PySet_GET_SIZE(item) : Py_SIZE(item);
+    if (*room < 0) {
+        return false;
+    }
+    bool found = true;
+    if (is_dict) {
+        PyObject *key, *value;
+        Py_ssize_t at = 0;
+        while (found && PyDict_Next(item, &at, &key, &value)) {
+            found = (is_leaf(key) || is_built_in(key, room, depth - 1)) &&
+                    (is_leaf(value) || is_built_in(value, room, depth - 1));
+        }
+    } else if (!is_set) {
+        for (Py_ssize_t i = 0; found && i < Py_SIZE(item); i++) {
+            PyObject *part = PySequence_Fast_GET_ITEM(item, i);
+            found = is_leaf(part) || is_built_in(part, room, depth - 1);
+        }
+    } else {
+        PyObject *parts = PyObject_GetIter(item);
+        PyObject *part;
+        found = parts != NULL;
+        while (found && (part = PyIter_Next(parts)) != NULL) {
+            found = is_built_in(part, room, depth - 1);
+            Py_DECREF(part);
+        }
+        Py_XDECREF(parts);
+        if (PyErr_Occurred()) { /* there is no memory for the iterator */
+            PyErr_Clear();
+            found = false;
+        }
+    }
     return found;
 }
 
 /* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
 static PyObject *pickle(Handle *self, PyObject *item)
 {
-    PyObject **codec = self->codec;
-    const int tracked = PyUnicode_CheckExact(item) ? 1 : is_tracked(self, item);
-    if (tracked != 0) {
-        return tracked < 0 ? NULL : PyObject_CallOneArg(codec[ENCODE], item);
-    }
-    PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
-    PyObject *stream = protocol == NULL ? NULL : PyObject_CallFunctionObjArgs(codec[DUMPS], item, protocol, NULL);
-    Py_XDECREF(protocol);
-    if (stream == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-            return NULL;
+    Py_ssize_t room = LOOKED_THROUGH;
+    if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
+        PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
+        PyObject *arguments[] = {item, protocol};
+        PyObject *stream = protocol == NULL ? NULL : PyObject_Vectorcall(self->codec[DUMPS], arguments, 2, NULL);
+        Py_XDECREF(protocol);
+        if (stream != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+            return stream;
         }
-        PyObject *error = raised();
-        PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_REFUSED], item, error, NULL);
-        Py_DECREF(error);
-        return encoded;
+        PyErr_Clear(); /* the codec says it better */
     }
-    if (!PyBytes_CheckExact(stream) ||
-        memchr(PyBytes_AS_STRING(stream), STACK_GLOBAL, (size_t)PyBytes_GET_SIZE(stream)) == NULL) {
-        return stream;
-    }
-    PyObject *encoded = PyObject_CallFunctionObjArgs(codec[ENCODE_NAMED], item, stream, NULL);
-    Py_DECREF(stream);
-    return encoded;
+    return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
@@ -424,8 +452,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
                             "may_spin", "engine",        "codec",    "calls",     "kept_back",    "on_keep_back", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps",          "loads",  "encode",         "encode_named",
-                                                   "encode_refused", "decode", "fail_to_decode", "tracked"};
+    static const char *const parts[CODEC_PARTS] = {"dumps",         "loads",  "encode",
+                                                   "encode_object", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
@@ -457,11 +485,6 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             Py_DECREF(self);
             return NULL;
         }
-    }
-    if (!PyDict_CheckExact(self->codec[TRACKED])) {
-        PyErr_SetString(PyExc_TypeError, "what a codec has tracked is a dict");
-        Py_DECREF(self);
-        return NULL;
     }
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {

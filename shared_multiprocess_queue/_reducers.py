@@ -1,0 +1,109 @@
+"""How multiprocessing sends what only it knows how to send: connections, sockets, and what libraries have registered.
+
+``multiprocessing.Queue`` asks the reducers of ``multiprocessing.reduction.ForkingPickler`` before an object's own
+``__reduce_ex__``. So must this package: a ``Connection`` that pickle takes for a plain object arrives as the number of
+a descriptor that means another file in the receiver.
+
+Nothing is imported for that: a program without multiprocessing has nothing registered. One type is in the standard
+library without it, the socket; the first one in an item makes this module import what registers it.
+
+A tensor of torch is the exception to what is registered. Its reducer moves the whole storage into shared memory, for
+one row of a batch too, and only relatives of the sender can open that. An ordinary tensor in memory of its own goes by
+value: its own numbers and no others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from ._late import late
+
+__all__ = ["Reducer", "explanation", "registered", "send"]
+
+Reducer = Callable[[Any], Any]
+
+_REDUCTION = "multiprocessing.reduction"
+_SHARER = "multiprocessing.resource_sharer"
+
+
+@late
+def _forking_pickler() -> Any:
+    from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415
+
+    return ForkingPickler
+
+
+def registered(kind: type) -> Mapping[type, Reducer] | None:
+    """Return the reducers that multiprocessing asks, by exact type; it shows what is registered later, too.
+
+    Args:
+        kind: the type of an object that is to be pickled.
+
+    Returns:
+        ``None``: nothing has been registered yet, and nothing would be for this type.
+    """
+    if _REDUCTION not in sys.modules and (kind.__name__ != "socket" or kind.__module__ != "socket"):
+        return None
+    reducers: Mapping[type, Reducer] = _forking_pickler()._extra_reducers
+    return reducers
+
+
+def send(obj: Any, reduce: Reducer) -> Any:
+    """Return what a reducer makes of an object; of an ordinary tensor, its numbers.
+
+    Args:
+        obj: to be pickled.
+        reduce: what is registered for its type.
+    """
+    if type(obj).__module__ == "torch" and type(obj).__name__ == "Tensor" and _is_ordinary(obj):
+        return _tensor, (_numbers(obj.contiguous()), obj.dtype, tuple(obj.shape))
+    reduced = reduce(obj)
+    # To a reducer_override, NotImplemented says that pickle is to go on; here it is a wrong answer as any other.
+    return None if reduced is NotImplemented else reduced
+
+
+def _is_ordinary(tensor: Any) -> bool:
+    """Whether a tensor is nothing but numbers in memory of this process."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.layout is sys.modules["torch"].strided
+        and not (tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg())
+        and not any(getattr(tensor, "names", ()))
+        and not tensor.is_shared()
+    )
+
+
+def _numbers(tensor: Any) -> bytearray:
+    """Return a copy of the memory of a contiguous tensor."""
+    from ctypes import addressof, c_char, memmove  # noqa: PLC0415
+
+    numbers = bytearray(tensor.nbytes)
+    if numbers:
+        memmove(addressof(c_char.from_buffer(numbers)), tensor.data_ptr(), len(numbers))
+    return numbers
+
+
+def _tensor(numbers: bytearray, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Build a tensor on the memory of ``numbers``; to read the dtype has imported torch."""
+    torch = sys.modules["torch"]
+    return torch.frombuffer(numbers, dtype=dtype).reshape(shape) if numbers else torch.empty(shape, dtype=dtype)
+
+
+def explanation(error: BaseException) -> str:
+    """Return what to add to the text of an error that an item has raised while it was read, or nothing.
+
+    Args:
+        error: with its traceback.
+    """
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_globals.get("__name__") == _SHARER:
+            return (
+                "; connections, sockets and shared tensors are handed over by the sender, so it must live still, and "
+                "only processes that multiprocessing has started from one another may ask for them"
+            )
+        traceback = traceback.tb_next
+    return ""
