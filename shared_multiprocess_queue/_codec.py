@@ -12,8 +12,9 @@ reader then gets a copy of the class, for which ``isinstance`` and ``except`` do
   process of that program reads the names as its own.
 - Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, put
   there with the first item that needs it. Any other process builds the class from that, once, for all items. A
-  definition is a snapshot taken at that moment. It refers to other names of ``__main__`` again by name, so that two
-  definitions with a common base class get one base class, and each is stored once.
+  definition is code, without data of the program (``_by_value.py``), as it was at that moment. It refers to other
+  names of ``__main__`` again by name, so that two definitions with a common base class get one base class, and each is
+  stored once.
 - What was built from a definition remembers its name. When it is sent on, it is the name that travels, and the program
   that it came from gets its own class back.
 
@@ -36,12 +37,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
+from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
 from struct import Struct
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
 
-from . import _clock
+from . import _by_value, _clock
+from ._by_value import MAIN_MODULES
 from ._late import late
 from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
 
@@ -62,7 +64,6 @@ _INT_END = 1 << 63
 _TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
-_MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
 _NAMEABLE = (type, FunctionType)
 
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
@@ -74,7 +75,6 @@ _KEPT_SIZE = 1 << 16  # a _Tracker allocates a buffer for the longest stream tha
 _KEPT_TRACKERS = 8
 _TRACKED_TYPES = 256
 _REFUSED = 1_000_000_000  # ns
-_DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
@@ -260,7 +260,7 @@ class Codec:
         return encoded
 
     def _encode_by_cloudpickle(self, item: object) -> tuple[bytes, int]:
-        tracker = _cloud()[0]()
+        tracker = _cloud()()
         try:
             tracker.dump(item)
         except Exception as error:
@@ -389,7 +389,7 @@ class _Name:
             self._definition = _define(self)
         return self._definition
 
-    def reference(self) -> Any:
+    def reference(self) -> _by_value.Reduction:
         """What a ``reducer_override`` returns to have the object written as a name that says all."""
         return _named, (self.program, self.edition, self.qualname)
 
@@ -504,7 +504,7 @@ def _name_of(obj: Any) -> _Name | None:
     known = _known.by_id.get(id(obj))
     if known is not None and not known.is_own:
         return known
-    if getattr(obj, "__module__", None) not in _MAIN_MODULES:
+    if getattr(obj, "__module__", None) not in MAIN_MODULES:
         return None
     program = _program()
     qualname = obj.__qualname__
@@ -563,12 +563,8 @@ _spare_trackers: list[_Tracker] = []
 
 
 @late
-def _cloud() -> tuple[type[Any], type[Any]]:
-    """Import cloudpickle, which many programs never need, and return two picklers that are made of it.
-
-    Returns:
-        One for items, made without arguments, and one for definitions, made of a file and a name.
-    """
+def _cloud() -> type[Any]:
+    """Import cloudpickle, which many programs never need, and return a pickler that is made of it."""
     import cloudpickle  # noqa: PLC0415
 
     class CloudTracker(_Tracking, cloudpickle.Pickler):  # type: ignore[misc]
@@ -578,32 +574,7 @@ def _cloud() -> tuple[type[Any], type[Any]]:
             name = _name_of(obj) if issubclass(type(obj), _NAMEABLE) else None
             return super().reducer_override(obj) if name is None else self.refer(name)
 
-    class Definer(cloudpickle.Pickler):  # type: ignore[misc]
-        """Cloudpickle for one definition: that name's object by value, other names as names."""
-
-        def __init__(self, file: io.BytesIO, name: _Name) -> None:
-            super().__init__(file, _PROTOCOL)
-            self.name = name
-            self.needs: dict[bytes, _Name] = {}
-
-        def reducer_override(self, obj: Any) -> Any:
-            name = self.name
-            if obj is name.obj:
-                build, arguments, *rest = super().reducer_override(obj)
-                return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
-            if self._has_a_name_of_its_own(obj):
-                other = _name_of(obj)
-                if other is not None:
-                    self.needs[other.key] = other
-                    return other.reference()
-            return super().reducer_override(obj)
-
-        def _has_a_name_of_its_own(self, obj: Any) -> bool:
-            if type(obj) is FunctionType:
-                return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
-            return issubclass(type(obj), type)
-
-    return CloudTracker, Definer
+    return CloudTracker
 
 
 def _is_any_by_value() -> bool:
@@ -612,43 +583,28 @@ def _is_any_by_value() -> bool:
     return registry is not None and bool(registry())
 
 
-class _LimitedFile(io.BytesIO):
-    def write(self, data: Any) -> int:
-        if self.tell() + memoryview(data).nbytes > _DEFINITION_SIZE:
-            raise PicklingError(f"by value it takes more than {_DEFINITION_SIZE:,} bytes")
-        return super().write(data)
-
-
 def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
-    file = _LimitedFile()
-    definer = _cloud()[1](file, name)
+    needs: dict[bytes, _Name] = {}
+
+    def begin(build: Callable[..., Any], arguments: tuple[Any, ...]) -> _by_value.Reduction:
+        return _begin, (name.program, name.edition, name.qualname, build, arguments)
+
+    def refer(obj: Any) -> _by_value.Reduction | None:
+        if type(obj) is FunctionType and obj.__qualname__.startswith(f"{name.qualname}."):
+            return None  # methods belong to the class
+        other = _name_of(obj)
+        if other is None:
+            return None
+        needs[other.key] = other
+        return other.reference()
+
     try:
-        with _main_by_value():
-            definer.dump(name.obj)
+        definition = _by_value.write(name.obj, begin, refer)
     except Exception as error:
         # Not an error of the item: a process of the same program does not need the definition.
         return dumps(_describe(error), _PROTOCOL), []
-    return file.getvalue(), list(definer.needs.values())
-
-
-@contextlib.contextmanager
-def _main_by_value() -> Iterator[None]:
-    """Let cloudpickle treat ``__mp_main__`` as it treats ``__main__``; it believes that all processes can import it."""
-    main = _program().main
-    if main is None or main.__name__ != "__mp_main__":
-        yield
-        return
-    import cloudpickle  # noqa: PLC0415
-
-    with _known.lock:
-        before = cloudpickle.list_registry_pickle_by_value()
-        cloudpickle.register_pickle_by_value(main)
-        try:
-            yield
-        finally:
-            if main.__name__ not in before:
-                cloudpickle.unregister_pickle_by_value(main)
+    return definition, list(needs.values())
 
 
 # Reading
@@ -665,8 +621,6 @@ def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., A
     key = _key(program, edition, qualname)
     if key not in _known.unfinished:
         obj = build(*arguments)
-        if isinstance(obj, type):
-            type.__setattr__(obj, "__qualname__", qualname)  # which cloudpickle does not carry
         _known.unfinished[key] = _Name(program, edition, qualname, obj, is_own=False)
     return _known.unfinished[key].obj
 
@@ -681,7 +635,7 @@ class _Reader(Unpickler):
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _MAIN_MODULES:
+        if module in MAIN_MODULES:
             return self.resolve(self._program, self._edition, name)
         if module == __name__ and name == _named.__name__:
             return self.resolve
