@@ -42,12 +42,12 @@ from struct import Struct
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol
 
-from . import _by_value, _clock
+from . import _by_value, _clock, _deflate
 from ._by_value import MAIN_MODULES
 from ._late import late
-from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
+from .errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 
-__all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
+__all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
 
 # Tags are written into the slots: a number, once used, keeps its meaning.
 PICKLE = 0  # a pickle stream
@@ -57,6 +57,9 @@ MAIN = 3  # a pickle stream that names things of __main__, then the definitions 
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
 FLOAT = 8
+DEFLATED = 11  # see _deflate.py; 9, 10 and 255 are set aside
+
+_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; of the rest nothing is too large
 
 _INT = Struct("=q")
 _FLOAT = Struct("=d")
@@ -195,6 +198,26 @@ class Codec:
             return stream, PICKLE
         return self._encode_tracked(item)
 
+    def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
+        """Make what ``encode`` returned fit into a slot, where it is too large for one.
+
+        Args:
+            payload: what ``encode`` returned.
+            tag: the tag returned with it.
+            index: the place of the item in its batch; ``None`` for a single item.
+
+        Returns:
+            A payload of ``item_size`` bytes at most, and its tag.
+
+        Raises:
+            ItemTooLargeError: deflated it is still too large, or it is ``bytes``, which travel as they are.
+        """
+        smaller = _deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
+        if smaller is None or len(smaller) > self._item_size:
+            size = None if smaller is None else len(smaller)
+            raise ItemTooLargeError(len(payload), self._item_size, index, size)
+        return smaller, DEFLATED
+
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
 
@@ -227,6 +250,8 @@ class Codec:
             raise error.reason from None
         except Exception as error:
             self.fail_to_decode(payload, error)
+        if tag == DEFLATED:
+            return self.decode(*self._inflated(payload))
         raise DeserializationError(
             f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
             f"all processes; the item's bytes are in the attribute 'raw' of this error",
@@ -240,6 +265,15 @@ class Codec:
             f"import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this error",
             payload,
         ) from error
+
+    def _inflated(self, payload: bytes) -> tuple[bytes, int]:
+        try:
+            original, tag = _deflate.inflated(payload, self._item_size)
+            if tag not in _DEFLATABLE:
+                raise ValueError(f"deflated within is the tag {tag}, which nothing that is deflated has")
+        except ValueError as error:
+            self.fail_to_decode(payload, error)
+        return original, tag
 
     def _encode_tracked(self, item: object) -> tuple[bytes, int]:
         if _is_any_by_value():

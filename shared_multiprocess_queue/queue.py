@@ -26,7 +26,6 @@ from .errors import (
     ArgumentError,
     CorruptQueueError,
     DeserializationError,
-    ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
     shown,
@@ -141,7 +140,7 @@ class SharedMemoryQueue(_engine.Attached):
 
         Raises:
             queue.Full: there was no room in time.
-            ItemTooLargeError: the serialised item exceeds ``item_size``; a ValueError.
+            ItemTooLargeError: the serialised item exceeds ``item_size``, deflated as well; a ValueError.
             SerializationError: it cannot be serialised; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
@@ -151,7 +150,7 @@ class SharedMemoryQueue(_engine.Attached):
             raise self._closed_error()
         payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
         if len(payload[0]) > self._item_size:
-            raise ItemTooLargeError(len(payload[0]), self._item_size)
+            payload = self._codec.fit(*payload)
         self._engine.put(payload, until)
 
     @_engine.direct
@@ -192,7 +191,7 @@ class SharedMemoryQueue(_engine.Attached):
 
     def _checked(self, payload: Payload, index: int) -> Payload:
         if len(payload[0]) > self._item_size:
-            raise ItemTooLargeError(len(payload[0]), self._item_size, index)
+            return self._codec.fit(*payload, index)
         return payload
 
     # ---- get --------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@
 
 typedef struct {
     PyObject *empty, *full;
-    PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
+    PyObject *claim_lost, *corrupt, *deserialization, *too_many;
     PyObject *handle_type, *attached_type, *direct_type;
 } module_state;
 
@@ -90,7 +90,7 @@ struct seat {
 };
 
 /* What a handle takes from its codec. */
-enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_NAMED, ENCODE_REFUSED, DECODE, FAIL_TO_DECODE, TRACKED, CODEC_PARTS };
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_NAMED, ENCODE_REFUSED, FIT, DECODE, FAIL_TO_DECODE, TRACKED, CODEC_PARTS };
 
 typedef struct handle {
     PyObject_HEAD
