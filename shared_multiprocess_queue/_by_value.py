@@ -211,6 +211,7 @@ _VALUES = {
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
     *(f"collections.{name}" for name in ("OrderedDict", "defaultdict", "deque", "Counter")),
     "_collections._tuplegetter",
+    "collections._tuplegetter",  # the same in Python 3.12
     *(f"pathlib.{name}" for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
     *(f"pathlib._local.{name}" for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
     "decimal.Decimal",
@@ -534,6 +535,16 @@ class _Writer(Pickler):
         first: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
         if "__slots__" in namespace:
             first["__slots__"] = (*slots, *(name for name in ("__dict__", "__weakref__") if name in namespace))
+        bases: tuple[Any, ...] = cls.__bases__
+        if "__orig_bases__" in namespace:  # such as Generic[T], which Generic looks for when the class is made
+            try:
+                first["__orig_bases__"] = take(namespace["__orig_bases__"], "body")
+            except _LeftOutError as error:
+                raise PicklingError(
+                    f"{cls.__qualname__} has {error} among its bases, which does not go along"
+                ) from None
+            if _type_name(type(cls)) == "typing._TypedDictMeta":  # it accepts no class as a base that it did not make
+                bases = first.pop("__orig_bases__")
         registered: list[type] = []
         if "_abc_impl" in namespace:
             registered = [
@@ -543,7 +554,7 @@ class _Writer(Pickler):
             ]
         is_enum = issubclass(cls, Enum)
         members, features = self._members(namespace) if is_enum else ({}, {})
-        skipped = {"__dict__", "__weakref__", "__slots__", "_abc_impl", *slots, *first, *members}
+        skipped = {"__dict__", "__weakref__", "__slots__", "__orig_bases__", "_abc_impl", *slots, *first, *members}
         attributes: dict[str, Any] = {}
         left_out: dict[str, str] = {}
         for name, value in namespace.items():
@@ -558,10 +569,6 @@ class _Writer(Pickler):
                     attributes[name] = take(value, "body")
                 except _LeftOutError as error:
                     left_out[name] = str(error)
-        try:
-            bases = take(namespace.get("__orig_bases__", cls.__bases__), "body")
-        except _LeftOutError as error:
-            raise PicklingError(f"{cls.__qualname__} has {error} among its bases, which does not go along") from None
         tracker = None if cls is self._obj else _tracker_of(cls)
         return (
             _make_class,

@@ -103,6 +103,14 @@ class Slotted:
 
 Pair = namedtuple("Pair", "left right", defaults=[4])
 
+class Triple(typing.NamedTuple):
+    a: int
+    b: str = "b"
+    def both(self): return self.a, self.b
+
+class Row(typing.TypedDict):
+    name: str
+
 class AppError(Exception):
     def __init__(self, what): super().__init__(what); self.what = what
 
@@ -181,6 +189,7 @@ class Job(Base):
     def functions(self): return helper(1), even(4), double(1), cached.cache_parameters()["maxsize"]
     def imported(self): return LIMITS["most"], randint(1, 1), concurrent.futures.Future, math.pi
     def tools(self): return word.match("abc").group(), log.name, DEFAULT.name, BOTH == Mode.READ | Mode.WRITE
+    def typed(self): return Triple(1).both(), Triple(1)._replace(b=2).b, Row(name="r"), Row.__annotations__
     def enums(self): return Level.LOW.label(), Word.YES + "!", Open(3).name, Open(4)
     def more_enums(self): return Level.LOW.label(), Word.YES + "!", Open(3).name, Level("l") is Level.LOW
     def table(self): return TABLE[0]
@@ -242,6 +251,7 @@ WORKS = {
     "item.classes()[4].__orig_class__.__args__": (int,),
     "item.classes()[5].other().other() is type(item.classes()[5]).RED is type(item.classes()[5]).CRIMSON": True,
     "item.classes()[6]": 6,
+    "item.typed()": ((1, "b"), 2, {"name": "r"}, {"name": str}),
     "item.more_enums()": ("low", "y!", "A|B", True),
     "item.functions()": (4, True, 2, 7),
     "item.imported()[:2]": (9, 1),
