@@ -23,7 +23,7 @@ from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._layout import MAX_BATCH, Geometry
-from .errors import ArgumentError, CorruptQueueError, DeserializationError, ItemTooLargeError
+from .errors import ArgumentError, CorruptQueueError, DeserializationError
 
 
 class Calls:
@@ -55,7 +55,7 @@ class Calls:
         self._check_open()
         payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
         if len(payload[0]) > self._geometry.item_size:
-            raise ItemTooLargeError(len(payload[0]), self._geometry.item_size)
+            payload = self._codec.fit(*payload)
         self._engine.put(payload, until)
 
     def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
@@ -78,7 +78,7 @@ class Calls:
 
     def _checked(self, payload: Payload, index: int) -> Payload:
         if len(payload[0]) > self._geometry.item_size:
-            raise ItemTooLargeError(len(payload[0]), self._geometry.item_size, index)
+            return self._codec.fit(*payload, index)
         return payload
 
     # ---- get --------------------------------------------------------------------------------------------------------

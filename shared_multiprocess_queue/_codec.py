@@ -5,7 +5,7 @@ pickler in one pass, which asks each object for its state once. For each object 
 
 - What multiprocessing has a reducer for goes as that says (``_reducers.py``).
 - Classes, functions and modules go by name; those that no name leads to (lambdas, classes made inside functions) by
-  value, as cloudpickle reduces them (``_by_value.py``). Cloudpickle is asked for nothing else.
+  value, as cloudpickle reduces them (``_defining.py``). Cloudpickle is asked for nothing else.
 - The rest goes as pickle has it. What pickle refuses is refused, with the way to it (``_blame.py``).
 
 What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
@@ -16,8 +16,9 @@ reader then gets a copy of the class, for which ``isinstance`` and ``except`` do
   process of that program reads the names as its own.
 - Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, put
   there with the first item that needs it. Any other process builds the class from that, once, for all items. A
-  definition is a snapshot taken at that moment. It refers to other names of ``__main__`` again by name, so that two
-  definitions with a common base class get one base class, and each is stored once.
+  definition is code, without data of the program (``_defining.py``), as it was at that moment. It refers to other
+  names of ``__main__`` again by name, so that two definitions with a common base class get one base class, and each is
+  stored once.
 - What was built from a definition remembers its name. When it is sent on, it is the name that travels, and the program
   that it came from gets its own class back.
 
@@ -42,18 +43,19 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from pickle import Pickler, PicklingError, Unpickler, UnpicklingError, dumps, loads
+from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from . import _clock
+from . import _clock, _defining, _deflate
 from ._blame import is_of_a_signal_handler, path_to
 from ._by_value import ByValue, is_named
+from ._defining import MAIN_MODULES
 from ._late import late
 from ._reducers import explanation, registered, send
-from .errors import DeserializationError, SerializationError, SharedMemoryQueueError
+from .errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 
-__all__ = ["BYTES", "CONSTANTS", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
+__all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
 
 # Tags are written into the slots: a number, once used, keeps its meaning.
 PICKLE = 0  # a pickle stream
@@ -65,6 +67,9 @@ MAIN = 3
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
 FLOAT = 8
+DEFLATED = 11  # see _deflate.py; 9, 10 and 255 are set aside
+
+_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; of the rest nothing is too large
 
 _INT = struct.Struct("=q")
 _FLOAT = struct.Struct("=d")
@@ -72,7 +77,6 @@ _INT_END = 1 << 63
 _TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
-_MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
 
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
 _TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
@@ -81,7 +85,6 @@ _SEPARATOR = b"\0"  # between names
 _KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
 _KEPT_PICKLERS = 8
 _REFUSED = 1_000_000_000  # ns
-_DEFINITION_SIZE = 1 << 24  # a function may refer to gigabytes of data, and who shares its program needs no copy
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
@@ -203,6 +206,26 @@ class Codec:
             _spare_picklers.append(pickler)
         return payload, tag
 
+    def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
+        """Make what ``encode`` returned fit into a slot, where it is too large for one.
+
+        Args:
+            payload: what ``encode`` returned.
+            tag: the tag returned with it.
+            index: the place of the item in its batch; ``None`` for a single item.
+
+        Returns:
+            A payload of ``item_size`` bytes at most, and its tag.
+
+        Raises:
+            ItemTooLargeError: deflated it is still too large, or it is ``bytes``, which travel as they are.
+        """
+        smaller = _deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
+        if smaller is None or len(smaller) > self._item_size:
+            size = None if smaller is None else len(smaller)
+            raise ItemTooLargeError(len(payload), self._item_size, index, size)
+        return smaller, DEFLATED
+
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
 
@@ -238,6 +261,8 @@ class Codec:
                 return CONSTANTS[tag]
         except (UnicodeDecodeError, struct.error) as error:
             self.fail_to_decode(payload, error)
+        if tag == DEFLATED:
+            return self.decode(*self._inflated(payload))
         raise DeserializationError(
             f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
             f"all processes; the item's bytes are in the attribute 'raw' of this error",
@@ -274,6 +299,15 @@ class Codec:
         refused = {} if self._stored.issuperset(names) else self._store(names.values())
         is_complete = not refused and not pickler.is_explicit
         pickler.parts.append(_ending(names.values()) if is_complete else self._ending(pickler, refused))
+
+    def _inflated(self, payload: bytes) -> tuple[bytes, int]:
+        try:
+            original, tag = _deflate.inflated(payload, self._item_size)
+            if tag not in _DEFLATABLE:
+                raise ValueError(f"deflated within is the tag {tag}, which nothing that is deflated has")
+        except ValueError as error:
+            self.fail_to_decode(payload, error)
+        return original, tag
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
         """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
@@ -360,7 +394,7 @@ class _Name:
             self._definition = _define(self)
         return self._definition
 
-    def reference(self) -> Any:
+    def reference(self) -> _defining.Reduction:
         """What a ``reducer_override`` returns to have the object written as a name that says all."""
         return _named, (self.program, self.edition, self.qualname)
 
@@ -492,7 +526,7 @@ def _name_of(obj: Any) -> _Name | None:
     known = _known.by_id.get(id(obj))
     if known is not None and not known.is_own:
         return known
-    if getattr(obj, "__module__", None) not in _MAIN_MODULES:
+    if getattr(obj, "__module__", None) not in MAIN_MODULES:
         return None
     program = _program()
     qualname = obj.__qualname__
@@ -565,7 +599,7 @@ class _ItemPickler(Pickler):
 
     def _reduce_nameable(self, obj: Any) -> Any:
         module_name = obj.__module__
-        if module_name not in _MAIN_MODULES:
+        if module_name not in MAIN_MODULES:
             # Of most, what follows would find out the same.
             module = sys.modules.get(module_name)
             if module is not None and getattr(module, obj.__qualname__, None) is obj and not _is_any_by_value():
@@ -577,7 +611,7 @@ class _ItemPickler(Pickler):
 
     def _reduce_by_value(self, obj: Any) -> Any:
         if self._by_value is None:
-            self._by_value = ByValue(_cloud()[0](io.BytesIO(), _PROTOCOL))
+            self._by_value = ByValue(_cloud()(io.BytesIO(), _PROTOCOL))
         return self._by_value.reduce(obj)
 
     def _refer(self, name: _Name) -> Any:
@@ -609,40 +643,12 @@ _spare_picklers: list[_ItemPickler] = []
 
 
 @late
-def _cloud() -> tuple[type[Any], type[Any]]:
-    """Import cloudpickle, which many programs never need.
-
-    Returns:
-        Its pickler, and one for definitions that is made of it, of a file and a name.
-    """
+def _cloud() -> type[Any]:
+    """Import cloudpickle, which many programs never need, and return its pickler."""
     import cloudpickle  # noqa: PLC0415
 
-    class Definer(cloudpickle.Pickler):  # type: ignore[misc]
-        """Cloudpickle for one definition: that name's object by value, other names as names."""
-
-        def __init__(self, file: io.BytesIO, name: _Name) -> None:
-            super().__init__(file, _PROTOCOL)
-            self.name = name
-            self.needs: dict[bytes, _Name] = {}
-
-        def reducer_override(self, obj: Any) -> Any:
-            name = self.name
-            if obj is name.obj:
-                build, arguments, *rest = super().reducer_override(obj)
-                return _begin, (name.program, name.edition, name.qualname, build, arguments), *rest
-            if self._has_a_name_of_its_own(obj):
-                other = _name_of(obj)
-                if other is not None:
-                    self.needs[other.key] = other
-                    return other.reference()
-            return super().reducer_override(obj)
-
-        def _has_a_name_of_its_own(self, obj: Any) -> bool:
-            if type(obj) is FunctionType:
-                return not obj.__qualname__.startswith(f"{self.name.qualname}.")  # methods belong to the class
-            return issubclass(type(obj), type)
-
-    return cloudpickle.Pickler, Definer
+    pickler: type[Any] = cloudpickle.Pickler
+    return pickler
 
 
 def _is_any_by_value() -> bool:
@@ -653,43 +659,28 @@ def _is_any_by_value() -> bool:
     return registry is not None and bool(registry())
 
 
-class _LimitedFile(io.BytesIO):
-    def write(self, data: Any) -> int:
-        if self.tell() + memoryview(data).nbytes > _DEFINITION_SIZE:
-            raise PicklingError(f"by value it takes more than {_DEFINITION_SIZE:,} bytes")
-        return super().write(data)
-
-
 def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
-    file = _LimitedFile()
-    definer = _cloud()[1](file, name)
+    needs: dict[bytes, _Name] = {}
+
+    def begin(build: Callable[..., Any], arguments: tuple[Any, ...]) -> _defining.Reduction:
+        return _begin, (name.program, name.edition, name.qualname, build, arguments)
+
+    def refer(obj: Any) -> _defining.Reduction | None:
+        if type(obj) is FunctionType and obj.__qualname__.startswith(f"{name.qualname}."):
+            return None  # methods belong to the class
+        other = _name_of(obj)
+        if other is None:
+            return None
+        needs[other.key] = other
+        return other.reference()
+
     try:
-        with _main_by_value():
-            definer.dump(name.obj)
+        definition = _defining.write(name.obj, begin, refer)
     except Exception as error:
         # Not an error of the item: a process of the same program does not need the definition.
         return dumps(_describe(error), _PROTOCOL), []
-    return file.getvalue(), list(definer.needs.values())
-
-
-@contextlib.contextmanager
-def _main_by_value() -> Iterator[None]:
-    """Let cloudpickle treat ``__mp_main__`` as it treats ``__main__``; it believes that all processes can import it."""
-    main = _program().main
-    if main is None or main.__name__ != "__mp_main__":
-        yield
-        return
-    import cloudpickle  # noqa: PLC0415
-
-    with _known.lock:
-        before = cloudpickle.list_registry_pickle_by_value()
-        cloudpickle.register_pickle_by_value(main)
-        try:
-            yield
-        finally:
-            if main.__name__ not in before:
-                cloudpickle.unregister_pickle_by_value(main)
+    return definition, list(needs.values())
 
 
 # Reading
@@ -706,8 +697,6 @@ def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., A
     key = _key(program, edition, qualname)
     if key not in _known.unfinished:
         obj = build(*arguments)
-        if isinstance(obj, type):
-            type.__setattr__(obj, "__qualname__", qualname)  # which cloudpickle does not carry
         _known.unfinished[key] = _Name(program, edition, qualname, obj, is_own=False)
     return _known.unfinished[key].obj
 
@@ -722,7 +711,7 @@ class _Reader(Unpickler):
         self._find = find
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _MAIN_MODULES:
+        if module in MAIN_MODULES:
             return self.resolve(self._program, self._edition, name)
         if module == __name__ and name == _named.__name__:
             return self.resolve

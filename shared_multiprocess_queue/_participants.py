@@ -35,10 +35,9 @@ from ._layout import (
 )
 from ._words import Words
 
-
 LOOKS = 8
-"""Looks at an announcement that is in the way before it is asked whether its owner lives. An operation of a process that
-has a processor mostly ends in less time than these take, 8 µs; to ask takes 13 µs."""
+"""Looks at an announcement that is in the way before it is asked whether its owner lives. The operation of a process
+that has a processor mostly ends in less time than these take, 8 µs; to ask takes 13 µs."""
 
 
 class Record:
@@ -260,11 +259,8 @@ class Participants:
 
 def _keeps_announcing(words: Words, position: int, begin: int, end: int) -> bool:
     """Whether a record announces a position, and goes on to for ``LOOKS`` looks. A later look is a later scan."""
-    for _ in range(LOOKS):
-        # [S2] acquire, each; pairs with [P4][P9][G4][G7]
-        if not words.load(begin) <= position < words.load(end):
-            return False
-    return True
+    # [S2] acquire, each; pairs with [P4][P9][G4][G7]
+    return all(words.load(begin) <= position < words.load(end) for _ in range(LOOKS))
 
 
 def _namespace_number(words: Words, identity: int) -> int:

@@ -61,19 +61,23 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         size: bytes that the item needs.
         limit: ``item_size`` of the queue, in bytes.
         index: its place in its batch, from 0; None for a single item.
+        deflated: bytes that it needs when it is deflated; None if that was not tried, because it is ``bytes``, which
+            travel as they are, or more than 64 times as large as a slot.
     """
 
-    def __init__(self, size: int, limit: int, index: int | None = None) -> None:
-        super().__init__(size, limit, index)
+    def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
+        super().__init__(size, limit, index, deflated)
         self.size = size
         self.limit = limit
         self.index = index
+        self.deflated = deflated
 
     def __str__(self) -> str:
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
+        deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         return (
-            f"{which} takes {self.size:,} bytes once serialised, and a slot of this queue holds {self.limit:,}; "
-            f"create the queue with item_size={self.size} or more, or send a smaller item"
+            f"{which} takes {self.size:,} bytes once serialised{deflated}, and a slot of this queue holds "
+            f"{self.limit:,}; create the queue with item_size={self.size} or more, or send a smaller item"
         )
 
 

@@ -175,7 +175,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Full: there was no room in time.
-            ItemTooLargeError: the serialised item exceeds ``item_size``; a ValueError.
+            ItemTooLargeError: the serialised item exceeds ``item_size``, deflated as well; a ValueError.
             SerializationError: it cannot be serialised; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import _codec
+from shared_multiprocess_queue import _codec, _defining
 from shared_multiprocess_queue._codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
 from shared_multiprocess_queue.errors import DeserializationError, QueueClosedError, SerializationError
 
@@ -651,25 +651,27 @@ def test_a_missing_definition_says_what_is_missing(codec: Codec, store: DictStor
     assert caught.value.raw == payload
 
 
-LOCKED = "import threading\nclass Guard:\n    lock = threading.Lock()\nclass Guarded(Guard):\n    pass"
+LOCKED = "import enum, threading\nclass Guard(enum.Enum):\n    OPEN = threading.Lock()"
 
 
 def test_a_class_that_cannot_go_by_value_still_goes_by_name(codec: Codec, enter: Enter) -> None:
     main = enter(LOCKED)
-    payload, tag = codec.encode(main.Guarded())
-    assert type(codec.decode(payload, tag)) is main.Guarded
+    payload, tag = codec.encode([main.Guard])
+    assert codec.decode(payload, tag) == [main.Guard]
     enter("", "/nowhere/other.py")
-    with pytest.raises(DeserializationError, match=r"'Guard'.*could not send its definition.*_thread\.lock"):
+    with pytest.raises(
+        DeserializationError, match=r"'Guard'.*could not send its definition.*member OPEN.*_thread\.lock"
+    ):
         codec.decode(payload, tag)
 
 
-def test_a_function_with_a_giant_in_reach_still_goes_by_name(
+def test_a_function_of_giant_size_still_goes_by_name(
     codec: Codec, store: DictStore, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_codec, "_DEFINITION_SIZE", 1 << 16)
-    main = enter("table = bytes(1 << 17)\ndef size(): return len(table)")
-    payload, tag = codec.encode(main.size)
-    assert codec.decode(payload, tag) is main.size
+    monkeypatch.setattr(_defining, "DEFINITION_SIZE", 1 << 16)
+    main = enter(f"def text(): return {'a' * (1 << 17)!r}")
+    payload, tag = codec.encode(main.text)
+    assert codec.decode(payload, tag) is main.text
     assert store.size() < 1000
     enter("", "/nowhere/other.py")
     with pytest.raises(DeserializationError, match="more than 65,536 bytes"):
@@ -1351,10 +1353,12 @@ json_dump([sizes[:2] == sizes[2:], len(store.definitions), points, functions])
 
 SLOW = """
 import time
-class Nap:
-    def __reduce__(self):
-        return time.sleep, (0.5,)
-def slow(nap=Nap()):
+class Base:
+    def __init_subclass__(cls):
+        time.sleep(0.5)
+class Late(Base):
+    pass
+def slow(kind=Late):
     pass
 write(sys.argv[1], {"slow": slow})
 """
@@ -1398,7 +1402,7 @@ from wire import *
 found, complete = [], []
 def look():
     function = read(sys.argv[1])["slow"]
-    complete.append(function.__defaults__ == (None,))
+    complete.append([kind.__name__ for kind in function.__defaults__ or ()] == ["Late"])
     found.append(function)
 threads = [threading.Thread(target=look) for _ in range(4)]
 for thread in threads: thread.start()

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -885,15 +886,17 @@ def test_an_item_of_item_size_bytes_fits_and_one_more_byte_does_not(make: MakeQu
         q.put(item)
         assert q.get() == item
     q.put_batch(full_size)
-    for item in (b"x" * (item_size + 1), "x" * (item_size + 1)):
+    # Of text that is random, deflating leaves more than two thirds.
+    text = "".join(map(chr, random.Random(item_size).choices(range(0x80, 0x800), k=item_size + 1)))
+    for item, size in ((b"x" * (item_size + 1), item_size + 1), (text, 2 * item_size + 2)):
         with pytest.raises(ItemTooLargeError) as caught:
             q.put(item)
         error = caught.value
-        assert (error.size, error.limit) == (item_size + 1, item_size)
+        assert (error.size, error.limit) == (size, item_size)
         assert isinstance(error, ValueError)
-        assert f"{item_size + 1:,}" in str(error)
+        assert f"{size:,}" in str(error)
         assert f"{item_size:,}" in str(error)
-        assert f"item_size={item_size + 1}" in str(error), "what to do"
+        assert f"item_size={size}" in str(error), "what to do"
     assert drained(q) == full_size, "neighbours were not touched"
 
 

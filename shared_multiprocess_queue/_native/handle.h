@@ -53,7 +53,7 @@
 
 typedef struct {
     PyObject *empty, *full;
-    PyObject *claim_lost, *corrupt, *deserialization, *item_too_large, *too_many;
+    PyObject *claim_lost, *corrupt, *deserialization, *too_many;
     PyObject *handle_type;
 } module_state;
 
@@ -91,7 +91,7 @@ struct seat {
 };
 
 /* What a handle takes from its codec. */
-enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
 
 typedef struct handle {
     PyObject_HEAD

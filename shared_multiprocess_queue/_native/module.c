@@ -162,6 +162,36 @@ static PyObject *pickle(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
+/* Have the codec make a payload fit that is too large for a slot; it raises ItemTooLargeError where it cannot. */
+static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
+    PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
+    PyObject *fitting = bytes == NULL || place == NULL
+                            ? NULL
+                            : PyObject_CallFunction(self->codec[FIT], "OIO", bytes, payload->tag, place);
+    Py_XDECREF(bytes);
+    Py_XDECREF(place);
+    Py_CLEAR(payload->owner);
+    PyObject *smaller;
+    unsigned int tag;
+    if (fitting == NULL || !PyArg_ParseTuple(fitting, "SI", &smaller, &tag)) {
+        Py_XDECREF(fitting);
+        return FAILED;
+    }
+    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would be written into the next slot */
+        PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
+        Py_DECREF(fitting);
+        return FAILED;
+    }
+    payload->owner = Py_NewRef(smaller);
+    payload->tag = tag;
+    payload->data = PyBytes_AS_STRING(smaller);
+    payload->length = (uint32_t)PyBytes_GET_SIZE(smaller);
+    Py_DECREF(fitting);
+    return 0;
+}
+
 /* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
@@ -193,10 +223,7 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->item_size) {
-        Py_CLEAR(payload->owner);
-        return fail_with(index < 0 ? PyObject_CallFunction(self->state->item_too_large, "nI", length, self->item_size)
-                                   : PyObject_CallFunction(self->state->item_too_large, "nIn", length, self->item_size,
-                                                           index));
+        return fit(self, index, length, payload);
     }
     payload->length = (uint32_t)length;
     return 0;
@@ -452,8 +479,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
                             "may_spin", "engine",        "codec",    "calls",     "kept_back",    "on_keep_back", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps",         "loads",  "encode",
-                                                   "encode_object", "decode", "fail_to_decode"};
+    static const char *const parts[CODEC_PARTS] = {"dumps", "loads",  "encode",        "encode_object",
+                                                   "fit",   "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
@@ -710,7 +737,6 @@ static int module_exec(PyObject *module)
         (state->claim_lost = import_from(errors, "ClaimLostError")) == NULL ||
         (state->corrupt = import_from(errors, "CorruptQueueError")) == NULL ||
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
-        (state->item_too_large = import_from(errors, "ItemTooLargeError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
@@ -724,7 +750,6 @@ static int module_exec(PyObject *module)
     VISIT(state->claim_lost);                                                                                          \
     VISIT(state->corrupt);                                                                                             \
     VISIT(state->deserialization);                                                                                     \
-    VISIT(state->item_too_large);                                                                                      \
     VISIT(state->too_many);                                                                                            \
     VISIT(state->handle_type)
 
