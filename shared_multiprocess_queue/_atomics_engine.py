@@ -11,10 +11,11 @@ nothing touches the shared words but operations that have a record, so ``close``
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from . import _batch_lock, _clock
 from ._claim import Payload
@@ -43,6 +44,21 @@ from ._words import WordMemory, Words, open_words
 from .errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
 
 T = TypeVar("T")
+
+
+class _Unsettled:
+    """Stands for the pool in a forked child that has not used the queue; to ask it for anything makes the real one.
+
+    Args:
+        settle: makes the pool, once.
+    """
+
+    def __init__(self, settle: Callable[[], Pool]) -> None:
+        self._settle = settle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settle(), name)
+
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
 # takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
@@ -83,19 +99,21 @@ class AtomicsEngine:
         self._on_keep_back = on_keep_back
         self._spsc = geometry.mode == "spsc"
         self.parking = Parking(segment.buffer)
+        self._put_spin, self._get_spin = Spin(), Spin()
+        self._settling = threading.RLock()
+        self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
+        self._last: Record | None = None  # with which a handle that closes puts items back
+        self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
         self._begin()
 
     def _begin(self) -> None:
-        """Start with nothing that belongs to a process; a forked child does this again."""
+        """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
         self.participants = Participants(self._memory.words())
         self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
         self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
-        self._pool = Pool(
+        self._pool = Pool(  # last: from here on other threads use it
             self.participants, self.ring, self._batch_lock, self.parking, self._memory.words, self._on_keep_back
         )
-        self._put_spin, self._get_spin = Spin(), Spin()
-        self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
-        self._last: Record | None = None  # with which a handle that closes puts items back
 
     def open(self, codec: Codec) -> Any:
         """Take part in the queue: from here on others see who uses it.
@@ -110,13 +128,25 @@ class AtomicsEngine:
             return None
 
     def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent.
+        """Forget, in a forked child, what belongs to the parent; the segment is not touched before the child uses it.
 
         An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
         memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
         """
         self.ring.release()
-        self._begin()
+        self._role = self._last = None
+        self._settling = threading.RLock()  # another thread may have had the old one
+        self._pool = cast(Pool, _Unsettled(self.settle))
+
+    def settle(self) -> Pool:
+        """Take part in the queue again, in a forked child that uses it for the first time; return the pool."""
+        with self._settling:
+            if isinstance(self._pool, _Unsettled):
+                self._begin()
+            return self._pool
+
+    def _is_settled(self) -> bool:
+        return not isinstance(self._pool, _Unsettled)
 
     def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
         """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
@@ -124,7 +154,7 @@ class AtomicsEngine:
 
     def kept_back(self) -> int:
         """Return how many payloads are kept back."""
-        return len(self._pool.kept_back)
+        return len(self._pool.kept_back) if self._is_settled() else 0
 
     def corrupt_slot(self) -> NoReturn:
         """Say that a slot stated more bytes than it holds."""
@@ -317,17 +347,30 @@ class AtomicsEngine:
         def done() -> bool:
             return attempt(False) == DONE
 
+        def look() -> int:
+            """Attempt; one thread of this handle a slice looks at all records, and each batch, of which there is one.
+
+            So a claim whose owner is dead is met as soon as by one thread alone, and who meets it wakes the others.
+            """
+            found = attempt(before_sleep is not None)
+            if found != DONE and before_sleep is None:
+                time = _clock.now()
+                if time - self._scanned[side] >= (_HELD_SLICE if found == HELD else SLICE):
+                    self._scanned[side] = time
+                    found = attempt(True)
+            return found
+
         self._pool.sweep()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(attempt, words, side)
-        if spin.until(done) or attempt(True) == DONE:
+        if spin.until(done) or look() == DONE:
             return True
         while _clock.now() < until:
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
             epoch = self.parking.arm(words, side)
-            found = HELD if self._pool.closed else attempt(True)  # [W3] seq, after [W2]
+            found = HELD if self._pool.closed else look()  # [W3] seq, after [W2]
             if found == DONE:
                 return True
             if not self._pool.closed:
@@ -420,6 +463,8 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        if not self._is_settled():
+            return
         if self._pool.kept_back:
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
                 self._put_back(record)
@@ -466,6 +511,14 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
+        if self._is_settled() and not self._leave_for_good(wait):
+            return False
+        self.ring.release()
+        self.parking.release()
+        self._memory.release()
+        return True
+
+    def _leave_for_good(self, wait: bool) -> bool:
         if not self._pool.closed:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
@@ -477,7 +530,4 @@ class AtomicsEngine:
                 return False
             self._wake_all(words)
             _clock.sleep(0.001)
-        self.ring.release()
-        self.parking.release()
-        self._memory.release()
         return True

@@ -16,6 +16,7 @@ from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
 from ._native_ring import Attached, Handle, direct
+from ._pool import Pool
 
 __all__ = ["Attached", "NativeEngine", "direct"]
 
@@ -58,7 +59,15 @@ class NativeEngine(AtomicsEngine):
         """Forget, in a forked child, what belongs to the parent."""
         super().after_fork()
         if self._handle is not None:
-            self._handle.after_fork(self.participants.owner, self._pool.kept_back)
+            self._handle.after_fork()
+
+    def settle(self) -> Pool:
+        """Take part in the queue again, in a forked child that uses it for the first time; return the pool."""
+        with self._settling:
+            pool = super().settle()
+            if self._handle is not None:
+                self._handle.settle(self.participants.owner, pool.kept_back)
+            return pool
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
-from ._layout import MAX_BATCH
+from ._layout import MAX_BATCH, UNLINKED_AT
 from ._words import keep_to_the_end
 from .errors import (
     ArgumentError,
@@ -29,6 +29,7 @@ from .errors import (
     ItemTooLargeError,
     QueueClosedError,
     QueueNotFoundError,
+    TooManyParticipantsError,
     shown,
 )
 
@@ -54,12 +55,13 @@ class SharedMemoryQueue(_engine.Attached):
             consumes, which is enforced; threads may share such a handle.
         engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or what is
             best of what is installed.
+        timeout: seconds to wait for a process that is creating the queue; None waits for as long as that lives.
 
     Raises:
         ArgumentError: an argument that can never work; a ValueError.
         QueueExistsError: create, and there is one of that name; a FileExistsError.
         QueueNotFoundError: not create, and there is none; a FileNotFoundError.
-        QueueNotReadyError: a live process is still creating it (after a second of waiting); a TimeoutError.
+        QueueNotReadyError: a live process is still creating it when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made it.
         CorruptQueueError: the segment is damaged, or not a queue.
         OSError: not enough shared memory, or no permission.
@@ -87,6 +89,7 @@ class SharedMemoryQueue(_engine.Attached):
         *,
         mode: str = "mpmc",
         engine: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._closed = self._released = True  # until everything is there
         self._wanted_engine = engine
@@ -103,13 +106,13 @@ class SharedMemoryQueue(_engine.Attached):
                 _birth.discard(self._segment, self._flag, name, run_id)
                 raise
         else:
-            self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
+            until = deadline_of(True, timeout)
+            self._segment, self._geometry, self._flag = _birth.attach(name, run_id, until)
             try:
                 self._start(engine_class)
             except BaseException:
-                with suppress(BufferError):  # after an interrupt the engine may have it; it goes when this object does
-                    self._flag.close()
-                self._segment.abandon()
+                self._flag.close()
+                self._segment.close()
                 raise
 
     def _start(self, engine_class: type[AtomicsEngine]) -> None:
@@ -378,7 +381,9 @@ class SharedMemoryQueue(_engine.Attached):
         name means another queue by now.
         """
         if _birth.unlink(self._name, self._run_id, self._identity) and not self._closed:
-            with suppress(QueueClosedError):  # by another thread, just now
+            with suppress(QueueClosedError, TooManyParticipantsError):  # closed by another thread, just now
+                with self._engine.operation() as record:  # without a descriptor only this handle can say it
+                    record.words.store(UNLINKED_AT, 1)
                 self._engine.wake_all()
 
     def _closed_error(self) -> QueueClosedError:

@@ -291,6 +291,13 @@ static inline void leave_seat(struct seat *seat)
 
 static inline struct seat *new_seat(Handle *self)
 {
+    if (self->owner == 0) { /* a forked child that uses the queue for the first time */
+        PyObject *pool = PyObject_CallMethod(self->engine, "settle", NULL);
+        if (pool == NULL) {
+            return NULL;
+        }
+        Py_DECREF(pool);
+    }
     struct seat *seat = PyMem_Calloc(1, sizeof *seat);
     if (seat == NULL) {
         PyErr_NoMemory();

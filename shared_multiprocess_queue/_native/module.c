@@ -879,19 +879,31 @@ static PyObject *handle_wake_all(Handle *self, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_after_fork(Handle *self, PyObject *args)
+static PyObject *handle_after_fork(Handle *self, PyObject *nothing)
+{
+    (void)nothing;
+    PyObject *kept_back = PyObject_CallNoArgs((PyObject *)Py_TYPE(self->kept_back));
+    if (kept_back == NULL) {
+        return NULL;
+    }
+    self->life++;
+    self->owner = 0; /* nobody's, until the first seat is made: see new_seat */
+    self->operations = 0;
+    self->roles[SHMQ_PUT] = self->roles[SHMQ_GET] = 0;
+    free_seats(&self->idle);
+    free_seats(&self->marked);
+    Py_XSETREF(self->kept_back, kept_back);
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_settle(Handle *self, PyObject *args)
 {
     unsigned long long owner;
     PyObject *kept_back;
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
-    self->life++;
     self->owner = owner;
-    self->operations = 0;
-    self->roles[SHMQ_PUT] = self->roles[SHMQ_GET] = 0;
-    free_seats(&self->idle);
-    free_seats(&self->marked);
     Py_XSETREF(self->kept_back, Py_NewRef(kept_back));
     Py_RETURN_NONE;
 }
@@ -945,8 +957,9 @@ static PyMethodDef handle_methods[] = {
      "Give up the records that no operation uses; return whether none is in progress."},
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Let go of the memory, if no operation is in progress."},
     {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let everybody who waits look again."},
-    {"after_fork", (PyCFunction)handle_after_fork, METH_VARARGS,
+    {"after_fork", (PyCFunction)handle_after_fork, METH_NOARGS,
      "Forget, in a forked child, what belongs to the parent."},
+    {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Say who this process is, and what its gets keep back."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return about how many items are there."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
