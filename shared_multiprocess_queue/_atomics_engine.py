@@ -11,13 +11,12 @@ nothing touches the shared words but operations that have a record, so ``close``
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
-from . import _batch_lock, _clock
+from . import _batch_lock, _clock, _processes
 from ._claim import Payload
 from ._codec import Codec
 from ._layout import (
@@ -44,20 +43,6 @@ from ._words import WordMemory, Words, open_words
 from .errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
 
 T = TypeVar("T")
-
-
-class _Unsettled:
-    """Stands for the pool in a forked child that has not used the queue; to ask it for anything makes the real one.
-
-    Args:
-        settle: makes the pool, once.
-    """
-
-    def __init__(self, settle: Callable[[], Pool]) -> None:
-        self._settle = settle
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._settle(), name)
 
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
@@ -100,7 +85,6 @@ class AtomicsEngine:
         self._spsc = geometry.mode == "spsc"
         self.parking = Parking(segment.buffer)
         self._put_spin, self._get_spin = Spin(), Spin()
-        self._settling = threading.RLock()
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._last: Record | None = None  # with which a handle that closes puts items back
         self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
@@ -112,7 +96,13 @@ class AtomicsEngine:
         self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
         self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
         self._pool = Pool(  # last: from here on other threads use it
-            self.participants, self.ring, self._batch_lock, self.parking, self._memory.words, self._on_keep_back
+            self.participants,
+            self.ring,
+            self._batch_lock,
+            self.parking,
+            self._memory.words,
+            self._on_keep_back,
+            self.settle,
         )
 
     def open(self, codec: Codec) -> Any:
@@ -127,26 +117,21 @@ class AtomicsEngine:
         with self.operation():
             return None
 
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent; the segment is not touched before the child uses it.
+    def settle(self) -> Pool:
+        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent.
 
         An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
         memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
-        """
-        self.ring.release()
-        self._role = self._last = None
-        self._settling = threading.RLock()  # another thread may have had the old one
-        self._pool = cast(Pool, _Unsettled(self.settle))
 
-    def settle(self) -> Pool:
-        """Take part in the queue again, in a forked child that uses it for the first time; return the pool."""
-        with self._settling:
-            if isinstance(self._pool, _Unsettled):
+        Returns:
+            The pool of this process.
+        """
+        with _processes.settling:
+            if not self._pool.is_of_this_process():
+                self.ring.release()
+                self._role = self._last = None
                 self._begin()
             return self._pool
-
-    def _is_settled(self) -> bool:
-        return not isinstance(self._pool, _Unsettled)
 
     def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
         """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
@@ -154,7 +139,7 @@ class AtomicsEngine:
 
     def kept_back(self) -> int:
         """Return how many payloads are kept back."""
-        return len(self._pool.kept_back) if self._is_settled() else 0
+        return len(self._pool.kept_back) if self._pool.is_of_this_process() else 0
 
     def corrupt_slot(self) -> NoReturn:
         """Say that a slot stated more bytes than it holds."""
@@ -463,7 +448,7 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
-        if not self._is_settled():
+        if not self._pool.is_of_this_process():
             return
         if self._pool.kept_back:
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
@@ -511,7 +496,7 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
-        if self._is_settled() and not self._leave_for_good(wait):
+        if self._pool.is_of_this_process() and not self._leave_for_good(wait):
             return False
         self.ring.release()
         self.parking.release()

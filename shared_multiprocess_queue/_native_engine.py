@@ -9,16 +9,19 @@ There is no such module where the extension was not built: the import fails.
 
 from __future__ import annotations
 
+import os
 from typing import NoReturn
 
-from . import _clock, _parking
+from . import _clock, _parking, _processes
 from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
-from ._native_ring import Attached, Handle, direct
+from ._native_ring import Attached, Handle, direct, note_fork
 from ._pool import Pool
 
 __all__ = ["Attached", "NativeEngine", "direct"]
+
+os.register_at_fork(after_in_child=note_fork)
 
 
 class NativeEngine(AtomicsEngine):
@@ -55,15 +58,9 @@ class NativeEngine(AtomicsEngine):
             raise
         return handle
 
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent."""
-        super().after_fork()
-        if self._handle is not None:
-            self._handle.after_fork()
-
     def settle(self) -> Pool:
-        """Take part in the queue again, in a forked child that uses it for the first time; return the pool."""
-        with self._settling:
+        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent."""
+        with _processes.settling:
             pool = super().settle()
             if self._handle is not None:
                 self._handle.settle(self.participants.owner, pool.kept_back)

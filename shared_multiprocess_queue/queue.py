@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from . import _birth, _engine, _metrics
+from . import _birth, _engine, _metrics, _processes
 from ._atomics_engine import AtomicsEngine
 from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
@@ -124,6 +124,7 @@ class SharedMemoryQueue(_engine.Attached):
         self._codec = Codec(definitions, self._item_size)
         self._closing = threading.RLock()
         self._is_closing = False
+        self._forks = _processes.forks
         self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
         self._direct = self._engine.open(self._codec)  # from here on others see who uses the queue
@@ -360,6 +361,8 @@ class SharedMemoryQueue(_engine.Attached):
             )
 
     def _close(self, wait: bool) -> None:
+        if self._forks != _processes.forks:
+            self._settle()
         self._closed = True
         with self._closing:
             if self._is_closing:  # this is a signal handler that has interrupted close(), which goes on after it
@@ -414,15 +417,19 @@ class SharedMemoryQueue(_engine.Attached):
             raise self._closed_error()
         return _attach, (self._name, self._run_id, self._wanted_engine, self._identity)
 
-    def _after_fork(self) -> None:
-        if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
-            self._released = True
-            handle = getattr(self, "_direct", None)
-            if handle is not None:
-                handle.shut()  # that thread may not have come to it
-        else:
-            self._closing = threading.RLock()
-            self._engine.after_fork()
+    def _settle(self) -> None:
+        """Make ready for closing in a forked child, where another thread of the parent may have been closing."""
+        with _processes.settling:
+            if self._forks == _processes.forks:
+                return
+            if self._closed:  # the child cannot know how far that thread got
+                self._released = True
+                handle = getattr(self, "_direct", None)
+                if handle is not None:
+                    handle.shut()  # that thread may not have come to it
+            else:
+                self._closing = threading.RLock()
+            self._forks = _processes.forks
 
 
 def _attach(name: str, run_id: str, engine: str | None, identity: tuple[int, int]) -> SharedMemoryQueue:
@@ -437,13 +444,6 @@ def _attach(name: str, run_id: str, engine: str | None, identity: tuple[int, int
 
 
 _live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
-
-
-def _after_fork_in_child() -> None:
-    for reference in list(_live.values()):
-        handle = reference()
-        if handle is not None:
-            handle._after_fork()
 
 
 def _retire_at_exit() -> None:
@@ -466,7 +466,3 @@ def _retire_all() -> None:
         if handle is not None:
             handle._engine.retire()
             keep_to_the_end(handle)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
