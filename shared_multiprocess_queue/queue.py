@@ -427,8 +427,8 @@ class SharedMemoryQueue(_engine.Attached):
                 handle = getattr(self, "_direct", None)
                 if handle is not None:
                     handle.shut()  # that thread may not have come to it
-            else:
-                self._closing = threading.RLock()
+            self._closing = threading.RLock()
+            self._is_closing = False
             self._forks = _processes.forks
 
 
