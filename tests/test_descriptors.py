@@ -188,7 +188,7 @@ def test_a_create_that_runs_out_of_descriptors_at_any_opening_leaves_nothing(
             try:
                 q = SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id)
             except OSError as raised:
-                assert raised.errno == error
+                assert raised.errno == error  # noqa: PT017
             else:
                 break
         assert segments_of(run_id) == set(), f"opening {first}"
@@ -230,7 +230,7 @@ def test_without_a_descriptor_create_leaves_nothing_and_unlink_removes(run_id: s
                 try:
                     SharedMemoryQueue("other", create=True, capacity=3, run_id=run_id).unlink()
                 except OSError as error:
-                    assert error.errno == errno.EMFILE, error
+                    assert error.errno == errno.EMFILE, error  # noqa: PT017
                 else:
                     assert count == 2
             assert segments_of(run_id) == {f"{run_id}-q-queue", f"{run_id}-q-queue-lock"}, count
@@ -490,7 +490,7 @@ def test_a_storm_of_create_and_unlink_makes_no_attacher_give_up(run_id: str) -> 
             try:
                 SharedMemoryQueue("q", run_id=run_id).close()
             except QueueNotFoundError as error:
-                assert "its process is gone" not in str(error)
+                assert "its process is gone" not in str(error)  # noqa: PT017
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
