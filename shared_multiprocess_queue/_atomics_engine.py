@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, Full
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 
-from . import _batch_lock, _clock
+from . import _batch_lock, _clock, _processes
 from ._claim import Payload
 from ._codec import Codec
 from ._layout import (
@@ -44,6 +44,7 @@ from .errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooMany
 
 T = TypeVar("T")
 EngineName = Literal["atomics", "native"]
+
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
 # takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
@@ -84,19 +85,26 @@ class AtomicsEngine:
         self._on_keep_back = on_keep_back
         self._spsc = geometry.mode == "spsc"
         self.parking = Parking(segment.buffer)
-        self._begin()
-
-    def _begin(self) -> None:
-        """Start with nothing that belongs to a process; a forked child does this again."""
-        self.participants = Participants(self._memory.words())
-        self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
-        self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
-        self._pool = Pool(
-            self.participants, self.ring, self._batch_lock, self.parking, self._memory.words, self._on_keep_back
-        )
         self._put_spin, self._get_spin = Spin(), Spin()
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._last: Record | None = None  # with which a handle that closes puts items back
+        self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
+        self.participants = Participants(self._memory.words())
+        self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
+        self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
+        self._pool = Pool(  # last: from here on other threads use it
+            self.participants,
+            self.ring,
+            self._batch_lock,
+            self.parking,
+            self._memory.words,
+            self._on_keep_back,
+            self.settle,
+        )
 
     def open(self, codec: Codec, calls: Any) -> Any:
         """Take part in the queue: from here on others see who uses it.
@@ -111,14 +119,21 @@ class AtomicsEngine:
         with self.operation():
             return calls
 
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent.
+    def settle(self) -> Pool:
+        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent.
 
         An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
         memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
+
+        Returns:
+            The pool of this process.
         """
-        self.ring.release()
-        self._begin()
+        with _processes.settling:
+            if not self._pool.is_of_this_process():
+                self.ring.release()
+                self._role = self._last = None
+                self._begin()
+            return self._pool
 
     def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
         """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
@@ -126,7 +141,7 @@ class AtomicsEngine:
 
     def kept_back(self) -> int:
         """Return how many payloads are kept back."""
-        return len(self._pool.kept_back)
+        return len(self._pool.kept_back) if self._pool.is_of_this_process() else 0
 
     def corrupt_slot(self) -> NoReturn:
         """Say that a slot stated more bytes than it holds."""
@@ -319,17 +334,30 @@ class AtomicsEngine:
         def done() -> bool:
             return attempt(False) == DONE
 
+        def look() -> int:
+            """Attempt; one thread of this handle a slice looks at all records, and each batch, of which there is one.
+
+            So a claim whose owner is dead is met as soon as by one thread alone, and who meets it wakes the others.
+            """
+            found = attempt(before_sleep is not None)
+            if found != DONE and before_sleep is None:
+                time = _clock.now()
+                if time - self._scanned[side] >= (_HELD_SLICE if found == HELD else SLICE):
+                    self._scanned[side] = time
+                    found = attempt(True)
+            return found
+
         self._pool.sweep()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(attempt, words, side)
-        if spin.until(done) or attempt(True) == DONE:
+        if spin.until(done) or look() == DONE:
             return True
         while _clock.now() < until:
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
             epoch = self.parking.arm(words, side)
-            found = HELD if self._pool.closed else attempt(True)  # [W3] seq, after [W2]
+            found = HELD if self._pool.closed else look()  # [W3] seq, after [W2]
             if found == DONE:
                 return True
             if not self._pool.closed:
@@ -422,6 +450,8 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        if not self._pool.is_of_this_process():
+            return
         if self._pool.kept_back:
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
                 self._put_back(record)
@@ -472,6 +502,14 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
+        if self._pool.is_of_this_process() and not self._leave_for_good(wait):
+            return False
+        self.ring.release()
+        self.parking.release()
+        self._memory.release()
+        return True
+
+    def _leave_for_good(self, wait: bool) -> bool:
         if not self._pool.closed:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
@@ -483,7 +521,4 @@ class AtomicsEngine:
                 return False
             self._wake_all(words)
             _clock.sleep(0.001)
-        self.ring.release()
-        self.parking.release()
-        self._memory.release()
         return True

@@ -143,8 +143,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:
         for lock in locks:
-            with suppress(BufferError):
-                lock.close()
+            lock.close()
         raise
     return segment, locks[0]
 
@@ -161,7 +160,7 @@ def discard(segment: Segment, lock: LockFlag, name: str, run_id: str) -> None:
     with suppress(Exception):
         unlink(name, run_id, segment.identity())
     for opened in (lock, segment):
-        with suppress(Exception):  # BufferError: the engine that was begun goes later, and the memory with it
+        with suppress(Exception):
             opened.close()
 
 
@@ -201,8 +200,13 @@ def _who_has(segment_of_queue: str) -> str:
     )
 
 
-def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
-    """Open a queue that exists, waiting up to a second for one that is being created.
+def attach(name: str, run_id: str, until: float = _clock.FOREVER) -> tuple[Segment, Geometry, LockFlag]:
+    """Open a queue that exists, waiting for one that is being created for as long as its creator lives.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        until: when to give up waiting.
 
     Raises:
         QueueNotFoundError: there is none, or its creation was never finished.
@@ -211,13 +215,12 @@ def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
     """
     segment_of_queue, lock_name = names(name, run_id)
     _import_all()
-    give_up = _clock.now() + _WAIT_FOR_CREATOR
+    creation = _Creation(segment_of_queue)
     while True:
         try:
             segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
-            if _clock.now() > give_up:
-                raise _segment.why_unfinished(segment_of_queue) from None  # not before: to look may disturb a creator
+            creation.check(_clock.now() > until)
             _clock.sleep(0.001)
             continue
         try:
@@ -227,11 +230,36 @@ def attach(name: str, run_id: str) -> tuple[Segment, Geometry, LockFlag]:
         except (QueueNotFoundError, CorruptQueueError):
             unlinked = not segment.has_name()  # and its lock with it; that of a newer queue may be in the making
             segment.close()
-            if not unlinked or _clock.now() > give_up:
+            if not unlinked or _clock.now() > until:
                 raise
         except BaseException:
-            segment.abandon()
+            segment.close()
             raise
+
+
+class _Creation:
+    """What somebody sees who waits for the creation of a queue."""
+
+    def __init__(self, segment_of_queue: str) -> None:
+        self._name = segment_of_queue
+        self._identity: tuple[int, int] | None = None
+        self._look_at: float = 0
+
+    def check(self, is_late: bool) -> None:
+        """Raise if the creator is dead, or it is too late to wait for it.
+
+        The creator takes its flock a moment after the segment is there, and each look at the flock may disturb it. So
+        one segment is looked at after a second, and again after each further second.
+        """
+        identity, time = _segment.identity_of(self._name), _clock.now()
+        if identity != self._identity:
+            self._identity, self._look_at = identity, time + _WAIT_FOR_CREATOR
+        if not is_late and time < self._look_at:
+            return
+        self._look_at = time + _WAIT_FOR_CREATOR
+        why = _segment.why_unfinished(self._name)
+        if is_late or (_segment.identity_of(self._name) == identity and not isinstance(why, QueueNotReadyError)):
+            raise why
 
 
 @contextmanager
@@ -290,32 +318,47 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
         identity: of its segment; a newer queue of that name stays.
 
     Returns:
-        Whether this call removed them.
+        Whether this call removed them, and those who are attached can be told.
     """
     segment_of_queue, lock_name = names(name, run_id)
+    segment = lock = None
+    held = is_cut = False
     try:
-        segment = _segment.open_existing(segment_of_queue)
-    except (QueueNotFoundError, QueueNotReadyError):
-        return False
-    lock = None
-    held = False
-    try:
-        if segment.identity() != identity:
+        try:
+            with _unless_descriptors_lack():
+                segment = _segment.open_existing(segment_of_queue)
+        except QueueNotReadyError:
+            is_cut = True  # to nothing; or this is another, in the making
+        if segment is not None and segment.identity() != identity:
             return False
-        with suppress(QueueNotFoundError, CorruptQueueError):
+        with suppress(QueueNotFoundError, CorruptQueueError), _unless_descriptors_lack():
             lock = open_lock(lock_name, run_id, create=False)
             held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
         if not _segment.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
             return False
-        with suppress(CorruptQueueError), _header(segment) as words:
-            words.store(UNLINKED_AT, 1)
-        return True
+        if segment is not None:
+            with suppress(CorruptQueueError), _header(segment) as words:
+                words.store(UNLINKED_AT, 1)
+        return not is_cut
+    except QueueNotFoundError:
+        return False
     finally:
         if lock is not None:
             if held:
                 lock.release()
             lock.close()
-        segment.abandon()
+        if segment is not None:
+            segment.close()
+
+
+@contextmanager
+def _unless_descriptors_lack() -> Iterator[None]:
+    """Go on without what could not be opened because this process has no descriptor left."""
+    try:
+        yield
+    except OSError as error:
+        if not _segment.lacks_descriptors(error):
+            raise
 
 
 def _acquire_for_a_moment(lock: LockFlag) -> bool:

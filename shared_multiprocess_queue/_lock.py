@@ -88,7 +88,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
         lock: LockFlag = lock_class()(name, run_id, segment)
         return lock
     except BaseException:
-        segment.abandon()
+        segment.close()
         raise
 
 

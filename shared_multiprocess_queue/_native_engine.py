@@ -9,13 +9,17 @@ There is no such module where the extension was not built: the import fails.
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, NoReturn
 
-from . import _clock, _parking
+from . import _clock, _parking, _processes
 from ._atomics_engine import QUIET, AtomicsEngine, EngineName
 from ._codec import Codec
 from ._layout import CONSUMER_AT, PRODUCER_AT
-from ._native_ring import Handle
+from ._native_ring import Handle, note_fork
+from ._pool import Pool
+
+os.register_at_fork(after_in_child=note_fork)
 
 
 class NativeEngine(AtomicsEngine):
@@ -53,11 +57,13 @@ class NativeEngine(AtomicsEngine):
             raise
         return handle
 
-    def after_fork(self) -> None:
-        """Forget, in a forked child, what belongs to the parent."""
-        super().after_fork()
-        if self._handle is not None:
-            self._handle.after_fork(self.participants.owner, self._pool.kept_back)
+    def settle(self) -> Pool:
+        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent."""
+        with _processes.settling:
+            pool = super().settle()
+            if self._handle is not None:
+                self._handle.settle(self.participants.owner, pool.kept_back)
+            return pool
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from contextlib import suppress
 from itertools import repeat
 from typing import Final, NoReturn
 
+from . import _processes
 from ._batch_lock import BatchLock
 from ._claim import Claim, Payload
 from ._layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
@@ -74,6 +75,7 @@ class Pool:
         parking: whom to wake.
         new_words: makes an access to the words.
         on_keep_back: called when items are kept back.
+        renew: makes another pool, in a forked child that finds this one.
 
     Attributes:
         idle: records that no operation uses, by index; an operation that ended well stores its record here.
@@ -90,6 +92,7 @@ class Pool:
         parking: Parking,
         new_words: Callable[[], Words],
         on_keep_back: Callable[[], None],
+        renew: Callable[[], Pool],
     ) -> None:
         self._participants = participants
         self._ring = ring
@@ -97,11 +100,17 @@ class Pool:
         self._parking = parking
         self._new_words = new_words
         self._on_keep_back = on_keep_back
+        self._renew = renew
+        self._forks = _processes.forks
         self._holds: list[_Hold] = []
         self.idle: dict[int, Record] = {}
         self.kept_back: deque[Payload] = deque()
         self.closed = False
         self.lock = threading.RLock()
+
+    def is_of_this_process(self) -> bool:
+        """Whether this is no pool of the parent's, in a forked child that has not used the queue yet."""
+        return self._forks == _processes.forks
 
     # ---- records ----------------------------------------------------------------------------------------------------
 
@@ -112,6 +121,8 @@ class Pool:
             TooManyParticipantsError: the table is full.
             QueueClosedError: the handle is closed.
         """
+        if self._forks != _processes.forks:
+            return self._renew().borrow()
         try:
             _, record = self.idle.popitem()
         except KeyError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import NamedTuple
 
 from ._layout import OWNER_START_MASK
@@ -47,9 +48,20 @@ def identity() -> Identity:
     return _identity
 
 
+forks = 0
+"""How often this process, and those that it was forked from, were forked; what a handle has of an older number is its
+parent's."""
+
+settling = threading.RLock()
+"""For what is done once after a fork, by the first thread that uses a handle."""
+
+
 def _forget() -> None:
-    global _identity  # noqa: PLW0603
+    """Note the fork; the handles look at it when they are used, so that a fork costs the same with many of them."""
+    global _identity, forks, settling  # noqa: PLW0603
     _identity = None
+    settling = threading.RLock()  # another thread of the parent may have had the old one
+    forks += 1
 
 
 if hasattr(os, "register_at_fork"):

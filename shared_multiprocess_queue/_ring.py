@@ -103,7 +103,7 @@ class Ring:
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        self._bytes = buffer
+        self._bytes = memoryview(buffer)
         self._halves = buffer.cast("I")
         self._capacity = geometry.capacity
         self._stride = geometry.stride
@@ -112,8 +112,9 @@ class Ring:
         self._parking = parking
 
     def release(self) -> None:
-        """Let go of the memory."""
+        """Let go of the memory; may be called again."""
         self._halves.release()
+        self._bytes.release()
 
     def _slot(self, position: int) -> int:
         return SLOTS_START + position % self._capacity * self._stride

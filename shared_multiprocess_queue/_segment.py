@@ -11,7 +11,11 @@ nothing, so what a dead creator leaves is empty or carries the mark. Both with i
 its flock free it is a leftover, which whoever wants the name removes. Everything else is somebody's.
 
 A name is removed by who holds the flock of the segment that it means, and has looked that it does. So nobody, however
-slow, removes the name of a newer segment.
+slow, removes the name of a newer segment. One exception: a process that has no descriptor left cannot take a flock. It
+looks what the name means, and removes it in the next system call.
+
+A mapping needs no descriptor, and a handle keeps none: a program that closes all descriptors, as a daemon does, loses
+nothing, and no number is closed that may mean another's file by then. A segment is known by its device and inode.
 
 A forked child closes its copies of descriptors that are flocked, and a descriptor that is flocked is never the one that
 is mapped (a mapping would keep the flock as well): the flock of a dead creator does not live on in its children. Not so
@@ -26,6 +30,7 @@ nothing.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -50,6 +55,25 @@ _MARK: Final = UNFINISHED.to_bytes(WORD, sys.byteorder)
 _PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that others take for a moment only
 _MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, at which another may be looking
 _SHM_FOLDER: Final = "/dev/shm"
+_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
+_POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, Linux 5.14
+_MAP_FIXED: Final = 0x10
+_MAP_NORESERVE: Final = 0x4000 if sys.platform.startswith("linux") else 0
+
+
+def lacks_descriptors(error: OSError) -> bool:
+    """Whether a call failed because this process, or the system, has no descriptor left."""
+    return error.errno in _NO_DESCRIPTOR
+
+
+def _c_mmap() -> Any:
+    function = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
+    return function
+
+
+_MMAP: Any = _c_mmap() if _POSIX else None
 
 
 class _Descriptor:
@@ -91,14 +115,7 @@ class _Descriptor:
 
     def means(self, name: str) -> bool:
         """Whether this is the segment that has that name."""
-        other = _Descriptor()
-        try:
-            other.open(name)
-            return other.identity() == self.identity()
-        except FileNotFoundError:
-            return False
-        finally:
-            other.close()
+        return identity_of(name) == self.identity()
 
     def lock(self, patience: int) -> bool:
         """Take the flock; True also where shared memory has none."""
@@ -160,20 +177,58 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_flocks)
 
 
+def identity_of(name: str) -> tuple[int, int] | None:
+    """Return what tells the segment of a name from others that had it or will have it; None: nobody has the name.
+
+    Where segments are files of a folder, this needs no descriptor.
+    """
+    try:
+        if _HAS_FLOCK:
+            status = os.stat(f"{_SHM_FOLDER}/{name}", follow_symlinks=False)
+            return status.st_dev, status.st_ino
+        descriptor = _Descriptor()
+        try:
+            descriptor.open(name)
+            return descriptor.identity()
+        finally:
+            descriptor.close()
+    except FileNotFoundError:
+        return None
+
+
+def _map(number: int, size: int) -> mmap.mmap:
+    """Map a segment; no descriptor is needed any more.
+
+    An ``mmap.mmap`` of a file keeps a duplicate of its descriptor (before Python 3.13 always). So this is one of no
+    file, whose pages are then replaced by those of the segment. It unmaps them when the last view on them is gone.
+    """
+    free = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    mapping = mmap.mmap(-1, size, flags=free)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+    if _MMAP(at, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, number, 0) != at:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return mapping
+
+
+_GONE: Final = memoryview(b"")
+_GONE.release()
+
+
 class Segment:
     """A mapped segment.
 
     Attributes:
         name: its name, without the leading slash.
-        buffer: all of it, writable.
+        buffer: all of it, writable; released when the segment is closed.
         size: bytes.
     """
 
-    def __init__(self, name: str, descriptor: _Descriptor, mapping: mmap.mmap) -> None:
+    def __init__(self, name: str, identity: tuple[int, int], mapping: mmap.mmap) -> None:
         self.name = name
         self.size = len(mapping)
-        self._descriptor = descriptor
-        self._mapping = mapping
+        self._identity = identity
+        self._mapping: mmap.mmap | None = mapping
         self.buffer = memoryview(mapping)
 
     @property
@@ -183,41 +238,50 @@ class Segment:
 
     def has_name(self) -> bool:
         """Whether the segment can still be found: its name was not removed."""
-        return not _POSIX or os.fstat(self._descriptor.number).st_nlink > 0
+        return not _POSIX or identity_of(self.name) == self._identity
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this segment from another one that has its name later."""
-        return self._descriptor.identity() if _POSIX else (0, 0)
+        return self._identity
 
     def reserve(self, start: int, length: int) -> None:
         """Make sure that a range has memory behind it.
 
         Raises:
-            OSError: there is none left. (Without this, writing there would end the process with SIGBUS.)
+            OSError: there is none left, or no way to find out. (Without this, writing there would end the process with
+                SIGBUS.)
         """
-        if hasattr(os, "posix_fallocate") and length:
-            os.posix_fallocate(self._descriptor.number, start, length)
+        if not hasattr(os, "posix_fallocate") or not length:
+            return
+        first = start - start % mmap.PAGESIZE
+        try:
+            if self._mapping is not None:
+                self._mapping.madvise(_POPULATE_WRITE, first, start + length - first)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._reserve_by_name(start, length)  # an old kernel
+
+    def _reserve_by_name(self, start: int, length: int) -> None:
+        descriptor = _Descriptor()
+        try:
+            descriptor.open(self.name)
+            if descriptor.identity() != self._identity:
+                raise FileNotFoundError(errno.ENOENT, f"segment {self.name!r} has lost its name")
+            os.posix_fallocate(descriptor.number, start, length)
+        finally:
+            descriptor.close()
 
     def close(self) -> None:
-        """Unmap the segment; may be called again.
+        """Let go of the memory; may be called again.
 
-        Raises:
-            BufferError: something still refers to its buffer; the memory goes with the last that does.
+        The memory goes with the last that refers to it. That may be later: another thread that has dropped its view
+        may not have come to freeing it.
         """
-        self._descriptor.close()
-        self.buffer.release()
-        self._mapping.close()
-
-    def abandon(self) -> None:
-        """Close it on the way out of something that failed, which may still refer to the buffer."""
+        buffer, self.buffer = self.buffer, _GONE
+        self._mapping = None
         with suppress(BufferError):
-            self.close()
-
-    def __del__(self) -> None:
-        try:  # noqa: SIM105 (as above)
-            self.close()
-        except Exception:  # not all of it may be there, or something may still refer to the buffer
-            pass
+            buffer.release()
 
 
 def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str) -> Segment:
@@ -257,19 +321,23 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
             if _HAS_FLOCK:
                 os.pwrite(guard.number, _MARK, MAGIC_AT)
             os.ftruncate(guard.number, size)
-            segment = Segment(name, guard, mmap.mmap(mapped.number, size))
+            segment = Segment(name, guard.identity(), _map(mapped.number, size))
             mapped.close()
-            segment.reserve(0, reserved)
+            _reserve(guard, reserved)
             segment.buffer[MAGIC_AT : MAGIC_AT + WORD] = _MARK
             fill(segment)
-            guard.unlock()
+            guard.close()
             return segment
         except BaseException as error:
             # An interrupt that comes after the unlocking meets a queue that is complete; it goes all the same.
-            if guard.is_open() and guard.lock(_PATIENCE) and guard.means(name):
-                _remove_both(name, companion)
+            if guard.is_open():
+                if guard.lock(_PATIENCE) and guard.means(name):
+                    _remove_both(name, companion)
+            elif segment is not None:
+                with suppress(QueueNotReadyError):
+                    unlink(name, segment.identity(), companion)
             if segment is not None:
-                segment.abandon()
+                segment.close()
             mapped.close()
             guard.close()
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -304,12 +372,12 @@ def open_existing(name: str) -> Segment:
             raise PermissionError(
                 errno.EPERM, f"segment {name!r} belongs to user {owner}, not to this user or root; not attached"
             )
-        if descriptor.is_unfinished():
+        size = os.fstat(descriptor.number).st_size
+        if size == 0 or descriptor.is_unfinished():
             raise _still_being_created(name)
-        return Segment(name, descriptor, mmap.mmap(descriptor.number, 0))
-    except BaseException:
+        return Segment(name, descriptor.identity(), _map(descriptor.number, size))
+    finally:
         descriptor.close()
-        raise
 
 
 def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
@@ -364,6 +432,13 @@ def unlink(name: str, identity: tuple[int, int], companion: str) -> bool:
         _remove_both(name, companion)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if not lacks_descriptors(error):
+            raise
+        beside = identity_of(companion)
+        if not _remove_unguarded(name, identity):
+            return False
+        _remove_unguarded(companion, beside)
     finally:
         descriptor.close()
     return True
@@ -386,14 +461,35 @@ def replace(name: str, size: int) -> Segment:
                 if not _remove_exactly(name, descriptor):
                     raise _busy(name) from None
             continue
-        os.ftruncate(descriptor.number, size)
-        segment = Segment(name, descriptor, mmap.mmap(descriptor.number, size))
-        segment.reserve(0, size)
-        return segment
+        try:
+            os.ftruncate(descriptor.number, size)
+            _reserve(descriptor, size)
+            return Segment(name, descriptor.identity(), _map(descriptor.number, size))
+        finally:
+            descriptor.close()
 
 
 # ---- POSIX
 # --------------------------------------------------------------------------------------------------------------
+
+
+def _reserve(descriptor: _Descriptor, length: int) -> None:
+    """Take the memory of a new segment now, as far as it is needed; writing to it later never fails."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor.number, 0, length)
+
+
+def _remove_unguarded(name: str, identity: tuple[int, int] | None) -> bool:
+    """Remove a name if it means the segment of that identity, with no descriptor left for its flock.
+
+    Between the look and the removal another process may give the name to a new segment, if a third has just removed the
+    old one. Then the new one loses its name.
+    """
+    found = identity_of(name)
+    if found is None or found != identity:
+        return False
+    remove(name)
+    return True
 
 
 def _remove_leftover(name: str) -> None:
@@ -424,11 +520,16 @@ def _remove_both(name: str, companion: str) -> None:
     Until the first name is gone nobody makes another companion; afterwards a creator may, and only the old one goes.
     """
     beside = _Descriptor()
-    with suppress(OSError):
+    identity = None
+    try:
         beside.open(companion)
+    except OSError as error:
+        identity = identity_of(companion) if lacks_descriptors(error) else None
     remove(name)  # queue first: nobody finds a queue without a lock
     if beside.is_open():
         _remove_exactly(companion, beside)
+    else:
+        _remove_unguarded(companion, identity)
 
 
 def _remove_exactly(name: str, descriptor: _Descriptor) -> bool:
@@ -498,7 +599,7 @@ def _create_on_windows(name: str, size: int, fill: Callable[[Segment], None]) ->
         memory: Any = SharedMemory(name, create=True, size=size)
     except FileExistsError:
         raise QueueExistsError(f"a segment {name!r} exists already") from None
-    segment = Segment(name, _Descriptor(), memory._mmap)
+    segment = Segment(name, (0, 0), memory._mmap)
     fill(segment)
     return segment
 
@@ -510,4 +611,4 @@ def _open_on_windows(name: str) -> Segment:
         memory: Any = SharedMemory(name)
     except FileNotFoundError:
         raise QueueNotFoundError(f"there is no queue segment {name!r}; create it first with create=True") from None
-    return Segment(name, _Descriptor(), memory._mmap)
+    return Segment(name, (0, 0), memory._mmap)

@@ -17,6 +17,7 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ._late import late
@@ -192,7 +193,7 @@ class PublicMemory:
 
     def __init__(self, buffer: memoryview) -> None:
         self._atomics = _atomics()
-        self._buffer = buffer
+        self._buffer = memoryview(buffer)
         self._plain = buffer.cast("Q")
         self._views: dict[int, tuple[Any, Any]] = {}  # a context and its view: both are kept, and the context is exited
 
@@ -233,6 +234,8 @@ class PublicMemory:
             _, (context, _view) = self._views.popitem()
             context.__exit__(None, None, None)
         self._plain.release()
+        with suppress(BufferError):  # another thread, whose view it was, may not have come to freeing it
+            self._buffer.release()
 
     def __del__(self) -> None:
         self.release()  # atomics complains on stderr about a context that is dropped while it is open

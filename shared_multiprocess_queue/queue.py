@@ -14,15 +14,16 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from . import _arguments, _birth, _engine, _metrics
+from . import _arguments, _birth, _engine, _metrics, _processes
 from ._arguments import DEFAULTS, NOT_GIVEN
 from ._atomics_engine import AtomicsEngine, EngineName
 from ._calls import Calls
+from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
-from ._layout import Mode
+from ._layout import UNLINKED_AT, Mode
 from ._words import keep_to_the_end
-from .errors import QueueClosedError, QueueNotFoundError
+from .errors import QueueClosedError, QueueNotFoundError, TooManyParticipantsError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
@@ -57,13 +58,14 @@ class SharedMemoryQueue(Generic[T]):
             consumes, which is enforced; threads may share such a handle.
         engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or what is
             best of what is installed.
+        timeout: seconds to wait for a process that is creating the queue; None waits for as long as that lives.
 
     Raises:
         ArgumentError: an argument that can never work; a ValueError.
         QueueExistsError: create, and there is one of that name; a FileExistsError.
         QueueNotFoundError: not create, and there is none; a FileNotFoundError.
         QueueMismatchError: not create, and the queue has another capacity, item_size or mode; a ValueError.
-        QueueNotReadyError: a live process is still creating it (after a second of waiting); a TimeoutError.
+        QueueNotReadyError: a live process is still creating it when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made it.
         CorruptQueueError: the segment is damaged, or not a queue.
         OSError: not enough shared memory, or no permission.
@@ -89,6 +91,7 @@ class SharedMemoryQueue(Generic[T]):
         "_direct",
         "_engine",
         "_flag",
+        "_forks",
         "_geometry",
         "_identity",
         "_is_closing",
@@ -114,6 +117,7 @@ class SharedMemoryQueue(Generic[T]):
         *,
         mode: Mode = DEFAULTS.mode,
         engine: EngineName | None = None,
+        timeout: float | None = None,
     ) -> None:
         self._closed = self._released = True  # until everything is there
         is_new = _arguments.creates(create)
@@ -132,14 +136,14 @@ class SharedMemoryQueue(Generic[T]):
                 _birth.discard(self._segment, self._flag, name, run_id)
                 raise
         else:
-            self._segment, self._geometry, self._flag = _birth.attach(name, run_id)
+            until = deadline_of(True, timeout)
+            self._segment, self._geometry, self._flag = _birth.attach(name, run_id, until)
             try:
                 _arguments.agree(name, asked, self._geometry)
                 self._start(engine_class)
             except BaseException:
-                with suppress(BufferError):  # after an interrupt the engine may have it; it goes when this object does
-                    self._flag.close()
-                self._segment.abandon()
+                self._flag.close()
+                self._segment.close()
                 raise
 
     def _start(self, engine_class: type[AtomicsEngine]) -> None:
@@ -150,6 +154,7 @@ class SharedMemoryQueue(Generic[T]):
         self._codec = codec = Codec(definitions, self._geometry.item_size)
         self._closing = threading.RLock()
         self._is_closing = False
+        self._forks = _processes.forks
         self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
         calls = Calls(self._engine, codec, self._geometry, self._check_open)
@@ -344,6 +349,8 @@ class SharedMemoryQueue(Generic[T]):
             )
 
     def _close(self, wait: bool) -> None:
+        if self._forks != _processes.forks:
+            self._settle()
         self._closed = True
         with self._closing:
             if self._is_closing:  # this is a signal handler that has interrupted close(), which goes on after it
@@ -371,7 +378,9 @@ class SharedMemoryQueue(Generic[T]):
         name means another queue by now.
         """
         if _birth.unlink(self._name, self._run_id, self._identity) and not self._closed:
-            with suppress(QueueClosedError):  # by another thread, just now
+            with suppress(QueueClosedError, TooManyParticipantsError):  # closed by another thread, just now
+                with self._engine.operation() as record:  # without a descriptor only this handle can say it
+                    record.words.store(UNLINKED_AT, 1)
                 self._engine.wake_all()
 
     def _check_open(self) -> None:
@@ -412,13 +421,17 @@ class SharedMemoryQueue(Generic[T]):
             return (attributes, slots) if slots else attributes
         return state
 
-    def _after_fork(self) -> None:
-        if self._closed:  # another thread of the parent was closing it; the child cannot know how far it got
-            self._released = True
-            self._engine.shut()  # that thread may not have come to it
-        else:
+    def _settle(self) -> None:
+        """Make ready for closing in a forked child, where another thread of the parent may have been closing."""
+        with _processes.settling:
+            if self._forks == _processes.forks:
+                return
+            if self._closed:  # the child cannot know how far that thread got
+                self._released = True
+                self._engine.shut()  # that thread may not have come to it
             self._closing = threading.RLock()
-            self._engine.after_fork()
+            self._is_closing = False
+            self._forks = _processes.forks
 
 
 _OWN_SLOTS = frozenset(SharedMemoryQueue.__slots__)
@@ -456,13 +469,6 @@ def _attach(
 _live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
 
 
-def _after_fork_in_child() -> None:
-    for reference in list(_live.values()):
-        handle = reference()
-        if handle is not None:
-            handle._after_fork()
-
-
 def _retire_at_exit() -> None:
     """See to it that a child of multiprocessing puts items back; it ends without the functions of ``atexit``."""
     global _retires_in  # noqa: PLW0603
@@ -483,7 +489,3 @@ def _retire_all() -> None:
         if handle is not None:
             handle._engine.retire()
             keep_to_the_end(handle)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

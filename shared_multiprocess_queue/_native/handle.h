@@ -76,7 +76,7 @@ struct seat {
     struct handle *handle;
     struct shmq_ring ring; /* each seat has one, whose calls lead back here */
     struct shmq_participant me;
-    uint64_t life;   /* of the handle, when this was taken; in a forked child another: the record is the parent's */
+    uint64_t life;   /* of the process, when this was taken; in a forked child another: the record is the parent's */
     bool is_marked;  /* abandoned, and not clean yet */
     PyObject *error; /* raised while the ring asked who lives */
 
@@ -92,6 +92,9 @@ struct seat {
 
 /* What a handle takes from its codec. */
 enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
+
+/* Another number in every forked child. A handle looks at it when it is used, so a fork costs the same with many. */
+static uint64_t current_life = 1;
 
 typedef struct handle {
     PyObject_HEAD
@@ -112,7 +115,7 @@ typedef struct handle {
     bool may_spin;       /* not with one processor */
     struct seat *idle, *marked;
     Py_ssize_t operations; /* in progress */
-    uint64_t life;
+    uint64_t life; /* of the process that these seats belong to */
 } Handle;
 
 static inline int64_t now(void)
@@ -273,6 +276,13 @@ static inline void leave_seat(struct seat *seat)
 
 static inline struct seat *new_seat(Handle *self)
 {
+    if (self->owner == 0) { /* in a forked child, see forget_parent */
+        PyObject *pool = PyObject_CallMethod(self->engine, "settle", NULL);
+        if (pool == NULL) {
+            return NULL;
+        }
+        Py_DECREF(pool);
+    }
     struct seat *seat = PyMem_Calloc(1, sizeof *seat);
     if (seat == NULL) {
         PyErr_NoMemory();
@@ -280,7 +290,7 @@ static inline struct seat *new_seat(Handle *self)
     }
     const struct shmq_calls calls = {call_is_alive, call_futex_wake, seat};
     seat->handle = self;
-    seat->life = self->life;
+    seat->life = current_life;
     shmq_open(&seat->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
     if (!shmq_take_record(&seat->ring, &seat->me)) {
         fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
@@ -307,9 +317,30 @@ static inline struct seat *find_clean(Handle *self)
     return NULL;
 }
 
+/* Forget, in a forked child, what belongs to the parent. The segment is not touched; the first new seat settles who
+   this is. */
+static int forget_parent(Handle *self)
+{
+    PyObject *kept_back = PyObject_CallNoArgs((PyObject *)Py_TYPE(self->kept_back));
+    if (kept_back == NULL) {
+        return FAILED;
+    }
+    self->life = current_life;
+    self->owner = 0;
+    self->operations = 0;
+    self->roles[SHMQ_PUT] = self->roles[SHMQ_GET] = 0;
+    free_seats(&self->idle);
+    free_seats(&self->marked);
+    Py_SETREF(self->kept_back, kept_back);
+    return 0;
+}
+
 /* Begin an operation; NULL with an error. */
 static inline struct seat *borrow(Handle *self, enum shmq_side side)
 {
+    if (self->life != current_life && forget_parent(self) < 0) {
+        return NULL;
+    }
     if (self->is_closed) {
         fail_as_closed(self);
         return NULL;
@@ -319,11 +350,11 @@ static inline struct seat *borrow(Handle *self, enum shmq_side side)
     if (seat != NULL) {
         self->idle = seat->next;
     } else {
-        const uint64_t life = self->life;
+        const uint64_t life = current_life;
         seat = find_clean(self);
         seat = seat != NULL ? seat : new_seat(self);
         if (seat == NULL) {
-            self->operations -= life == self->life;
+            self->operations -= life == current_life;
             return NULL;
         }
     }
@@ -339,7 +370,7 @@ static inline void give_back(struct seat *seat)
     Handle *self = seat->handle;
     clear_payloads(seat, 0);
     Py_CLEAR(seat->error);
-    if (seat->life != self->life) {
+    if (seat->life != current_life) {
         free_seat(seat); /* forked in the operation: the record is the parent's, and so was the operation */
         return;
     }
@@ -594,7 +625,7 @@ static inline void keep_back(struct seat *seat, uint64_t first)
         return;
     }
     PyObject *before = raised();
-    if (seat->life == self->life) { /* otherwise the parent keeps it */
+    if (seat->life == current_life) { /* otherwise the parent keeps it */
         for (uint64_t i = seat->count; i-- > first;) {
             const struct payload *payload = &seat->payloads[i];
             PyObject *bytes = bytes_of(payload);
@@ -705,7 +736,7 @@ static inline int after_sleep(struct seat *seat)
         return FAILED;
     }
     Py_DECREF(served);
-    if (seat->life != self->life) {
+    if (seat->life != current_life) {
         PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the "
                                             "call goes on in the parent, call again in the child");
         return FAILED;
@@ -822,7 +853,7 @@ static inline int put_together(struct seat *seat, int64_t until)
     if (!is_over(found)) {
         found = wait_until(seat, until);
     }
-    if (seat->has_lock && seat->life == seat->handle->life) {
+    if (seat->has_lock && seat->life == current_life) {
         shmq_open_gate(&seat->ring, seat->shut);
         shmq_leave_lock(&seat->ring, &seat->me, lock_flag(seat));
     }

@@ -504,6 +504,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->item_size = item_size;
     self->spsc = spsc;
     self->owner = owner;
+    self->life = current_life;
     self->slice = slice;
     self->may_spin = may_spin;
     for (size_t part = 0; part < CODEC_PARTS; part++) {
@@ -581,6 +582,9 @@ static PyObject *handle_shut(Handle *self, PyObject *nothing)
 static PyObject *handle_leave(Handle *self, PyObject *nothing)
 {
     (void)nothing;
+    if (self->life != current_life && forget_parent(self) < 0) {
+        return NULL;
+    }
     struct seat **lists[] = {&self->idle, &self->marked};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(lists); i++) {
         while (*lists[i] != NULL) {
@@ -621,19 +625,14 @@ static PyObject *handle_wake_all(Handle *self, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_after_fork(Handle *self, PyObject *args)
+static PyObject *handle_settle(Handle *self, PyObject *args)
 {
     unsigned long long owner;
     PyObject *kept_back;
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
-    self->life++;
     self->owner = owner;
-    self->operations = 0;
-    self->roles[SHMQ_PUT] = self->roles[SHMQ_GET] = 0;
-    free_seats(&self->idle);
-    free_seats(&self->marked);
     Py_XSETREF(self->kept_back, Py_NewRef(kept_back));
     Py_RETURN_NONE;
 }
@@ -689,8 +688,7 @@ static PyMethodDef handle_methods[] = {
      "Give up the records that no operation uses; return whether none is in progress."},
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Let go of the memory, if no operation is in progress."},
     {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let everybody who waits look again."},
-    {"after_fork", (PyCFunction)handle_after_fork, METH_VARARGS,
-     "Forget, in a forked child, what belongs to the parent."},
+    {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Say who this process is, and what its gets keep back."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return about how many items are there."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
@@ -767,6 +765,19 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
+static PyObject *note_fork(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
+    current_life++;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
 #ifdef Py_mod_gil
@@ -780,6 +791,7 @@ static struct PyModuleDef module_definition = {
     .m_name = "shared_multiprocess_queue._native_ring",
     .m_doc = "The native engine.",
     .m_size = sizeof(module_state),
+    .m_methods = module_methods,
     .m_slots = module_slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

@@ -1,7 +1,7 @@
 """Creation, attachment, closing and unlinking of one name by many processes at once, some of which are killed in it.
 
-Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach waits up to a
-second for a creator, alive or dead, so that does not count as a stall.
+Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach waits for a
+creator that lives, and a second for one that is dead, so that does not count as a stall.
 """
 
 from __future__ import annotations
