@@ -47,6 +47,11 @@ class Calls:
         if check is not None:
             check()
 
+    def settle(self) -> None:
+        """Begin in a forked child; not with a handle that another thread of the parent was closing."""
+        self._check_open()
+        self._engine.settle()
+
     # ---- put --------------------------------------------------------------------------------------------------------
 
     def put(self, item: object, block: bool, timeout: float | None) -> None:

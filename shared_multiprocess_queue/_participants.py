@@ -259,8 +259,11 @@ class Participants:
 
 def _keeps_announcing(words: Words, position: int, begin: int, end: int) -> bool:
     """Whether a record announces a position, and goes on to for ``LOOKS`` looks. A later look is a later scan."""
-    # [S2] acquire, each; pairs with [P4][P9][G4][G7]
-    return all(words.load(begin) <= position < words.load(end) for _ in range(LOOKS))
+    for _ in range(LOOKS):  # noqa: SIM110 (what a signal handler raises in a generator may be swallowed)
+        # [S2] acquire, each; pairs with [P4][P9][G4][G7]
+        if not words.load(begin) <= position < words.load(end):
+            return False
+    return True
 
 
 def _namespace_number(words: Words, identity: int) -> int:

@@ -276,7 +276,7 @@ FROM_THE_LAST = "for (uint64_t p = position + count; p-- != position;) {\n" + SL
 FROM_THE_FIRST = "for (uint64_t p = position; p != position + count; p++) {\n" + SLOT
 BUGS = {  # by kind: file, right, wrong, rounds
     "lock": ("_batch_lock.py", "return left and words.cas(", "return False and words.cas(", 3),
-    "full": ("_segment.py", "            segment.reserve(0, reserved)\n", "", 1),
+    "full": ("_segment.py", "            _reserve(guard, reserved)\n", "", 1),
     "steps": ("_native/ring.h", FROM_THE_LAST, FROM_THE_FIRST, 30),
 }
 

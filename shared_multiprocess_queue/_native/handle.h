@@ -277,11 +277,11 @@ static inline void leave_seat(struct seat *seat)
 static inline struct seat *new_seat(Handle *self)
 {
     if (self->owner == 0) { /* in a forked child, see forget_parent */
-        PyObject *pool = PyObject_CallMethod(self->engine, "settle", NULL);
-        if (pool == NULL) {
+        PyObject *settled = PyObject_CallMethod(self->calls, "settle", NULL);
+        if (settled == NULL) {
             return NULL;
         }
-        Py_DECREF(pool);
+        Py_DECREF(settled);
     }
     struct seat *seat = PyMem_Calloc(1, sizeof *seat);
     if (seat == NULL) {
