@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from . import _batch_lock, _clock
 from ._claim import Payload
 from ._codec import Codec
+from ._doorbell import Doorbell
 from ._layout import (
     BATCH_OWNER_AT,
     CONSUMER_AT,
@@ -94,6 +95,7 @@ class AtomicsEngine:
             self.participants, self.ring, self._batch_lock, self.parking, self._memory.words, self._on_keep_back
         )
         self._put_spin, self._get_spin = Spin(), Spin()
+        self.doorbells: dict[int, Doorbell] = {}  # by side; made when they are asked for
         self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
         self._last: Record | None = None  # with which a handle that closes puts items back
 
@@ -115,6 +117,8 @@ class AtomicsEngine:
         An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
         memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
         """
+        for doorbell in self.doorbells.values():
+            doorbell.forget()
         self.ring.release()
         self._begin()
 
@@ -349,6 +353,7 @@ class AtomicsEngine:
                 return True
             if found == NOTHING or waited > _PATIENCE:
                 words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
+                self.quieten(side)
                 return False
             _clock.sleep(0 if waited < _YIELDING else _NAP)
 
@@ -402,6 +407,46 @@ class AtomicsEngine:
         with self.operation() as record:
             return not self.ring.has_room(record.words, True)
 
+    # ---- doorbells --------------------------------------------------------------------------------------------------
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
+        with self._pool.lock:
+            found = self.doorbells.get(side)
+            if found is None:
+                record = self._pool.borrow()
+                try:
+                    found = self.doorbells[side] = Doorbell(self, record, side)
+                except BaseException:
+                    self._recover(record)
+                    raise
+            return found
+
+    def may_find(self, side: int) -> bool:
+        """Whether a call that does not wait may find what a side waits for."""
+        if side == ITEMS:
+            return not self.is_empty()
+        with self.operation() as record:
+            gate = record.words.load(GATE_AT)
+        return not (gate and _batch_lock.is_shut(gate)) and not self.is_full()
+
+    def quieten(self, side: int) -> None:
+        """Let the doorbell of a side, if there is one, wait for what a call has not found."""
+        doorbell = self.doorbells.get(side)
+        if doorbell is not None:
+            doorbell.quieten()
+
+    def close_doorbells(self) -> None:
+        """Wait on no descriptor any more."""
+        for side in list(self.doorbells):
+            doorbell = self.doorbells.pop(side, None)
+            if doorbell is None:  # another thread was faster
+                continue
+            try:
+                doorbell.close()
+            finally:
+                self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
+
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def batch_lock_holders(self, words: Words) -> list[int]:
@@ -420,6 +465,7 @@ class AtomicsEngine:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        self.close_doorbells()
         if self._pool.kept_back:
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
                 self._put_back(record)
@@ -466,6 +512,7 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
+        self.close_doorbells()
         if not self._pool.closed:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()

@@ -14,7 +14,8 @@ from typing import NoReturn
 from . import _clock, _parking
 from ._atomics_engine import QUIET, AtomicsEngine
 from ._codec import Codec
-from ._layout import CONSUMER_AT, PRODUCER_AT
+from ._doorbell import Doorbell
+from ._layout import CONSUMER_AT, ITEMS, PRODUCER_AT, SPACE
 from ._native_ring import Attached, Handle, direct
 
 __all__ = ["Attached", "NativeEngine", "direct"]
@@ -73,6 +74,10 @@ class NativeEngine(AtomicsEngine):
                 return self._take_role(record.words, PRODUCER_AT, "producer")
             return self._take_role(record.words, CONSUMER_AT, "consumer")
 
+    def nothing_found(self, puts: bool) -> None:
+        """Let the doorbell of a side wait for what a call has not found."""
+        self.quieten(SPACE if puts else ITEMS)
+
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""
         self._pool.refuse()
@@ -98,6 +103,16 @@ class NativeEngine(AtomicsEngine):
         handle = self._handle  # another thread may close meanwhile
         return super().is_full() if handle is None else handle.is_full()
 
+    # ---- doorbells --------------------------------------------------------------------------------------------------
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side; see ``AtomicsEngine.doorbell``."""
+        found = super().doorbell(side)
+        handle = self._handle
+        if handle is not None:
+            handle.set_doorbell(side == SPACE, True)
+        return found
+
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def wake_all(self) -> None:
@@ -118,6 +133,7 @@ class NativeEngine(AtomicsEngine):
         handle = self._handle
         if handle is None:
             return super().close(wait)
+        self.close_doorbells()
         handle.shut()
         until = _clock.now() + QUIET
         while not handle.leave():

@@ -121,7 +121,7 @@ def bytes_after(make_queue: MakeQueue, engine: str, mode: str) -> tuple[bytes, l
 
 
 def without_leftovers(memory: bytearray, q: SharedMemoryQueue) -> bytes:
-    """Blank the nonce, the time of creation and what lies behind the items in their slots: it is left from others, or filled up to whole words."""
+    """Blank what is each queue's own, and what lies behind items: it is left from others, or fills up words."""
     stride = q._geometry.stride
     for slot in range(_layout.SLOTS_START, _layout.SLOTS_START + q.capacity * stride, stride):
         length = int.from_bytes(memory[slot + _layout.SLOT_LENGTH : slot + _layout.SLOT_META], sys.byteorder)
