@@ -294,7 +294,8 @@ class SharedMemoryQueue(_engine.Attached):
         """What select, selectors and event loops can wait on until a ``get`` is worth a try.
 
         An object with ``fileno()``. It is readable from the start, and becomes unreadable only when a call of this
-        handle finds nothing (``Empty``, or ``empty()`` returning True). So take until ``Empty``, or take one and wait again.
+        handle finds nothing (``Empty``, or ``empty()`` returning True). So take until ``Empty``, or take one
+        and wait again.
         Readable means "look": others may be faster. Nothing is read from it, and it goes with the handle.
 
         Raises:
