@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 from . import _batch_lock, _clock, _processes
 from ._claim import Payload
 from ._codec import Codec
+from ._doorbell import Doorbell
 from ._layout import (
     BATCH_OWNER_AT,
     CONSUMER_AT,
@@ -93,6 +94,7 @@ class AtomicsEngine:
 
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
+        self.doorbells: dict[int, Doorbell] = {}  # by side; made when they are asked for
         self.participants = Participants(self._memory.words())
         self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
         self._batch_lock = _batch_lock.BatchLock(self._flag, self.participants, self.parking)
@@ -379,6 +381,7 @@ class AtomicsEngine:
                 return True
             if found == NOTHING or waited > _PATIENCE:
                 words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
+                self.quieten(side)
                 return False
             _clock.sleep(0 if waited < _YIELDING else _NAP)
 
@@ -432,6 +435,49 @@ class AtomicsEngine:
         with self.operation() as record:
             return not self.ring.has_room(record.words, True)
 
+    # ---- doorbells --------------------------------------------------------------------------------------------------
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
+        pool = self.settle()
+        with pool.lock:
+            found = self.doorbells.get(side)
+            if found is None:
+                record = self._pool.borrow()
+                try:
+                    found = self.doorbells[side] = Doorbell(self, record, side)
+                except BaseException:
+                    self._recover(record)
+                    raise
+            return found
+
+    def may_find(self, side: int) -> bool:
+        """Whether a call that does not wait may find what a side waits for."""
+        if side == ITEMS:
+            return not self.is_empty()
+        with self.operation() as record:
+            gate = record.words.load(GATE_AT)
+        return not (gate and _batch_lock.is_shut(gate)) and not self.is_full()
+
+    def quieten(self, side: int) -> None:
+        """Let the doorbell of a side, if there is one, wait for what a call has not found."""
+        doorbell = self.doorbells.get(side)
+        if doorbell is not None:
+            doorbell.quieten()
+
+    def close_doorbells(self) -> None:
+        """Wait on no descriptor any more."""
+        if not self._pool.is_of_this_process():
+            return
+        for side in list(self.doorbells):
+            doorbell = self.doorbells.pop(side, None)
+            if doorbell is None:  # another thread was faster
+                continue
+            try:
+                doorbell.close()
+            finally:
+                self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
+
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def batch_lock_holders(self, words: Words) -> list[int]:
@@ -452,6 +498,7 @@ class AtomicsEngine:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
         if not self._pool.is_of_this_process():
             return
+        self.close_doorbells()
         if self._pool.kept_back:
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
                 self._put_back(record)
@@ -510,6 +557,7 @@ class AtomicsEngine:
         return True
 
     def _leave_for_good(self, wait: bool) -> bool:
+        self.close_doorbells()
         if not self._pool.closed:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()

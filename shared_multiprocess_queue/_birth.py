@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from . import _clock, _segment, _words
 from ._layout import (
     CAPACITY_AT,
+    CREATED_AT,
+    CREATOR_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
     ITEM_SIZE_AT,
@@ -19,6 +22,7 @@ from ._layout import (
     MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
+    NONCE_AT,
     RECORDS,
     RECORDS_AT,
     SEGMENT_SIZE_AT,
@@ -126,6 +130,9 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
                 (RECORDS_AT, RECORDS),
                 (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
                 (SEGMENT_SIZE_AT, wanted.size),
+                (NONCE_AT, int.from_bytes(os.urandom(8), "little")),
+                (CREATED_AT, _clock.real()),
+                (CREATOR_AT, Participants(words).owner),
             ):
                 words.store(at, value)
             _number_slots(segment, wanted)

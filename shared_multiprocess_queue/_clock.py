@@ -8,6 +8,7 @@ import time
 from .errors import ArgumentError, shown
 
 now = time.monotonic_ns
+real = time.time_ns  # for people; nothing is decided by it
 sleep = time.sleep
 
 FOREVER = math.inf

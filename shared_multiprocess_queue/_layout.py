@@ -1,7 +1,7 @@
 """Where everything lies in the segment, and how its words are encoded. Integers only; imports nothing of ours.
 
     [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
-    [records ...][slots ...][definitions]
+    [bells][records ...][slots ...][definitions]
 
 Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two
 lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
@@ -55,7 +55,7 @@ NAME_INDEX_BITS: Final = 16
 NAME_INDEX_MASK: Final = (1 << NAME_INDEX_BITS) - 1
 
 # ---- the header -----------------------------------------------------------------------------------------------------
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = int.from_bytes(b"SHMQUEUE", "little")
 UNFINISHED: Final = int.from_bytes(b"SHMQBORN", "little")  # stands in the place of the magic until creation is complete
 
@@ -93,6 +93,9 @@ SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 _marks = _header.line()  # written a few times in a queue's life
 UNLINKED_AT: Final = _marks  # 1: the names are gone; nobody can attach any more
 RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from this index on was ever taken
+NONCE_AT: Final = _marks + 2 * WORD  # 64 random bits of this segment, in the names of its bells
+CREATED_AT: Final = _marks + 3 * WORD  # real time in ns
+CREATOR_AT: Final = _marks + 4 * WORD  # owner word of the process that made it
 
 _counts = _header.line()  # what an operator wants to know; counted off the fast path
 TOMBS_AT: Final = _counts  # positions that will never hold an item
@@ -101,6 +104,7 @@ FULL_EVENTS_AT: Final = _counts + 2 * WORD  # times that Full was raised
 EMPTY_EVENTS_AT: Final = _counts + 3 * WORD  # times that Empty was raised
 PUT_WAITS_AT: Final = _counts + 4 * WORD  # times that a put or a batch parked
 GET_WAITS_AT: Final = _counts + 5 * WORD  # times that a get parked
+BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings that nobody answered
 
 ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
 SPACE: Final = _header.line()  # the wake words of putters
@@ -117,11 +121,16 @@ PRODUCER_AT: Final = _roles
 CONSUMER_AT: Final = _roles + 1 * WORD
 
 NAMESPACES_AT: Final = _header.line(8)  # identities of pid namespaces, 0 where free
+
+# One bit for each record: its bell waits. A mask has two lines of its own, because lines are fetched in pairs.
+RECORDS: Final = 1024
+BELL_MASKS: Final = 3  # for items, for space, for the turn of the batch lock (not used yet)
+BELL_WORDS: Final = RECORDS // 64  # of a mask
+BELLS_AT: Final = _header.line(BELL_MASKS * BELL_WORDS * WORD // LINE)
 RECORDS_START: Final = _header.line(0)
 
 # ---- a participant's record -----------------------------------------------------------------------------------------
-# One for each operation in progress, one cache line.
-RECORDS: Final = 1024
+# One for each operation in progress or bell, one cache line.
 RECORD_SIZE: Final = LINE
 OWNER: Final = 0
 GENERATION: Final = 1 * WORD
@@ -175,6 +184,11 @@ class Geometry(NamedTuple):
 def record_at(index: int) -> int:
     """Return the offset of a participant's record."""
     return RECORDS_START + index * RECORD_SIZE
+
+
+def bells_of(side: int) -> int:
+    """Return the offset of the mask of the bells that wait on a side, ITEMS or SPACE."""
+    return BELLS_AT if side == ITEMS else BELLS_AT + BELL_WORDS * WORD
 
 
 def name_of(index: int, generation: int) -> int:

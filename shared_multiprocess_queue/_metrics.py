@@ -9,6 +9,7 @@ from . import _clock
 from ._atomics_engine import AtomicsEngine
 from ._layout import (
     ADOPTED_AT,
+    BELLS_REFUSED_AT,
     EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
     GET_BEGIN,
@@ -60,6 +61,7 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
         "empty_events": words.load(EMPTY_EVENTS_AT),
         "orphans_recovered": words.load(ADOPTED_AT),
         "dead_puts": tombs,
+        "bells_refused": words.load(BELLS_REFUSED_AT),
         "participants": engine.participants.live(words),
         "blocked_by": _blockers(engine, words, geometry, watch),
         "unlinked": bool(words.load(UNLINKED_AT)),

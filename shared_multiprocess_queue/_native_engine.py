@@ -15,7 +15,8 @@ from typing import Any, ClassVar, NoReturn
 from . import _clock, _parking, _processes
 from ._atomics_engine import QUIET, AtomicsEngine, EngineName
 from ._codec import Codec
-from ._layout import CONSUMER_AT, PRODUCER_AT
+from ._doorbell import Doorbell
+from ._layout import CONSUMER_AT, ITEMS, PRODUCER_AT, SPACE
 from ._native_ring import Handle, note_fork
 from ._pool import Pool
 
@@ -77,6 +78,10 @@ class NativeEngine(AtomicsEngine):
                 return self._take_role(record.words, PRODUCER_AT, "producer")
             return self._take_role(record.words, CONSUMER_AT, "consumer")
 
+    def nothing_found(self, puts: bool) -> None:
+        """Let the doorbell of a side wait for what a call has not found."""
+        self.quieten(SPACE if puts else ITEMS)
+
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""
         self._pool.refuse()
@@ -101,6 +106,16 @@ class NativeEngine(AtomicsEngine):
         """Whether a put would find no room."""
         handle = self._handle  # another thread may close meanwhile
         return super().is_full() if handle is None else handle.is_full()
+
+    # ---- doorbells --------------------------------------------------------------------------------------------------
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side; see ``AtomicsEngine.doorbell``."""
+        found = super().doorbell(side)
+        handle = self._handle
+        if handle is not None:
+            handle.set_doorbell(side == SPACE, True)
+        return found
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +144,7 @@ class NativeEngine(AtomicsEngine):
         handle = self._handle
         if handle is None:
             return super().close(wait)
+        self.close_doorbells()
         handle.shut()
         until = _clock.now() + QUIET
         while not handle.leave():

@@ -8,7 +8,8 @@ nobody is. There is no count of waiters: a waiter that dies leaves nothing behin
     read epoch                        [W1]      publish or free a slot           [P8][G6][T1-T3]
     arm the hint (version + 1)        [W2]      read the hint; armed?            [W4]
     look again at the words           [W3]      epoch + 1                        [W5]
-    sleep while epoch is as read                wake n; nobody there: disarm the hint, if it is as read
+    sleep while epoch is as read                wake n; fewer there: ring bells [B3][B4];
+                                                nobody at all: disarm the hint, if it is as read
 
 Either the waiter's second look sees the change or the waker sees the hint: both are read-modify-writes followed by a
 sequentially consistent load. The epoch is read before the hint is armed: in the other order a waker in between would
@@ -23,8 +24,20 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from . import _clock, _futex
-from ._layout import WAKE_EPOCH, WAKE_HINT
+from . import _bells, _clock, _futex
+from ._layout import (
+    BELLS_REFUSED_AT,
+    GENERATION,
+    NONCE_AT,
+    RECORDS,
+    RECORDS_USED_AT,
+    WAKE_EPOCH,
+    WAKE_HINT,
+    WORD,
+    bells_of,
+    name_of,
+    record_at,
+)
 from ._words import Words
 
 SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
@@ -90,13 +103,56 @@ class Parking:
         hint = words.load_after_rmw(side + WAKE_HINT)  # [W4] seq, after the caller's change; pairs with [W2]
         if hint & 1:
             words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
-            if not _futex.wake(self._base + side + WAKE_EPOCH, count):
+            woken = _futex.wake(self._base + side + WAKE_EPOCH, count)
+            if woken < count:
+                woken += self._ring_bells(words, side, count - woken)
+            if not woken:
                 words.cas(side + WAKE_HINT, hint, hint & ~1)  # a newer arming has another version and stays
 
     def wake_all(self, words: Words, side: int) -> None:
         """Wake everybody of a side, so that each looks again."""
         words.add(side + WAKE_EPOCH, 1)
         _futex.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
+        self._ring_bells(words, side, RECORDS)
+
+    def _ring_bells(self, words: Words, side: int, count: int) -> int:
+        """Ring up to ``count`` of the bells that wait on a side; return how many were there.
+
+        Each bit of a word is looked at once, so a mask that somebody else keeps filling is no reason to stay. A bell
+        that begins to wait meanwhile looks again after it has armed the hint anew [W3].
+        """
+        # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
+        used = min(words.load(RECORDS_USED_AT), RECORDS)
+        rung = 0
+        for first in range(0, used, 64):
+            bits = words.load(bells_of(side) + first // 64 * WORD)
+            while bits and rung < count:
+                index = first + (bits & -bits).bit_length() - 1
+                bits &= bits - 1
+                if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
+                    continue
+                # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
+                generation = words.load(record_at(index) + GENERATION)
+                if _bells.ring(words.load(NONCE_AT), name_of(index, generation)):
+                    rung += 1
+                else:
+                    words.add(BELLS_REFUSED_AT, 1)
+        return rung
+
+    def want_bell(self, words: Words, side: int, index: int) -> None:
+        """Say that the bell of a record waits on a side; the caller arms the hint afterwards."""
+        at, bit = bells_of(side) + index // 64 * WORD, 1 << index % 64
+        while not (bits := words.load(at)) & bit:
+            if words.cas(at, bits, bits | bit):  # [B1] seq, before [W2]; pairs with [B3]
+                return
+
+    def take_bell(self, words: Words, side: int, index: int) -> bool:
+        """Take the bit of a record's bell away; return whether it was there."""
+        at, bit = bells_of(side) + index // 64 * WORD, 1 << index % 64
+        while (bits := words.load(at)) & bit:
+            if words.cas(at, bits, bits & ~bit):  # [B3][B5] acq_rel
+                return True
+        return False
 
     def armed(self, words: Words, side: int) -> bool:
         """Whether somebody may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""

@@ -21,7 +21,8 @@ from ._calls import Calls
 from ._clock import deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
-from ._layout import UNLINKED_AT, Mode
+from ._doorbell import Doorbell
+from ._layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from ._words import keep_to_the_end
 from .errors import QueueClosedError, QueueNotFoundError, TooManyParticipantsError
 
@@ -266,12 +267,58 @@ class SharedMemoryQueue(Generic[T]):
     def empty(self) -> bool:
         """Whether there is no item; what others do next can make it wrong at once."""
         self._check_open()
-        return self._engine.is_empty()
+        found = self._engine.is_empty()
+        if found:
+            self._engine.quieten(ITEMS)
+        return found
 
     def full(self) -> bool:
         """Whether there is no room; what others do next can make it wrong at once."""
         self._check_open()
-        return self._engine.is_full()
+        found = self._engine.is_full()
+        if found:
+            self._engine.quieten(SPACE)
+        return found
+
+    # ---- waiting on descriptors -------------------------------------------------------------------------------------
+
+    @property
+    def readable(self) -> Doorbell:
+        """What select, selectors and event loops can wait on until a ``get`` is worth a try.
+
+        An object with ``fileno()``. It is readable from the start, and becomes unreadable only when a call of this
+        handle finds nothing (``Empty``, or ``empty()`` returning True). So take until ``Empty``, or take one
+        and wait again.
+        Readable means "look": others may be faster. Nothing is read from it, and it goes with the handle.
+
+        Raises:
+            QueueClosedError: this handle is closed.
+            io.UnsupportedOperation: not on Linux.
+            OSError: too many descriptors are open.
+
+        Example:
+            >>> from multiprocessing.connection import wait
+            >>> results = SharedMemoryQueue("doc-readable", create=True)
+            >>> results.put("done")
+            >>> if results.readable in wait([results.readable], timeout=5):  # and the sentinel of a process beside it
+            ...     results.get_nowait()
+            'done'
+            >>> results.close(); results.unlink()
+        """
+        return self._doorbell(ITEMS)
+
+    @property
+    def writable(self) -> Doorbell:
+        """As ``readable``, until a ``put`` is worth a try; wait for it to become *readable*, too."""
+        return self._doorbell(SPACE)
+
+    def fileno(self) -> int:
+        """Return the descriptor of ``readable``, so that the queue itself can be waited on."""
+        return self.readable.fileno()
+
+    def _doorbell(self, side: int) -> Doorbell:
+        self._check_open()
+        return self._engine.doorbell(side)
 
     def get_metrics(self) -> dict[str, Any]:
         """Return what an operator wants to know, as plain numbers and texts.

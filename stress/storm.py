@@ -131,7 +131,7 @@ def _round(engine: str, source: str, interrupts: int, rng: Random, tally: Tally)
         queue.unlink()
         consumer = _Consumer(TAKES[how](queue), interrupts)
         words = memoryview(mmap(-1, PAGESIZE)).cast("Q")
-        with _process(_produce, queue, words, make, pace, seed):
+        with _given_back(consumer), _process(_produce, queue, words, make, pace, seed):
             try:
                 SOURCES[source](consumer, seed)
             finally:
@@ -221,6 +221,24 @@ class _Consumer:
         if self.tokens:
             self.tokens.pop()
             raise Stop
+
+
+@contextmanager
+def _given_back(consumer: _Consumer) -> Iterator[None]:
+    """Offer the token of an exception again that Python has swallowed, as it does with what is raised in a finaliser."""
+    before = sys.unraisablehook
+
+    def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Stop):
+            consumer.tokens.append(None)
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = swallowed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 # ---- where exceptions come from --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ PACKAGE = TOP / "shared_multiprocess_queue"
 DOCUMENTS = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 LABEL = re.compile(r"\b([A-Z]\d)\b")
 IN_CODE = re.compile(r"\[([A-Z]\d)\]")
-OF_PYTHON = {"X1"}  # of creation, which has no C
+OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
 
 
 def relative(path: Path) -> str:

@@ -19,7 +19,7 @@ from stress import check, model, sanitize
 NATIVE = Path(__file__).resolve().parents[1] / "shared_multiprocess_queue" / "_native"
 COMPILER = sanitize.default_compiler()
 LABEL = re.compile(r"\[([A-Z]\d+)\]")
-OF_PYTHON = {"X1"}  # of creation, which ring.h does not do
+OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which ring.h has not
 
 needs_spin = pytest.mark.skipif(
     shutil.which("spin") is None or shutil.which(COMPILER) is None, reason="needs Spin and a C compiler"

@@ -122,12 +122,13 @@ def bytes_after(make_queue: MakeQueue, engine: str, mode: str) -> tuple[bytes, l
 
 
 def without_leftovers(memory: bytearray, q: SharedMemoryQueue) -> bytes:
-    """Blank what lies behind the items in their slots: it is left from others, or filled up to whole words."""
+    """Blank what is each queue's own, and what lies behind items: it is left from others, or fills up words."""
     stride = q._geometry.stride
     for slot in range(_layout.SLOTS_START, _layout.SLOTS_START + q.capacity * stride, stride):
         length = int.from_bytes(memory[slot + _layout.SLOT_LENGTH : slot + _layout.SLOT_META], sys.byteorder)
         end = slot + _layout.SLOT_PAYLOAD + length
         memory[end : slot + stride] = bytes(slot + stride - end)
+    memory[_layout.NONCE_AT : _layout.CREATED_AT + _layout.WORD] = bytes(2 * _layout.WORD)  # each queue's own
     return bytes(memory)
 
 

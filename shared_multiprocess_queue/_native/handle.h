@@ -16,9 +16,13 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,6 +117,7 @@ typedef struct handle {
         unsigned skips;  /* waits that are not to spin */
     } spins[2];          /* by shmq_side */
     bool may_spin;       /* not with one processor */
+    bool has_doorbell[2]; /* by shmq_side: tell the engine when there is nothing */
     struct seat *idle, *marked;
     Py_ssize_t operations; /* in progress */
     uint64_t life; /* of the process that these seats belong to */
@@ -211,6 +216,25 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
+/* Ring a bell, as _bells.py does. The socket lives for this one ring: a descriptor that is kept may be closed by the
+   program, and its number is then a stranger's. */
+static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "shmq-%016llx-%llx",
+                                (unsigned long long)nonce, (unsigned long long)name);
+    const int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sender < 0) {
+        return false;
+    }
+    const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    const ssize_t sent = sendto(sender, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+    const bool is_rung = sent == 1 || errno == EAGAIN || errno == ENOBUFS; /* full of rings: it is rung */
+    close(sender);
+    return is_rung;
+}
+
 /* Sleep while a word is as it was read, without the GIL. */
 static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t until)
 {
@@ -288,7 +312,7 @@ static inline struct seat *new_seat(Handle *self)
         PyErr_NoMemory();
         return NULL;
     }
-    const struct shmq_calls calls = {call_is_alive, call_futex_wake, seat};
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, seat};
     seat->handle = self;
     seat->life = current_life;
     shmq_open(&seat->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
@@ -329,6 +353,7 @@ static int forget_parent(Handle *self)
     self->owner = 0;
     self->operations = 0;
     self->roles[SHMQ_PUT] = self->roles[SHMQ_GET] = 0;
+    self->has_doorbell[SHMQ_PUT] = self->has_doorbell[SHMQ_GET] = false;
     free_seats(&self->idle);
     free_seats(&self->marked);
     Py_SETREF(self->kept_back, kept_back);
@@ -744,6 +769,14 @@ static inline int after_sleep(struct seat *seat)
     return self->is_closed ? fail_as_closed(self) : 0;
 }
 
+/* Let the doorbell of this side wait for what this operation has not found. */
+static inline int tell_doorbell(struct seat *seat)
+{
+    PyObject *told = PyObject_CallMethod(seat->handle->engine, "nothing_found", "i", seat->side == SHMQ_PUT);
+    Py_XDECREF(told);
+    return told == NULL || after_sleep(seat) < 0 ? FAILED : SHMQ_NOTHING;
+}
+
 /* Attempt once more, and be patient with an operation that is about to end: it is no reason to say no. */
 static inline int look_once(struct seat *seat)
 {
@@ -758,7 +791,7 @@ static inline int look_once(struct seat *seat)
             struct shmq_header *header = seat->ring.header;
             SHMQ_ADD("count", seat->side == SHMQ_PUT ? &header->full_events : &header->empty_events, 1,
                      memory_order_relaxed);
-            return SHMQ_NOTHING;
+            return seat->handle->has_doorbell[seat->side] ? tell_doorbell(seat) : SHMQ_NOTHING;
         }
         Py_BEGIN_ALLOW_THREADS
         if (waited < YIELDING) {

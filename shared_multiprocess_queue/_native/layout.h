@@ -4,7 +4,7 @@
    adds up the offsets: a word that is inserted cannot overlap another.
 
        [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
-       [records ...][slots ...][definitions]
+       [bells][records ...][slots ...][definitions]
 
    Native byte order. All words are shared with processes that may write anything at any time, so all are atomic.
    Needs nothing but C11. */
@@ -61,7 +61,7 @@ struct shmq_slot {
 
 /* ---- the header ---- */
 
-#define SHMQ_VERSION 1
+#define SHMQ_VERSION 2
 
 /* Eight characters as they lie in the memory of a little-endian machine. */
 #define SHMQ_CHARACTERS(a, b, c, d, e, f, g, h)                                                                        \
@@ -69,6 +69,10 @@ struct shmq_slot {
      (uint64_t)(f) << 40 | (uint64_t)(g) << 48 | (uint64_t)(h) << 56)
 #define SHMQ_MAGIC SHMQ_CHARACTERS('S', 'H', 'M', 'Q', 'U', 'E', 'U', 'E')
 #define SHMQ_UNFINISHED SHMQ_CHARACTERS('S', 'H', 'M', 'Q', 'B', 'O', 'R', 'N')
+
+#define SHMQ_RECORDS 1024
+#define SHMQ_BELL_MASKS 3
+#define SHMQ_BELL_WORDS (SHMQ_RECORDS / 64)
 
 /* The wake words of one side. */
 struct shmq_wake_words {
@@ -93,6 +97,9 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t unlinked; /* marks */
     _Atomic uint64_t records_used;
+    _Atomic uint64_t nonce;
+    _Atomic uint64_t created;
+    _Atomic uint64_t creator;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
     _Atomic uint64_t adopted;
@@ -100,6 +107,7 @@ struct shmq_header {
     _Atomic uint64_t empty_events;
     _Atomic uint64_t put_waits;
     _Atomic uint64_t get_waits;
+    _Atomic uint64_t bells_refused;
 
     struct shmq_wake_words items; /* of getters */
     struct shmq_wake_words space; /* of putters */
@@ -112,11 +120,12 @@ struct shmq_header {
     _Atomic uint64_t consumer;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
+
+    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock (not used yet). */
+    _Alignas(SHMQ_LINE) _Atomic uint64_t bells[SHMQ_BELL_MASKS][SHMQ_BELL_WORDS];
 };
 
-/* ---- a participant's record, one for each operation in progress ---- */
-
-#define SHMQ_RECORDS 1024
+/* ---- a participant's record, one for each operation in progress or bell ---- */
 
 struct shmq_record {
     _Alignas(SHMQ_LINE) _Atomic uint64_t owner;
@@ -193,12 +202,16 @@ struct shmq_record {
     X(SEGMENT_SIZE_AT, offsetof(struct shmq_header, segment_size))                                                     \
     X(UNLINKED_AT, offsetof(struct shmq_header, unlinked))                                                             \
     X(RECORDS_USED_AT, offsetof(struct shmq_header, records_used))                                                     \
+    X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
+    X(CREATED_AT, offsetof(struct shmq_header, created))                                                               \
+    X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
     X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \
     X(FULL_EVENTS_AT, offsetof(struct shmq_header, full_events))                                                       \
     X(EMPTY_EVENTS_AT, offsetof(struct shmq_header, empty_events))                                                     \
     X(PUT_WAITS_AT, offsetof(struct shmq_header, put_waits))                                                           \
     X(GET_WAITS_AT, offsetof(struct shmq_header, get_waits))                                                           \
+    X(BELLS_REFUSED_AT, offsetof(struct shmq_header, bells_refused))                                                   \
     X(ITEMS, offsetof(struct shmq_header, items))                                                                      \
     X(SPACE, offsetof(struct shmq_header, space))                                                                      \
     X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
@@ -209,6 +222,9 @@ struct shmq_record {
     X(PRODUCER_AT, offsetof(struct shmq_header, producer))                                                             \
     X(CONSUMER_AT, offsetof(struct shmq_header, consumer))                                                             \
     X(NAMESPACES_AT, offsetof(struct shmq_header, namespaces))                                                         \
+    X(BELL_MASKS, SHMQ_BELL_MASKS)                                                                                     \
+    X(BELL_WORDS, SHMQ_BELL_WORDS)                                                                                     \
+    X(BELLS_AT, offsetof(struct shmq_header, bells))                                                                   \
     X(RECORDS_START, SHMQ_RECORDS_START)                                                                               \
     X(RECORDS, SHMQ_RECORDS)                                                                                           \
     X(RECORD_SIZE, sizeof(struct shmq_record))                                                                         \
@@ -255,8 +271,10 @@ _Static_assert(SHMQ_LINE_OF(struct shmq_header, items) == SHMQ_LINE_OF(struct sh
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, space) == SHMQ_LINE_OF(struct shmq_header, items) + 1, "space");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, batch_owner) == SHMQ_LINE_OF(struct shmq_header, space) + 1, "locks");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, producer) == SHMQ_LINE_OF(struct shmq_header, batch_owner) + 1, "roles");
-_Static_assert(offsetof(struct shmq_header, namespaces) + 8 * SHMQ_LINE == sizeof(struct shmq_header),
-               "the namespaces end the header");
+_Static_assert(offsetof(struct shmq_header, namespaces) + 8 * SHMQ_LINE == offsetof(struct shmq_header, bells),
+               "the bells follow the namespaces");
+_Static_assert(offsetof(struct shmq_header, bells) + SHMQ_BELL_MASKS * 2 * SHMQ_LINE == sizeof(struct shmq_header),
+               "the bells end the header, each mask on two lines");
 _Static_assert(SHMQ_RECORDS <= SHMQ_NAME_INDEX_MASK, "a name has room for the index of the last record");
 _Static_assert(((SHMQ_MAX_BATCH - 1) << SHMQ_TAG_BITS | SHMQ_TAG_MASK) <= UINT32_MAX, "meta is 32 bits");
 _Static_assert(SHMQ_MAX_ITEM_SIZE <= UINT32_MAX, "length is 32 bits");

@@ -617,7 +617,7 @@ static PyObject *handle_wake_all(Handle *self, PyObject *nothing)
     if (self->is_open) {
         struct shmq_ring ring;
         shmq_open(&ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-                  (struct shmq_calls){call_is_alive, call_futex_wake, NULL});
+                  (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, NULL});
         shmq_wake_all(&ring, &ring.header->items);
         shmq_wake_all(&ring, &ring.header->space);
         call_futex_wake(NULL, &ring.header->batch_owner, INT_MAX);
@@ -680,9 +680,21 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
     return late < 0 ? NULL : PyBool_FromLong(full);
 }
 
+static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
+{
+    int puts, is_there;
+    if (!PyArg_ParseTuple(args, "pp", &puts, &is_there)) {
+        return NULL;
+    }
+    self->has_doorbell[puts ? SHMQ_PUT : SHMQ_GET] = is_there;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef handle_methods[] = {
     {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _calls.py does."},
     {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL, "Put several items, as _calls.py does."},
+    {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
+     "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},

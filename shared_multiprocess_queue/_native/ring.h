@@ -164,6 +164,8 @@ struct shmq_calls {
     bool (*is_alive)(void *context, uint64_t owner);
     /* Wakes up to count sleepers of the low half of a word; returns how many there were. Does not wait. */
     int (*futex_wake)(void *context, _Atomic uint64_t *word, int count);
+    /* Rings the bell of a participant's name in the segment of this nonce; returns whether it is there. Does not wait. */
+    bool (*ring_bell)(void *context, uint64_t nonce, uint64_t name);
     void *context;
 };
 
@@ -267,7 +269,48 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
 
 /* ---- waking ------------------------------------------------------------------------------------------------------- */
 
-/* Wake up to count waiters of a side, after a change that they can use. */
+static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
+{
+    return generation << SHMQ_NAME_INDEX_BITS | (uint64_t)(index + 1);
+}
+
+/* Ring up to count of the bells that wait on a side; returns how many were there.
+
+   Each bit of a word is looked at once, so a mask that somebody else keeps filling is no reason to stay. A bell that
+   begins to wait meanwhile looks again after it has armed the hint anew [W3]. */
+static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struct shmq_wake_words *side, uint64_t count)
+{
+    struct shmq_header *header = ring->header;
+    _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
+    /* A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later [W4]. */
+    const uint64_t used = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
+    uint64_t rung = 0;
+    for (uint32_t index = 0; index < SHMQ_RECORDS && index < used && rung < count; index += 64) {
+        uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
+        for (uint32_t i = 0; i < 64 && bits >> i != 0 && rung < count; i++) {
+            const uint64_t bit = UINT64_C(1) << i;
+            if ((bits & bit) == 0) {
+                continue;
+            }
+            /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: it is mine if it was set. */
+            SHMQ_STEP("B3");
+            if ((atomic_fetch_and_explicit(&mask[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
+                continue;
+            }
+            /* [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name. */
+            const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index + i].generation, memory_order_acquire);
+            if (ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
+                                      shmq_name_of(index + i, generation))) {
+                rung++;
+            } else {
+                SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
+            }
+        }
+    }
+    return rung;
+}
+
+/* Wake up to count waiters of a side, after a change that they can use: sleepers first, then bells. */
 static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_words *side, uint64_t count)
 {
     /* [W4] seq_cst, after the caller's change; pairs with [W2]. */
@@ -277,8 +320,13 @@ static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_word
     }
     /* [W5] release; pairs with [W1], and the kernel compares again. */
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
-    if (ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count) == 0) {
-        /* Nobody is asleep. Publishes nothing; a newer arming has another version and stays. */
+    const int slept = ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count);
+    uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
+    if (woken < count) {
+        woken += shmq_ring_bells(ring, side, count - woken);
+    }
+    if (woken == 0) {
+        /* Nobody waits. Publishes nothing; a newer arming has another version and stays. */
         SHMQ_CAS("W4", &side->hint, hint, hint & ~UINT64_C(1), memory_order_relaxed, memory_order_relaxed);
     }
 }
@@ -288,6 +336,7 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 {
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     ring->calls.futex_wake(ring->calls.context, &side->epoch, INT_MAX);
+    shmq_ring_bells(ring, side, SHMQ_RECORDS);
 }
 
 /* Whether somebody may be asleep: a hint for the chain of wakes, which the bound of every sleep backs up. */
@@ -960,11 +1009,6 @@ static inline uint64_t shmq_size(const struct shmq_ring *ring)
 }
 
 /* ---- participants: taking and leaving ----------------------------------------------------------------------------- */
-
-static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
-{
-    return generation << SHMQ_NAME_INDEX_BITS | (uint64_t)(index + 1);
-}
 
 /* The record that a name speaks of, or NULL for a name that nobody has. */
 static inline struct shmq_record *shmq_record_of(const struct shmq_ring *ring, uint64_t name)

@@ -273,6 +273,12 @@ static void create(struct actor *a)
 
 /* ---- what is asked from outside ---- */
 
+static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context, (void)nonce, (void)name;
+    return false;
+}
+
 static int wake_sleepers(void *context, _Atomic uint64_t *word, int count)
 {
     (void)context;
@@ -449,7 +455,7 @@ static void act(struct actor *a)
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, NULL};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, world.spsc, life_begins(), calls);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;

@@ -44,6 +44,14 @@ static int futex_wake(void *context, _Atomic uint64_t *word, int count)
     return nondet_int();
 }
 
+static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context, (void)nonce;
+    const uint64_t number = name & SHMQ_NAME_INDEX_MASK;
+    __ESBMC_assert(number >= 1 && number <= SHMQ_RECORDS, "a bell has a record");
+    return nondet_bool();
+}
+
 static void check_item(const struct shmq_item *item)
 {
     __ESBMC_assert(item->length <= ITEM_SIZE, "an item is not longer than a slot");
@@ -166,7 +174,7 @@ static void lock(void)
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     me.index = nondet_uint();
     __ESBMC_assume(me.index < SHMQ_RECORDS);

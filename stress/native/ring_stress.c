@@ -101,6 +101,12 @@ static void step(void)
 
 /* ---- waiting ---- */
 
+static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context, (void)nonce, (void)name;
+    return false; /* nobody here waits on a descriptor */
+}
+
 static int wake_sleepers(void *context, _Atomic uint64_t *word, int count)
 {
     (void)context;
@@ -181,7 +187,7 @@ static void note(struct worker *w, uint64_t position, const unsigned char *data,
 
 static void be_born(struct worker *w)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, NULL};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL};
     shmq_open(&w->ring, run.base, run.capacity, ITEM_SIZE, run.spsc, life_begins(), calls);
     w->left_behind = 0;
     while (!shmq_take_record(&w->ring, &w->me)) {
@@ -575,6 +581,12 @@ static uint64_t evil(uint64_t *random, uint64_t capacity)
     }
 }
 
+static bool ring_perhaps(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context, (void)nonce;
+    return name % 2 == 0;
+}
+
 static bool is_alive_perhaps(void *context, uint64_t owner)
 {
     (void)owner;
@@ -599,7 +611,7 @@ static void scribble(uint64_t rounds)
         const size_t header = sizeof(struct shmq_header) / SHMQ_WORD;
         struct shmq_ring ring;
         struct shmq_participant me;
-        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, &random};
+        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random};
         unsigned char *buffer = malloc(ITEM_SIZE);
         if (buffer == NULL) {
             fail("no memory", ITEM_SIZE, 0);

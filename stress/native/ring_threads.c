@@ -71,6 +71,12 @@ static int futex_wake(void *context, _Atomic uint64_t *word, int count)
     return 0;
 }
 
+static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
+{
+    (void)context, (void)nonce, (void)name;
+    return false;
+}
+
 static void take(uint64_t value)
 {
     __ESBMC_assert(value < ITEMS, "an item is whole");
@@ -136,7 +142,7 @@ int main(void)
     }
     for (unsigned i = 0; i < ACTORS; i++) {
         shmq_open(&rings[i], &segment, CAPACITY, ITEM_SIZE, false, i + 1,
-                  (struct shmq_calls){is_alive, futex_wake, NULL});
+                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL});
         actors[i].record = &segment.records[i];
         actors[i].index = i;
         segment.records[i].owner = i + 1;

@@ -1,0 +1,138 @@
+"""Bells: sockets in the abstract namespace that wake a waiter on a descriptor; the only door to sockets and timers.
+
+A bell has no file and is inherited by nobody. It is gone with its process, so a ring for the dead is refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import select
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+from ._late import late
+
+_MONOTONIC: Final = 1
+_AT_ONCE: Final = 1  # ns
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Timer(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("first", _Timespec))
+
+
+@late
+def _socket() -> Any:
+    """Import ``socket`` when the first bell is rung or made; few programs wait on descriptors."""
+    import socket  # noqa: PLC0415
+
+    return socket
+
+
+@late
+def _library() -> Any:
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "timerfd_create") else None
+
+
+def _address(nonce: int, name: int) -> bytes:
+    return b"\0shmq-%016x-%x" % (nonce, name)
+
+
+def ring(nonce: int, name: int) -> bool:
+    """Ring the bell of a participant's name in the segment of this nonce; return whether it is there. Does not wait.
+
+    The socket lives for this one ring: a descriptor that is kept may be closed by the program, and its number is then a
+    stranger's.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    socket = _socket()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.sendto(b"\0", socket.MSG_NOSIGNAL, _address(nonce, name))
+    except OSError as error:
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full of rings: it is rung
+    return True
+
+
+_NO_BUFFERS: Final = 105  # ENOBUFS of Linux
+
+
+class Bell:
+    """A descriptor that becomes readable when its name is rung, and once a period.
+
+    Args:
+        nonce: of the segment.
+        name: of the participant that waits.
+        period: nanoseconds between two times that it becomes readable by itself.
+
+    Raises:
+        io.UnsupportedOperation: this system has no such sockets or timers.
+        OSError: too many descriptors are open.
+    """
+
+    def __init__(self, nonce: int, name: int, period: int) -> None:
+        self._socket: Any = None
+        self._timer = self._poll = -1
+        self._period = period
+        library = _library()
+        if library is None:
+            raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
+        socket = _socket()
+        try:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._socket.bind(_address(nonce, name))
+            self._timer = library.timerfd_create(_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._timer < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            poll = select.epoll()
+            self._poll = os.dup(poll.fileno())  # a number, which a forked child can close without a word to the kernel
+            with poll:
+                poll.register(self._socket, select.EPOLLIN)
+                poll.register(self._timer, select.EPOLLIN)
+        except BaseException:
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 after ``close``."""
+        return self._poll
+
+    def show(self) -> None:
+        """Make the descriptor readable."""
+        self._start(_AT_ONCE)
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable until the next ring [B0], or the end of a period."""
+        with suppress(BlockingIOError):
+            while self._socket.recv(1):
+                pass
+        self._start(self._period)
+
+    def _start(self, first: int) -> None:
+        setting = _Timer(_timespec(self._period), _timespec(first))
+        if _library().timerfd_settime(self._timer, 0, ctypes.byref(setting), None) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def close(self) -> None:
+        """Close the descriptors; in a forked child its own copies of them. May be called again."""
+        poll, self._poll = self._poll, -1
+        timer, self._timer = self._timer, -1
+        for descriptor in (poll, timer):
+            if descriptor >= 0:
+                with suppress(OSError):
+                    os.close(descriptor)
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _timespec(nanoseconds: int) -> _Timespec:
+    return _Timespec(nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)

@@ -1,0 +1,288 @@
+"""Waiting for a queue with select and its kin: what the descriptor says, who is woken, what is left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+from queue import Empty, Full
+from typing import Any
+
+import pytest
+
+from shared_multiprocess_queue import SharedMemoryQueue, _bells, _engine, _layout, _parking
+from shared_multiprocess_queue.errors import QueueClosedError
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+
+LONG = 60.0  # a watchdog
+ENGINES = ["atomics", "native"] if _engine.has_native() else ["atomics"]
+SLOWLY = 3600 * 10**9  # ns; a slice that does not end within a test: what wakes is the ring
+
+
+@pytest.fixture(autouse=True)
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the timer away, so that a ring that is lost is seen."""
+    monkeypatch.setattr("shared_multiprocess_queue._doorbell.SLICE", SLOWLY)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"doorbell-{os.getpid()}-{time.monotonic_ns()}"
+
+
+@pytest.fixture(params=[(a, b) for a in ENGINES for b in ENGINES], ids="-waits-".join)
+def pair(request: pytest.FixtureRequest, name: str) -> Iterator[tuple[SharedMemoryQueue, SharedMemoryQueue]]:
+    """A handle that wakes and one that waits."""
+    waking, waiting = request.param
+    with SharedMemoryQueue(name, create=True, capacity=3, engine=waking) as one:
+        try:
+            with SharedMemoryQueue(name, engine=waiting) as other:
+                yield one, other
+        finally:
+            one.unlink()
+
+
+def is_ready(thing: Any, timeout: float = 0) -> bool:
+    return bool(select.select([thing], [], [], timeout)[0])
+
+
+def exhaust(q: SharedMemoryQueue) -> None:
+    with pytest.raises(Empty):
+        q.get_nowait()
+
+
+def test_level_of_readable(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    assert is_ready(waiter)  # from the start
+    exhaust(waiter)
+    assert not is_ready(waiter)
+    waker.put_batch([1, 2, 3])
+    assert is_ready(waiter, LONG)
+    assert waiter.get_nowait() == 1
+    assert is_ready(waiter)
+    assert [waiter.get_nowait(), waiter.get_nowait()] == [2, 3]
+    exhaust(waiter)
+    assert not is_ready(waiter)
+    waker.put(4)
+    assert is_ready(waiter, LONG)
+    assert not waiter.empty()
+    assert is_ready(waiter)
+    waiter.get_nowait()
+    assert waiter.empty()
+    assert not is_ready(waiter)
+
+
+def test_level_of_writable(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    bell = waiter.writable
+    assert is_ready(bell)
+    waiter.put_batch([1, 2, 3])
+    with pytest.raises(Full):
+        waiter.put_nowait(4)
+    assert not is_ready(bell)
+    waker.get()
+    assert is_ready(bell, LONG)
+    waiter.put_nowait(4)
+    assert waiter.full()
+    assert not is_ready(bell)
+
+
+def by_poll(q: SharedMemoryQueue) -> bool:
+    poll = select.poll()
+    poll.register(q, select.POLLIN)
+    return bool(poll.poll(LONG * 1000))
+
+
+def by_epoll(q: SharedMemoryQueue) -> bool:
+    with select.epoll() as poll:
+        poll.register(q, select.EPOLLIN)
+        return bool(poll.poll(LONG))
+
+
+def by_selectors(q: SharedMemoryQueue) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(q, selectors.EVENT_READ)
+        return bool(selector.select(LONG))
+
+
+@pytest.mark.parametrize(
+    "waits", [by_poll, by_epoll, by_selectors, lambda q: is_ready(q, LONG), lambda q: wait([q], LONG)]
+)
+def test_every_way_to_wait(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], waits: Callable[[SharedMemoryQueue], object]
+) -> None:
+    waker, waiter = pair
+    assert waiter.readable is waiter.readable
+    exhaust(waiter)
+    waker.put("here")
+    assert waits(waiter)
+
+
+def _put(name: str) -> None:
+    with SharedMemoryQueue(name) as q:
+        q.put("result")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_result_or_the_death_of_a_worker(pair: tuple[SharedMemoryQueue, SharedMemoryQueue], method: str) -> None:
+    _, waiter = pair
+    exhaust_first = is_ready(waiter)
+    exhaust(waiter)
+    child = multiprocessing.get_context(method).Process(target=_put, args=(waiter.name,), daemon=True)
+    child.start()
+    assert exhaust_first
+    assert wait([waiter, child.sentinel], LONG)
+    child.join(LONG)
+    assert is_ready(waiter, LONG)
+    assert waiter.get_nowait() == "result"
+
+
+def _wait_for_ever(name: str, engine: str, armed: Any) -> None:
+    q = SharedMemoryQueue(name, engine=engine)
+    assert q.readable
+    exhaust(q)
+    armed.send(None)
+    time.sleep(LONG)
+
+
+def test_a_waiter_killed_in_its_sleep_costs_one_refused_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    here, there = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(
+        target=_wait_for_ever, args=(waiter.name, waiter.engine, there), daemon=True
+    )
+    child.start()
+    assert here.poll(LONG)
+    bell = waiter.readable
+    exhaust(waiter)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join(LONG)
+    waker.put_batch([1, 2])  # for two bells, whichever record comes first
+    assert is_ready(bell, LONG)
+    assert waker.get_metrics()["bells_refused"] == 1
+
+
+def test_one_item_rings_one_bell(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, _ = pair
+    handles = [SharedMemoryQueue(waker.name) for _ in range(10)]
+    try:
+        for handle in handles:
+            assert handle.readable
+            exhaust(handle)
+        waker.put(1)
+        ready = [handle for handle in handles if is_ready(handle)]
+        assert len(ready) == 1
+        ready[0].close()
+        waker.put(2)
+        assert [handle for handle in handles if not handle.closed and is_ready(handle)]
+    finally:
+        for handle in handles:
+            handle.close()
+
+
+def test_who_leaves_passes_the_ring_on(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    with SharedMemoryQueue(waker.name, engine=waiter.engine) as first:
+        for handle in (first, waiter):
+            assert handle.readable
+            exhaust(handle)
+        waker.put(1)
+        assert [is_ready(first), is_ready(waiter)].count(True) == 1
+        rung, other = (first, waiter) if is_ready(first) else (waiter, first)
+        rung.close()
+        assert is_ready(other, LONG)
+
+
+def test_a_child_leaves_the_bell_to_its_parent(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    bell = waiter.readable
+    exhaust(waiter)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            try:
+                bell.fileno()
+            except QueueClosedError:
+                exhaust(waiter)
+                own = waiter.readable
+                exhaust(waiter)
+                code = 0 if own is not bell and not is_ready(own) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert not is_ready(bell)
+    waker.put(1)
+    assert is_ready(bell, LONG)
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_nothing_is_left_behind(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, _ = pair
+    before = descriptors()
+    q = SharedMemoryQueue(waker.name)
+    opened = descriptors()
+    nonce = f"@shmq-{int.from_bytes(q._segment.buffer[_layout.NONCE_AT :][:8], sys.byteorder):016x}-"
+    bell, _ = q.readable, q.writable
+    exhaust(q)
+    assert len(descriptors() - opened) == 6
+    assert Path("/proc/net/unix").read_text().count(nonce) == 2
+    q.close()
+    q.close()
+    assert descriptors() <= before | opened
+    assert nonce not in Path("/proc/net/unix").read_text()
+    with pytest.raises(QueueClosedError):
+        bell.fileno()
+    with pytest.raises(QueueClosedError):
+        q.fileno()
+    assert not any(waker._segment.buffer[_layout.BELLS_AT : _layout.RECORDS_START])
+
+
+def test_hostile_masks_are_bounded(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    waker, waiter = pair
+    assert waiter.readable
+    memory = waker._segment.buffer
+    memory[_layout.RECORDS_USED_AT :][: _layout.WORD] = b"\xff" * _layout.WORD
+    for index in range(600, _layout.RECORDS):  # generations that nobody wrote
+        at = _layout.record_at(index) + _layout.GENERATION
+        memory[at : at + _layout.WORD] = b"\xff" * _layout.WORD
+    exhaust(waiter)
+    memory[_layout.BELLS_AT : _layout.RECORDS_START] = b"\xff" * (_layout.RECORDS_START - _layout.BELLS_AT)
+    for _ in range(3):
+        waker.put(1)
+        waiter.get()
+    assert waker.get_metrics()["bells_refused"] <= _layout.RECORDS
+    assert is_ready(waiter)
+
+
+def test_the_tick_heals_a_lost_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: Any) -> None:
+    monkeypatch.setattr("shared_multiprocess_queue._doorbell.SLICE", _parking.SLICE)
+    _, waiter = pair
+    assert waiter.readable
+    exhaust(waiter)
+    assert is_ready(waiter, LONG)
+
+
+def test_a_bell_that_is_full_counts_as_rung() -> None:
+    nonce = int.from_bytes(os.urandom(8), "little")
+    bell = _bells.Bell(nonce, 1 << 16 | 1, SLOWLY)
+    try:
+        assert all(_bells.ring(nonce, 1 << 16 | 1) for _ in range(5000))
+        assert not _bells.ring(nonce, 2 << 16 | 1)
+    finally:
+        bell.close()
