@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ._arguments import most_items
+from ._arguments import most_items, only_item
 from ._atomics_engine import AtomicsEngine
 from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
@@ -54,8 +54,9 @@ class Calls:
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
-    def put(self, item: object, block: bool, timeout: float | None) -> None:
-        """Put an item."""
+    def put(self, item: object, block: bool, timeout: float | None, obj: object) -> None:
+        """Put an item, which is called ``item`` or ``obj``."""
+        item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
         self._check_open()
         payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code

@@ -186,9 +186,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        if obj is not NOT_GIVEN or item is NOT_GIVEN:
-            item = _arguments.only_item("put", item, obj)
-        self._direct.put(item, block, timeout)
+        self._direct.put(item, block, timeout, obj)
 
     @overload
     def put_nowait(self, item: T) -> None: ...
@@ -230,8 +228,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        item: T = self._direct[block, timeout]  # not a call: see _calls.py
-        return item
+        return self._direct[block, timeout]  # type: ignore[no-any-return]  # not a call: see _calls.py
 
     def get_nowait(self) -> T:
         """Take the next item if there is one now; as ``get(block=False)``."""

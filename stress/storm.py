@@ -225,7 +225,7 @@ class _Consumer:
 
 @contextmanager
 def _given_back(consumer: _Consumer) -> Iterator[None]:
-    """Offer the token of an exception again that Python has swallowed, as it does with what is raised in a finaliser."""
+    """Offer the token again of an exception that Python has swallowed, as it does with what a finaliser raises."""
     before = sys.unraisablehook
 
     def swallowed(unraisable: sys.UnraisableHookArgs) -> None:

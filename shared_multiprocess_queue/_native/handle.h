@@ -58,7 +58,7 @@
 typedef struct {
     PyObject *empty, *full;
     PyObject *claim_lost, *corrupt, *deserialization, *too_many;
-    PyObject *handle_type;
+    PyObject *handle_type, *not_given;
 } module_state;
 
 /* The bytes of an item. */

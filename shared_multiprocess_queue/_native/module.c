@@ -354,13 +354,15 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
 
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "put takes item, block and timeout");
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "put takes item, block, timeout and obj");
         return NULL;
     }
-    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
+    PyObject *not_given = self->state->not_given;
+    const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
+    const int64_t until = is_plain ? deadline_of(args[1], args[2]) : -1;
     if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put", "OOO", args[0], args[1], args[2]);
+        return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
     }
     return put_item(self, args[0], until);
 }
@@ -748,6 +750,7 @@ static int module_exec(PyObject *module)
         (state->corrupt = import_from(errors, "CorruptQueueError")) == NULL ||
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
+        (state->not_given = import_from("shared_multiprocess_queue._arguments", "NOT_GIVEN")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
@@ -761,6 +764,7 @@ static int module_exec(PyObject *module)
     VISIT(state->corrupt);                                                                                             \
     VISIT(state->deserialization);                                                                                     \
     VISIT(state->too_many);                                                                                            \
+    VISIT(state->not_given);                                                                                           \
     VISIT(state->handle_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
