@@ -45,7 +45,7 @@ class Goal:
 
 
 def goals(results: Results) -> Iterator[Goal]:
-    """Yield the goals of which there are figures; ours is the better of native and native spsc, or one of them by name."""
+    """Yield the goals of which there are figures; ours is the better of native and native spsc, if neither is named."""
     for scenario, bound in (
         ("64 B", 2.5),
         ("dict", 2.0),
