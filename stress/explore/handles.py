@@ -188,6 +188,9 @@ class _Bytes:
         self._step()
         self._inner[place] = data
 
+    def release(self) -> None:
+        self._inner.release()
+
 
 class _ThreadLock:
     """The lock between threads of a handle: greenlets are one thread, and would all be let in."""
