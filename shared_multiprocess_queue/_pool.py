@@ -100,7 +100,7 @@ class Pool:
         self._parking = parking
         self._new_words = new_words
         self._on_keep_back = on_keep_back
-        self._renew = renew
+        self._weak_renew = weakref.WeakMethod(renew)  # of the engine, which has this pool
         self._forks = _processes.forks
         self._holds: list[_Hold] = []
         self.idle: dict[int, Record] = {}
@@ -122,7 +122,10 @@ class Pool:
             QueueClosedError: the handle is closed.
         """
         if self._forks != _processes.forks:
-            return self._renew().borrow()
+            renew = self._weak_renew()
+            if renew is None:
+                self.refuse()
+            return renew().borrow()
         try:
             _, record = self.idle.popitem()
         except KeyError:

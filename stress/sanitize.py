@@ -139,6 +139,14 @@ BUGS: Final = (
         ),
     ),
     _bug(
+        "take an operation for dead that lasts longer than the looks",
+        "explore",
+        (
+            "        if (shmq_keeps_announcing(record, side, position) && shmq_is_manned(ring, record)) {",
+            "        if (shmq_announces(record, side, position) && !shmq_keeps_announcing(record, side, position)) {",
+        ),
+    ),
+    _bug(
         "bury only the first slot of a batch",
         "explore",
         ("for (uint64_t j = end - 1; j > 0; j--) {", "for (uint64_t j = 0; j > 0; j--) {"),

@@ -28,13 +28,14 @@ SECONDS = 0.02
 
 
 @pytest.mark.parametrize("name", [scenario.name for scenario in MAIN if scenario.kind != "cpu"])
-@pytest.mark.parametrize("peer", ["native", "atomics", "multiprocessing.Queue"])
+@pytest.mark.parametrize("peer", ["native", "native spsc", "atomics", "multiprocessing.Queue"])
 def test_every_scenario_gives_figures_for_whom_it_fits(peer: str, name: str) -> None:
-    if peer == "native" and not _engine.has_native():
+    if "native" in peer and not _engine.has_native():
         pytest.skip("the native engine is not built here")
     scenario, measured = ALL[name], find(peer)
     if not scenario.fits(measured):
-        assert scenario.batch > 1, "the standard library has no batches, and can do all the rest"
+        is_for_others = scenario.producers > 1 if peer == "native spsc" else scenario.batch > 1 or scenario.only
+        assert is_for_others, "mode spsc has one producer, the standard library no batches; all else they can do"
         return
     figures = host.measure(measured, scenario, SECONDS)
     assert figures
@@ -74,3 +75,14 @@ def test_a_goal_is_met_by_the_median_of_ratios_of_one_repeat_to_the_fastest_peer
     assert goal.against == "a peer"
     assert list(goal.ratios) == [value / 100 for value in ours]
     assert goal.met is met
+
+
+@pytest.mark.parametrize(("p90", "met"), [([2.0, 2.9, 90.0], True), ([3.1, 3.1, 1.0], False)])
+def test_polling_is_judged_by_p90_beside_p50_in_each_mode(p90: list[float], met: bool) -> None:
+    name, ones = "round trip, polling", [1.0, 1.0, 1.0]
+    figures = {name: {"native": {"p50": ones, "p90": p90}, "native spsc": {"p50": ones, "p90": ones}}}
+    found = {goal.what: goal for goal in report.goals(Results(units={name: "µs"}, figures=figures))}
+    assert list(found) == [f"{name}, native: p90, p50", f"{name}, native spsc: p90, p50"]
+    assert list(found[f"{name}, native: p90, p50"].ratios) == p90
+    assert found[f"{name}, native: p90, p50"].met is met
+    assert found[f"{name}, native spsc: p90, p50"].met

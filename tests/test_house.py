@@ -6,6 +6,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -189,3 +190,11 @@ def test_everything_public_is_exported_and_there() -> None:
         and not name.startswith("_")
     }
     assert errors <= set(exported), "an error that users may have to catch is not exported"
+
+
+def test_every_header_of_the_extension_belongs_to_it() -> None:
+    """One that is left out is not in the source distribution, and a changed one builds nothing anew."""
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    (extension,) = project["tool"]["setuptools"]["ext-modules"]
+    headers = [f"{PACKAGE}/_native/{path.name}" for path in (FOLDER / "_native").glob("*.h")]
+    assert sorted(extension["depends"]) == sorted(headers)

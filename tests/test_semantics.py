@@ -845,6 +845,33 @@ def test_an_item_that_cannot_be_read_ends_a_batch_and_loses_no_other(make: MakeQ
     assert drained(q) == items[place + 1 :]
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_interrupt_while_the_rest_of_a_batch_is_kept_back_is_raised_and_loses_no_item(
+    make: MakeQueue, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """The handle notes that it keeps items back, in Python; a signal may come just then."""
+    interrupts = [KeyboardInterrupt()]
+
+    def note() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    monkeypatch.setattr("shared_multiprocess_queue.queue._retire_at_exit", note)
+    q = make(capacity=4)
+    items: list[Any] = ["a", "b"]
+    items.insert(place, Poison())
+    q.put_batch(items)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        q.get_batch(4)
+    if place == 0:
+        assert isinstance(caught.value.__context__, DeserializationError)
+    else:
+        assert q.get_batch(4) == items[:place]
+    with pytest.raises(DeserializationError):
+        q.get_batch(4)
+    assert drained(q) == items[place + 1 :]
+
+
 def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_closed(
     make: MakeQueue, run_id: str
 ) -> None:
@@ -968,6 +995,8 @@ def in_operation(frame: FrameType | None) -> bool:
     if frame is None:
         return False
     code = frame.f_code
+    if code.co_name == "__del__":  # what is raised there Python swallows
+        return False
     return code.co_filename.startswith(PACKAGE) or code in (Number.__reduce__.__code__, rebuilt.__code__)
 
 

@@ -7,8 +7,7 @@
      seats needs no lock, and the threads of a handle in mode spsc come one after the other.
    - Where the GIL is not held, a thread only looks or sleeps. The operation that it belongs to is counted; close()
      waits for it before the memory goes.
-   - The ring asks who lives by way of Python. That happens outside of claims only, and may run anything: another
-     operation of this handle in a signal handler, or a close. What it raises is kept until the ring has returned. */
+   - The ring runs no Python. It asks in C which process lives (processes.h), outside of claims only. */
 
 #ifndef SHMQ_HANDLE_H
 #define SHMQ_HANDLE_H
@@ -82,7 +81,6 @@ struct seat {
     struct shmq_participant me;
     uint64_t life;   /* of the process, when this was taken; in a forked child another: the record is the parent's */
     bool is_marked;  /* abandoned, and not clean yet */
-    PyObject *error; /* raised while the ring asked who lives */
 
     enum shmq_side side;
     struct payload *payloads; /* of a put: what to put; of a get: what it has taken */
@@ -188,14 +186,6 @@ static inline int fail_as_closed(Handle *self)
     return fail_by(PyObject_CallMethod(self->engine, "refuse", NULL));
 }
 
-/* What was raised while the ring asked who lives. */
-static inline int fail_late(struct seat *seat)
-{
-    PyObject *error = seat->error;
-    seat->error = NULL;
-    return fail_with(error);
-}
-
 /* ---- what the ring needs ------------------------------------------------------------------------------------------ */
 
 static bool call_is_alive(void *context, uint64_t owner)
@@ -274,7 +264,6 @@ static inline void clear_payloads(struct seat *seat, uint64_t first)
 static inline void free_seat(struct seat *seat)
 {
     clear_payloads(seat, 0);
-    Py_CLEAR(seat->error);
     PyMem_Free(seat->payloads);
     PyMem_Free(seat);
 }
@@ -328,17 +317,12 @@ static inline struct seat *new_seat(Handle *self)
 static inline struct seat *find_clean(Handle *self)
 {
     struct seat *seat = self->marked;
-    if (seat == NULL) {
+    if (seat == NULL || !shmq_clean(&seat->ring, &seat->me)) {
         return NULL;
     }
-    self->marked = seat->next; /* while it is asked who lives, nobody else has it */
-    if (shmq_clean(&seat->ring, &seat->me)) {
-        seat->is_marked = false;
-        return seat;
-    }
-    seat->next = self->marked;
-    self->marked = seat;
-    return NULL;
+    self->marked = seat->next;
+    seat->is_marked = false;
+    return seat;
 }
 
 /* Forget, in a forked child, what belongs to the parent. The segment is not touched; the first new seat settles who
@@ -394,7 +378,6 @@ static inline void give_back(struct seat *seat)
 {
     Handle *self = seat->handle;
     clear_payloads(seat, 0);
-    Py_CLEAR(seat->error);
     if (seat->life != current_life) {
         free_seat(seat); /* forked in the operation: the record is the parent's, and so was the operation */
         return;
@@ -642,12 +625,13 @@ static inline int attempt_get(struct seat *seat, bool sure)
     return found == SHMQ_AGAIN ? SHMQ_HELD : found;
 }
 
-/* Keep what a get has taken, from payload `first` on, for the next gets of this handle. Keeps an error that is set. */
-static inline void keep_back(struct seat *seat, uint64_t first)
+/* Keep what a get has taken, from payload `first` on, for the next gets of this handle. FAILED: the note of it raised,
+   a signal handler for example; an error that was set is then the context of that one, otherwise it stays set. */
+static inline int keep_back(struct seat *seat, uint64_t first)
 {
     Handle *self = seat->handle;
     if (seat->count <= first) {
-        return;
+        return 0;
     }
     PyObject *before = raised();
     if (seat->life == current_life) { /* otherwise the parent keeps it */
@@ -666,29 +650,25 @@ static inline void keep_back(struct seat *seat, uint64_t first)
     }
     clear_payloads(seat, first);
     PyObject *noted = PyObject_CallNoArgs(self->on_keep_back);
-    Py_XDECREF(noted);
     if (noted == NULL) {
         PyObject *late = raised();
-        if (seat->error == NULL) {
-            seat->error = late;
-        } else {
-            Py_XDECREF(late);
+        if (before != NULL) {
+            PyException_SetContext(late, before);
         }
+        return fail_with(late);
     }
+    Py_DECREF(noted);
     if (before != NULL) {
         raise_again(before);
     }
+    return 0;
 }
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------ */
 
 static inline int attempt(struct seat *seat, bool sure)
 {
-    const int found = seat->side == SHMQ_PUT ? attempt_put(seat, sure) : attempt_get(seat, sure);
-    if (seat->error != NULL && found != SHMQ_DONE && found != FAILED) {
-        return fail_late(seat);
-    }
-    return found;
+    return seat->side == SHMQ_PUT ? attempt_put(seat, sure) : attempt_get(seat, sure);
 }
 
 static inline bool is_over(int found)
@@ -854,9 +834,6 @@ static inline int take_lock(struct seat *seat, int64_t until)
     struct shmq_header *header = seat->ring.header;
     uint64_t holder;
     while (!shmq_take_lock(&seat->ring, &seat->me, lock_flag(seat), &holder)) {
-        if (seat->error != NULL) {
-            return fail_late(seat);
-        }
         const int64_t time = now();
         if (time >= until) {
             SHMQ_ADD("count", &header->full_events, 1, memory_order_relaxed);

@@ -282,9 +282,13 @@ static PyObject *deliver(struct seat *seat, bool is_batch)
             if (!PyErr_ExceptionMatches(self->state->deserialization) && !PyErr_ExceptionMatches(self->state->corrupt)) {
                 goto failed;
             }
-            keep_back(seat, i > 0 ? i : 1);
-            if (i > 0) { /* the next call raises it */
-                PyErr_Clear();
+            if (i > 0) {
+                PyErr_Clear(); /* the next call raises it */
+            }
+            if (keep_back(seat, i > 0 ? i : 1) < 0) {
+                goto failed;
+            }
+            if (i > 0) {
                 break;
             }
             clear_payloads(seat, 0); /* consumed */
@@ -299,10 +303,6 @@ static PyObject *deliver(struct seat *seat, bool is_batch)
         if (appended < 0) {
             goto failed;
         }
-    }
-    if (seat->error != NULL) {
-        fail_late(seat);
-        goto failed;
     }
     /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
        item. */
@@ -319,9 +319,6 @@ failed:
 static PyObject *end_put(struct seat *seat, int found)
 {
     module_state *state = seat->handle->state;
-    if (found == SHMQ_DONE && seat->error != NULL) {
-        found = fail_late(seat);
-    }
     give_back(seat);
     if (found == SHMQ_DONE) {
         Py_RETURN_NONE;
@@ -651,9 +648,8 @@ static PyObject *handle_size(Handle *self, PyObject *nothing)
         size = 0; /* all that was put died */
     }
     size += (uint64_t)PyObject_Size(self->kept_back);
-    const int late = seat->error != NULL ? fail_late(seat) : 0;
     give_back(seat);
-    return late < 0 ? NULL : PyLong_FromUnsignedLongLong(size);
+    return PyLong_FromUnsignedLongLong(size);
 }
 
 static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
@@ -664,9 +660,8 @@ static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
         return NULL;
     }
     const bool empty = PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&seat->ring);
-    const int late = seat->error != NULL ? fail_late(seat) : 0;
     give_back(seat);
-    return late < 0 ? NULL : PyBool_FromLong(empty);
+    return PyBool_FromLong(empty);
 }
 
 static PyObject *handle_is_full(Handle *self, PyObject *nothing)
@@ -677,9 +672,8 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
         return NULL;
     }
     const bool full = !shmq_has_room(&seat->ring);
-    const int late = seat->error != NULL ? fail_late(seat) : 0;
     give_back(seat);
-    return late < 0 ? NULL : PyBool_FromLong(full);
+    return PyBool_FromLong(full);
 }
 
 static PyObject *handle_set_doorbell(Handle *self, PyObject *args)

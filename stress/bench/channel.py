@@ -16,10 +16,12 @@ class End:
     Attributes:
         put: waits for room, and puts an item.
         get: waits for an item, and takes it.
+        queue: what has the calls of ``queue.Queue`` that do not wait; only for this package.
     """
 
     put: Callable[[Any], object]
     get: Callable[[], Any]
+    queue: Any
 
     def put_batch(self, items: Sequence[Any]) -> None:
         """Wait for room, and put items in one call; only for peers that have batches."""

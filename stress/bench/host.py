@@ -10,6 +10,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -194,11 +195,27 @@ def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
 # ---- how long one item takes ----------------------------------------------------------------------------------------
 
 
-def _echo(there: Channel, back: Channel) -> Callable[[Connection], None]:
+def _get_of(end: End, scenario: Scenario) -> Callable[[], Any]:
+    """Return what takes an item: the get that waits, or one that asks again and again."""
+    if not scenario.polls:
+        return end.get
+    get_nowait = end.queue.get_nowait
+
+    def get() -> Any:
+        while True:
+            try:
+                return get_nowait()
+            except queue.Empty:
+                pass
+
+    return get
+
+
+def _echo(there: Channel, back: Channel, scenario: Scenario) -> Callable[[Connection], None]:
     def loop(pipe: Connection) -> None:
         receiver, sender = there.receiver(0), back.sender(0)
         pipe.send("ready")
-        get, put = receiver.get, sender.put
+        get, put = _get_of(receiver, scenario), sender.put
         item = None
         while item != _END:
             item = get()
@@ -214,7 +231,7 @@ def _ping(there: Channel, back: Channel, scenario: Scenario, seconds: float) -> 
     def loop(pipe: Connection) -> None:
         sender, receiver = there.sender(0), back.receiver(0)
         pipe.send("ready")
-        put, get, item, pause = sender.put, receiver.get, scenario.items[0], scenario.pause
+        put, get, item, pause = sender.put, _get_of(receiver, scenario), scenario.items[0], scenario.pause
         pipe.recv()
         times = []
         until = _now() + int(seconds * 1e9)
@@ -238,12 +255,55 @@ def _trip(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
     with (
         _channel(peer, scenario) as there,
         _channel(peer, scenario) as back,
-        _workers((1, _echo(there, back)), (0, _ping(there, back, scenario, seconds))) as (echo, ping),
+        _workers((1, _echo(there, back, scenario)), (0, _ping(there, back, scenario, seconds))) as (echo, ping),
     ):
         ping.pipe.send("go")
         times = ping.answer()
         echo.answer()
     return _percentiles(times)
+
+
+def _call(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
+    is_put = scenario.call == "put_nowait"
+    item = scenario.items[0]
+
+    with _channel(peer, scenario) as channel:
+
+        def partner(pipe: Connection) -> None:
+            end = channel.receiver(0)
+            pipe.send("ready")
+            put_nowait, get_nowait = end.queue.put_nowait, end.queue.get_nowait
+            while not pipe.poll():
+                for _ in range(_BLOCK):
+                    try:
+                        if not is_put:
+                            put_nowait(item)
+                        get_nowait()
+                    except queue.Empty:
+                        pass
+            end.close()
+
+        def caller(pipe: Connection) -> None:
+            end = channel.sender(0)
+            call, arguments = getattr(end.queue, scenario.call), [item] if is_put else []
+            pipe.send("ready")
+            pipe.recv()
+            times = []
+            until = _now() + int(seconds * 1e9)
+            while _now() < until:
+                start = _now()
+                try:  # noqa: SIM105 (suppress would be measured, too)
+                    call(*arguments)
+                except queue.Full:
+                    pass
+                times.append(_now() - start)
+            pipe.send(_percentiles(times[len(times) // 10 :]))
+            end.close()
+
+        with _workers((1, partner), (0, caller)) as (_, calling):
+            calling.pipe.send("go")
+            answer: dict[str, float] = calling.answer()
+            return answer
 
 
 def _wake(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
@@ -282,7 +342,7 @@ def _percentiles(times: list[int]) -> dict[str, float]:
     times.sort()
     return {
         name: times[min(int(len(times) * share), len(times) - 1)] / 1e3
-        for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
     }
 
 
@@ -344,7 +404,7 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             return answer
 
 
-_MEASURES: Final = {"rate": _rate, "trip": _trip, "wake": _wake, "cpu": _cpu, "alone": _alone}
+_MEASURES: Final = {"rate": _rate, "trip": _trip, "call": _call, "wake": _wake, "cpu": _cpu, "alone": _alone}
 
 
 def measure(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from .channel import Peer, Size
 
-Kind = Literal["rate", "trip", "wake", "cpu", "alone"]
+Kind = Literal["rate", "trip", "call", "wake", "cpu", "alone"]
 
 VARIETY: Final = 1024
 """Items that differ, which producers put one after the other: who pickles a list pickles equal objects in it once."""
@@ -34,9 +34,9 @@ class Scenario:
 
     Attributes:
         name: for tables and the command line.
-        kind: ``rate``: items a second from producers to consumers; ``trip``: an item there and back; ``wake``: from
-            before a put to after the get that slept; ``cpu``: of a get that waits for two seconds; ``alone``: put and
-            get in one process.
+        kind: ``rate``: items a second from producers to consumers; ``trip``: an item there and back; ``call``: a call
+            that does not wait, beside a process that always works on the queue; ``wake``: from before a put to after
+            the get that slept; ``cpu``: of a get that waits for two seconds; ``alone``: put and get in one process.
         unit: of its figures.
         items: what is put, again and again.
         producers: processes that put.
@@ -46,7 +46,9 @@ class Scenario:
         size: bytes of an item, serialised; 0: its length.
         capacity: of the queue.
         handles: further handles that are open, and have been used.
-        only_ours: not for the peers.
+        polls: whether gets of a ``trip`` are calls of ``get_nowait``, again and again.
+        call: name of the method, of a ``call``.
+        only: names of the only peers to measure; empty: all.
     """
 
     name: str
@@ -60,7 +62,9 @@ class Scenario:
     size: int = 0
     capacity: int = CAPACITY
     handles: int = 0
-    only_ours: bool = False
+    polls: bool = False
+    call: str = ""
+    only: Sequence[str] = ()
 
     def channel_size(self) -> Size:
         """Return how large the channel has to be."""
@@ -74,11 +78,21 @@ class Scenario:
             and self.consumers <= (peer.most_consumers or self.consumers)
             and (self.batch == 1 or peer.batches)
             and (self.kind not in ("trip", "wake", "cpu") or peer.answers)
-            and (not self.only_ours or peer.name in ("native", "atomics"))
+            and (not self.only or peer.name in self.only)
         )
 
 
 _DICT_SIZE: Final = 64
+_ENGINES: Final = ("native", "atomics")
+_ENGINES_AND_MODES: Final = ("native", "native spsc", "atomics")
+
+POLLING: Final = [
+    Scenario("round trip, polling", "trip", "µs", polls=True, only=_ENGINES_AND_MODES),
+    *(
+        Scenario(f"{call} beside a partner", "call", "µs", capacity=1, call=call, only=_ENGINES_AND_MODES)
+        for call in ("put_nowait", "empty", "full", "qsize")
+    ),
+]
 
 MAIN: Final = [
     Scenario("64 B", "rate", "items/s"),
@@ -89,6 +103,7 @@ MAIN: Final = [
     Scenario("dict, 2 x 2", "rate", "items/s", DICTS, producers=2, consumers=2, size=_DICT_SIZE),
     Scenario("round trip, spinning", "trip", "µs"),
     Scenario("round trip, parked", "trip", "µs", pause=0.001),
+    *POLLING,
     Scenario("wake-up", "wake", "µs", pause=0.002),
     Scenario("CPU of 2 s of waiting", "cpu", "ms"),
     Scenario("64 B, alone", "alone", "ns"),
@@ -100,7 +115,7 @@ SIZES: Final = (8, 64, 512, 4_096, 32_768, 262_144, 1_048_576)
 HANDLES: Final = (0, 10, 100, 1_000)
 
 GROWTH: Final = [
-    *(Scenario(f"capacity {capacity:,}", "alone", "ns", capacity=capacity, only_ours=True) for capacity in CAPACITIES),
+    *(Scenario(f"capacity {capacity:,}", "alone", "ns", capacity=capacity, only=_ENGINES) for capacity in CAPACITIES),
     *(
         Scenario(
             f"item of {size:,} B",
@@ -108,11 +123,11 @@ GROWTH: Final = [
             "ns",
             [bytes(size)],
             capacity=min(CAPACITY, (1 << 26) // size),
-            only_ours=True,
+            only=_ENGINES,
         )
         for size in SIZES
     ),
-    *(Scenario(f"{handles:,} more handles", "alone", "ns", handles=handles, only_ours=True) for handles in HANDLES),
+    *(Scenario(f"{handles:,} more handles", "alone", "ns", handles=handles, only=_ENGINES) for handles in HANDLES),
 ]
 
 ALL: Final = {scenario.name: scenario for scenario in (*MAIN, *GROWTH)}

@@ -10,6 +10,8 @@
    OPERATION is one of the functions below. The atomic operations are those of any_memory/stdatomic.h. */
 
 #include <stdatomic.h>
+
+#define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
 #include "ring.h"
 
 #define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))

@@ -13,14 +13,14 @@ OLD = "shared-multiprocess-queue"
 
 class _End(End):
     def __init__(self, queue: Any) -> None:
-        self._queue = queue
+        self.queue = queue
         self.put, self.get, self.get_batch = queue.put, queue.get, queue.get_batch
 
     def put_batch(self, items: Sequence[Any]) -> None:
-        self._queue.put_batch(items)
+        self.queue.put_batch(items)
 
     def close(self) -> None:
-        self._queue.close()
+        self.queue.close()
 
 
 class _Ours:
