@@ -442,6 +442,9 @@ class AtomicsEngine:
         pool = self.settle()
         with pool.lock:
             found = self.doorbells.get(side)
+            if found is not None and not found.is_there():
+                self._close_doorbell(side)
+                found = None
             if found is None:
                 record = self._pool.borrow()
                 try:
@@ -470,13 +473,16 @@ class AtomicsEngine:
         if not self._pool.is_of_this_process():
             return
         for side in list(self.doorbells):
-            doorbell = self.doorbells.pop(side, None)
-            if doorbell is None:  # another thread was faster
-                continue
-            try:
-                doorbell.close()
-            finally:
-                self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
+            self._close_doorbell(side)
+
+    def _close_doorbell(self, side: int) -> None:
+        doorbell = self.doorbells.pop(side, None)
+        if doorbell is None:  # another thread was faster
+            return
+        try:
+            doorbell.close()
+        finally:
+            self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

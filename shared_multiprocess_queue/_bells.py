@@ -81,6 +81,7 @@ class Bell:
 
     def __init__(self, nonce: int, name: int, period: int) -> None:
         self._socket: Any = None
+        self._identity: tuple[int, int] | None = None
         self._timer = self._poll = -1
         self._period = period
         library = _library()
@@ -89,6 +90,7 @@ class Bell:
         socket = _socket()
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._identity = _identity_of(self._socket.fileno())
             self._socket.bind(_address(nonce, name))
             self._timer = library.timerfd_create(_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
             if self._timer < 0:
@@ -102,16 +104,26 @@ class Bell:
             self.close()
             raise
 
+    def is_whole(self) -> bool:
+        """Whether the descriptors are still this bell's: a program may close all that it has, as a daemon does.
+
+        The socket speaks for all three, for the others have no inode of their own.
+        """
+        return self._poll >= 0 and _identity_of(self._socket.fileno()) == self._identity
+
     def fileno(self) -> int:
-        """Return the descriptor; -1 after ``close``."""
-        return self._poll
+        """Return the descriptor; -1 after ``close``, and if the program has closed it."""
+        return self._poll if self.is_whole() else -1
 
     def show(self) -> None:
         """Make the descriptor readable."""
-        self._start(_AT_ONCE)
+        if self.is_whole():
+            self._start(_AT_ONCE)
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next ring [B0], or the end of a period."""
+        if not self.is_whole():
+            return
         with suppress(BlockingIOError):
             while self._socket.recv(1):
                 pass
@@ -124,14 +136,27 @@ class Bell:
 
     def close(self) -> None:
         """Close the descriptors; in a forked child its own copies of them. May be called again."""
+        socket, self._socket = self._socket, None
         poll, self._poll = self._poll, -1
         timer, self._timer = self._timer, -1
+        if socket is None:
+            return
+        if _identity_of(socket.fileno()) != self._identity:
+            socket.detach()  # closed by the program: the numbers may be a stranger's by now
+            return
         for descriptor in (poll, timer):
             if descriptor >= 0:
                 with suppress(OSError):
                     os.close(descriptor)
-        if self._socket is not None:
-            self._socket.close()
+        socket.close()
+
+
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _timespec(nanoseconds: int) -> _Timespec:

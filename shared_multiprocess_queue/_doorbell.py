@@ -72,10 +72,14 @@ class Doorbell:
         descriptor = self._bell.fileno()
         if descriptor < 0:
             raise QueueClosedError(
-                "this doorbell went with its handle, or belongs to the parent process; ask the queue for its "
-                "readable or writable again"
+                "this doorbell went with its handle, belongs to the parent process, or this program has closed its "
+                "descriptor; ask the queue for its readable or writable again"
             )
         return descriptor
+
+    def is_there(self) -> bool:
+        """Whether it has its descriptors: the handle is open, and neither a fork nor the program has closed them."""
+        return self._bell.is_whole()
 
     def quieten(self) -> None:
         """Wait: the handle has found nothing."""

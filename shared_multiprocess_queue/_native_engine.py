@@ -68,7 +68,7 @@ class NativeEngine(AtomicsEngine):
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 
-    def serve(self) -> None:
+    def serve(self) -> None:  # what a signal handler raises shows here
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
 
     def take_role(self, produces: bool) -> int:

@@ -53,7 +53,7 @@ class SharedMemoryQueue(Generic[T]):
         capacity: largest number of items. When attaching, leave this, item_size and mode out, or pass what the queue
             has; a default counts as left out.
         item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
-        run_id: prefix of the segment's name, ``{run_id}-{name}-queue``, that keeps queues of the same name apart.
+        run_id: prefix of the segment's name, ``{name}-queue`` or ``{run_id}-{name}-queue``, that keeps queues of one name apart.
         lock: ignored; accepted because earlier versions took one.
         mode: "mpmc", any number of producers and consumers, or "spsc", at most one handle that produces and one that
             consumes, which is enforced; threads may share such a handle.
@@ -177,7 +177,7 @@ class SharedMemoryQueue(Generic[T]):
             item: anything that ``multiprocessing.Queue`` can send; also functions and classes without a name.
             block: wait for room if the queue is full.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
-            obj: another name of ``item``, which is that of ``multiprocessing.Queue``.
+            obj: another name of ``item``, which is that of ``multiprocessing.Queue``; give exactly one of both.
 
         Raises:
             queue.Full: there was no room in time.
@@ -310,7 +310,10 @@ class SharedMemoryQueue(Generic[T]):
         return self._doorbell(SPACE)
 
     def fileno(self) -> int:
-        """Return the descriptor of ``readable``, so that the queue itself can be waited on."""
+        """Return the descriptor of ``readable``, so that the queue itself can be waited on.
+
+        It is a hint: it becomes unreadable only when a call of this handle finds nothing.
+        """
         return self.readable.fileno()
 
     def _doorbell(self, side: int) -> Doorbell:

@@ -158,6 +158,52 @@ def test_who_has_closed_all_descriptors_goes_on_and_closes_nobodys(run_id: str, 
     assert segments_of(run_id) == set()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_doorbell_whose_descriptors_were_closed_touches_nobodys(run_id: str, each_engine: str, reused: bool) -> None:
+    """A get that found nothing took bytes out of a stranger's socket, and close() closed it."""
+    python(
+        """
+        import os, queue, select, socket, sys
+        from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue
+        q = SharedMemoryQueue("q", create=True, capacity=1, run_id=sys.argv[1])
+        readable, writable = q.readable, q.writable
+        readable.fileno(), writable.fileno()
+        os.closerange(3, 256)
+        pairs = [socket.socketpair() for _ in range(10)] if sys.argv[2] == "True" else []
+        for one, other in pairs:
+            one.send(b"precious")
+            other.send(b"precious")
+        try:
+            q.get(timeout=0.01)
+        except queue.Empty:
+            pass
+        assert q.empty()
+        q.put(1)
+        assert q.full()
+        try:
+            q.put_nowait(2)
+        except queue.Full:
+            pass
+        try:
+            readable.fileno()
+        except QueueClosedError as error:
+            assert "closed its descriptor" in str(error)
+        assert q.readable is not readable
+        assert select.select([q], [], [], 10)[0]  # a new one
+        assert q.get() == 1
+        q.close()
+        q.unlink()
+        for one, other in pairs:
+            assert one.recv(100) == other.recv(100) == b"precious"
+            one.close(), other.close()
+        """,
+        run_id,
+        str(reused),
+    )
+    assert segments_of(run_id) == set()
+
+
 # ---- none is left ---------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 from greenlet import getcurrent
 
 from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _participants, _processes, _words
+from shared_multiprocess_queue._arguments import NOT_GIVEN
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._codec import Codec
 from shared_multiprocess_queue.errors import RoleTakenError
@@ -268,7 +269,7 @@ class Handle:
             if len(items) > 1:
                 direct.put_batch(items, waits, PATIENCE / 1e9)
             else:
-                direct.put(items[0], waits, PATIENCE / 1e9)
+                direct.put(items[0], waits, PATIENCE / 1e9, NOT_GIVEN)
             return
         until = self._scheduler.now + PATIENCE if waits else 0
         if len(items) > 1:
