@@ -53,7 +53,8 @@ class SharedMemoryQueue(Generic[T]):
         capacity: largest number of items. When attaching, leave this, item_size and mode out, or pass what the queue
             has; a default counts as left out.
         item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
-        run_id: prefix of the segment's name, ``{name}-queue`` or ``{run_id}-{name}-queue``, that keeps queues of one name apart.
+        run_id: prefix of the segment's name, which is ``{name}-queue``, or ``{run_id}-{name}-queue`` with one. It keeps
+            queues of the same name apart.
         lock: ignored; accepted because earlier versions took one.
         mode: "mpmc", any number of producers and consumers, or "spsc", at most one handle that produces and one that
             consumes, which is enforced; threads may share such a handle.
