@@ -8,8 +8,8 @@
     the descriptor becomes readable                ring that bell
 
 The bit comes before the hint: in the other order a waker finds the hint armed and no bit, and disarms it. A doorbell
-that goes takes its bit back [B5] and wakes another waiter, because a ring may have been sent that nobody will answer. It
-owns a record as a role does, which announces nothing. Its bit in a dead owner's record costs one refused ring.
+that goes takes its bit back [B5] and wakes another waiter, because a ring may have been sent that nobody will answer.
+It owns a record as a role does, which announces nothing. Its bit in a dead owner's record costs one refused ring.
 """
 
 from __future__ import annotations

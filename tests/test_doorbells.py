@@ -320,3 +320,15 @@ def test_a_doorbell_that_never_waited_passes_a_ring_for_its_predecessor_on(
         assert not is_ready(second)
         bell.close()  # alone: to take back its record wakes a getter, too
         assert is_ready(second)
+
+
+def test_metrics_say_whether_bells_get_through(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, waiter = pair
+    assert waiter.get_metrics()["bells"] == "none"
+    assert waiter.readable
+    assert waiter.get_metrics()["bells"] == "ring"
+    monkeypatch.setattr(_bells, "ring", lambda nonce, name: False)
+    assert waiter.writable
+    assert waiter.get_metrics()["bells"] == "deaf"
