@@ -332,3 +332,22 @@ def test_metrics_say_whether_bells_get_through(
     monkeypatch.setattr(_bells, "ring", lambda nonce, name: False)
     assert waiter.writable
     assert waiter.get_metrics()["bells"] == "deaf"
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_the_next_bell_is_rung_after_one_that_is_rung_or_dead(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], is_dead: bool
+) -> None:
+    waker, waiter = pair
+    with SharedMemoryQueue(waker.name, engine=waiter.engine) as other:
+        first, second = sorted((waiter, other), key=lambda handle: handle.readable.record.index)
+        exhaust(first)
+        exhaust(second)
+        if is_dead:
+            first.readable._bell.close()  # as its death does; the bit stays
+        else:
+            waker.put(1)
+            assert is_ready(first)
+            assert not is_ready(second)
+        waker.put(2)
+        assert is_ready(second)
