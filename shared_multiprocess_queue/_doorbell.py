@@ -8,8 +8,8 @@
     the descriptor becomes readable                ring that bell
 
 The bit comes before the hint: in the other order a waker finds the hint armed and no bit, and disarms it. A doorbell
-that goes takes its bit back [B5]; if it is gone, a ring was sent that nobody will answer, and is passed on. It owns a
-record as a role does, which announces nothing. Its bit in a dead owner's record costs one refused ring.
+that goes takes its bit back [B5] and wakes another waiter, because a ring may have been sent that nobody will answer.
+It owns a record as a role does, which announces nothing. Its bit in a dead owner's record costs one refused ring.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Doorbell:
         self.record = record
         self._side = side
         self._lock = threading.RLock()
-        self._has_waited = False
+        self._is_over = False
         nonce = record.words.load(NONCE_AT)
         self._bell = _bells.Bell(nonce, record.name, SLICE)
         _all.add(self)
@@ -88,7 +88,6 @@ class Doorbell:
                 return
             words, parking = self.record.words, self._engine.parking
             self._bell.drain()  # [B0]
-            self._has_waited = True
             parking.want_bell(words, self._side, self.record.index)  # [B1]
             parking.arm(words, self._side)  # [W2]
             if self._engine.may_find(self._side):  # [W3]
@@ -97,12 +96,15 @@ class Doorbell:
     def close(self) -> None:
         """Wait no more; the record is the engine's to take back. May be called again."""
         with self._lock:
+            if self._is_over:
+                return
             self._bell.close()
             words, parking = self.record.words, self._engine.parking
-            if self._has_waited:
-                self._has_waited = False
-                if not parking.take_bell(words, self._side, self.record.index):  # [B5]
-                    parking.wake(words, self._side, 1)
+            parking.take_bell(words, self._side, self.record.index)  # [B5]
+            # A bit that is there says nothing: it may be newer than the last ring, and the ring may have been for the
+            # bit of a dead predecessor. All that was sent and not refused was sent before this.
+            parking.wake(words, self._side, 1)
+            self._is_over = True
 
     def forget(self) -> None:
         """Close a forked child's copies of the descriptors; the bit is the parent's."""

@@ -47,6 +47,7 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
     """Return the metrics of a queue."""
     size = engine.ring.size(words)
     tombs = words.load(TOMBS_AT)
+    doorbells = list(engine.doorbells.values())
     put_total = max(words.load(TAIL) - tombs, 0)
     return {
         "queue_size": size,
@@ -61,6 +62,7 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
         "empty_events": words.load(EMPTY_EVENTS_AT),
         "orphans_recovered": words.load(ADOPTED_AT),
         "dead_puts": tombs,
+        "bells": "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring",
         "bells_refused": words.load(BELLS_REFUSED_AT),
         "participants": engine.participants.live(words),
         "blocked_by": _blockers(engine, words, geometry, watch),

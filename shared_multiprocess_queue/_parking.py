@@ -125,7 +125,7 @@ class Parking:
         used = min(words.load(RECORDS_USED_AT), RECORDS)
         rung = 0
         for first in range(0, used, 64):
-            bits = words.load(bells_of(side) + first // 64 * WORD)
+            bits = words.load(bells_of(side) + first // 64 * WORD) & (1 << min(used - first, 64)) - 1
             while bits and rung < count:
                 index = first + (bits & -bits).bit_length() - 1
                 bits &= bits - 1

@@ -81,7 +81,7 @@ def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    shown = re.findall(r"^print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)
+    shown = re.findall(r"^ *print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)
     assert done.stdout.splitlines() == shown
 
 

@@ -286,3 +286,68 @@ def test_a_bell_that_is_full_counts_as_rung() -> None:
         assert not _bells.ring(nonce, 2 << 16 | 1)
     finally:
         bell.close()
+
+
+def test_a_change_before_the_hint_is_armed_is_seen_by_the_look(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waker, waiter = pair
+    bell = waiter.readable
+    arm = _parking.Parking.arm
+    bits: list[bool] = []
+
+    def put_and_arm(parking: _parking.Parking, words: Any, side: int) -> int:
+        bits.append(bool(words.load(_layout.bells_of(side) + bell.record.index // 64 * _layout.WORD)))
+        waker.put("unseen by its waker")
+        return arm(parking, words, side)
+
+    monkeypatch.setattr(_parking.Parking, "arm", put_and_arm)
+    exhaust(waiter)
+    assert bits == [True]  # the bit comes before the hint
+    assert is_ready(bell)
+
+
+def test_a_doorbell_that_never_waited_passes_a_ring_for_its_predecessor_on(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue],
+) -> None:
+    waker, waiter = pair
+    with SharedMemoryQueue(waker.name, engine=waiter.engine) as other:
+        first, second = sorted((waiter, other), key=lambda handle: handle.readable.record.index)
+        bell = first.readable
+        exhaust(second)
+        first._engine.parking.want_bell(bell.record.words, _layout.ITEMS, bell.record.index)  # left by a dead owner
+        waker.put(1)
+        assert not is_ready(second)
+        bell.close()  # alone: to take back its record wakes a getter, too
+        assert is_ready(second)
+
+
+def test_metrics_say_whether_bells_get_through(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, waiter = pair
+    assert waiter.get_metrics()["bells"] == "none"
+    assert waiter.readable
+    assert waiter.get_metrics()["bells"] == "ring"
+    monkeypatch.setattr(_bells, "ring", lambda nonce, name: False)
+    assert waiter.writable
+    assert waiter.get_metrics()["bells"] == "deaf"
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_the_next_bell_is_rung_after_one_that_is_rung_or_dead(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], is_dead: bool
+) -> None:
+    waker, waiter = pair
+    with SharedMemoryQueue(waker.name, engine=waiter.engine) as other:
+        first, second = sorted((waiter, other), key=lambda handle: handle.readable.record.index)
+        exhaust(first)
+        exhaust(second)
+        if is_dead:
+            first.readable._bell.close()  # as its death does; the bit stays
+        else:
+            waker.put(1)
+            assert is_ready(first)
+            assert not is_ready(second)
+        waker.put(2)
+        assert is_ready(second)

@@ -72,7 +72,7 @@ struct shmq_slot {
 
 #define SHMQ_RECORDS 1024
 #define SHMQ_BELL_MASKS 3
-#define SHMQ_BELL_WORDS (SHMQ_RECORDS / 64)
+#define SHMQ_BELL_WORDS 16 /* a bit for each record */
 
 /* The wake words of one side. */
 struct shmq_wake_words {
@@ -273,6 +273,7 @@ _Static_assert(SHMQ_LINE_OF(struct shmq_header, batch_owner) == SHMQ_LINE_OF(str
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, producer) == SHMQ_LINE_OF(struct shmq_header, batch_owner) + 1, "roles");
 _Static_assert(offsetof(struct shmq_header, namespaces) + 8 * SHMQ_LINE == offsetof(struct shmq_header, bells),
                "the bells follow the namespaces");
+_Static_assert(SHMQ_RECORDS <= 64 * SHMQ_BELL_WORDS, "each record has a bit");
 _Static_assert(offsetof(struct shmq_header, bells) + SHMQ_BELL_MASKS * 2 * SHMQ_LINE == sizeof(struct shmq_header),
                "the bells end the header, each mask on two lines");
 _Static_assert(SHMQ_RECORDS <= SHMQ_NAME_INDEX_MASK, "a name has room for the index of the last record");

@@ -283,11 +283,12 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struc
     struct shmq_header *header = ring->header;
     _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
     /* A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later [W4]. */
-    const uint64_t used = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
+    const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
+    const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
     uint64_t rung = 0;
-    for (uint32_t index = 0; index < SHMQ_RECORDS && index < used && rung < count; index += 64) {
-        uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
-        for (uint32_t i = 0; i < 64 && bits >> i != 0 && rung < count; i++) {
+    for (uint32_t index = 0; index < used && rung < count; index += 64) {
+        const uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
+        for (uint32_t i = 0; i < 64 && index + i < used && bits >> i != 0 && rung < count; i++) {
             const uint64_t bit = UINT64_C(1) << i;
             if ((bits & bit) == 0) {
                 continue;
