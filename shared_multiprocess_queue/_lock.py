@@ -76,7 +76,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     except QueueNotFoundError:
         raise QueueNotFoundError(
             f"the queue is incomplete: the segment {target!r} of its lock is gone, though the queue's own is there; "
-            f"{_segment.how_to_remove(name)}, and create it again"
+            f"{_segment.how_to_remove(target.removesuffix('-lock'))}, and create it again"
         ) from None
     except QueueNotReadyError:
         if create:

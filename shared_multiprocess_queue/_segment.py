@@ -184,7 +184,7 @@ def identity_of(name: str) -> tuple[int, int] | None:
     """
     try:
         if _HAS_FLOCK:
-            status = os.stat(f"{_SHM_FOLDER}/{name}", follow_symlinks=False)
+            status = os.stat(f"{_SHM_FOLDER}/{name}".encode(), follow_symlinks=False)  # as shm_open does
             return status.st_dev, status.st_ino
         descriptor = _Descriptor()
         try:
@@ -385,7 +385,9 @@ def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
     descriptor = _Descriptor()
     try:
         descriptor.open(name)
-        if not descriptor.is_unfinished() or descriptor.is_locked_by_another():
+        if (
+            descriptor.is_locked_by_another() or not descriptor.is_unfinished()
+        ):  # in the other order it may end meanwhile
             return _still_being_created(name)
     except FileNotFoundError:
         return _not_found(name)

@@ -333,6 +333,10 @@ static int forget_parent(Handle *self)
     if (kept_back == NULL) {
         return FAILED;
     }
+    if (self->life == current_life) { /* another thread was let in, and was faster */
+        Py_DECREF(kept_back);
+        return 0;
+    }
     self->life = current_life;
     self->owner = 0;
     self->operations = 0;
