@@ -551,7 +551,13 @@ class _ItemPickler(Pickler):
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        super().__init__(SimpleNamespace(write=self.parts.append), _PROTOCOL)
+        parts = self.parts
+
+        def write(part: Any) -> None:
+            # A large buffer comes as it is, and may change before the parts are joined.
+            parts.append(part if type(part) is bytes else bytes(part))
+
+        super().__init__(SimpleNamespace(write=write), _PROTOCOL)
         self.names: dict[bytes, _Name] = {}
         self.origin = b""
         self.is_explicit = False

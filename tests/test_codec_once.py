@@ -341,3 +341,22 @@ def test_an_error_of_the_item_is_not_taken_for_a_signal_handlers(
     queue = make_queue()
     with pytest.raises(SerializationError, match="TimeoutError"):
         queue.put(Looking(call))
+
+
+class Emptied:
+    """Empties what lies before it in the item when it is asked for its state."""
+
+    def __init__(self, buffer: bytearray) -> None:
+        self.buffer = buffer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.buffer.clear()
+        return int, ()
+
+
+def test_a_large_buffer_is_sent_as_it_was_when_it_was_written(make_queue: MakeQueue, each_engine: str) -> None:
+    """The pickler hands large buffers on without a copy: what changed them later cut the stream of the item."""
+    q = make_queue(engine=each_engine, item_size=1 << 18)
+    buffer = bytearray(b"x" * 100_000)
+    q.put([buffer, Emptied(buffer)])
+    assert q.get(timeout=10) == [bytearray(b"x" * 100_000), 0]
