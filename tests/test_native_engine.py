@@ -11,6 +11,7 @@ import pydoc
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -401,3 +402,41 @@ def test_a_scalar_of_a_wrong_length_is_an_error_with_its_bytes(q: SharedMemoryQu
 def test_the_headers_come_with_the_package() -> None:
     folder = Path(_engine.__file__).parent / "_native"
     assert {path.name for path in folder.iterdir()} >= {"handle.h", "layout.h", "module.c", "ring.h"}
+
+
+def test_a_collection_may_empty_an_item_while_it_is_looked_through(run_id: str) -> None:
+    """The look at a set allocates, which may collect; a finaliser emptied the lists that were being looked through."""
+    program = """
+        import gc, sys
+        from shared_multiprocess_queue import SharedMemoryQueue
+
+        class Cycle:
+            def __init__(self, outer):
+                self.me, self.outer = self, outer
+
+            def __del__(self):
+                self.outer.clear()
+                junk.extend([0xDEAD] * 60 for _ in range(50))
+
+        junk = []
+        gc.disable()
+        with SharedMemoryQueue("q", create=True, capacity=4, item_size=1 << 16, run_id=sys.argv[1], engine="native") as q:
+            q.unlink()
+            for n in range(100):
+                outer = []
+                outer.append([frozenset((n,)), *([frozenset((n, k))] for k in range(60))])
+                Cycle(outer)
+                gc.set_threshold(1)
+                gc.enable()
+                q.put(outer)
+                gc.disable()
+                q.get()
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), run_id],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")

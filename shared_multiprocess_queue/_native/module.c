@@ -120,13 +120,22 @@ static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
         PyObject *key, *value;
         Py_ssize_t at = 0;
         while (found && PyDict_Next(item, &at, &key, &value)) {
-            found = (is_leaf(key) || is_built_in(key, room, depth - 1)) &&
-                    (is_leaf(value) || is_built_in(value, room, depth - 1));
+            if (!is_leaf(key) || !is_leaf(value)) { /* a collection in the look at a set may empty this */
+                Py_INCREF(key);
+                Py_INCREF(value);
+                found = is_built_in(key, room, depth - 1) && is_built_in(value, room, depth - 1);
+                Py_DECREF(key);
+                Py_DECREF(value);
+            }
         }
     } else if (!is_set) {
         for (Py_ssize_t i = 0; found && i < Py_SIZE(item); i++) {
             PyObject *part = PySequence_Fast_GET_ITEM(item, i);
-            found = is_leaf(part) || is_built_in(part, room, depth - 1);
+            if (!is_leaf(part)) {
+                Py_INCREF(part);
+                found = is_built_in(part, room, depth - 1);
+                Py_DECREF(part);
+            }
         }
     } else {
         PyObject *parts = PyObject_GetIter(item);
