@@ -252,7 +252,8 @@ class AtomicsEngine:
                 done = False
         except BaseException:
             try:
-                gate.open(record.words)
+                if self._pool.is_of_this_process():
+                    gate.open(record.words)
             finally:
                 self._recover(record)
             raise
@@ -386,6 +387,11 @@ class AtomicsEngine:
             _clock.sleep(0 if waited < _YIELDING else _NAP)
 
     def _after_sleep(self) -> None:
+        if not self._pool.is_of_this_process():
+            raise RuntimeError(
+                "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, call "
+                "again in the child"
+            )
         if self._pool.closed:
             self._pool.refuse()
         self._pool.sweep()
@@ -466,7 +472,11 @@ class AtomicsEngine:
         """Let the doorbell of a side, if there is one, wait for what a call has not found."""
         doorbell = self.doorbells.get(side)
         if doorbell is not None:
-            doorbell.quieten()
+            with (
+                suppress(QueueClosedError),
+                self.operation(),
+            ):  # which keeps the memory, should the handle be closed here
+                doorbell.quieten()
 
     def close_doorbells(self) -> None:
         """Wait on no descriptor any more."""

@@ -182,9 +182,13 @@ class Pool:
 
         Frames that have it may live on in a traceback; so it is lost first, and found again as another object.
 
+        In a child that a signal handler has forked inside the operation it is the parent's, which goes on with it.
+
         Raises:
             BaseException: what interrupted the recovery; that is complete nevertheless, or the next sweep completes it.
         """
+        if not self.is_of_this_process():
+            return
         late: BaseException | None = None
         for _ in range(_TRIES):
             try:

@@ -152,3 +152,30 @@ def test_grandchildren_settle_for_themselves(make_queue: MakeQueue, engines: str
     assert in_child(unused) == 0
     assert in_child(used) == 0
     assert q.get_batch(8) == ["parent", "grandchild", "child", "grandchild"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_within_a_batch_leaves_it_to_the_parent(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child unwound the parent's frames, and took back the put that the parent had claimed."""
+    q = make_queue(engine="atomics", capacity=4)
+    lock = q._engine._batch_lock
+    release = lock.release
+    children: list[int] = []
+
+    def release_and_fork(record: Any) -> None:
+        release(record)
+        if not children:
+            children.append(os.fork())
+            if children == [0]:
+                raise SystemExit(0)
+
+    monkeypatch.setattr(lock, "release", release_and_fork)
+    try:
+        q.put_batch(["one", "two"])
+    finally:
+        if children == [0]:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    assert q.get_batch(2) == ["one", "two"]
