@@ -389,8 +389,8 @@ class AtomicsEngine:
     def _after_sleep(self) -> None:
         if not self._pool.is_of_this_process():
             raise RuntimeError(
-                "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, call "
-                "again in the child"
+                "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, "
+                "call again in the child"
             )
         if self._pool.closed:
             self._pool.refuse()

@@ -420,7 +420,7 @@ def test_a_collection_may_empty_an_item_while_it_is_looked_through(run_id: str) 
 
         junk = []
         gc.disable()
-        with SharedMemoryQueue("q", create=True, capacity=4, item_size=1 << 16, run_id=sys.argv[1], engine="native") as q:
+        with SharedMemoryQueue("q", True, 4, 1 << 16, run_id=sys.argv[1], engine="native") as q:
             q.unlink()
             for n in range(100):
                 outer = []
