@@ -861,10 +861,10 @@ def test_an_interrupt_while_the_rest_of_a_batch_is_kept_back_is_raised_and_loses
     items: list[Any] = ["a", "b"]
     items.insert(place, Poison())
     q.put_batch(items)
-    with pytest.raises(KeyboardInterrupt) as caught:
-        try:
-            raise LookupError("which the caller is handling")
-        except LookupError:
+    try:
+        raise LookupError("which the caller is handling")
+    except LookupError:
+        with pytest.raises(KeyboardInterrupt) as caught:
             q.get_batch(4)
     if place == 0:
         assert isinstance(caught.value.__context__, DeserializationError)
