@@ -404,6 +404,7 @@ def test_the_headers_come_with_the_package() -> None:
     assert {path.name for path in folder.iterdir()} >= {"handle.h", "layout.h", "module.c", "ring.h"}
 
 
+@needs_native
 def test_a_collection_may_empty_an_item_while_it_is_looked_through(run_id: str) -> None:
     """The look at a set allocates, which may collect; a finaliser emptied the lists that were being looked through."""
     program = """
