@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def janitor() -> Iterator[None]:
         Path("/dev/shm", name).unlink()
     assert not children, f"processes left behind: {children}"
     assert not left, f"segments left behind: {sorted(left)}"
+
+
+@pytest.fixture(autouse=True)
+def handled_exception() -> Iterator[None]:
+    """Fail a test that leaves its thread in the middle of an except clause: all later errors would hang on that one."""
+    before = sys.exception()
+    yield
+    assert sys.exception() is before
 
 
 @pytest.fixture

@@ -65,7 +65,9 @@ class Interrupter:
 
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event != "opcode":
-            if event == "return":
+            # After a call that raised, no signal is served: the interpreter goes on to the handler. An exception there,
+            # before the handler has saved what it handles, leaves the thread with a handled exception for ever.
+            if event in ("return", "exception"):
                 self._calling.pop(id(frame), None)
             return self.trace
         operation = _operation_at(frame)
