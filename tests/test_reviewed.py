@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 import weakref
 from typing import Any
 
@@ -74,7 +73,6 @@ class Interrupted:
         return int, ()
 
 
-@pytest.mark.xfail(sys.version_info >= (3, 13), reason="on 3.13 the put succeeds; not understood yet", strict=False)
 def test_an_exception_inside_pickling_keeps_neither_item_nor_queue(make_queue: MakeQueue, each_engine: str) -> None:
     """A frame and the error that it raised kept each other until the collector came."""
     q = make_queue(engine=each_engine)
