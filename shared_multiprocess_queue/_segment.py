@@ -147,14 +147,17 @@ class _Descriptor:
         fcntl.flock(self.number, fcntl.LOCK_UN)
         return False
 
+    def is_empty(self) -> bool:
+        """Whether the segment has no bytes: its creator has hardly begun, or somebody cut it."""
+        return os.fstat(self.number).st_size == 0
+
     def is_unfinished(self) -> bool:
         """Whether this is what a creator has before its end; what somebody else made never is, unless it is empty."""
-        size = os.fstat(self.number).st_size
-        if size == 0:
+        if self.is_empty():
             return True
         if _HAS_FLOCK:
             return os.pread(self.number, _PROBE, 0)[MAGIC_AT : MAGIC_AT + WORD] == _MARK
-        with mmap.mmap(self.number, min(size, _PROBE), access=mmap.ACCESS_READ) as probe:
+        with mmap.mmap(self.number, min(os.fstat(self.number).st_size, _PROBE), access=mmap.ACCESS_READ) as probe:
             start = probe[:]
         return start[MAGIC_AT : MAGIC_AT + WORD] == _MARK or not any(start)
 
@@ -194,6 +197,11 @@ def identity_of(name: str) -> tuple[int, int] | None:
             descriptor.close()
     except FileNotFoundError:
         return None
+
+
+def means(name: str, identity: tuple[int, int]) -> bool:
+    """Whether a name means the segment of that identity; nothing is opened for that where segments are files."""
+    return not _POSIX or identity_of(name) == identity
 
 
 def _map(number: int, size: int) -> mmap.mmap:
@@ -238,7 +246,7 @@ class Segment:
 
     def has_name(self) -> bool:
         """Whether the segment can still be found: its name was not removed."""
-        return not _POSIX or identity_of(self.name) == self._identity
+        return means(self.name, self._identity)
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this segment from another one that has its name later."""
@@ -380,15 +388,26 @@ def open_existing(name: str) -> Segment:
         descriptor.close()
 
 
-def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
-    """Return the error that tells whether the creator of an unfinished segment lives."""
+def why_unfinished(name: str, is_new: bool) -> QueueNotReadyError | QueueNotFoundError:
+    """Return the error that tells whether the creator of an unfinished segment lives.
+
+    Args:
+        name: of the segment.
+        is_new: the segment may have come just now. An empty one whose flock is free then says nothing of its creator,
+            which takes the flock before it writes the mark.
+    """
     descriptor = _Descriptor()
     try:
         descriptor.open(name)
-        if (
-            descriptor.is_locked_by_another() or not descriptor.is_unfinished()
-        ):  # in the other order it may end meanwhile
+        says_nothing = is_new and descriptor.is_empty()  # first: later it may have the mark of a creator that lives
+        # In the other order the creation may end meanwhile.
+        if descriptor.is_locked_by_another() or not descriptor.is_unfinished():
             return _still_being_created(name)
+        if says_nothing:
+            return QueueNotReadyError(
+                f"queue segment {name!r} is being created, or its creator died as it began; try again with a timeout "
+                f"of more than a second, which tells them apart, or, if no process creates it, with create=True"
+            )
     except FileNotFoundError:
         return _not_found(name)
     finally:

@@ -444,8 +444,8 @@ def test_a_paused_creator_is_waited_for_as_long_as_it_lives(run_id: str, monkeyp
     looks: list[BaseException] = []
     real = _segment.why_unfinished
 
-    def why_unfinished(name: str) -> Any:
-        looks.append(real(name))
+    def why_unfinished(name: str, is_new: bool) -> Any:
+        looks.append(real(name, is_new))
         return looks[-1]
 
     monkeypatch.setattr(_segment, "why_unfinished", why_unfinished)
