@@ -110,7 +110,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
     """Make a queue.
 
     Raises:
-        QueueExistsError: there is one of that name; says who uses it.
+        QueueExistsError: there is one of that name, or something else has it; says who uses it, or what it is.
         QueueNotReadyError: a live process is creating one.
         OSError: not enough shared memory.
     """
@@ -187,8 +187,7 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 
 def _who_has(segment_of_queue: str) -> str:
     """Say, for an error message, who uses the queue that exists."""
-    users = None
-    with suppress(Exception):
+    try:
         segment = _segment.open_existing(segment_of_queue)
         try:
             with _header(segment) as words:
@@ -197,11 +196,10 @@ def _who_has(segment_of_queue: str) -> str:
         finally:
             segment.close()
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
-    if users is None:
-        return (
-            f"a segment {segment_of_queue!r} exists already, and is no queue of this version; choose another name or "
-            f"run_id, or, if nobody needs it, {_segment.how_to_remove(segment_of_queue)}"
-        )
+    except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
+        return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
+    except Exception:  # gone meanwhile, or no descriptor is left
+        users = "and who uses it cannot be told"
     return (
         f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
         f"first, or choose another name or run_id"
@@ -372,13 +370,13 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
         if not _segment.means(segment_of_queue, identity):  # may be a stranger's, which nobody here may open
             return False
         try:
-            with _unless_descriptors_lack():
+            with _unless_means_lack():
                 segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
             is_cut = True  # to nothing; or this is another, in the making
         if segment is not None and segment.identity() != identity:
             return False
-        with suppress(QueueNotFoundError, CorruptQueueError, PermissionError), _unless_descriptors_lack():
+        with suppress(QueueNotFoundError, CorruptQueueError, PermissionError), _unless_means_lack():
             lock = open_lock(lock_name, run_id, create=False)
             held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
         if not _segment.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
@@ -401,12 +399,12 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
 
 
 @contextmanager
-def _unless_descriptors_lack() -> Iterator[None]:
-    """Go on without what could not be opened because this process has no descriptor left."""
+def _unless_means_lack() -> Iterator[None]:
+    """Go on without what could not be opened because this process has no descriptor or no address space left."""
     try:
         yield
     except OSError as error:
-        if not _segment.lacks_descriptors(error):
+        if not _segment.lacks_means(error):
             raise
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
 import pickle
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +17,9 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import (
+    ArgumentError,
+    CorruptQueueError,
+    QueueExistsError,
     QueueNotFoundError,
     QueueNotReadyError,
     SharedMemoryQueue,
@@ -22,7 +28,21 @@ from shared_multiprocess_queue import (
     _segment,
 )
 
-from .test_segments import MARK, NOBODY, ROOT, SHM, create, end_of, fork, remove, segments_of, slow_creator, works
+from .test_descriptors import free_descriptors
+from .test_segments import (
+    MARK,
+    NOBODY,
+    ROOT,
+    SHM,
+    create,
+    end_of,
+    fork,
+    python,
+    remove,
+    segments_of,
+    slow_creator,
+    works,
+)
 from .waiting import in_thread
 
 pytestmark = [
@@ -325,3 +345,204 @@ def _live() -> Any:
     from shared_multiprocess_queue import queue as module
 
     return module._live
+
+
+# ---- what else may have the name ------------------------------------------------------------------------------------
+
+TARGET = "-target"
+
+
+def make_link(path: Path) -> None:
+    path.with_name(path.name + TARGET).write_bytes(MARK)
+    path.symlink_to(path.name + TARGET)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a symbolic link": make_link,
+    "a FIFO": os.mkfifo,
+    "a socket": make_socket,
+}
+
+
+@pytest.fixture
+def odd(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], None]]:
+    """Make something at a path that is no segment; check that it is still there afterwards, and remove it."""
+    made: list[tuple[Path, int]] = []
+
+    def make(path: Path) -> None:
+        ODD[request.param](path)
+        made.append((path, path.lstat().st_ino))
+
+    yield make
+    for path, inode in made:
+        assert path.lstat().st_ino == inode, "it was replaced"
+        path.rmdir() if path.is_dir() else path.unlink()
+        target = path.with_name(path.name + TARGET)
+        if target.exists():
+            assert target.read_bytes() == MARK, "the link was followed"
+            target.unlink()
+
+
+@pytest.mark.parametrize("odd", ODD, indirect=True)
+def test_what_is_no_file_is_neither_used_nor_waited_for(
+    run_id: str, path: Path, odd: Callable[[Path], None], request: pytest.FixtureRequest
+) -> None:
+    odd(path)
+    kind = request.node.callspec.params["odd"]
+    for call, expected in ((attach, CorruptQueueError), (create, QueueExistsError)):
+        with pytest.raises(expected, match=rf"'{path.name}'.*: {kind} has that name .*; choose another name .* rm -r"):
+            in_thread(call, run_id).result(SOON)
+
+
+@pytest.mark.parametrize("odd", ODD, indirect=True)
+def test_what_is_no_file_in_the_place_of_the_lock_is_an_error_that_leaves_nothing(
+    run_id: str, path: Path, odd: Callable[[Path], None], request: pytest.FixtureRequest
+) -> None:
+    lock = path.with_name(f"{path.name}-lock")
+    kind = request.node.callspec.params["odd"]
+    odd(lock)
+    with pytest.raises(CorruptQueueError, match=rf"'{lock.name}'.*: {kind} has that name"):
+        in_thread(create, run_id).result(SOON)
+    assert not path.exists()
+    lock.rename(lock.with_name(f"{run_id}-away"))
+    q = create(run_id)
+    lock.rename(lock.with_name(f"{run_id}-real"))
+    lock.with_name(f"{run_id}-away").rename(lock)
+    with pytest.raises(CorruptQueueError, match=rf"'{lock.name}'.*: {kind} has that name"):
+        in_thread(attach, run_id).result(SOON)
+    q.unlink()  # of the queue it removes what is the queue's
+    q.close()
+    assert not path.exists()
+    lock.with_name(f"{run_id}-real").unlink()
+
+
+@pytest.mark.parametrize("odd", ["a FIFO"], indirect=True)
+def test_a_file_that_becomes_a_fifo_behind_the_look_is_refused_too(
+    run_id: str, path: Path, odd: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd(path)
+    monkeypatch.setattr(_segment, "_status_of", lambda _: None)
+    with pytest.raises(CorruptQueueError, match="a FIFO has that name"):
+        in_thread(attach, run_id).result(SOON)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to become another user")
+@pytest.mark.parametrize("mode", [0o400, 0o000, 0o200])
+def test_a_file_that_its_own_user_may_not_open_says_so(run_id: str, path: Path, mode: int) -> None:
+    def child() -> None:
+        os.seteuid(NOBODY)
+        path.write_bytes(MARK)
+        path.chmod(mode)
+        for call, expected in ((attach, PermissionError), (create, QueueExistsError)):
+            with pytest.raises(expected, match=rf"'{path.name}'.* its mode {mode:04o} .* chmod") as refused:
+                call(run_id)
+            assert isinstance(refused.value, OSError)
+
+    assert end_of(fork(child)) == 0
+    path.unlink()
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root to become another user")
+@pytest.mark.parametrize("content", [b"", MARK, b"another's"])
+def test_another_users_file_says_whose_it_is(run_id: str, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+    def child(me: int, owner: int) -> None:
+        os.chown(path, owner, owner)
+        os.seteuid(me)
+        for call, expected in ((attach, PermissionError), (create, QueueExistsError)):
+            with pytest.raises(expected, match=rf"'{path.name}'.* belongs to user {owner}, .* choose another name"):
+                call(run_id)
+        os.seteuid(0)
+
+    assert end_of(fork(lambda: child(NOBODY, 0))) == 0
+    assert end_of(fork(lambda: child(0, NOBODY))) == 0
+    assert path.read_bytes() == content
+    path.unlink()
+
+
+# ---- limits of memory -----------------------------------------------------------------------------------------------
+
+LIMITED = """
+import errno, resource, sys
+from shared_multiprocess_queue import SharedMemoryQueue
+run_id = sys.argv[1]
+open_before = SharedMemoryQueue("small", create=True, capacity=2, item_size=64, run_id=run_id)
+big = SharedMemoryQueue("big", create=True, capacity=50_000, item_size=4000, run_id=run_id)
+big.close()
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[COLUMN]) * resource.getpagesize()
+resource.setrlimit(resource.LIMIT, (used + (100 << 20),) * 2)
+for create in (False, True):
+    try:
+        q = SharedMemoryQueue("other" if create else "big", create, run_id=run_id, capacity=50_000, item_size=4000)
+    except OSError as error:
+        assert error.errno == errno.ENOMEM, error
+        print(error)
+    else:
+        q.put(1)
+        assert q.get() == 1
+        q.close()
+        if create:
+            q.unlink()
+big.unlink()  # for which it needs no memory
+open_before.put(1)
+open_before.close()
+open_before.unlink()
+"""
+
+
+def limited(run_id: str, limit: str, column: int) -> list[str]:
+    """Open and create a queue of 200 MB in a process that may have 100 more; return the errors."""
+    code = LIMITED.replace("LIMIT", limit).replace("COLUMN", str(column))
+    return python(code, run_id).stdout.splitlines()
+
+
+def test_a_queue_does_not_count_as_data_of_its_process(run_id: str, each_engine: str) -> None:
+    assert limited(run_id, "RLIMIT_DATA", 5) == []
+    assert segments_of(run_id) == set()
+
+
+def test_a_queue_that_cannot_be_mapped_says_how_large_it_is_and_what_limits_it(run_id: str, each_engine: str) -> None:
+    errors = limited(run_id, "RLIMIT_AS", 0)
+    assert len(errors) == 2
+    for name, text in zip(("big", "other"), errors, strict=True):
+        assert f"'{run_id}-{name}-queue' cannot be mapped: it takes 20" in text
+        assert "(RLIMIT_AS, ulimit -v); raise the limit" in text
+    assert segments_of(run_id) == set()
+
+
+# ---- words for new users --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [0, -1, None, math.inf])
+def test_who_wants_an_unlimited_queue_learns_that_there_is_none(run_id: str, capacity: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"no unlimited queue.*choose the most items that may ever wait"):
+        create(run_id, capacity=capacity)
+    with pytest.raises(ArgumentError) as refused:
+        create(run_id, item_size=0)
+    assert "unlimited" not in str(refused.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
+@pytest.mark.parametrize("free", range(4))
+def test_a_doorbell_without_descriptors_says_what_it_takes(run_id: str, each_engine: str, free: int) -> None:
+    def child() -> None:
+        q = create(run_id)
+        before = os.listdir("/proc/self/fd")
+        with free_descriptors(free), pytest.raises(OSError, match=r"takes three descriptors.*ulimit -n") as refused:
+            q.fileno()
+        assert refused.value.errno == errno.EMFILE
+        assert os.listdir("/proc/self/fd") == before
+        with free_descriptors(4):
+            q.fileno()
+        remove(q)
+
+    assert end_of(fork(child)) == 0
