@@ -102,9 +102,7 @@ class Bell:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             poll = select.epoll()
             with poll:
-                self._poll = os.dup(
-                    poll.fileno()
-                )  # a number, which a forked child can close without a word to the kernel
+                self._poll = os.dup(poll.fileno())  # a number: a forked child closes it without a word to the kernel
                 poll.register(self._socket, select.EPOLLIN)
                 poll.register(self._timer, select.EPOLLIN)
         except BaseException as error:

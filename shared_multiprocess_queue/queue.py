@@ -362,9 +362,12 @@ class SharedMemoryQueue(Generic[T]):
             and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
             ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
             of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
-            died), ``participants`` (how many records each live process has, by process id), ``unlinked``, ``mode``,
-            ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each live
-            process that others wait for right now, with the seconds since this handle first saw it there.
+            died), ``bells`` (what wakes who waits on this handle's descriptors: "none", as nothing has asked for any;
+            "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
+            second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
+            process has, by process id), ``unlinked``, ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid",
+            "position", "doing", "seconds"}``, one for each live process that others wait for right now, with the
+            seconds since this handle first saw it there.
         """
         self._check_open()
         with self._engine.operation() as record:
