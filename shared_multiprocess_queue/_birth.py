@@ -227,7 +227,7 @@ def attach(
     creation = _Creation(segment_of_queue)
     while True:
         if identity is not None and not _segment.means(segment_of_queue, identity):
-            raise _pickled_and_gone(name, run_id, segment_of_queue)
+            raise _pickled_and_gone(name, segment_of_queue)
         try:
             segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
@@ -270,10 +270,10 @@ def look_again(name: str, run_id: str, until: float) -> None:
         )
 
 
-def _pickled_and_gone(name: str, run_id: str, segment_of_queue: str) -> QueueNotFoundError:
+def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
     successor = "" if _segment.identity_of(segment_of_queue) is None else ", and another one has its name"
     return QueueNotFoundError(
-        f"the queue {name!r} (run_id {run_id!r}) whose handle was pickled was unlinked before this process attached"
+        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process attached"
         f"{successor}; unlink a queue after the processes that it is handed to have attached, or have ended (close() "
         f"may come earlier)"
     )
