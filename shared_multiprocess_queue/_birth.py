@@ -273,9 +273,9 @@ def look_again(name: str, run_id: str, until: float) -> None:
 def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
     successor = "" if _segment.identity_of(segment_of_queue) is None else ", and another one has its name"
     return QueueNotFoundError(
-        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process attached"
-        f"{successor}; unlink a queue after the processes that it is handed to have attached, or have ended (close() "
-        f"may come earlier)"
+        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process "
+        f"attached{successor}; unlink a queue after the processes that it is handed to have attached, or have ended "
+        f"(close() may come earlier)"
     )
 
 
