@@ -68,7 +68,7 @@ def sizes(capacity: SupportsIndex, item_size: SupportsIndex, mode: str) -> Sizes
         ArgumentError: a size is not a whole number, below 1 or absurdly large, or there is no such mode.
     """
     return Sizes(
-        _between("capacity", capacity, MAX_CAPACITY, "slots"),
+        _between("capacity", capacity, MAX_CAPACITY, "slots", _NO_END),
         _between("item_size", item_size, MAX_ITEM_SIZE, "bytes"),
         _mode(mode),
     )
@@ -104,12 +104,18 @@ def most_items(max_items: SupportsIndex) -> int:
     return number
 
 
-def _between(what: str, value: SupportsIndex, limit: int, unit: str) -> int:
+_NO_END: Final = (
+    "; there is no unlimited queue, as its memory is taken at once: choose the most items that may ever wait, "
+    "capacity=1000 for example"
+)
+
+
+def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "") -> int:
     number = _whole(value)
     if number is None:
-        raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}")
+        raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}{advice}")
     if not 1 <= number <= limit:
-        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}")
+        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}{advice}")
     return number
 
 

@@ -6,6 +6,7 @@ A bell has no file and is inherited by nobody. It is gone with its process, so a
 from __future__ import annotations
 
 import ctypes
+import errno
 import io
 import os
 import select
@@ -64,6 +65,10 @@ def ring(nonce: int, name: int) -> bool:
 
 
 _NO_BUFFERS: Final = 105  # ENOBUFS of Linux
+_NONE_LEFT: Final = (
+    "to wait on a queue takes three descriptors, four while they are made, and too few are left; raise the limit "
+    "(ulimit -n), or close files or queues that are no longer needed"
+)
 
 
 class Bell:
@@ -96,12 +101,14 @@ class Bell:
             if self._timer < 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             poll = select.epoll()
-            self._poll = os.dup(poll.fileno())  # a number, which a forked child can close without a word to the kernel
             with poll:
+                self._poll = os.dup(poll.fileno())  # a number: a forked child closes it without a word to the kernel
                 poll.register(self._socket, select.EPOLLIN)
                 poll.register(self._timer, select.EPOLLIN)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise OSError(error.errno, _NONE_LEFT) from error
             raise
 
     def is_whole(self) -> bool:

@@ -46,6 +46,7 @@ from .errors import (
     QueueExistsError,
     QueueNotFoundError,
     QueueNotReadyError,
+    SharedMemoryQueueError,
     shown,
 )
 
@@ -109,7 +110,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
     """Make a queue.
 
     Raises:
-        QueueExistsError: there is one of that name; says who uses it.
+        QueueExistsError: there is one of that name, or something else has it; says who uses it, or what it is.
         QueueNotReadyError: a live process is creating one.
         OSError: not enough shared memory.
     """
@@ -186,8 +187,7 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 
 def _who_has(segment_of_queue: str) -> str:
     """Say, for an error message, who uses the queue that exists."""
-    users = None
-    with suppress(Exception):
+    try:
         segment = _segment.open_existing(segment_of_queue)
         try:
             with _header(segment) as words:
@@ -196,52 +196,87 @@ def _who_has(segment_of_queue: str) -> str:
         finally:
             segment.close()
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
-    if users is None:
-        return (
-            f"a segment {segment_of_queue!r} exists already, and is no queue of this version; choose another name or "
-            f"run_id, or, if nobody needs it, {_segment.how_to_remove(segment_of_queue)}"
-        )
+    except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
+        return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
+    except Exception:  # gone meanwhile, or no descriptor is left
+        users = "and who uses it cannot be told"
     return (
         f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
         f"first, or choose another name or run_id"
     )
 
 
-def attach(name: str, run_id: str, until: float = _clock.FOREVER) -> tuple[Segment, Geometry, LockFlag]:
+def attach(
+    name: str, run_id: str, until: float = _clock.FOREVER, identity: tuple[int, int] | None = None
+) -> tuple[Segment, Geometry, LockFlag]:
     """Open a queue that exists, waiting for one that is being created for as long as its creator lives.
 
     Args:
         name: of the queue.
         run_id: of the queue.
         until: when to give up waiting.
+        identity: of its segment, if only that one will do; another one of its name is not waited for.
 
     Raises:
         QueueNotFoundError: there is none, or its creation was never finished.
-        QueueNotReadyError: it is still being created.
+        QueueNotReadyError: it is still being created, or was replaced meanwhile and there is no time left.
         LayoutVersionError, CorruptQueueError: it cannot be used.
     """
     segment_of_queue, lock_name = names(name, run_id)
     _import_all()
     creation = _Creation(segment_of_queue)
     while True:
+        if identity is not None and not _segment.means(segment_of_queue, identity):
+            raise _pickled_and_gone(name, segment_of_queue)
         try:
             segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
             creation.check(_clock.now() > until)
             _clock.sleep(0.001)
             continue
+        if identity not in (None, segment.identity()):
+            segment.close()
+            continue
         try:
             with _header(segment) as words:
                 found = check(segment, words)
             return segment, found, open_lock(lock_name, run_id, create=False)
-        except (QueueNotFoundError, CorruptQueueError):
-            unlinked = not segment.has_name()  # and its lock with it; that of a newer queue may be in the making
+        except (SharedMemoryQueueError, OSError):
             segment.close()
-            if not unlinked or _clock.now() > until:
+            if segment.has_name():
                 raise
         except BaseException:
             segment.close()
             raise
+        look_again(name, run_id, until)  # its lock went with it; that of a newer queue may be in the making
+
+
+def look_again(name: str, run_id: str, until: float) -> None:
+    """Return if another queue has, or gets, the name of one that was unlinked while this process attached to it.
+
+    Raises:
+        QueueNotFoundError: there is none.
+        QueueNotReadyError: it is too late to wait for the other one.
+    """
+    segment_of_queue, _ = names(name, run_id)
+    if _segment.identity_of(segment_of_queue) is None:
+        raise QueueNotFoundError(
+            f"queue {name!r} was unlinked while this process attached; create it again with create=True"
+        )
+    if _clock.now() > until:
+        raise QueueNotReadyError(
+            f"queue {name!r} was unlinked and created anew while this process attached; try again, or with a longer "
+            f"timeout"
+        )
+
+
+def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
+    successor = "" if _segment.identity_of(segment_of_queue) is None else ", and another one has its name"
+    return QueueNotFoundError(
+        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process "
+        f"attached{successor}; unlink a queue after the processes that it is handed to have attached, or have ended "
+        f"(close() may come earlier)"
+    )
 
 
 class _Creation:
@@ -261,10 +296,11 @@ class _Creation:
         identity, time = _segment.identity_of(self._name), _clock.now()
         if identity != self._identity:
             self._identity, self._look_at = identity, time + _WAIT_FOR_CREATOR
-        if not is_late and time < self._look_at:
+        is_new = time < self._look_at
+        if not is_late and is_new:
             return
         self._look_at = time + _WAIT_FOR_CREATOR
-        why = _segment.why_unfinished(self._name)
+        why = _segment.why_unfinished(self._name, is_new)
         if is_late or (_segment.identity_of(self._name) == identity and not isinstance(why, QueueNotReadyError)):
             raise why
 
@@ -331,14 +367,16 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
     segment = lock = None
     held = is_cut = False
     try:
+        if not _segment.means(segment_of_queue, identity):  # may be a stranger's, which nobody here may open
+            return False
         try:
-            with _unless_descriptors_lack():
+            with _unless_means_lack():
                 segment = _segment.open_existing(segment_of_queue)
         except QueueNotReadyError:
             is_cut = True  # to nothing; or this is another, in the making
         if segment is not None and segment.identity() != identity:
             return False
-        with suppress(QueueNotFoundError, CorruptQueueError), _unless_descriptors_lack():
+        with suppress(QueueNotFoundError, CorruptQueueError, PermissionError), _unless_means_lack():
             lock = open_lock(lock_name, run_id, create=False)
             held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
         if not _segment.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
@@ -347,7 +385,9 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
             with suppress(CorruptQueueError), _header(segment) as words:
                 words.store(UNLINKED_AT, 1)
         return not is_cut
-    except QueueNotFoundError:
+    except (SharedMemoryQueueError, OSError):
+        if _segment.means(segment_of_queue, identity):
+            raise
         return False
     finally:
         if lock is not None:
@@ -359,12 +399,12 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
 
 
 @contextmanager
-def _unless_descriptors_lack() -> Iterator[None]:
-    """Go on without what could not be opened because this process has no descriptor left."""
+def _unless_means_lack() -> Iterator[None]:
+    """Go on without what could not be opened because this process has no descriptor or no address space left."""
     try:
         yield
     except OSError as error:
-        if not _segment.lacks_descriptors(error):
+        if not _segment.lacks_means(error):
             raise
 
 

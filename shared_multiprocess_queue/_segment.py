@@ -34,6 +34,7 @@ import ctypes
 import errno
 import mmap
 import os
+import stat
 import sys
 import weakref
 from collections.abc import Callable
@@ -42,12 +43,13 @@ from typing import Any, Final
 
 from . import _clock
 from ._layout import MAGIC_AT, UNFINISHED, WORD
-from .errors import ArgumentError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
+from .errors import ArgumentError, CorruptQueueError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
 _POSIX: Final = sys.platform != "win32"
 if _POSIX:
     import _posixshmem
     import fcntl
+    import resource
 
 _HAS_FLOCK: Final = sys.platform.startswith("linux")  # and shared memory can be read and written as a file
 _PROBE: Final = 4096  # bytes of a segment that are looked at before it is mapped
@@ -55,15 +57,16 @@ _MARK: Final = UNFINISHED.to_bytes(WORD, sys.byteorder)
 _PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that others take for a moment only
 _MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, at which another may be looking
 _SHM_FOLDER: Final = "/dev/shm"
-_NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE)
+_LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, Linux 5.14
 _MAP_FIXED: Final = 0x10
+_GENTLY: Final = os.O_NOFOLLOW | os.O_NONBLOCK if _HAS_FLOCK else 0  # whatever lies there, do not follow it or wait
 _MAP_NORESERVE: Final = 0x4000 if sys.platform.startswith("linux") else 0
 
 
-def lacks_descriptors(error: OSError) -> bool:
-    """Whether a call failed because this process, or the system, has no descriptor left."""
-    return error.errno in _NO_DESCRIPTOR
+def lacks_means(error: OSError) -> bool:
+    """Whether a call failed because this process, or the system, has no descriptor or no address space left."""
+    return error.errno in _LACKING
 
 
 def _c_mmap() -> Any:
@@ -83,8 +86,30 @@ class _Descriptor:
         self._numbers: list[int] = []  # none or one
 
     def open(self, name: str, flags: int = os.O_RDWR) -> None:
-        # One call, so that no signal handler can raise between the opening and the noting.
-        self._numbers.extend(map(_posixshmem.shm_open, ("/" + name,), (flags,), (0o600,)))
+        """Open what has a name.
+
+        Raises:
+            FileNotFoundError, FileExistsError: as the flags have it.
+            PermissionError: this user may not; says whose it is.
+            CorruptQueueError: a folder, a link, a FIFO or the like has the name.
+            OSError: no descriptor is left, for example.
+        """
+        try:
+            # One call, so that no signal handler can raise between the opening and the noting.
+            self._numbers.extend(map(_posixshmem.shm_open, ("/" + name,), (flags | _GENTLY,), (0o600,)))
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except OSError as error:
+            _refuse_what_is_no_file(name, _status_of(name))
+            if isinstance(error, PermissionError):
+                raise _not_permitted(name) from None
+            raise
+        if _HAS_FLOCK and not flags & os.O_CREAT:
+            try:
+                _refuse_what_is_no_file(name, os.fstat(self.number))
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def number(self) -> int:
@@ -147,14 +172,17 @@ class _Descriptor:
         fcntl.flock(self.number, fcntl.LOCK_UN)
         return False
 
+    def is_empty(self) -> bool:
+        """Whether the segment has no bytes: its creator has hardly begun, or somebody cut it."""
+        return os.fstat(self.number).st_size == 0
+
     def is_unfinished(self) -> bool:
         """Whether this is what a creator has before its end; what somebody else made never is, unless it is empty."""
-        size = os.fstat(self.number).st_size
-        if size == 0:
+        if self.is_empty():
             return True
         if _HAS_FLOCK:
             return os.pread(self.number, _PROBE, 0)[MAGIC_AT : MAGIC_AT + WORD] == _MARK
-        with mmap.mmap(self.number, min(size, _PROBE), access=mmap.ACCESS_READ) as probe:
+        with mmap.mmap(self.number, min(os.fstat(self.number).st_size, _PROBE), access=mmap.ACCESS_READ) as probe:
             start = probe[:]
         return start[MAGIC_AT : MAGIC_AT + WORD] == _MARK or not any(start)
 
@@ -182,10 +210,10 @@ def identity_of(name: str) -> tuple[int, int] | None:
 
     Where segments are files of a folder, this needs no descriptor.
     """
+    if _HAS_FLOCK:
+        status = _status_of(name)
+        return None if status is None else (status.st_dev, status.st_ino)
     try:
-        if _HAS_FLOCK:
-            status = os.stat(f"{_SHM_FOLDER}/{name}".encode(), follow_symlinks=False)  # as shm_open does
-            return status.st_dev, status.st_ino
         descriptor = _Descriptor()
         try:
             descriptor.open(name)
@@ -196,19 +224,88 @@ def identity_of(name: str) -> tuple[int, int] | None:
         return None
 
 
-def _map(number: int, size: int) -> mmap.mmap:
+def means(name: str, identity: tuple[int, int]) -> bool:
+    """Whether a name means the segment of that identity; nothing is opened for that where segments are files."""
+    return not _POSIX or identity_of(name) == identity
+
+
+def _status_of(name: str) -> os.stat_result | None:
+    """Return what the file system says of a name, without opening anything; None: it does not say."""
+    if not _HAS_FLOCK:
+        return None
+    try:
+        return os.stat(f"{_SHM_FOLDER}/{name}".encode(), follow_symlinks=False)  # as shm_open does
+    except OSError:
+        return None
+
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+def _refuse_what_is_no_file(name: str, status: os.stat_result | None) -> None:
+    kind = None if status is None else _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is not None:
+        raise CorruptQueueError(
+            f"segment {name!r} is not a queue: {kind} has that name in {_SHM_FOLDER}; choose another name or run_id, "
+            f"or, if nobody needs it, remove it: rm -r {_SHM_FOLDER}/{name!r}"
+        )
+
+
+def _not_permitted(name: str) -> PermissionError:
+    """Return the error that says why this user may not open, or make, a segment."""
+    status = _status_of(name)
+    if status is not None and status.st_uid == os.geteuid():
+        why = (
+            f"is this user's own, and its mode {stat.S_IMODE(status.st_mode):04o} does not let this user read and "
+            f"write; chmod it to 0600 if it is a queue"
+        )
+    elif status is None and _HAS_FLOCK:
+        why = f"cannot be made: this user may not make files in {_SHM_FOLDER}; give the user access to it"
+    else:
+        owner = "another user" if status is None else f"user {status.st_uid}"
+        why = f"belongs to {owner}, and not to this user or root; run as that user, or choose another name or run_id"
+    return PermissionError(errno.EACCES, f"segment {name!r} {why}")
+
+
+def _map(name: str, number: int, size: int) -> mmap.mmap:
     """Map a segment; no descriptor is needed any more.
 
     An ``mmap.mmap`` of a file keeps a duplicate of its descriptor (before Python 3.13 always). So this is one of no
-    file, whose pages are then replaced by those of the segment. It unmaps them when the last view on them is gone.
+    file, whose pages are then replaced by those of the segment. It unmaps them when the last view on them is gone. It
+    is a shared one, because private memory counts against RLIMIT_DATA.
     """
-    free = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    mapping = mmap.mmap(-1, size, flags=free)
-    at = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-    if _MMAP(at, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, number, 0) != at:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    try:
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+        if _MMAP(at, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, number, 0) != at:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _no_address_space(name, size) from error
+        raise
     return mapping
+
+
+def _no_address_space(name: str, size: int) -> OSError:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    why = (
+        "the system lets this process map no more (vm.max_map_count, vm.overcommit_memory)"
+        if limit == resource.RLIM_INFINITY
+        else f"all mappings of this process together may take {limit:,} (RLIMIT_AS, ulimit -v)"
+    )
+    return OSError(
+        errno.ENOMEM,
+        f"segment {name!r} cannot be mapped: it takes {size:,} bytes of address space, and {why}; raise the limit, "
+        f"close queues that this process does not use, or choose a smaller capacity or item_size",
+    )
 
 
 _GONE: Final = memoryview(b"")
@@ -238,7 +335,7 @@ class Segment:
 
     def has_name(self) -> bool:
         """Whether the segment can still be found: its name was not removed."""
-        return not _POSIX or identity_of(self.name) == self._identity
+        return means(self.name, self._identity)
 
     def identity(self) -> tuple[int, int]:
         """Return what tells this segment from another one that has its name later."""
@@ -269,6 +366,8 @@ class Segment:
             if descriptor.identity() != self._identity:
                 raise FileNotFoundError(errno.ENOENT, f"segment {self.name!r} has lost its name")
             os.posix_fallocate(descriptor.number, start, length)
+        except CorruptQueueError as error:
+            raise FileNotFoundError(errno.ENOENT, f"segment {self.name!r} has lost its name") from error
         finally:
             descriptor.close()
 
@@ -321,7 +420,7 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
             if _HAS_FLOCK:
                 os.pwrite(guard.number, _MARK, MAGIC_AT)
             os.ftruncate(guard.number, size)
-            segment = Segment(name, guard.identity(), _map(mapped.number, size))
+            segment = Segment(name, guard.identity(), _map(name, mapped.number, size))
             mapped.close()
             _reserve(guard, reserved)
             segment.buffer[MAGIC_AT : MAGIC_AT + WORD] = _MARK
@@ -352,6 +451,7 @@ def open_existing(name: str) -> Segment:
         QueueNotFoundError: nobody has that name.
         QueueNotReadyError: its creation has not ended; ``why_unfinished`` tells more.
         PermissionError: it belongs to another user.
+        CorruptQueueError: it is a folder, a link, a FIFO or the like.
     """
     if not _POSIX:
         return _open_on_windows(name)
@@ -360,35 +460,37 @@ def open_existing(name: str) -> Segment:
         descriptor.open(name)
     except FileNotFoundError:
         raise _not_found(name) from None
-    except PermissionError:
-        raise PermissionError(
-            errno.EACCES,
-            f"segment {name!r} belongs to another user, and only that user may open it; run as that user, or choose "
-            f"another name or run_id",
-        ) from None
     try:
         if not descriptor.is_ours():
-            owner = os.fstat(descriptor.number).st_uid
-            raise PermissionError(
-                errno.EPERM, f"segment {name!r} belongs to user {owner}, not to this user or root; not attached"
-            )
+            raise _not_permitted(name)
         size = os.fstat(descriptor.number).st_size
         if size == 0 or descriptor.is_unfinished():
             raise _still_being_created(name)
-        return Segment(name, descriptor.identity(), _map(descriptor.number, size))
+        return Segment(name, descriptor.identity(), _map(name, descriptor.number, size))
     finally:
         descriptor.close()
 
 
-def why_unfinished(name: str) -> QueueNotReadyError | QueueNotFoundError:
-    """Return the error that tells whether the creator of an unfinished segment lives."""
+def why_unfinished(name: str, is_new: bool) -> QueueNotReadyError | QueueNotFoundError:
+    """Return the error that tells whether the creator of an unfinished segment lives.
+
+    Args:
+        name: of the segment.
+        is_new: the segment may have come just now. An empty one whose flock is free then says nothing of its creator,
+            which takes the flock before it writes the mark.
+    """
     descriptor = _Descriptor()
     try:
         descriptor.open(name)
-        if (
-            descriptor.is_locked_by_another() or not descriptor.is_unfinished()
-        ):  # in the other order it may end meanwhile
+        says_nothing = is_new and descriptor.is_empty()  # first: later it may have the mark of a creator that lives
+        # In the other order the creation may end meanwhile.
+        if descriptor.is_locked_by_another() or not descriptor.is_unfinished():
             return _still_being_created(name)
+        if says_nothing:
+            return QueueNotReadyError(
+                f"queue segment {name!r} is being created, or its creator died as it began; try again with a timeout "
+                f"of more than a second, which tells them apart, or, if no process creates it, with create=True"
+            )
     except FileNotFoundError:
         return _not_found(name)
     finally:
@@ -435,7 +537,7 @@ def unlink(name: str, identity: tuple[int, int], companion: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        if not lacks_descriptors(error):
+        if not lacks_means(error):
             raise
         beside = identity_of(companion)
         if not _remove_unguarded(name, identity):
@@ -466,7 +568,7 @@ def replace(name: str, size: int) -> Segment:
         try:
             os.ftruncate(descriptor.number, size)
             _reserve(descriptor, size)
-            return Segment(name, descriptor.identity(), _map(descriptor.number, size))
+            return Segment(name, descriptor.identity(), _map(name, descriptor.number, size))
         finally:
             descriptor.close()
 
@@ -512,6 +614,8 @@ def _remove_leftover(name: str) -> None:
             remove(name)
     except FileNotFoundError:
         return
+    except (CorruptQueueError, PermissionError) as error:
+        raise QueueExistsError(f"a segment {name!r} exists already") from error
     finally:
         descriptor.close()
 
@@ -525,8 +629,10 @@ def _remove_both(name: str, companion: str) -> None:
     identity = None
     try:
         beside.open(companion)
+    except CorruptQueueError:
+        pass  # a folder or the like, which is nobody's lock
     except OSError as error:
-        identity = identity_of(companion) if lacks_descriptors(error) else None
+        identity = identity_of(companion) if lacks_means(error) else None
     remove(name)  # queue first: nobody finds a queue without a lock
     if beside.is_open():
         _remove_exactly(companion, beside)

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
 from . import _arguments, _birth, _engine, _metrics, _processes
-from ._arguments import DEFAULTS, NOT_GIVEN
+from ._arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._atomics_engine import AtomicsEngine, EngineName
 from ._calls import Calls
-from ._clock import deadline_of
+from ._clock import FOREVER, deadline_of
 from ._codec import Codec
 from ._definitions import Definitions
 from ._doorbell import Doorbell
@@ -60,14 +60,16 @@ class SharedMemoryQueue(Generic[T]):
             consumes, which is enforced; threads may share such a handle.
         engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or what is
             best of what is installed.
-        timeout: seconds to wait for a process that is creating the queue; None waits for as long as that lives.
+        timeout: when attaching, seconds to wait for a process that is creating the queue; None waits for as long as
+            that lives.
 
     Raises:
         ArgumentError: an argument that can never work; a ValueError.
         QueueExistsError: create, and there is one of that name; a FileExistsError.
         QueueNotFoundError: not create, and there is none; a FileNotFoundError.
         QueueMismatchError: not create, and the queue has another capacity, item_size or mode; a ValueError.
-        QueueNotReadyError: a live process is still creating it when the timeout is over; a TimeoutError.
+        QueueNotReadyError: a live process is still creating it, or making it anew, when the timeout is over; a
+            TimeoutError.
         LayoutVersionError: another version of this package made it.
         CorruptQueueError: the segment is damaged, or not a queue.
         OSError: not enough shared memory, or no permission.
@@ -121,34 +123,67 @@ class SharedMemoryQueue(Generic[T]):
         engine: EngineName | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._closed = self._released = True  # until everything is there
+        engine_class = self._prepare(name, run_id, engine)
         is_new = _arguments.creates(create)
-        self._wanted_engine = engine
-        _birth.names(name, run_id)  # refuses names that cannot be
-        self._name = name = str.__str__(name)
-        self._run_id = run_id = str.__str__(run_id)
-        engine_class = _engine.choose(engine)
+        until = deadline_of(True, timeout)
         asked = _arguments.sizes(capacity, item_size, mode)
         if is_new:
-            self._geometry = _birth.geometry(*asked)
-            self._segment, self._flag = _birth.create(name, run_id, self._geometry)
-            try:
-                self._start(engine_class)
-            except BaseException:
-                _birth.discard(self._segment, self._flag, name, run_id)
-                raise
+            self._create(engine_class, asked)
         else:
-            until = deadline_of(True, timeout)
-            self._segment, self._geometry, self._flag = _birth.attach(name, run_id, until)
-            try:
-                _arguments.agree(name, asked, self._geometry)
-                self._start(engine_class)
-            except BaseException:
-                self._flag.close()
-                self._segment.close()
-                raise
+            self._attach(engine_class, asked, until)
 
-    def _start(self, engine_class: type[AtomicsEngine]) -> None:
+    def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[AtomicsEngine]:
+        self._closed = self._released = True  # until everything is there
+        self._wanted_engine = engine
+        _birth.names(name, run_id)  # refuses names that cannot be
+        self._name = str.__str__(name)
+        self._run_id = str.__str__(run_id)
+        return _engine.choose(engine)
+
+    def _create(self, engine_class: type[AtomicsEngine], wanted: Sizes) -> None:
+        self._geometry = _birth.geometry(*wanted)
+        self._segment, self._flag = _birth.create(self._name, self._run_id, self._geometry)
+        try:
+            if not self._start(engine_class):
+                raise QueueNotFoundError(
+                    f"queue {self._name!r} was unlinked by another process just as this one had created it; create it "
+                    f"again, and see to it that one process alone unlinks it"
+                )
+        except BaseException:
+            self._abandon()
+            _birth.discard(self._segment, self._flag, self._name, self._run_id)
+            raise
+
+    def _attach(
+        self,
+        engine_class: type[AtomicsEngine],
+        asked: Sizes = DEFAULTS,
+        until: float = FOREVER,
+        identity: tuple[int, int] | None = None,
+    ) -> None:
+        while True:
+            self._segment, self._geometry, self._flag = _birth.attach(self._name, self._run_id, until, identity)
+            try:
+                _arguments.agree(self._name, asked, self._geometry)
+                if self._start(engine_class):
+                    return
+            except BaseException:
+                self._abandon()
+                raise
+            self._abandon()
+            if identity is None:
+                _birth.look_again(self._name, self._run_id, until)
+
+    def _abandon(self) -> None:
+        """Let go of everything at once after a failed start: its traceback may keep this handle for long."""
+        if not self._released:
+            with suppress(Exception):
+                self._close(wait=True)
+        self._flag.close()
+        self._segment.close()
+
+    def _start(self, engine_class: type[AtomicsEngine]) -> bool:
+        """Take part in the queue; False if it has lost its name."""
         self._identity = self._segment.identity()
         self._engine = engine_class(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
         self._watch = _metrics.Watch()
@@ -161,9 +196,7 @@ class SharedMemoryQueue(Generic[T]):
         _live[id(self)] = weakref.ref(self)
         calls = Calls(self._engine, codec, self._geometry, self._check_open)
         self._direct = self._engine.open(codec, calls)  # from here on others see who uses the queue
-        if not self._segment.has_name():
-            self._close(wait=True)
-            raise QueueNotFoundError(f"queue {self._name!r} was unlinked while this process attached")
+        return self._segment.has_name()
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -329,9 +362,12 @@ class SharedMemoryQueue(Generic[T]):
             and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
             ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
             of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
-            died), ``participants`` (how many records each live process has, by process id), ``unlinked``, ``mode``,
-            ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for each live
-            process that others wait for right now, with the seconds since this handle first saw it there.
+            died), ``bells`` (what wakes who waits on this handle's descriptors: "none", as nothing has asked for any;
+            "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
+            second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
+            process has, by process id), ``unlinked``, ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid",
+            "position", "doing", "seconds"}``, one for each live process that others wait for right now, with the
+            seconds since this handle first saw it there.
         """
         self._check_open()
         with self._engine.operation() as record:
@@ -505,12 +541,8 @@ def _attach(
     """Open a queue by name: what a pickled handle becomes, before it gets the state of its subclass."""
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
-    SharedMemoryQueue.__init__(handle, name, run_id=run_id, engine=engine)  # that of a subclass may ask for anything
-    if handle._identity != identity:
-        handle._close(wait=True)
-        raise QueueNotFoundError(
-            f"the queue {name!r} (run_id {run_id!r}) whose handle was pickled is unlinked, and another one has its name"
-        )
+    # As the __init__ of a plain handle does; that of a subclass may ask for anything.
+    SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
     return handle
 
 

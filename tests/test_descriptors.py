@@ -14,13 +14,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared_multiprocess_queue import (
+    QueueClosedError,
     QueueExistsError,
     QueueNotFoundError,
     QueueNotReadyError,
@@ -363,8 +364,9 @@ def test_a_handle_is_closed_by_another_thread_than_those_that_used_it_and_died(
         def use(opened: list[SharedMemoryQueue] = opened) -> None:
             handle = SharedMemoryQueue("q", run_id=run_id)
             opened.append(handle)
-            handle.put_batch([1, 2])
-            handle.get_batch(2)
+            with suppress(QueueClosedError):  # it may be closed by now
+                handle.put_batch([1, 2])
+                handle.get_batch(2)
 
         thread = threading.Thread(target=use)
         thread.start()
@@ -444,8 +446,8 @@ def test_a_paused_creator_is_waited_for_as_long_as_it_lives(run_id: str, monkeyp
     looks: list[BaseException] = []
     real = _segment.why_unfinished
 
-    def why_unfinished(name: str) -> Any:
-        looks.append(real(name))
+    def why_unfinished(name: str, is_new: bool) -> Any:
+        looks.append(real(name, is_new))
         return looks[-1]
 
     monkeypatch.setattr(_segment, "why_unfinished", why_unfinished)

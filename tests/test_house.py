@@ -35,6 +35,13 @@ DOORS: dict[str, set[str]] = {
     "multiprocessing.shared_memory": {"_segment.py"},
     "_posixshmem": {"_segment.py"},
     "mmap": {"_segment.py"},
+    "fcntl": {"_segment.py"},
+    "resource": {"_segment.py"},
+    "socket": {"_bells.py"},
+    "select": {"_bells.py"},
+    # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
+    # reducers' affair.
+    "ctypes": {"_segment.py", "_words.py", "_parking.py", "_futex.py", "_bells.py", "_reducers.py"},
     "shared_memory_lock": {"_package_lock.py"},
     "psutil": {"_processes.py"},
 }
