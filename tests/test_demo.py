@@ -404,7 +404,7 @@ def test_workers_do_not_outlive_the_main_process_and_remove_the_queues() -> None
 
 def has_opened_both_queues(pid: int) -> bool:
     mapped = Path(f"/proc/{pid}/maps").read_text()
-    return "-tasks-queue" in mapped and "-results-queue" in mapped
+    return "-tasks-queue-lock" in mapped and "-results-queue-lock" in mapped  # a lock is attached to last
 
 
 # ---- usage -----------------------------------------------------------------------------------------------------------
