@@ -23,11 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import shared_multiprocess_queue
 from shared_multiprocess_queue import _codec, _defining
 from shared_multiprocess_queue._codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
 from shared_multiprocess_queue.errors import DeserializationError, QueueClosedError, SerializationError
 
-PACKAGE_ROOT = Path(_codec.__file__).parent.parent
+PACKAGE_ROOT = Path(shared_multiprocess_queue.__file__).parent.parent
 WATCHDOG = 60  # seconds
 
 

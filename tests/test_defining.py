@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+import shared_multiprocess_queue
 from shared_multiprocess_queue import _defining
 
 from .conftest import MakeQueue
 
-PACKAGE_ROOT = Path(_defining.__file__).parent.parent
+PACKAGE_ROOT = Path(shared_multiprocess_queue.__file__).parent.parent
 
 # The program that sends: one object of a class whose methods use all kinds of things around them.
 SENDER = """

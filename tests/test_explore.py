@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
-from shared_multiprocess_queue import _layout
+import shared_multiprocess_queue
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
@@ -83,7 +83,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 def test_every_bug_has_its_place() -> None:
     for bug in BUGS:
-        source = (Path(_layout.__file__).parent / bug.file).read_text(encoding="utf-8")
+        source = (Path(shared_multiprocess_queue.__file__).parent / bug.file).read_text(encoding="utf-8")
         assert sanitize.plant(bug, source) != source
 
 

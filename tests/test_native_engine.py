@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import shared_multiprocess_queue
 from shared_multiprocess_queue import (
     CorruptQueueError,
     DeserializationError,
@@ -400,7 +401,7 @@ def test_a_scalar_of_a_wrong_length_is_an_error_with_its_bytes(q: SharedMemoryQu
 
 
 def test_the_headers_come_with_the_package() -> None:
-    folder = Path(_engine.__file__).parent / "_native"
+    folder = Path(shared_multiprocess_queue.__file__).parent / "_native"
     assert {path.name for path in folder.iterdir()} >= {"handle.h", "layout.h", "module.c", "ring.h"}
 
 
