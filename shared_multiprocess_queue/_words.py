@@ -8,7 +8,7 @@ here and nowhere else.
 ``atomics`` brings a C library (patomic) and calls it through objects that cost 6 µs a load. The same functions, taken
 from the package's own table and called through ctypes, cost 0.5 µs. They are called with the GIL held (``PYFUNCTYPE``),
 so that no other thread is let in between a claim and its publication merely because an atomic operation was called.
-Where that table is not found as expected, the package's public interface serves.
+Where that table is not as expected, opening a queue is an ImportError.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ import ctypes
 import platform
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ._late import late
-from ._layout import WORD_MASK
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 
@@ -105,7 +103,7 @@ class _Operations:
     """patomic's functions for words of one width, called with the GIL held."""
 
     def __init__(self, width: int) -> None:
-        from atomics._impl.patomic import Patomic  # noqa: PLC0415 (absent in a future atomics: then the public way)
+        from atomics._impl.patomic import Patomic  # noqa: PLC0415 (as above)
 
         table = Patomic.ops(width)
         pointer, order = ctypes.c_void_p, ctypes.c_int
@@ -132,15 +130,8 @@ class _Operations:
             raise AttributeError("the table of atomics does not do what it did in version 1.0.3")
 
 
-def _direct_operations(width: int) -> _Operations | None:
-    try:
-        return _Operations(width)
-    except (ImportError, AttributeError, TypeError, ctypes.ArgumentError):
-        return None
-
-
-class DirectMemory:
-    """Words through patomic's table."""
+class MappedWords:
+    """The words of a mapping, through patomic's table."""
 
     def __init__(self, buffer: memoryview, operations: _Operations) -> None:
         self._operations = operations
@@ -188,59 +179,6 @@ class DirectMemory:
         self._plain.release()
 
 
-class PublicMemory:
-    """Words through the public interface of ``atomics``; slower, and always there."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._atomics = _atomics()
-        self._buffer = memoryview(buffer)
-        self._plain = buffer.cast("Q")
-        self._views: dict[int, tuple[Any, Any]] = {}  # a context and its view: both are kept, and the context is exited
-
-    def _view(self, offset: int) -> Any:
-        found = self._views.get(offset)
-        if found is None:
-            # UINT: a failed compare-exchange on a BYTES view overwrites the caller's object.
-            context = self._atomics.atomicview(self._buffer[offset : offset + 8], self._atomics.UINT)
-            found = self._views.setdefault(offset, (context, context.__enter__()))
-            if found[0] is not context:  # another thread was faster
-                context.__exit__(None, None, None)
-        return found[1]
-
-    def words(self) -> Words:
-        """Return a new access, for one operation at a time."""
-        view = self._view
-
-        def load(offset: int) -> int:
-            return int(view(offset).load())
-
-        def store(offset: int, value: int) -> None:
-            view(offset).store(value & WORD_MASK)
-
-        def cas(offset: int, expected: int, desired: int) -> bool:
-            return bool(view(offset).cmpxchg_strong(expected & WORD_MASK, desired & WORD_MASK).success)
-
-        def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
-            note.append(cas(offset, expected, desired))  # one bytecode too many; this engine's slow way accepts that
-
-        def add(offset: int, amount: int) -> int:
-            return int(view(offset).fetch_add(amount))
-
-        return _plain_access(_access(load, store, cas, cas_noted, add), self._plain)
-
-    def release(self) -> None:
-        """Let go of the memory; no access may be used any more."""
-        while self._views:
-            _, (context, _view) = self._views.popitem()
-            context.__exit__(None, None, None)
-        self._plain.release()
-        with suppress(BufferError):  # another thread, whose view it was, may not have come to freeing it
-            self._buffer.release()
-
-    def __del__(self) -> None:
-        self.release()  # atomics complains on stderr about a context that is dropped while it is open
-
-
 def _access(
     load: Callable[[int], int],
     store: Callable[[int, int], None],
@@ -283,14 +221,20 @@ def _plain_access(access: _Access, plain: memoryview) -> Words:
 
 
 @late
-def _direct_64() -> _Operations | None:
-    return _direct_operations(8)
+def _operations() -> _Operations:
+    try:
+        return _Operations(8)
+    except (ImportError, AttributeError, TypeError, ctypes.ArgumentError) as error:
+        raise ImportError(
+            f"the package atomics that is installed has another table of operations than version 1.0 ({error}); "
+            f"install one that is known to work: pip install 'atomics>=1.0.3,<1.1'"
+        ) from error
 
 
 def prepare() -> None:
     """Import what ``open_words`` needs, if that was not done yet."""
     _atomics()
-    _direct_64()
+    _operations()
 
 
 def open_words(buffer: memoryview) -> WordMemory:
@@ -298,9 +242,11 @@ def open_words(buffer: memoryview) -> WordMemory:
 
     Args:
         buffer: the whole segment, writable, aligned to 8 bytes (a mapping always is).
+
+    Raises:
+        ImportError: the package ``atomics`` that is installed is not one that this was written for.
     """
-    operations = _direct_64()
-    return PublicMemory(buffer) if operations is None else DirectMemory(buffer, operations)
+    return MappedWords(buffer, _operations())
 
 
 class Flag:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _engine, _words
+from shared_multiprocess_queue import SharedMemoryQueue, _engine
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
@@ -81,18 +81,6 @@ PAIRS = ["atomics", "native", "native+atomics", "atomics+native"]
 """The engines of the handle that makes a queue, and of all others."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what says nothing new: the two ways to the words of the atomics engine, for handles without it."""
-
-    def is_new(item: pytest.Item) -> bool:
-        callspec = getattr(item, "callspec", None)
-        chosen = callspec.params if callspec is not None else {}
-        return chosen.get("word_access") != "public" or chosen.get("engines", "atomics") == "atomics"
-
-    config.hook.pytest_deselected(items=[item for item in items if not is_new(item)])
-    items[:] = [item for item in items if is_new(item)]
-
-
 def use(pair: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     only = request.node.get_closest_marker("atomics_only")
     if only is not None and pair != "atomics":
@@ -136,14 +124,6 @@ def make_queue(run_id: str, request: pytest.FixtureRequest) -> Iterator[MakeQueu
     for queue in made:
         queue.close()
         queue.unlink()
-
-
-@pytest.fixture(params=["direct", "public"])
-def word_access(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test with each way of reaching the package atomics."""
-    if request.param == "public":
-        monkeypatch.setattr(_words, "_direct_64", lambda: None)
-    return str(request.param)
 
 
 @pytest.fixture(params=["mpmc", "spsc"])

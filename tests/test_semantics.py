@@ -66,7 +66,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def make(make_queue: MakeQueue, mode: str, word_access: str) -> MakeQueue:
+def make(make_queue: MakeQueue, mode: str) -> MakeQueue:
     """Make queues of this run's mode."""
 
     def made(name: str = "q", **arguments: object) -> SharedMemoryQueue:
@@ -484,7 +484,7 @@ class Comparison(RuleBasedStateMachine):
         self.producer.unlink()
 
 
-def test_random_operations_do_what_they_do_to_queue_queue(run_id: str, mode: str, word_access: str) -> None:
+def test_random_operations_do_what_they_do_to_queue_queue(run_id: str, mode: str) -> None:
     def create(capacity: int) -> SharedMemoryQueue:
         return SharedMemoryQueue("compared", create=True, capacity=capacity, item_size=300, run_id=run_id, mode=mode)
 
@@ -562,7 +562,7 @@ def test_a_batch_that_has_room_for_a_part_of_it_goes_on_waiting(make: MakeQueue)
 
 
 @pytest.mark.usefixtures("only_wakes")
-def test_two_who_wait_for_each_other_in_turn_never_miss_a_wake(make_queue: MakeQueue, word_access: str) -> None:
+def test_two_who_wait_for_each_other_in_turn_never_miss_a_wake(make_queue: MakeQueue) -> None:
     there, back = make_queue("there", capacity=1), make_queue("back", capacity=1)
 
     def echo() -> None:
@@ -578,7 +578,7 @@ def test_two_who_wait_for_each_other_in_turn_never_miss_a_wake(make_queue: MakeQ
 
 
 @pytest.mark.parametrize("what", ["get", "put", "put_batch"])
-def test_who_is_blocked_uses_no_processor_time(make_queue: MakeQueue, word_access: str, what: str) -> None:
+def test_who_is_blocked_uses_no_processor_time(make_queue: MakeQueue, what: str) -> None:
     """The bound is on time of the processor, which does not depend on what else the machine does."""
     q = make_queue(capacity=1)
 
@@ -614,9 +614,7 @@ def test_a_batch_that_gets_its_room_wakes_the_next_batch(make: MakeQueue) -> Non
 
 @pytest.mark.usefixtures("eager", "only_wakes")
 @pytest.mark.parametrize("capacity", [1, 3, 16])
-def test_many_threads_put_and_get_every_item_exactly_once(
-    make_queue: MakeQueue, word_access: str, capacity: int
-) -> None:
+def test_many_threads_put_and_get_every_item_exactly_once(make_queue: MakeQueue, capacity: int) -> None:
     q = make_queue(capacity=capacity)
     each = 150
 
@@ -660,7 +658,7 @@ def test_threads_that_share_a_handle_share_its_roles(make: MakeQueue) -> None:
 
 
 @pytest.mark.usefixtures("eager")
-def test_who_has_put_an_item_always_finds_one(make_queue: MakeQueue, word_access: str) -> None:
+def test_who_has_put_an_item_always_finds_one(make_queue: MakeQueue) -> None:
     """A cheap probe of linearizability: after my put there is an item for me, whoever else takes and puts."""
     threads = 3
     q = make_queue(capacity=threads)
@@ -730,7 +728,7 @@ def test_a_batch_may_fill_the_queue_wherever_a_lap_begins(make: MakeQueue, offse
 
 
 @pytest.mark.usefixtures("eager")
-def test_batches_stay_together_and_appear_at_once_among_other_puts(make_queue: MakeQueue, word_access: str) -> None:
+def test_batches_stay_together_and_appear_at_once_among_other_puts(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=5)
     sizes = [1, 2, 3, 4, 5]
 
@@ -757,7 +755,7 @@ def test_batches_stay_together_and_appear_at_once_among_other_puts(make_queue: M
     assert q.empty()
 
 
-def test_a_batch_gets_through_a_queue_that_single_puts_keep_full(make_queue: MakeQueue, word_access: str) -> None:
+def test_a_batch_gets_through_a_queue_that_single_puts_keep_full(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=4)
     over = threading.Event()
 

@@ -1,22 +1,25 @@
-"""The shared words do what they say in every way of reaching them, and the table of offsets has no overlaps."""
+"""The shared words do what they say, and the table of offsets has no overlaps."""
 
 from __future__ import annotations
 
 import mmap
 import multiprocessing
 import os
+import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import _layout, _segment, _words
+from shared_multiprocess_queue import _layout, _segment
 from shared_multiprocess_queue._layout import LINE, WORD, Geometry
-from shared_multiprocess_queue._words import DirectMemory, Flag, PublicMemory, WordMemory, open_words
+from shared_multiprocess_queue._words import Flag, WordMemory, open_words
 
 SIZE = 4096
 GREATEST = (1 << 64) - 1
@@ -41,7 +44,7 @@ def mapping() -> Iterator[memoryview]:
 
 
 @pytest.fixture
-def memory(mapping: memoryview, word_access: str) -> Iterator[WordMemory]:
+def memory(mapping: memoryview) -> Iterator[WordMemory]:
     opened = open_words(mapping)
     yield opened
     opened.release()
@@ -57,31 +60,40 @@ def join(process: BaseProcess) -> None:
             process.join()
 
 
-# ---- the ways there are ---------------------------------------------------------------------------------------------
+# ---- the package atomics --------------------------------------------------------------------------------------------
 
 
-def test_the_fixture_chooses_between_the_two_ways(memory: WordMemory, word_access: str) -> None:
-    assert type(memory) is {"direct": DirectMemory, "public": PublicMemory}[word_access]
+def refusal(folder: Path, damage: str) -> str:
+    """Return what opening a queue says in a process whose package atomics was damaged."""
+    program = f"""
+        import sys
+        {damage}
+        from shared_multiprocess_queue import SharedMemoryQueue
+        try:
+            SharedMemoryQueue("q", True, run_id=sys.argv[1], engine="atomics")
+        except ImportError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), folder.name]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=WATCHDOG).stdout
 
 
-@pytest.mark.skipif(sys.implementation.name != "cpython", reason="the direct way is made for CPython")
-def test_the_direct_way_is_there_with_the_atomics_that_is_installed() -> None:
-    assert _words._direct_64() is not None, "without it every put is ten times as slow, and nothing else would tell"
+def test_an_atomics_without_its_table_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, 'import atomics; sys.modules["atomics._impl.patomic"] = None')
+    assert "pip install 'atomics>=1.0.3,<1.1'" in said
 
 
-def test_without_the_table_of_atomics_the_public_way_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "atomics._impl.patomic", None)
-    assert _words._direct_operations(8) is None
-
-
-def test_a_table_that_does_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def swapped(self: _words._Operations, width: int) -> None:
-        self.cas = lambda *arguments: 1  # claims to have changed what it found otherwise
-        real(self, width)
-
-    real = _words._Operations._try_out
-    monkeypatch.setattr(_words._Operations, "_try_out", swapped)
-    assert _words._direct_operations(8) is None
+def test_an_atomics_whose_table_does_something_else_is_refused(tmp_path: Path) -> None:
+    damage = """
+        from shared_multiprocess_queue import _words
+        real = _words._Operations._try_out
+        def swapped(self, width):
+            self.cas = lambda *arguments: 1  # claims to have changed what it found otherwise
+            real(self, width)
+        _words._Operations._try_out = swapped
+    """
+    said = refusal(tmp_path, textwrap.indent(textwrap.dedent(damage), " " * 8).strip())
+    assert "pip install 'atomics>=1.0.3,<1.1'" in said
 
 
 # ---- one access -----------------------------------------------------------------------------------------------------
@@ -223,40 +235,16 @@ def test_threads_that_count_miss_nothing(memory: WordMemory) -> None:
     assert [words.load(64), words.load(72), words.load(80)] == [3000, 3000, 300]
 
 
-def test_processes_that_count_miss_nothing_whichever_way_each_takes(mapping: memoryview) -> None:
-    """Two cores at once, one through the table and one through the public interface."""
-    operations = _words._direct_64()
-    assert operations is not None
-    ways: list[WordMemory] = [DirectMemory(mapping, operations), PublicMemory(mapping)]
+def test_processes_that_count_miss_nothing(memory: WordMemory) -> None:
+    """Two cores at once."""
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=count_in_every_way, args=(way, 4000)) for way in ways]
+    processes = [context.Process(target=count_in_every_way, args=(memory, 4000)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         join(process)
-    words = ways[0].words()
+    words = memory.words()
     assert [words.load(64), words.load(72), words.load(80)] == [8000, 8000, 800]
-    for way in ways:
-        way.release()
-
-
-def test_threads_that_meet_at_a_new_view_share_one(mapping: memoryview) -> None:
-    memory = PublicMemory(mapping)
-    start = threading.Barrier(4)
-
-    def touch_all() -> None:
-        words = memory.words()
-        start.wait(WATCHDOG)
-        for at in range(0, SIZE, WORD):
-            words.add(at, 1)
-
-    threads = [threading.Thread(target=touch_all) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WATCHDOG)
-    assert {memory.words().load(at) for at in range(0, SIZE, WORD)} == {4}
-    memory.release()  # the fixture's close() fails if a view was forgotten
 
 
 # ---- the int32 of the lock ------------------------------------------------------------------------------------------
