@@ -1,6 +1,19 @@
 """``python -m shared_multiprocess_queue`` is ``shmq``."""
 
-from .cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command, or say which packages it lacks."""
+    try:
+        from .cli import main as command  # noqa: PLC0415 (only to tell its absence)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"click", "rich"}:
+            raise
+        sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'")
+    command()
+
 
 if __name__ == "__main__":
     main()

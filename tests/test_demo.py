@@ -434,6 +434,14 @@ def test_version() -> None:
     assert (code, output) == (0, f"shmq, version {__version__}\n")
 
 
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_the_command_says_what_it_lacks(package: str) -> None:
+    script = f"import sys; sys.modules[{package!r}] = None; from shared_multiprocess_queue.__main__ import main; main()"
+    code, output, errors = run(command=[sys.executable, "-c", script])
+    assert (code, output) == (1, "")
+    assert errors == f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'\n"
+
+
 def test_importing_the_package_imports_nothing_of_the_command() -> None:
     names = ("click", "rich", "shared_multiprocess_queue.demo")
     script = f"import sys, shared_multiprocess_queue; print([name for name in {names} if name in sys.modules])"
