@@ -62,7 +62,8 @@ PICKLE = 0  # a pickle stream
 BYTES = 1
 STR = 2  # utf-8, lone surrogates included
 # A pickle stream that names things of __main__, the names that stand bare in it, the definitions that travel along, and
-# _TRAILER. There are no names, or no definitions.
+# _TRAILER. There are no names, or no definitions. Without either, the names in the stream are of things that have no
+# definition, and only a process of the same program can read it.
 MAIN = 3
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
@@ -81,10 +82,15 @@ _PROTOCOL = 5
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
 _TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
 _SEPARATOR = b"\0"  # between names
+_ANY_MAIN = b"_main__"  # in each of MAIN_MODULES
+_OF_SPAWNED = MAIN_MODULES[1]
 
 _KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
 _KEPT_PICKLERS = 8
+_LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
 _REFUSED = 1_000_000_000  # ns
+
+_REDUCE, _REDUCE_EX = object.__reduce__, object.__reduce_ex__
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
@@ -198,6 +204,9 @@ class Codec:
         if pickler.names:
             self._finish(pickler)
             tag = MAIN
+        elif pickler.may_name_main():
+            parts.append(_program().ending)
+            tag = MAIN
         else:
             tag = PICKLE
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -240,14 +249,9 @@ class Codec:
             DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
         """
         if tag == PICKLE:
-            return self._unpickle(payload)
+            return self._unpickle(payload, loads, payload)
         if tag == MAIN:
-            try:
-                return self._decode_main(payload)
-            except _OutOfReachError as error:
-                raise error.reason from None
-            except Exception as error:
-                self.fail_to_decode(payload, error)
+            return self._decode_main(payload)
         try:  # what else is raised here comes from outside, and is not the item's fault
             if tag == BYTES:
                 return payload
@@ -269,12 +273,14 @@ class Codec:
             payload,
         )
 
-    def _unpickle(self, payload: bytes) -> Any:
-        # Not a call of loads: behind that the interpreter looks for exceptions of other threads (see _calls.py), and
+    def _unpickle(self, payload: bytes, load: Callable[[Any], Any], source: object) -> Any:
+        # Not a call of load: behind that the interpreter looks for exceptions of other threads (see _calls.py), and
         # would raise them inside the try, as if they were the item's.
-        unpickling = map(loads, (payload,))
+        unpickling = map(load, (source,))
         try:
             (item,) = unpickling
+        except _OutOfReachError as error:
+            raise error.reason from None
         except Exception as error:
             self.fail_to_decode(payload, error)
         return item
@@ -342,14 +348,22 @@ class Codec:
 
     def _decode_main(self, payload: bytes) -> Any:
         end = len(payload) - _TRAILER.size
+        if end < 0:
+            self.fail_to_decode(payload, UnpicklingError("its end is missing"))
         names, along, edition, program = _TRAILER.unpack_from(payload, end)
         own = _program()
-        # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after the
-        # fork, in a forked one) still has its definition. To find out by trying would build a part of the item twice.
-        if names and own.owns(program, edition) and own.has_all(payload[end - names : end]):
-            return loads(payload)
-        definitions: dict[bytes, bytes] = loads(payload[end - along : end]) if along else {}
-        return _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key)).load()
+        if own.owns(program, edition) and not along:
+            bare = payload[end - names : end]
+            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
+            # the fork, in a forked one) still has its definition. To find out by trying would build a part twice.
+            has_all = own.has_plainly(bare) or self._unpickle(payload, own.has_all, bare)
+            if has_all and own.has_name_of_spawned(payload):
+                return self._unpickle(payload, loads, payload)
+        definitions: dict[bytes, bytes] = {}
+        if along:
+            definitions = self._unpickle(payload, loads, payload[end - along : end])
+        reader = _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key))
+        return self._unpickle(payload, _Reader.load, reader)
 
     def _find(self, key: bytes) -> bytes | None:
         try:
@@ -422,6 +436,7 @@ class _Program:
         self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
         self.edition = bytes(8) if path is None else _content_digest(path)
         self.origin = self.edition + self.id
+        self.ending = _TRAILER.pack(0, 0, self.edition, self.id)  # of a stream with names that have no definition
         self.origins = {self.origin}  # of all editions that this process has made or inherited
         self.names: dict[str, _Name] = {}
 
@@ -432,13 +447,21 @@ class _Program:
             found = getattr(found, part, None)
         return found
 
+    def has_plainly(self, names: bytes) -> bool:
+        """Whether all the names that stand bare in a stream are globals of ``__main__`` now; runs no code of it."""
+        found: dict[str, Any] = getattr(self.main, "__dict__", {})
+        return not names or found.keys() >= set(names.decode("utf-8", "replace").split("\0"))
+
     def has_all(self, names: bytes) -> bool:
         """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
-        found = getattr(self.main, "__dict__", {})
-        for name in names.decode("utf-8", "surrogatepass").split("\0"):
-            if name not in found and self.lookup(name) is None:
-                return False
-        return True
+        return all(self.lookup(name) is not None for name in names.decode("utf-8", "surrogatepass").split("\0"))
+
+    def has_name_of_spawned(self, payload: bytes) -> bool:
+        """Whether ``__main__`` goes by its other name, too, if that is in a payload: spawned children write it.
+
+        It does in every program that has imported multiprocessing, unless ``__main__`` was replaced since.
+        """
+        return sys.modules.get(_OF_SPAWNED) is self.main or _OF_SPAWNED.encode() not in payload
 
     def name(self, qualname: str, obj: Any) -> _Name:
         """The name of ``obj``, which ``lookup`` found under ``qualname``."""
@@ -567,6 +590,7 @@ class _ItemPickler(Pickler):
         # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
         # next item.
         self._left_to_pickle: set[type] = set()
+        self._may_name = False  # an object says itself how it is reduced, and may say a name
 
     def forget(self) -> None:
         """Become as new."""
@@ -577,6 +601,7 @@ class _ItemPickler(Pickler):
             self.origin = b""
             self.is_explicit = False
         self._last = self._reducers = self._by_value = None
+        self._may_name = False
         self._left_to_pickle.clear()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -592,7 +617,10 @@ class _ItemPickler(Pickler):
             if reducers is not None:
                 reduce = reducers.get(kind)
                 if reduce is not None:
+                    self._may_name = True
                     return send(obj, reduce)
+            if kind in copyreg.dispatch_table or kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
+                self._may_name = True
             if kind not in copyreg.dispatch_table:
                 if issubclass(kind, type):
                     return self._reduce_nameable(obj)
@@ -628,6 +656,14 @@ class _ItemPickler(Pickler):
             return NotImplemented
         self.is_explicit = True
         return name.reference()
+
+    def may_name_main(self) -> bool:
+        """Whether names of ``__main__`` may stand in a stream although none was noted: what pickle names by itself.
+
+        Such are an ``lru_cache``, a type variable, and whatever has a ``__reduce__`` that returns a text. Bytes that look
+        like such a name do no harm: the reader finds nothing to look up.
+        """
+        return self._may_name and any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
 
     def complaint(self, item: object, error: Exception) -> str:
         """Say why ``item`` cannot be written, after ``error``."""
@@ -741,11 +777,7 @@ class _Reader(Unpickler):
                 return known.obj
             definition = self._find(key)
             if definition is None:
-                raise UnpicklingError(
-                    f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition "
-                    f"is not in the queue: there was no room left for it, or it is neither a class nor a function; "
-                    f"define it in a module that both programs import"
-                )
+                raise NameError(_missing(program, qualname), name=qualname)
             with _known.building():
                 obj = _Reader(definition, program, edition, self._find).load()
                 if isinstance(obj, str):
@@ -754,3 +786,17 @@ class _Reader(Unpickler):
                         f"send its definition: {obj}; define it in a module that both programs import"
                     )
             return obj
+
+
+def _missing(program: bytes, qualname: str) -> str:
+    if program == _program().id:
+        return (
+            f"{qualname!r} is a name in the __main__ of this program which this process does not have, and its "
+            f"definition is not in the queue: there was no room left for it, or it is neither a class nor a function; "
+            f"define it before the process starts, outside of `if __name__ == '__main__':`, or in a module"
+        )
+    return (
+        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition is not in the "
+        f"queue: there was no room left for it, or it is neither a class nor a function; define it in a module that "
+        f"both programs import"
+    )
