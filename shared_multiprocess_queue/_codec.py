@@ -82,6 +82,7 @@ _PROTOCOL = 5
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
 _TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
 _SEPARATOR = b"\0"  # between names
+_CHECKSUM = 16  # bytes in front of the stream of a definition, which holds code: damaged code crashes its user
 _ANY_MAIN = b"_main__"  # in each of MAIN_MODULES
 _OF_SPAWNED = MAIN_MODULES[1]
 
@@ -90,7 +91,8 @@ _KEPT_PICKLERS = 8
 _LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
 _REFUSED = 1_000_000_000  # ns
 
-_REDUCE, _REDUCE_EX = object.__reduce__, object.__reduce_ex__
+_REDUCE: Any = object.__reduce__
+_REDUCE_EX: Any = object.__reduce_ex__
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
@@ -403,9 +405,10 @@ class _Name:
         self._definition: tuple[bytes, list[_Name]] | None = None
 
     def definition(self) -> tuple[bytes, list[_Name]]:
-        """The object by value, and the names that occur in it. Made once."""
+        """The object by value, after its checksum, and the names that occur in it. Made once."""
         if self._definition is None:
-            self._definition = _define(self)
+            stream, needs = _define(self)
+            self._definition = _checksum(self.key, stream) + stream, needs
         return self._definition
 
     def reference(self) -> _defining.Reduction:
@@ -420,6 +423,10 @@ def _ending(names: Collection[_Name]) -> bytes:
         return first.ending
     bare = _SEPARATOR.join(name.qualname.encode("utf-8", "surrogatepass") for name in names)
     return bare + _TRAILER.pack(len(bare), 0, first.edition, first.program)
+
+
+def _checksum(key: bytes, stream: bytes) -> bytes:
+    return _digest(_CHECKSUM, key, stream)
 
 
 def _key(program: bytes, edition: bytes, qualname: str) -> bytes:
@@ -660,8 +667,8 @@ class _ItemPickler(Pickler):
     def may_name_main(self) -> bool:
         """Whether names of ``__main__`` may stand in a stream although none was noted: what pickle names by itself.
 
-        Such are an ``lru_cache``, a type variable, and whatever has a ``__reduce__`` that returns a text. Bytes that look
-        like such a name do no harm: the reader finds nothing to look up.
+        Such are an ``lru_cache``, a type variable, and whatever has a ``__reduce__`` that returns a text. Bytes that
+        look like such a name do no harm: the reader finds nothing to look up.
         """
         return self._may_name and any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
 
@@ -720,6 +727,8 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     try:
         definition = _defining.write(name.obj, begin, refer)
     except Exception as error:
+        if is_of_a_signal_handler(error):
+            raise
         # Not an error of the item: a process of the same program does not need the definition.
         return dumps(_describe(error), _PROTOCOL), []
     return definition, list(needs.values())
@@ -778,8 +787,14 @@ class _Reader(Unpickler):
             definition = self._find(key)
             if definition is None:
                 raise NameError(_missing(program, qualname), name=qualname)
+            checksum, stream = definition[:_CHECKSUM], definition[_CHECKSUM:]
+            if checksum != _checksum(key, stream):
+                raise UnpicklingError(
+                    f"the definition of {qualname!r}, of the __main__ of program {program.hex()}, is damaged: something "
+                    f"has written into the queue's memory; unlink the queue and create it again"
+                )
             with _known.building():
-                obj = _Reader(definition, program, edition, self._find).load()
+                obj = _Reader(stream, program, edition, self._find).load()
                 if isinstance(obj, str):
                     raise UnpicklingError(
                         f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), which could not "
@@ -796,7 +811,7 @@ def _missing(program: bytes, qualname: str) -> str:
             f"define it before the process starts, outside of `if __name__ == '__main__':`, or in a module"
         )
     return (
-        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition is not in the "
-        f"queue: there was no room left for it, or it is neither a class nor a function; define it in a module that "
-        f"both programs import"
+        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition is not in "
+        f"the queue: there was no room left for it, or it is neither a class nor a function; define it in a module "
+        f"that both programs import"
     )

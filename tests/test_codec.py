@@ -657,6 +657,36 @@ def test_a_missing_definition_says_what_is_missing(codec: Codec, store: DictStor
     assert caught.value.raw == payload
 
 
+@pytest.mark.parametrize("where", ["in the store", "along"])
+def test_a_damaged_definition_is_not_built(enter: Enter, where: str) -> None:
+    """Of code with one flipped bit nobody knows what it does: it may crash the interpreter."""
+    store = DictStore(room=sys.maxsize if where == "in the store" else 0)
+    payload, tag = Codec(store).encode(enter(POINT, "/nowhere/program.py").norm)
+    definitions = store.definitions or _codec.loads(payload[payload.index(b"\x80\x05", 2) :])
+    [(key, definition)] = definitions.items()
+    for at in range(len(definition)):
+        enter("", "/nowhere/other.py")
+        damaged = bytearray(definition)
+        damaged[at] ^= 1 << at % 8
+        found = payload.replace(definition, damaged)
+        store.definitions = {key: bytes(damaged)} if where == "in the store" else {}
+        with pytest.raises(DeserializationError, match="the definition of 'norm', .*, is damaged") as caught:
+            Codec(store).decode(found, tag)
+        assert caught.value.raw == found
+    store.definitions = {bytes(16): definition, key: definition} if where == "in the store" else {}
+    assert Codec(store).decode(payload, tag).__name__ == "norm"
+
+
+def test_a_definition_under_the_key_of_another_is_not_built(codec: Codec, store: DictStore, enter: Enter) -> None:
+    main = enter(POINT, "/nowhere/program.py")
+    point, _ = codec.encode(main.Point(1, 2)), codec.encode(main.norm)
+    [first, second] = store.definitions
+    store.definitions[first] = store.definitions[second]
+    enter("", "/nowhere/other.py")
+    with pytest.raises(DeserializationError, match="is damaged"):
+        codec.decode(*point)
+
+
 LOCKED = "import enum, threading\nclass Guard(enum.Enum):\n    OPEN = threading.Lock()"
 
 
