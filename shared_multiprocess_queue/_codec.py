@@ -40,15 +40,14 @@ import os
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from . import _clock, _defining, _deflate
-from ._blame import is_of_a_signal_handler, path_to
+from . import _classes, _clock, _defining, _deflate
+from ._blame import describe, is_of_a_signal_handler, path_to
 from ._by_value import ByValue, is_named
 from ._defining import MAIN_MODULES
 from ._late import late
@@ -295,7 +294,7 @@ class Codec:
             finally:
                 del error  # or this frame and its traceback would keep each other
         raise DeserializationError(
-            f"an item cannot be turned back into an object: {_describe(error)}{explanation(error)}; this process must "
+            f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
             f"error",
             payload,
@@ -372,10 +371,6 @@ class Codec:
             return self._definitions.find(key)
         except SharedMemoryQueueError as error:
             raise _OutOfReachError(error) from None
-
-
-def _describe(error: Exception) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()  # copes with errors that cannot be printed
 
 
 def _digest(size: int, *parts: bytes) -> bytes:
@@ -674,13 +669,12 @@ class _ItemPickler(Pickler):
 
     def complaint(self, item: object, error: Exception) -> str:
         """Say why ``item`` cannot be written, after ``error``."""
-        kind = type(item)
         culprit = self._last
         path = None
-        if culprit is not None and culprit is not item and not isinstance(error, RecursionError):
+        if culprit is not None and culprit is not item and type(error) is not RecursionError:
             path = path_to(culprit, item, () if self._by_value is None else self._by_value.definitions)
         return (
-            f"an item of type {kind.__module__}.{kind.__qualname__} cannot be serialised: {_describe(error)}"
+            f"an item of type {_classes.type_name(type(item))} cannot be serialised: {describe(error)}"
             f"{'' if path is None else f' (at {path})'}; leave out what exists only in this process (locks, open "
             f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
         )
@@ -730,7 +724,7 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
         if is_of_a_signal_handler(error):
             raise
         # Not an error of the item: a process of the same program does not need the definition.
-        return dumps(_describe(error), _PROTOCOL), []
+        return dumps(describe(error), _PROTOCOL), []
     return definition, list(needs.values())
 
 
@@ -790,8 +784,8 @@ class _Reader(Unpickler):
             checksum, stream = definition[:_CHECKSUM], definition[_CHECKSUM:]
             if checksum != _checksum(key, stream):
                 raise UnpicklingError(
-                    f"the definition of {qualname!r}, of the __main__ of program {program.hex()}, is damaged: something "
-                    f"has written into the queue's memory; unlink the queue and create it again"
+                    f"the definition of {qualname!r}, of the __main__ of program {program.hex()}, is damaged: something"
+                    f" has written into the queue's memory; unlink the queue and create it again"
                 )
             with _known.building():
                 obj = _Reader(stream, program, edition, self._find).load()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from ._blame import global_text
 from ._late import late
 
 __all__ = ["Reducer", "explanation", "registered", "send"]
@@ -100,7 +101,7 @@ def explanation(error: BaseException) -> str:
     """
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == _SHARER:
+        if global_text(traceback.tb_frame, "__name__") == _SHARER:
             return (
                 "; connections, sockets and shared tensors are handed over by the sender, so it must live still, and "
                 "only processes that multiprocessing has started from one another may ask for them"

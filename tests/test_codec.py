@@ -670,7 +670,7 @@ def test_a_damaged_definition_is_not_built(enter: Enter, where: str) -> None:
         damaged[at] ^= 1 << at % 8
         found = payload.replace(definition, damaged)
         store.definitions = {key: bytes(damaged)} if where == "in the store" else {}
-        with pytest.raises(DeserializationError, match="the definition of 'norm', .*, is damaged") as caught:
+        with pytest.raises(DeserializationError, match=r"the definition of 'norm', .*, is damaged") as caught:
             Codec(store).decode(found, tag)
         assert caught.value.raw == found
     store.definitions = {bytes(16): definition, key: definition} if where == "in the store" else {}
