@@ -51,7 +51,7 @@ from ._blame import describe, is_of_a_signal_handler, path_to
 from ._by_value import ByValue, is_named
 from ._defining import MAIN_MODULES
 from ._late import late
-from ._reducers import explanation, registered, send
+from ._reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
 from .errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 
 __all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
@@ -133,6 +133,16 @@ class _OutOfReachError(BaseException):
         self.reason = reason
 
 
+class _Leading(bytes):
+    """The payload of an item that leads to what this process has set aside for the receiver.
+
+    Attributes:
+        keys: of that.
+    """
+
+    keys: list[int]
+
+
 class Codec:
     """Turns items into bytes and back, for one queue.
 
@@ -195,6 +205,17 @@ class Codec:
             pickler = _spare_picklers.pop()
         except IndexError:
             pickler = _ItemPickler()
+        try:
+            payload, tag = self._dumped(pickler, item)
+        except BaseException:
+            withdraw(pickler.set_aside)
+            raise
+        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
+            pickler.forget()
+            _spare_picklers.append(pickler)
+        return payload, tag
+
+    def _dumped(self, pickler: _ItemPickler, item: object) -> tuple[bytes, int]:
         parts = pickler.parts
         try:
             pickler.dump(item)
@@ -202,19 +223,20 @@ class Codec:
             if is_of_a_signal_handler(error):
                 raise
             raise SerializationError(pickler.complaint(item, error)) from error
+        tag = MAIN
         if pickler.names:
             self._finish(pickler)
-            tag = MAIN
         elif pickler.may_name_main():
             parts.append(_program().ending)
-            tag = MAIN
         else:
             tag = PICKLE
         payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
-            pickler.forget()
-            _spare_picklers.append(pickler)
-        return payload, tag
+        return _leading(payload, pickler.set_aside), tag
+
+    def withdraw(self, payload: bytes) -> None:
+        """Close what was set aside for the receiver of an item, which was not put; ``encode`` returned the payload."""
+        if type(payload) is _Leading:
+            withdraw(payload.keys)
 
     def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
         """Make what ``encode`` returned fit into a slot, where it is too large for one.
@@ -232,9 +254,10 @@ class Codec:
         """
         smaller = _deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
         if smaller is None or len(smaller) > self._item_size:
+            self.withdraw(payload)
             size = None if smaller is None else len(smaller)
             raise ItemTooLargeError(len(payload), self._item_size, index, size)
-        return smaller, DEFLATED
+        return _leading(smaller, payload.keys if type(payload) is _Leading else []), DEFLATED
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
@@ -375,6 +398,14 @@ class Codec:
 
 def _digest(size: int, *parts: bytes) -> bytes:
     return blake2b(b"".join(len(part).to_bytes(4) + part for part in parts), digest_size=size).digest()
+
+
+def _leading(payload: bytes, keys: list[int]) -> bytes:
+    if not keys:
+        return payload
+    found = _Leading(payload)
+    found.keys = keys
+    return found
 
 
 # Programs and names
@@ -572,6 +603,7 @@ class _ItemPickler(Pickler):
         names: of ``__main__`` of any program, by key.
         origin: edition and program of the names that stand bare in the stream, if there are any.
         is_explicit: whether there are others, which a bare ``loads`` cannot read.
+        set_aside: keys of what multiprocessing keeps for the receiver of the item.
     """
 
     def __init__(self) -> None:
@@ -593,6 +625,8 @@ class _ItemPickler(Pickler):
         # next item.
         self._left_to_pickle: set[type] = set()
         self._may_name = False  # an object says itself how it is reduced, and may say a name
+        self.set_aside: list[int] = []
+        self._newest_before = 0
 
     def forget(self) -> None:
         """Become as new."""
@@ -604,6 +638,8 @@ class _ItemPickler(Pickler):
             self.is_explicit = False
         self._last = self._reducers = self._by_value = None
         self._may_name = False
+        if self.set_aside:
+            self.set_aside = []  # the payload keeps the other one
         self._left_to_pickle.clear()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -616,11 +652,16 @@ class _ItemPickler(Pickler):
             reducers = self._reducers
             if reducers is None:
                 reducers = self._reducers = registered(kind)
+                self._newest_before = newest_shared()
             if reducers is not None:
                 reduce = reducers.get(kind)
                 if reduce is not None:
                     self._may_name = True
                     return send(obj, reduce)
+            key = key_of_shared(obj, kind, self._newest_before)
+            if key:
+                self.set_aside.append(key)
+                return NotImplemented
             if kind in copyreg.dispatch_table or kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
                 self._may_name = True
             if kind not in copyreg.dispatch_table:
