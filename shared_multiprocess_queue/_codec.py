@@ -224,7 +224,7 @@ class Codec:
                 raise
             raise SerializationError(pickler.complaint(item, error)) from error
         tag = MAIN
-        if pickler.names:
+        if pickler.names or pickler.is_explicit:
             self._finish(pickler)
         elif pickler.may_name_main():
             parts.append(_program().ending)
@@ -474,9 +474,9 @@ class _Program:
         self.names: dict[str, _Name] = {}
 
     def lookup(self, qualname: str) -> Any:
-        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing."""
+        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing. An empty one means the module itself."""
         found: Any = self.main
-        for part in qualname.split("."):
+        for part in qualname.split(".") if qualname else ():
             found = getattr(found, part, None)
         return found
 
@@ -635,7 +635,7 @@ class _ItemPickler(Pickler):
         if self.names:
             self.names.clear()
             self.origin = b""
-            self.is_explicit = False
+        self.is_explicit = False
         self._last = self._reducers = self._by_value = None
         self._may_name = False
         if self.set_aside:
@@ -668,7 +668,7 @@ class _ItemPickler(Pickler):
                 if issubclass(kind, type):
                     return self._reduce_nameable(obj)
                 if kind is ModuleType:
-                    return self._reduce_by_value(obj)
+                    return self._refer_to_main() if obj is _program().main else self._reduce_by_value(obj)
                 if kind is TypeVar:
                     return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
             self._left_to_pickle.add(kind)
@@ -699,6 +699,12 @@ class _ItemPickler(Pickler):
             return NotImplemented
         self.is_explicit = True
         return name.reference()
+
+    def _refer_to_main(self) -> Any:
+        """Note the module itself; as a name it would be the reader's own, of whatever program."""
+        self.is_explicit = True
+        program = _program()
+        return _named, (program.id, program.edition, "")
 
     def may_name_main(self) -> bool:
         """Whether names of ``__main__`` may stand in a stream although none was noted: what pickle names by itself.
@@ -821,7 +827,7 @@ class _Reader(Unpickler):
                 return known.obj
             definition = self._find(key)
             if definition is None:
-                raise NameError(_missing(program, qualname), name=qualname)
+                raise NameError(_missing(program, qualname or "__main__"), name=qualname or "__main__")
             checksum, stream = definition[:_CHECKSUM], definition[_CHECKSUM:]
             if checksum != _checksum(key, stream):
                 raise UnpicklingError(

@@ -742,12 +742,14 @@ class Inner(Missing):
 Outer.MISSING = Inner()
 class Point:
     pass
+import sys
+__main__ = sys.modules["__main__"]
 """
 
 
 @pytest.mark.parametrize("file", [None, "/nowhere/program.py"])
 @pytest.mark.parametrize("wrap", ["{}", "[{}]", "[{}, Point()]", "[{}, lambda: 1]"])
-@pytest.mark.parametrize("name", ["cached", "T", "UserId", "MISSING", "Outer.MISSING"])
+@pytest.mark.parametrize("name", ["cached", "T", "UserId", "MISSING", "Outer.MISSING", "__main__"])
 def test_what_has_no_definition_is_never_what_has_its_name_in_another_program(
     codec: Codec, enter: Enter, name: str, wrap: str, file: str | None
 ) -> None:
@@ -1315,6 +1317,52 @@ def test_what_a_child_lacks_comes_by_value_the_rest_as_its_own_and_returns_as_wh
 ) -> None:
     (folder / "guarded.py").write_text(GUARDED)
     assert run(folder / "guarded.py", method, folder=folder) == ["['Late', 1]", True, True]
+
+
+SPAWNING = """
+import functools, sys
+from wire import *
+
+@functools.lru_cache
+def cached(x):
+    return x
+
+class Point:
+    pass
+
+def send(path):
+    write(path, {"point": Point(), "cached": cached, "both": [Point(), cached]})
+
+if __name__ == "__main__":
+    if sys.argv[1] == "read":
+        assert "multiprocessing" not in sys.modules
+        items = read(sys.argv[2])
+        json_dump([type(items["point"]) is Point, items["cached"] is cached, items["both"][1] is cached])
+    else:
+        import multiprocessing
+        process = multiprocessing.get_context(sys.argv[1]).Process(target=send, args=(sys.argv[2],))
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_a_child_has_sent_is_its_own_in_another_run_and_an_error_elsewhere(folder: Path, method: str) -> None:
+    (folder / "spawning.py").write_text(SPAWNING)
+    run(folder / "spawning.py", method, folder / "spawned.letter", folder=folder)
+    assert run(folder / "spawning.py", "read", folder / "spawned.letter", folder=folder) == [True, True, True]
+    (folder / "stranger.py").write_text(
+        SPAWNING.split("if __name__", maxsplit=1)[0]
+        + """
+items = read(sys.argv[1])
+json_dump([type(items["point"]).__name__, type(items["point"]) is Point, repr(items["cached"]), repr(items["both"])])
+"""
+    )
+    name, is_own, *errors = run(folder / "stranger.py", folder / "spawned.letter", folder=folder)
+    assert (name, is_own) == ("Point", False)
+    for error in errors:
+        assert "DeserializationError" in error
+        assert "'cached' is a name in the __main__ of another program" in error
 
 
 def test_children_that_run_another_main_get_it_by_value(folder: Path) -> None:
