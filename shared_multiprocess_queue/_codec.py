@@ -43,7 +43,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from . import _classes, _clock, _defining, _deflate
@@ -205,8 +205,24 @@ class Codec:
             pickler = _spare_picklers.pop()
         except IndexError:
             pickler = _ItemPickler()
+        parts = pickler.parts
         try:
-            payload, tag = self._dumped(pickler, item)
+            try:
+                pickler.dump(item)
+            except Exception as error:
+                if is_of_a_signal_handler(error):
+                    raise
+                raise SerializationError(pickler.complaint(item, error)) from error
+            tag = MAIN
+            if pickler.names or pickler.is_explicit:
+                self._finish(pickler)
+            elif pickler.may_name and pickler.has_text_of_main():
+                parts.append(_program().ending)
+            else:
+                tag = PICKLE
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            if pickler.set_aside:
+                payload = _leading(payload, pickler.set_aside)
         except BaseException:
             withdraw(pickler.set_aside)
             raise
@@ -214,24 +230,6 @@ class Codec:
             pickler.forget()
             _spare_picklers.append(pickler)
         return payload, tag
-
-    def _dumped(self, pickler: _ItemPickler, item: object) -> tuple[bytes, int]:
-        parts = pickler.parts
-        try:
-            pickler.dump(item)
-        except Exception as error:
-            if is_of_a_signal_handler(error):
-                raise
-            raise SerializationError(pickler.complaint(item, error)) from error
-        tag = MAIN
-        if pickler.names or pickler.is_explicit:
-            self._finish(pickler)
-        elif pickler.may_name_main():
-            parts.append(_program().ending)
-        else:
-            tag = PICKLE
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        return _leading(payload, pickler.set_aside), tag
 
     def withdraw(self, payload: bytes) -> None:
         """Close what was set aside for the receiver of an item, which was not put; ``encode`` returned the payload."""
@@ -603,6 +601,8 @@ class _ItemPickler(Pickler):
         names: of ``__main__`` of any program, by key.
         origin: edition and program of the names that stand bare in the stream, if there are any.
         is_explicit: whether there are others, which a bare ``loads`` cannot read.
+        may_name: whether things may stand in the stream by their names that were not noted: an ``lru_cache``, a type
+            variable, whatever has a ``__reduce__`` that returns a text.
         set_aside: keys of what multiprocessing keeps for the receiver of the item.
     """
 
@@ -624,7 +624,7 @@ class _ItemPickler(Pickler):
         # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
         # next item.
         self._left_to_pickle: set[type] = set()
-        self._may_name = False  # an object says itself how it is reduced, and may say a name
+        self.may_name = False
         self.set_aside: list[int] = []
         self._newest_before = 0
 
@@ -637,7 +637,7 @@ class _ItemPickler(Pickler):
             self.origin = b""
         self.is_explicit = False
         self._last = self._reducers = self._by_value = None
-        self._may_name = False
+        self.may_name = False
         if self.set_aside:
             self.set_aside = []  # the payload keeps the other one
         self._left_to_pickle.clear()
@@ -656,21 +656,28 @@ class _ItemPickler(Pickler):
             if reducers is not None:
                 reduce = reducers.get(kind)
                 if reduce is not None:
-                    self._may_name = True
-                    return send(obj, reduce)
-            key = key_of_shared(obj, kind, self._newest_before)
-            if key:
-                self.set_aside.append(key)
-                return NotImplemented
-            if kind in copyreg.dispatch_table or kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
-                self._may_name = True
-            if kind not in copyreg.dispatch_table:
-                if issubclass(kind, type):
-                    return self._reduce_nameable(obj)
-                if kind is ModuleType:
-                    return self._refer_to_main() if obj is _program().main else self._reduce_by_value(obj)
-                if kind is TypeVar:
-                    return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+                    reduced = send(obj, reduce)
+                    self.may_name |= isinstance(reduced, str)
+                    return reduced
+            if kind in copyreg.dispatch_table:
+                self.may_name = True
+            elif issubclass(kind, type):
+                return self._reduce_nameable(obj)
+            elif kind is ModuleType:
+                return self._refer_to_main() if obj is _program().main else self._reduce_by_value(obj)
+            elif kind is TypeVar:
+                self.may_name = True
+                return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+            elif kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
+                # Pickle asks an object for its module; if it has no __dict__, that is the one of its class.
+                module = kind.__dict__.get("__module__", "")
+                if kind.__dictoffset__ or type(module) is not str or module in MAIN_MODULES:
+                    self.may_name |= kind is not BuiltinFunctionType  # which is of a module in C
+            else:
+                key = key_of_shared(obj, kind, self._newest_before)
+                if key:
+                    self.set_aside.append(key)
+                    return NotImplemented
             self._left_to_pickle.add(kind)
         return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
 
@@ -706,13 +713,9 @@ class _ItemPickler(Pickler):
         program = _program()
         return _named, (program.id, program.edition, "")
 
-    def may_name_main(self) -> bool:
-        """Whether names of ``__main__`` may stand in a stream although none was noted: what pickle names by itself.
-
-        Such are an ``lru_cache``, a type variable, and whatever has a ``__reduce__`` that returns a text. Bytes that
-        look like such a name do no harm: the reader finds nothing to look up.
-        """
-        return self._may_name and any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
+    def has_text_of_main(self) -> bool:
+        """Whether what may be a name of ``__main__`` is in the stream. Bytes that only look so do no harm."""
+        return any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
 
     def complaint(self, item: object, error: Exception) -> str:
         """Say why ``item`` cannot be written, after ``error``."""
