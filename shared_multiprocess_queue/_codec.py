@@ -660,6 +660,9 @@ class _ItemPickler(Pickler):
                     self.may_name |= isinstance(reduced, str)
                     return reduced
             if kind in copyreg.dispatch_table:
+                if issubclass(kind, type):  # as numpy registers that of its dtypes: each class has a module of its own
+                    self.may_name |= obj.__module__ in MAIN_MODULES
+                    return NotImplemented
                 self.may_name = True
             elif issubclass(kind, type):
                 return self._reduce_nameable(obj)
