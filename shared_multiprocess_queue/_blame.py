@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import chain, pairwise
@@ -11,7 +12,6 @@ from types import (
     CodeType,
     FrameType,
     FunctionType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
     NoneType,
@@ -19,14 +19,36 @@ from types import (
 )
 from typing import Any
 
-__all__ = ["is_of_a_signal_handler", "path_to"]
+from . import _classes
 
-_LEAVES = frozenset({NoneType, bool, int, float, complex, str, bytes, bytearray})
+__all__ = ["describe", "global_text", "is_of_a_signal_handler", "path_to"]
+
+_LEAVES = (NoneType, bool, int, float, complex, str, bytes, bytearray)
 _MOST = 20_000  # objects to look at
 _LONGEST = 300  # of a path, in characters
 _LONGEST_KEY = 40
 
 _Step = tuple[str, str, Any]  # what comes before and after the path of the whole, and the part
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the text of an error, as the last line of a traceback has them.
+
+    Args:
+        error: any; one that cannot be printed is described by its type.
+    """
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except Exception as other:  # of what an AttributeError refers to, even the names are asked for
+        if is_of_a_signal_handler(other):
+            raise
+        return f"{_classes.type_name(type(error))}: <it cannot be printed>"
+
+
+def global_text(frame: FrameType, name: str) -> str:
+    """Return a global of a frame's function; "" if it is no text."""
+    found = dict.get(frame.f_globals, name)
+    return found if type(found) is str else ""
 
 
 def is_of_a_signal_handler(error: BaseException) -> bool:
@@ -37,13 +59,13 @@ def is_of_a_signal_handler(error: BaseException) -> bool:
     Args:
         error: with its traceback.
     """
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None:
-        frame = traceback.tb_frame
+    entry: TracebackType | None = error.__traceback__
+    while entry is not None:
+        frame = entry.tb_frame
         # Not of this package, whose frames still run: f_locals would keep the error, which keeps the frame.
-        if frame.f_globals.get("__package__") != __package__ and _is_a_handlers(frame):
+        if global_text(frame, "__package__") != __package__ and _is_a_handlers(frame):
             return True
-        traceback = traceback.tb_next
+        entry = entry.tb_next
     return False
 
 
@@ -55,7 +77,7 @@ def _is_a_handlers(frame: FrameType) -> bool:
         value = found.get(name)
         arguments.extend(value if type(value) is tuple else (value,))
     return frame.f_back is not None and any(
-        following is frame.f_back and isinstance(number, int) and number in signal.valid_signals()
+        following is frame.f_back and type(number) is int and number in signal.valid_signals()
         for number, following in pairwise(arguments)
     )
 
@@ -73,6 +95,15 @@ def path_to(culprit: object, item: object, definitions: Collection[int]) -> str 
     Returns:
         ``None``: it is not there, but in something that the item has made for pickle.
     """
+    try:
+        return _path_to(culprit, item, definitions)
+    except Exception as error:  # another thread changes the item, or memory is out: the refusal needs no path
+        if is_of_a_signal_handler(error):
+            raise
+        return None
+
+
+def _path_to(culprit: object, item: object, definitions: Collection[int]) -> str | None:
     seen = {id(item): item}
     todo = deque([("item", item)])
     while todo:
@@ -82,7 +113,7 @@ def path_to(culprit: object, item: object, definitions: Collection[int]) -> str 
         for before, after, part in _steps(whole, definitions):
             if part is culprit:
                 return f"{before}{path}{after}"
-            if type(part) in _LEAVES or id(part) in seen or len(path) > _LONGEST:
+            if any(type(part) is leaf for leaf in _LEAVES) or id(part) in seen or len(path) > _LONGEST:
                 continue
             if len(seen) >= _MOST:
                 return None
@@ -103,7 +134,7 @@ def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:
             yield ("", shown, value) if shown else ("list(", f".values())[{number}]", value)
             yield "list(", f")[{number}]", key
     elif issubclass(kind, tuple):
-        fields = getattr(kind, "_fields", ())
+        fields = _fields(whole, kind)
         for number, part in enumerate(list(tuple.__iter__(whole))):
             yield "", f".{fields[number]}" if number < len(fields) else f"[{number}]", part
     elif issubclass(kind, list):
@@ -117,28 +148,36 @@ def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:
         yield "", ".__self__", whole.__self__
     elif issubclass(kind, BaseException):
         yield "", ".args", BaseException.args.__get__(whole)  # type: ignore[attr-defined]
-    yield from _attributes(whole, kind)
+    yield from _attributes(whole)
     if id(kind) in definitions:
         yield "type(", ")", kind
 
 
-def _attributes(whole: Any, kind: type) -> Iterator[_Step]:
-    try:
-        for name, value in list(object.__getattribute__(whole, "__dict__").items()):
+def _fields(whole: Any, kind: type) -> tuple[str, ...]:
+    """The names of the parts of a named tuple; none if what is in their place is something else."""
+    names_of_all = map(_classes.namespace, _classes.mro(kind))
+    found = next((names["_fields"] for names in names_of_all if "_fields" in names), ())
+    is_right = type(found) is tuple and len(found) == tuple.__len__(whole) and all(type(name) is str for name in found)
+    return found if is_right else ()
+
+
+def _attributes(whole: Any) -> Iterator[_Step]:
+    yield from _steps_of_mapping(_classes.attributes(whole), ".__dict__")
+    for name, content in _classes.slots(whole):
+        yield "", f".{name}", content
+
+
+def _steps_of_mapping(attributes: dict[Any, Any], mapping: str) -> Iterator[_Step]:
+    for number, (name, value) in enumerate(attributes.items()):
+        if type(name) is str:
             yield "", f".{name}", value
-    except AttributeError:
-        pass
-    for cls in kind.__mro__:
-        for name, descriptor in list(vars(cls).items()):
-            if type(descriptor) is MemberDescriptorType:
-                try:
-                    yield "", f".{name}", descriptor.__get__(whole)
-                except AttributeError:
-                    continue
+        else:
+            yield "list(", f"{mapping}.values())[{number}]", value
 
 
 def _steps_of_definition(whole: Any) -> Iterator[_Step]:
-    if isinstance(whole, FunctionType):
+    kind = type(whole)
+    if kind is FunctionType:
         for name, cell in zip(whole.__code__.co_freevars, whole.__closure__ or (), strict=False):
             try:
                 yield "", f".__closure__[{name!r}]", cell.cell_contents
@@ -147,15 +186,13 @@ def _steps_of_definition(whole: Any) -> Iterator[_Step]:
         yield "", ".__defaults__", whole.__defaults__
         yield "", ".__kwdefaults__", whole.__kwdefaults__
         for name in _names_in(whole.__code__):
-            if name in whole.__globals__:
-                yield "", f".__globals__[{name!r}]", whole.__globals__[name]
-        attributes = whole.__dict__
+            if dict.__contains__(whole.__globals__, name):
+                yield "", f".__globals__[{name!r}]", dict.__getitem__(whole.__globals__, name)
+    if issubclass(kind, type):
+        yield from _steps_of_mapping(_classes.namespace(whole), ".__dict__")
+        yield "", ".__bases__", _classes.bases(whole)
     else:
-        attributes = vars(whole)
-    for name, value in list(attributes.items()):
-        yield "", f".{name}", value
-    if isinstance(whole, type):
-        yield "", ".__bases__", whole.__bases__
+        yield from _steps_of_mapping(_classes.attributes(whole), ".__dict__")
 
 
 def _names_in(code: CodeType) -> Iterator[str]:
@@ -164,9 +201,9 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def _subscript(key: Any) -> str:
-    if type(key) in {str, bytes}:
+    if type(key) is str or type(key) is bytes:
         shown = repr(key[:_LONGEST_KEY])
         return f"[{shown}]" if len(key) <= _LONGEST_KEY else f"[{shown}...]"
-    if type(key) in {bool, float, NoneType} or (type(key) is int and key.bit_length() <= 64):
+    if type(key) is bool or type(key) is float or key is None or (type(key) is int and key.bit_length() <= 64):
         return f"[{key!r}]"
     return ""  # to show it may run code of the user

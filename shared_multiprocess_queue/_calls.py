@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from queue import Full
 from typing import Any
 
 from ._arguments import most_items, only_item
@@ -23,7 +24,7 @@ from ._claim import CORRUPT, Payload
 from ._clock import deadline_of
 from ._codec import Codec
 from ._layout import MAX_BATCH, Geometry
-from .errors import ArgumentError, CorruptQueueError, DeserializationError
+from .errors import ArgumentError, CorruptQueueError, DeserializationError, SharedMemoryQueueError
 
 
 class Calls:
@@ -62,15 +63,34 @@ class Calls:
         payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
         if len(payload[0]) > self._geometry.item_size:
             payload = self._codec.fit(*payload)
-        self._engine.put(payload, until)
+        try:
+            self._engine.put(payload, until)
+        except (Full, SharedMemoryQueueError):  # after any other exception it may have been put
+            self._codec.withdraw(payload[0])
+            raise
 
     def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
         """Put several items at once."""
         until = deadline_of(block, timeout)
         self._check_open()
-        payloads = [self._checked(self._codec.encode(item), i) for i, item in enumerate(self._countable(items))]
+        batch = self._countable(items)
+        payloads: list[Payload] = []
+        try:
+            for i, item in enumerate(batch):
+                payloads.append(self._checked(self._codec.encode(item), i))
+        except BaseException:
+            self._withdraw(payloads)
+            raise
         if payloads:
-            self._engine.put_batch(payloads, until)
+            try:
+                self._engine.put_batch(payloads, until)
+            except (Full, SharedMemoryQueueError):
+                self._withdraw(payloads)
+                raise
+
+    def _withdraw(self, payloads: list[Payload]) -> None:
+        for payload, _ in payloads:
+            self._codec.withdraw(payload)
 
     def _countable(self, items: Iterable[object]) -> list[object]:
         batch = list(items)

@@ -40,19 +40,18 @@ import os
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from . import _clock, _defining, _deflate
-from ._blame import is_of_a_signal_handler, path_to
+from . import _classes, _clock, _defining, _deflate
+from ._blame import describe, is_of_a_signal_handler, path_to
 from ._by_value import ByValue, is_named
 from ._defining import MAIN_MODULES
 from ._late import late
-from ._reducers import explanation, registered, send
+from ._reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
 from .errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 
 __all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
@@ -62,7 +61,8 @@ PICKLE = 0  # a pickle stream
 BYTES = 1
 STR = 2  # utf-8, lone surrogates included
 # A pickle stream that names things of __main__, the names that stand bare in it, the definitions that travel along, and
-# _TRAILER. There are no names, or no definitions.
+# _TRAILER. There are no names, or no definitions. Without either, the names in the stream are of things that have no
+# definition, and only a process of the same program can read it.
 MAIN = 3
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
 INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
@@ -81,10 +81,17 @@ _PROTOCOL = 5
 # At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
 _TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
 _SEPARATOR = b"\0"  # between names
+_CHECKSUM = 16  # bytes in front of the stream of a definition, which holds code: damaged code crashes its user
+_ANY_MAIN = b"_main__"  # in each of MAIN_MODULES
+_OF_SPAWNED = MAIN_MODULES[1]
 
 _KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
 _KEPT_PICKLERS = 8
+_LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
 _REFUSED = 1_000_000_000  # ns
+
+_REDUCE: Any = object.__reduce__
+_REDUCE_EX: Any = object.__reduce_ex__
 
 _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
@@ -124,6 +131,16 @@ class _OutOfReachError(BaseException):
     def __init__(self, reason: SharedMemoryQueueError) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class _Leading(bytes):
+    """The payload of an item that leads to what this process has set aside for the receiver.
+
+    Attributes:
+        keys: of that.
+    """
+
+    keys: list[int]
 
 
 class Codec:
@@ -190,21 +207,34 @@ class Codec:
             pickler = _ItemPickler()
         parts = pickler.parts
         try:
-            pickler.dump(item)
-        except Exception as error:
-            if is_of_a_signal_handler(error):
-                raise
-            raise SerializationError(pickler.complaint(item, error)) from error
-        if pickler.names:
-            self._finish(pickler)
+            try:
+                pickler.dump(item)
+            except Exception as error:
+                if is_of_a_signal_handler(error):
+                    raise
+                raise SerializationError(pickler.complaint(item, error)) from error
             tag = MAIN
-        else:
-            tag = PICKLE
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            if pickler.names or pickler.is_explicit:
+                self._finish(pickler)
+            elif pickler.may_name and pickler.has_text_of_main():
+                parts.append(_program().ending)
+            else:
+                tag = PICKLE
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            if pickler.set_aside:
+                payload = _leading(payload, pickler.set_aside)
+        except BaseException:
+            withdraw(pickler.set_aside)
+            raise
         if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
             pickler.forget()
             _spare_picklers.append(pickler)
         return payload, tag
+
+    def withdraw(self, payload: bytes) -> None:
+        """Close what was set aside for the receiver of an item, which was not put; ``encode`` returned the payload."""
+        if type(payload) is _Leading:
+            withdraw(payload.keys)
 
     def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
         """Make what ``encode`` returned fit into a slot, where it is too large for one.
@@ -222,9 +252,10 @@ class Codec:
         """
         smaller = _deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
         if smaller is None or len(smaller) > self._item_size:
+            self.withdraw(payload)
             size = None if smaller is None else len(smaller)
             raise ItemTooLargeError(len(payload), self._item_size, index, size)
-        return smaller, DEFLATED
+        return _leading(smaller, payload.keys if type(payload) is _Leading else []), DEFLATED
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.
@@ -240,14 +271,9 @@ class Codec:
             DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
         """
         if tag == PICKLE:
-            return self._unpickle(payload)
+            return self._unpickle(payload, loads, payload)
         if tag == MAIN:
-            try:
-                return self._decode_main(payload)
-            except _OutOfReachError as error:
-                raise error.reason from None
-            except Exception as error:
-                self.fail_to_decode(payload, error)
+            return self._decode_main(payload)
         try:  # what else is raised here comes from outside, and is not the item's fault
             if tag == BYTES:
                 return payload
@@ -269,12 +295,14 @@ class Codec:
             payload,
         )
 
-    def _unpickle(self, payload: bytes) -> Any:
-        # Not a call of loads: behind that the interpreter looks for exceptions of other threads (see _calls.py), and
+    def _unpickle(self, payload: bytes, load: Callable[[Any], Any], source: object) -> Any:
+        # Not a call of load: behind that the interpreter looks for exceptions of other threads (see _calls.py), and
         # would raise them inside the try, as if they were the item's.
-        unpickling = map(loads, (payload,))
+        unpickling = map(load, (source,))
         try:
             (item,) = unpickling
+        except _OutOfReachError as error:
+            raise error.reason from None
         except Exception as error:
             self.fail_to_decode(payload, error)
         return item
@@ -287,7 +315,7 @@ class Codec:
             finally:
                 del error  # or this frame and its traceback would keep each other
         raise DeserializationError(
-            f"an item cannot be turned back into an object: {_describe(error)}{explanation(error)}; this process must "
+            f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
             f"error",
             payload,
@@ -342,14 +370,22 @@ class Codec:
 
     def _decode_main(self, payload: bytes) -> Any:
         end = len(payload) - _TRAILER.size
+        if end < 0:
+            self.fail_to_decode(payload, UnpicklingError("its end is missing"))
         names, along, edition, program = _TRAILER.unpack_from(payload, end)
         own = _program()
-        # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after the
-        # fork, in a forked one) still has its definition. To find out by trying would build a part of the item twice.
-        if names and own.owns(program, edition) and own.has_all(payload[end - names : end]):
-            return loads(payload)
-        definitions: dict[bytes, bytes] = loads(payload[end - along : end]) if along else {}
-        return _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key)).load()
+        if own.owns(program, edition) and not along:
+            bare = payload[end - names : end]
+            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
+            # the fork, in a forked one) still has its definition. To find out by trying would build a part twice.
+            has_all = own.has_plainly(bare) or self._unpickle(payload, own.has_all, bare)
+            if has_all and own.has_name_of_spawned(payload):
+                return self._unpickle(payload, loads, payload)
+        definitions: dict[bytes, bytes] = {}
+        if along:
+            definitions = self._unpickle(payload, loads, payload[end - along : end])
+        reader = _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key))
+        return self._unpickle(payload, _Reader.load, reader)
 
     def _find(self, key: bytes) -> bytes | None:
         try:
@@ -358,12 +394,16 @@ class Codec:
             raise _OutOfReachError(error) from None
 
 
-def _describe(error: Exception) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()  # copes with errors that cannot be printed
-
-
 def _digest(size: int, *parts: bytes) -> bytes:
     return blake2b(b"".join(len(part).to_bytes(4) + part for part in parts), digest_size=size).digest()
+
+
+def _leading(payload: bytes, keys: list[int]) -> bytes:
+    if not keys:
+        return payload
+    found = _Leading(payload)
+    found.keys = keys
+    return found
 
 
 # Programs and names
@@ -389,9 +429,10 @@ class _Name:
         self._definition: tuple[bytes, list[_Name]] | None = None
 
     def definition(self) -> tuple[bytes, list[_Name]]:
-        """The object by value, and the names that occur in it. Made once."""
+        """The object by value, after its checksum, and the names that occur in it. Made once."""
         if self._definition is None:
-            self._definition = _define(self)
+            stream, needs = _define(self)
+            self._definition = _checksum(self.key, stream) + stream, needs
         return self._definition
 
     def reference(self) -> _defining.Reduction:
@@ -408,6 +449,10 @@ def _ending(names: Collection[_Name]) -> bytes:
     return bare + _TRAILER.pack(len(bare), 0, first.edition, first.program)
 
 
+def _checksum(key: bytes, stream: bytes) -> bytes:
+    return _digest(_CHECKSUM, key, stream)
+
+
 def _key(program: bytes, edition: bytes, qualname: str) -> bytes:
     return _digest(16, program, edition, qualname.encode("utf-8", "surrogatepass"))
 
@@ -422,23 +467,32 @@ class _Program:
         self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
         self.edition = bytes(8) if path is None else _content_digest(path)
         self.origin = self.edition + self.id
+        self.ending = _TRAILER.pack(0, 0, self.edition, self.id)  # of a stream with names that have no definition
         self.origins = {self.origin}  # of all editions that this process has made or inherited
         self.names: dict[str, _Name] = {}
 
     def lookup(self, qualname: str) -> Any:
-        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing."""
+        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing. An empty one means the module itself."""
         found: Any = self.main
-        for part in qualname.split("."):
+        for part in qualname.split(".") if qualname else ():
             found = getattr(found, part, None)
         return found
 
+    def has_plainly(self, names: bytes) -> bool:
+        """Whether all the names that stand bare in a stream are globals of ``__main__`` now; runs no code of it."""
+        found: dict[str, Any] = getattr(self.main, "__dict__", {})
+        return not names or found.keys() >= set(names.decode("utf-8", "replace").split("\0"))
+
     def has_all(self, names: bytes) -> bool:
         """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
-        found = getattr(self.main, "__dict__", {})
-        for name in names.decode("utf-8", "surrogatepass").split("\0"):
-            if name not in found and self.lookup(name) is None:
-                return False
-        return True
+        return all(self.lookup(name) is not None for name in names.decode("utf-8", "surrogatepass").split("\0"))
+
+    def has_name_of_spawned(self, payload: bytes) -> bool:
+        """Whether ``__main__`` goes by its other name, too, if that is in a payload: spawned children write it.
+
+        It does in every program that has imported multiprocessing, unless ``__main__`` was replaced since.
+        """
+        return sys.modules.get(_OF_SPAWNED) is self.main or _OF_SPAWNED.encode() not in payload
 
     def name(self, qualname: str, obj: Any) -> _Name:
         """The name of ``obj``, which ``lookup`` found under ``qualname``."""
@@ -547,6 +601,9 @@ class _ItemPickler(Pickler):
         names: of ``__main__`` of any program, by key.
         origin: edition and program of the names that stand bare in the stream, if there are any.
         is_explicit: whether there are others, which a bare ``loads`` cannot read.
+        may_name: whether things may stand in the stream by their names that were not noted: an ``lru_cache``, a type
+            variable, whatever has a ``__reduce__`` that returns a text.
+        set_aside: keys of what multiprocessing keeps for the receiver of the item.
     """
 
     def __init__(self) -> None:
@@ -567,6 +624,9 @@ class _ItemPickler(Pickler):
         # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
         # next item.
         self._left_to_pickle: set[type] = set()
+        self.may_name = False
+        self.set_aside: list[int] = []
+        self._newest_before = 0
 
     def forget(self) -> None:
         """Become as new."""
@@ -575,8 +635,11 @@ class _ItemPickler(Pickler):
         if self.names:
             self.names.clear()
             self.origin = b""
-            self.is_explicit = False
+        self.is_explicit = False
         self._last = self._reducers = self._by_value = None
+        self.may_name = False
+        if self.set_aside:
+            self.set_aside = []  # the payload keeps the other one
         self._left_to_pickle.clear()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -589,17 +652,35 @@ class _ItemPickler(Pickler):
             reducers = self._reducers
             if reducers is None:
                 reducers = self._reducers = registered(kind)
+                self._newest_before = newest_shared()
             if reducers is not None:
                 reduce = reducers.get(kind)
                 if reduce is not None:
-                    return send(obj, reduce)
-            if kind not in copyreg.dispatch_table:
-                if issubclass(kind, type):
-                    return self._reduce_nameable(obj)
-                if kind is ModuleType:
-                    return self._reduce_by_value(obj)
-                if kind is TypeVar:
-                    return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+                    reduced = send(obj, reduce)
+                    self.may_name |= isinstance(reduced, str)
+                    return reduced
+            if kind in copyreg.dispatch_table:
+                if issubclass(kind, type):  # as numpy registers that of its dtypes: each class has a module of its own
+                    self.may_name |= obj.__module__ in MAIN_MODULES
+                    return NotImplemented
+                self.may_name = True
+            elif issubclass(kind, type):
+                return self._reduce_nameable(obj)
+            elif kind is ModuleType:
+                return self._refer_to_main() if obj is _program().main else self._reduce_by_value(obj)
+            elif kind is TypeVar:
+                self.may_name = True
+                return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+            elif kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
+                # Pickle asks an object for its module; if it has no __dict__, that is the one of its class.
+                module = kind.__dict__.get("__module__", "")
+                if kind.__dictoffset__ or type(module) is not str or module in MAIN_MODULES:
+                    self.may_name |= kind is not BuiltinFunctionType  # which is of a module in C
+            else:
+                key = key_of_shared(obj, kind, self._newest_before)
+                if key:
+                    self.set_aside.append(key)
+                    return NotImplemented
             self._left_to_pickle.add(kind)
         return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
 
@@ -629,15 +710,24 @@ class _ItemPickler(Pickler):
         self.is_explicit = True
         return name.reference()
 
+    def _refer_to_main(self) -> Any:
+        """Note the module itself; as a name it would be the reader's own, of whatever program."""
+        self.is_explicit = True
+        program = _program()
+        return _named, (program.id, program.edition, "")
+
+    def has_text_of_main(self) -> bool:
+        """Whether what may be a name of ``__main__`` is in the stream. Bytes that only look so do no harm."""
+        return any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
+
     def complaint(self, item: object, error: Exception) -> str:
         """Say why ``item`` cannot be written, after ``error``."""
-        kind = type(item)
         culprit = self._last
         path = None
-        if culprit is not None and culprit is not item and not isinstance(error, RecursionError):
+        if culprit is not None and culprit is not item and type(error) is not RecursionError:
             path = path_to(culprit, item, () if self._by_value is None else self._by_value.definitions)
         return (
-            f"an item of type {kind.__module__}.{kind.__qualname__} cannot be serialised: {_describe(error)}"
+            f"an item of type {_classes.type_name(type(item))} cannot be serialised: {describe(error)}"
             f"{'' if path is None else f' (at {path})'}; leave out what exists only in this process (locks, open "
             f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
         )
@@ -684,8 +774,10 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     try:
         definition = _defining.write(name.obj, begin, refer)
     except Exception as error:
+        if is_of_a_signal_handler(error):
+            raise
         # Not an error of the item: a process of the same program does not need the definition.
-        return dumps(_describe(error), _PROTOCOL), []
+        return dumps(describe(error), _PROTOCOL), []
     return definition, list(needs.values())
 
 
@@ -741,16 +833,32 @@ class _Reader(Unpickler):
                 return known.obj
             definition = self._find(key)
             if definition is None:
+                raise NameError(_missing(program, qualname or "__main__"), name=qualname or "__main__")
+            checksum, stream = definition[:_CHECKSUM], definition[_CHECKSUM:]
+            if checksum != _checksum(key, stream):
                 raise UnpicklingError(
-                    f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition "
-                    f"is not in the queue: there was no room left for it, or it is neither a class nor a function; "
-                    f"define it in a module that both programs import"
+                    f"the definition of {qualname!r}, of the __main__ of program {program.hex()}, is damaged: something"
+                    f" has written into the queue's memory; unlink the queue and create it again"
                 )
             with _known.building():
-                obj = _Reader(definition, program, edition, self._find).load()
+                obj = _Reader(stream, program, edition, self._find).load()
                 if isinstance(obj, str):
                     raise UnpicklingError(
                         f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), which could not "
                         f"send its definition: {obj}; define it in a module that both programs import"
                     )
             return obj
+
+
+def _missing(program: bytes, qualname: str) -> str:
+    if program == _program().id:
+        return (
+            f"{qualname!r} is a name in the __main__ of this program which this process does not have, and its "
+            f"definition is not in the queue: there was no room left for it, or it is neither a class nor a function; "
+            f"define it before the process starts, outside of `if __name__ == '__main__':`, or in a module"
+        )
+    return (
+        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition is not in "
+        f"the queue: there was no room left for it, or it is neither a class nor a function; define it in a module "
+        f"that both programs import"
+    )

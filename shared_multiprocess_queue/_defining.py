@@ -36,6 +36,8 @@ from pickle import Pickler, PicklingError
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NoReturn, TypeVar, cast
 
+from . import _classes
+from ._blame import is_of_a_signal_handler
 from ._late import late
 
 __all__ = ["MAIN_MODULES", "Reduction", "write"]
@@ -70,16 +72,6 @@ class _Written:
 
 # What may go along
 # -----------------
-
-
-def _namespace(cls: type) -> dict[str, Any]:
-    """The attributes of a class, without asking its metaclass."""
-    return dict(type.__dict__["__dict__"].__get__(cls))
-
-
-def _type_name(kind: type) -> str:
-    module = _namespace(kind).get("__module__", kind.__module__)
-    return f"{module}.{kind.__qualname__}"
 
 
 def _is_class(obj: Any) -> bool:
@@ -230,7 +222,7 @@ def _as_pickled(obj: Any) -> Reduction:
     if isinstance(reduced, str):
         found = _attribute_of(sys.modules.get(kind.__module__), obj)
         if found is None:
-            raise _LeftOutError(f"a {_type_name(kind)}")
+            raise _LeftOutError(f"a {_classes.type_name(kind)}")
         return found
     function, arguments, *rest = reduced
     if getattr(function, "__name__", "") == "__newobj__":  # which pickle takes for the class of what it writes
@@ -246,7 +238,7 @@ def _as_instance(obj: Any) -> Reduction | None:
     state: dict[str, Any] = {}
     slots = 0
     for base in kind.__mro__[:-1]:
-        names = _namespace(base)
+        names = _classes.namespace(base)
         if not base.__flags__ & _HEAP_TYPE or _PICKLING.intersection(names) or base in dispatch_table:
             return None
         for name, member in names.items():
@@ -292,9 +284,10 @@ class _Snapshot:
             self._room[where] = room
             for key in list(self._copies)[known:]:
                 del self._copies[key]
-            if isinstance(error, _LeftOutError):
+            if type(error) is _LeftOutError or is_of_a_signal_handler(error):
                 raise
-            raise _LeftOutError(f"a {_type_name(type(value))}") from None  # it changed meanwhile, or is too deep
+            # It changed meanwhile, or is too deep.
+            raise _LeftOutError(f"a {_classes.type_name(type(value))}") from None
 
     def _spend(self, size: int, where: str) -> None:
         self._room[where] -= size
@@ -348,7 +341,7 @@ class _Snapshot:
             return wrapper(value)
         if issubclass(kind, Enum):
             return _member(value)
-        type_name = _type_name(kind)
+        type_name = _classes.type_name(kind)
         if _is_importable(kind) or not kind.__flags__ & _HEAP_TYPE:
             if type_name in _NAMED:
                 return _NAMED[type_name](value)
@@ -372,11 +365,11 @@ class _Snapshot:
 def _member(member: Enum) -> Reduction:
     cls, names = type(member), object.__getattribute__(member, "__dict__")
     name, value = names.get("_name_"), names.get("_value_")
-    if name in _namespace(cls).get("_member_map_", {}):
+    if name in _classes.namespace(cls).get("_member_map_", {}):
         return operator.getitem, (cls, name)
     if issubclass(cls, Flag):  # several of them
         return cls, (value,)
-    raise _LeftOutError(f"a {_type_name(cls)}")
+    raise _LeftOutError(f"a {_classes.type_name(cls)}")
 
 
 # Writing
@@ -436,7 +429,7 @@ class _Writer(Pickler):
             return importlib.import_module, (obj.__name__,)
         if kind in _CONSTANTS or obj is getattr or obj is operator.getitem:  # these two are in reductions
             return NotImplemented
-        raise PicklingError(f"a {_type_name(kind)} does not go along with a definition")
+        raise PicklingError(f"a {_classes.type_name(kind)} does not go along with a definition")
 
     def _by_value(self, obj: Any) -> Reduction:
         if type(obj) is FunctionType:
@@ -444,7 +437,7 @@ class _Writer(Pickler):
         if not obj.__flags__ & _HEAP_TYPE:
             found = _attribute_of(types, obj)
             if found is None:
-                raise PicklingError(f"{_type_name(obj)} is of C and cannot be imported")
+                raise PicklingError(f"{_classes.type_name(obj)} is of C and cannot be imported")
             return found
         return self._class(obj)
 
@@ -529,7 +522,7 @@ class _Writer(Pickler):
             return None
 
     def _class(self, cls: type) -> Reduction:
-        namespace = _namespace(cls)
+        namespace = _classes.namespace(cls)
         take = self._snapshot.take
         slots = [n for n, it in namespace.items() if type(it) is types.MemberDescriptorType and it.__objclass__ is cls]
         first: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
@@ -543,7 +536,8 @@ class _Writer(Pickler):
                 raise PicklingError(
                     f"{cls.__qualname__} has {error} among its bases, which does not go along"
                 ) from None
-            if _type_name(type(cls)) == "typing._TypedDictMeta":  # it accepts no class as a base that it did not make
+            # That of TypedDict accepts no class as a base that it did not make.
+            if _classes.type_name(type(cls)) == "typing._TypedDictMeta":
                 bases = first.pop("__orig_bases__")
         registered: list[type] = []
         if "_abc_impl" in namespace:
@@ -783,7 +777,7 @@ def _fill_class(cls: Any, state: tuple[Any, ...]) -> None:
     for name, value in attributes.items():
         setattr(cls, name, value)
     for name, kind in left_out.items():
-        if name not in _namespace(cls):  # the metaclass may have made it anew
+        if name not in _classes.namespace(cls):  # the metaclass may have made it anew
             setattr(cls, name, _LeftOut(name, kind, owner))
     for other in registered:
         cls.register(other)

@@ -15,13 +15,14 @@ value: its own numbers and no others.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
+from ._blame import global_text
 from ._late import late
 
-__all__ = ["Reducer", "explanation", "registered", "send"]
+__all__ = ["Reducer", "explanation", "key_of_shared", "newest_shared", "registered", "send", "withdraw"]
 
 Reducer = Callable[[Any], Any]
 
@@ -92,6 +93,39 @@ def _tensor(numbers: bytearray, dtype: Any, shape: tuple[int, ...]) -> Any:
     return torch.frombuffer(numbers, dtype=dtype).reshape(shape) if numbers else torch.empty(shape, dtype=dtype)
 
 
+def newest_shared() -> int:
+    """Return the key of what multiprocessing has last set aside for a receiver to fetch; 0 if there was nothing."""
+    sharer = sys.modules.get(_SHARER)
+    return 0 if sharer is None else int(sharer._resource_sharer._key)
+
+
+def key_of_shared(obj: Any, kind: type, since: int) -> int:
+    """Return the key under which a duplicate of a descriptor (a socket on Windows) waits to be fetched.
+
+    Args:
+        obj: in an item.
+        kind: its type.
+        since: the key of the newest when the item was begun.
+
+    Returns:
+        0: it is no such thing, it is another process's, or the program had made it before.
+    """
+    sharer = sys.modules.get(_SHARER)
+    if sharer is None or kind not in (getattr(sharer, "DupFd", None), getattr(sharer, "DupSocket", None)):
+        return 0
+    address, key = obj._id
+    return key if address == sharer._resource_sharer._address and key > since else 0
+
+
+def withdraw(keys: Iterable[int]) -> None:
+    """Close what was set aside for the receiver of an item that was not put."""
+    for key in keys:
+        waiting = sys.modules[_SHARER]._resource_sharer._cache
+        _, close = waiting.pop(key, (None, None))  # in a child forked since it is gone
+        if close is not None:
+            close()
+
+
 def explanation(error: BaseException) -> str:
     """Return what to add to the text of an error that an item has raised while it was read, or nothing.
 
@@ -100,7 +134,7 @@ def explanation(error: BaseException) -> str:
     """
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_globals.get("__name__") == _SHARER:
+        if global_text(traceback.tb_frame, "__name__") == _SHARER:
             return (
                 "; connections, sockets and shared tensors are handed over by the sender, so it must live still, and "
                 "only processes that multiprocessing has started from one another may ask for them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import functools
 import json
@@ -11,15 +12,24 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable
+from multiprocessing import resource_sharer
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing.reduction import DupFd, ForkingPickler
 from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import DeserializationError, SerializationError, SharedMemoryQueue
+from shared_multiprocess_queue import (
+    DeserializationError,
+    Full,
+    ItemTooLargeError,
+    QueueClosedError,
+    SerializationError,
+    SharedMemoryQueue,
+)
 from tests import zoo
 from tests.conftest import MakeQueue
 
@@ -215,6 +225,86 @@ def test_connections_and_sockets_arrive_as_themselves(engines: str, make_queue: 
     child.join(PATIENCE)
     assert child.exitcode == 0
     for end in (mine, theirs, reader, writer, server, client, accepted, back):
+        end.close()
+
+
+# ---- what a put that fails has set aside ----------------------------------------------------------------------------
+
+
+class Closing:
+    """Closes a queue while it is pickled."""
+
+    def __init__(self, queue: SharedMemoryQueue) -> None:
+        self.queue = queue
+
+    def __reduce__(self) -> Any:
+        self.queue.close()
+        return int, ()
+
+
+class OwnDuplicate:
+    """Duplicates a descriptor itself."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> Any:
+        return list, ([DupFd(self.descriptor)],)
+
+
+FAILING: dict[str, Callable[[SharedMemoryQueue, Any], object]] = {
+    "full": lambda q, end: q.put(end, block=False),
+    "full after a while": lambda q, end: q.put(end, timeout=0.01),
+    "full, deflated": lambda q, end: q.put([end, "x" * 5000], block=False),
+    "full, of its own": lambda q, end: q.put(OwnDuplicate(end.fileno()), block=False),
+    "full, of main": lambda q, end: q.put([end, lambda: 1], block=False),
+    "full, batch": lambda q, end: q.put_batch([end, 1, [end]], block=False),
+    "full, batch after a while": lambda q, end: q.put_batch([end, 1, [end]], timeout=0.01),
+    "closed meanwhile": lambda q, end: q.put([end, Closing(q)]),
+    "closed meanwhile, batch": lambda q, end: q.put_batch([1, end, Closing(q)]),
+    "too large": lambda q, end: q.put([end, os.urandom(5000)]),
+    "too large, batch": lambda q, end: q.put_batch([end, [end, os.urandom(5000)]]),
+    "far too large": lambda q, end: q.put([end, bytes(1_000_000)]),
+    "cannot be pickled": lambda q, end: q.put({"end": end, "lock": threading.Lock()}),
+    "cannot be pickled, batch": lambda q, end: q.put_batch([end, end, threading.Lock()]),
+}
+
+
+def count_of(end: Any) -> int:
+    """Return how many descriptors of this process mean the file of a connection."""
+    wanted = os.fstat(end.fileno())
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the list itself
+            count += os.path.samestat(os.fstat(int(number)), wanted)
+    return count
+
+
+@pytest.mark.parametrize("way", FAILING)
+def test_what_a_failed_put_has_set_aside_is_closed(
+    each_engine: str, make_queue: MakeQueue, run_id: str, way: str
+) -> None:
+    queue = make_queue(capacity=3, item_size=4096)
+    mine, theirs = multiprocessing.Pipe()
+    before = DupFd(theirs.fileno())  # the program's own, which it may send again
+    queue.put(theirs)
+    if "full" in way:
+        queue.put_batch([1, 2])
+    waiting = dict(resource_sharer._resource_sharer._cache)  # type: ignore[attr-defined]
+    with SharedMemoryQueue("q", run_id=run_id) as other:
+        duplicates = count_of(theirs)
+        for _ in range(3):
+            with pytest.raises((Full, ItemTooLargeError, SerializationError, QueueClosedError)):
+                FAILING[way](queue, theirs)
+            with pytest.raises(ItemTooLargeError):
+                other.put([before, os.urandom(5000)])
+        assert resource_sharer._resource_sharer._cache == waiting  # type: ignore[attr-defined]
+        assert count_of(theirs) == duplicates
+        received = other.get(timeout=PATIENCE)
+    received.send(1)
+    assert mine.recv() == 1
+    os.close(before.detach())
+    for end in (mine, theirs, received):
         end.close()
 
 

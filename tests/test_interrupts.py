@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _engine
+from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _codec, _engine
 from shared_multiprocess_queue._atomics_engine import AtomicsEngine
 from shared_multiprocess_queue._layout import (
     ABANDONED,
@@ -592,6 +593,49 @@ def take():
                 got = [q.get_nowait()]
                 assert got == ["read again"]
             assert [*got[1:], *drain(q)] == ["next"]
+
+
+@pytest.mark.parametrize("kind", ["signal", "exception of another thread"])
+@pytest.mark.parametrize("reader", ["the program itself", "a spawned child", "another program"])
+def test_what_is_pending_when_an_item_of_main_was_read_is_not_the_items(
+    make_queue: MakeQueue, each_engine: str, monkeypatch: pytest.MonkeyPatch, reader: str, kind: str
+) -> None:
+    monkeypatch.setattr(_codec, "_known", _codec._Known())
+
+    def run_program(file: str) -> types.ModuleType:
+        main = types.ModuleType("__main__")
+        main.__file__ = file
+        exec("class Thing: pass", main.__dict__)
+        monkeypatch.setitem(sys.modules, "__main__", main)
+        monkeypatch.setitem(sys.modules, "__mp_main__", main)
+        return main
+
+    q = make_queue(capacity=20, engine=each_engine)
+    main = run_program("/nowhere/program.py")
+    if reader == "a spawned child":
+        main.Thing.__module__ = "__mp_main__"
+    for _ in range(20):
+        q.put([main.Thing(), Pending()])
+    if reader == "another program":
+        run_program("/nowhere/other.py")
+    elif reader == "a spawned child":
+        monkeypatch.delitem(sys.modules, "__mp_main__")
+    for _ in range(20):
+        arm(kind)
+        got: Any = None
+        raised = False
+        try:
+            got = q.get()
+            for _ in range(2):  # the interpreter looks where a loop jumps back
+                pass
+        except (KeyboardInterrupt, Stop):
+            raised = True
+        assert raised
+        if got is None:  # it was kept back
+            got = q.get(timeout=LONG)
+        assert type(got[0]).__name__ == "Thing"
+        assert got[1] in ("read again", None, 1)
+    assert q.empty()
 
 
 @pytest.mark.parametrize("call", ["get", "get, timeout", "get_batch", "put", "put_batch"])

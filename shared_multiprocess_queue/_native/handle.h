@@ -56,7 +56,7 @@
 
 typedef struct {
     PyObject *empty, *full;
-    PyObject *claim_lost, *corrupt, *deserialization, *too_many;
+    PyObject *claim_lost, *corrupt, *deserialization, *ours, *too_many;
     PyObject *handle_type, *not_given;
 } module_state;
 
@@ -93,7 +93,7 @@ struct seat {
 };
 
 /* What a handle takes from its codec. */
-enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
 
 /* Another number in every forked child. A handle looks at it when it is used, so a fork costs the same with many. */
 static uint64_t current_life = 1;

@@ -174,7 +174,9 @@ static PyObject *pickle(Handle *self, PyObject *item)
 /* Have the codec make a payload fit that is too large for a slot; it raises ItemTooLargeError where it cannot. */
 static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
+    PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
+                          ? Py_NewRef(payload->owner)
+                          : PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
     PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
     PyObject *fitting = bytes == NULL || place == NULL
                             ? NULL
@@ -325,9 +327,37 @@ failed:
 
 /* ---- the calls ---------------------------------------------------------------------------------------------------- */
 
+/* Have the codec close what items that were not put would have led their receivers to. The error that is set stays,
+   unless another comes here. */
+static int withdraw(Handle *self, const struct payload *payloads, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        PyObject *owner = payloads[i].owner;
+        if (owner != NULL && PyBytes_Check(owner) && !PyBytes_CheckExact(owner)) {
+            PyObject *before = raised();
+            PyObject *done = PyObject_CallOneArg(self->codec[WITHDRAW], owner);
+            if (done != NULL && before != NULL) {
+                raise_again(before);
+            } else {
+                Py_XDECREF(before);
+            }
+            if (done == NULL) {
+                return FAILED;
+            }
+            Py_DECREF(done);
+        }
+    }
+    return 0;
+}
+
 static PyObject *end_put(struct seat *seat, int found)
 {
     module_state *state = seat->handle->state;
+    /* After an exception from outside they may have been put. */
+    if (found != SHMQ_DONE && (found != FAILED || PyErr_ExceptionMatches(state->ours)) &&
+        withdraw(seat->handle, seat->payloads, seat->count) < 0) {
+        found = FAILED;
+    }
     give_back(seat);
     if (found == SHMQ_DONE) {
         Py_RETURN_NONE;
@@ -346,6 +376,7 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     }
     struct seat *seat = borrow(self, SHMQ_PUT);
     if (seat == NULL || make_room(seat, 1) < 0) {
+        withdraw(self, &payload, 1);
         Py_XDECREF(payload.owner);
         return seat == NULL ? NULL : end_put(seat, FAILED);
     }
@@ -419,6 +450,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         result = end_put(seat, put_together(seat, until));
     }
 done:
+    withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */
     while (encoded > 0) {
         encoded--;
         Py_XDECREF(payloads[encoded].owner);
@@ -487,8 +519,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
                             "may_spin", "engine",        "codec",    "calls",     "kept_back",    "on_keep_back", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps", "loads",  "encode",        "encode_object",
-                                                   "fit",   "decode", "fail_to_decode"};
+    static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
+                                                   "fit",   "withdraw", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size;
@@ -752,6 +784,7 @@ static int module_exec(PyObject *module)
         (state->claim_lost = import_from(errors, "ClaimLostError")) == NULL ||
         (state->corrupt = import_from(errors, "CorruptQueueError")) == NULL ||
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
+        (state->ours = import_from(errors, "SharedMemoryQueueError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
         (state->not_given = import_from("shared_multiprocess_queue._arguments", "NOT_GIVEN")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
@@ -766,6 +799,7 @@ static int module_exec(PyObject *module)
     VISIT(state->claim_lost);                                                                                          \
     VISIT(state->corrupt);                                                                                             \
     VISIT(state->deserialization);                                                                                     \
+    VISIT(state->ours);                                                                                                \
     VISIT(state->too_many);                                                                                            \
     VISIT(state->not_given);                                                                                           \
     VISIT(state->handle_type)
