@@ -1,45 +1,16 @@
 """The ring: a bounded FIFO over shared words, for any number of getters and putters that may die at any instruction.
 
-The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
-(https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). New here: the word carries the full
-position and a state, every change of it is a compare-and-swap, claims are announced before they are made, and so an
-operation whose process died can be finished or undone by anybody.
+docs/protocol.md has the essay, the drawing and the reason for each edge; the labels at the steps are its labels. The
+slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
+(https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). What holds at every step:
 
-Life of slot i = position % capacity, from one lap to the next:
+- Every change of a slot's word is a compare-and-swap that expects the full position.
+- A claim is announced before it is made. A claimed position that no live record covers is an orphan.
+- An orphan put (FREE(p), tail > p) becomes a TOMB, its whole batch before it: ``rescue_put``. An orphan get (FULL(q),
+  head > q) belongs to the operation that frees its slot: ``rescue_get``.
+- Nothing computes room from tail - head; the word of a slot says whether it is free.
 
-                     claim: tail -> p+1           publish [P8]               claim: head -> p+1     free [G6]
-    FREE(p) ------------------------------------------------> FULL(p) ------------------------------------>
-    FREE(p+capacity)
-       |                                                        |                                              ^
-       | orphan put [T1]                                        | orphan put of a batch [T1]                   |
-       +----------------------> TOMB(p) <-----------------------+                                              |
-                                   |                                          anybody who meets it [T2]        |
-                                   +---------------------------------------------------------------------------+
-
-    put, at position p                                     get, at position p
-    1. p = tail; the slots show FREE [P1][P2]              1. p = head; the slot shows FULL(p) [G1][G2]
-    2. announce; claim: CAS tail [P3][P4][P6]              2. announce; claim: CAS head [G4][G5]
-    3. write; publish, last slot first [P7][P8];           3. copy out; free the slots, which decides who has the
-       withdraw [P9]                                          item [G6]; withdraw [G7]
-
-An announcement stands only from just before a claim to just after its loss, or to the end of the claim. It is withdrawn
-before spinning, parking, scanning records, taking the lock, raising and returning; only the immediate retry may replace
-it without that. So *a claimed position that no live record covers is an orphan*, and:
-
-    orphan put (FREE(p), tail > p): its batch is made absent as a whole, then p becomes TOMB      rescue_put
-    orphan get (FULL(q), head > q): whoever frees the slot has the item                          rescue_get
-
-A scan reads tail (head), then every record, then asks who lives, then reads the slot's word again; without this second
-read a batch that was published just before its owner died would be cut in half.
-
-Positions of dead puts are passed over, and a TOMB may be freed before head gets there, so tail - head may exceed the
-capacity for a moment and nothing computes room from it: a slot's own word says whether it is free.
-
-Mode "spsc" uses the same claims. Its one producer (consumer) needs no compare-and-swap to move its end, and the native
-engine stores; here a store costs as much, and with the compare-and-swap threads of a handle need no lock between them.
-
-Memory orders: see the table in docs/architecture.md; the labels here are the same. This engine is sequentially
-consistent throughout.
+This engine is sequentially consistent throughout.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def relative(path: Path) -> str:
 def edges() -> dict[str, set[str]]:
     """Return the labels that each edge of the table is paired with; a pair's own row may be empty."""
     found: dict[str, set[str]] = {}
-    for line in (TOP / "docs" / "architecture.md").read_text("utf-8").splitlines():
+    for line in (TOP / "docs" / "protocol.md").read_text("utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 5 and LABEL.match(cells[0]):
             for label in LABEL.findall(cells[0]):

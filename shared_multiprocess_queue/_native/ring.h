@@ -1,69 +1,19 @@
 /* The ring in C11: a bounded FIFO over shared words, for any number of getters and putters that may die at any
    instruction. The same algorithm, names and labels as _ring.py and its neighbours, on the same segment, at the same
-   time. No Python in here, no allocation, no clock, no system call: whoever includes this brings the memory and waits.
+   time. No Python in here, no allocation, no clock, no system call: the caller brings the memory, and waits.
 
-   THE SLOTS
-   =========
+   docs/protocol.md has the essay, the drawing, and order, partner and reason of each edge; the labels at the steps are
+   its labels. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
+   (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). What holds at every step:
 
-   The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
-   (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). New here: the word carries the full
-   position and a state, every change of it is a compare-and-swap, claims are announced before they are made, and so an
-   operation whose process died can be finished or undone by anybody.
+   - Every change of a slot's word is a compare-and-swap that expects the full position.
+   - A claim is announced before it is made. A claimed position that no live record covers is an orphan.
+   - An orphan put (FREE(p), tail > p) becomes a TOMB, its whole batch before it: shmq_rescue_put. An orphan get
+     (FULL(q), head > q) belongs to the operation that frees its slot: shmq_rescue_get.
+   - Nothing computes room from tail - head; the word of a slot says whether it is free.
+   - Mode spsc: the threads of one handle never move an end at the same time.
 
-   Position p lies in slot p % capacity, and positions count up for ever:
-
-                     claim: tail -> p+1           publish [P8]               claim: head -> p+1     free [G6]
-    FREE(p) ------------------------------------------------> FULL(p) --------------------> FREE(p+capacity)
-       |                                                        |                               ^
-       | orphan put [T1]                                        | member of its batch [T1]      |
-       +----------------------> TOMB(p) <-----------------------+                               |
-                                   |                              anybody who meets it [T2]     |
-                                   +------------------------------------------------------------+
-
-    put, at position p                                     get, at position p
-    1. p = tail; the slots show FREE [P1][P2]              1. p = head; the slot shows FULL(p) [G1][G2]
-    2. announce; claim: CAS tail [P3][P4][P6]              2. announce; claim: CAS head [G4][G5]
-    3. write; publish, last slot first [P7][P8];           3. copy out; free the slots, which decides who has the
-       withdraw [P9]                                          item [G6]; withdraw [G7]
-
-   A batch becomes visible as a whole when its first slot is published, because gets go in order.
-
-   WHO IS IN THE WAY
-   =================
-
-   An announcement stands in the operation's record from just before a claim to just after its loss, or to the end of
-   the claim; only the immediate retry replaces it without withdrawing it. It is withdrawn before spinning, parking,
-   scanning records, taking the lock, and returning. So *a claimed position that no live record covers is an orphan*:
-
-    orphan put (FREE(p), tail > p): its batch is made absent as a whole, then p becomes TOMB      shmq_rescue_put
-    orphan get (FULL(q), head > q): whoever frees the slot has the item                          shmq_rescue_get
-
-   A scan reads tail (head) [S1], then every record [S2], asks who lives [S3], then reads the slot's word again [S4].
-   Why this is right: a scan that finds nobody alive on a claimed p has read the claimer's record after its
-   announcement (S1 makes it visible), so the claimer is dead, or has withdrawn; whoever has withdrawn had published
-   before, and then the second read sees it.
-
-   The decisive steps are compare-and-swaps on a word with its full position. A helper that was paused for laps fails
-   there and does no harm, and so does a get that was declared dead by mistake. Not so a put: it still writes, and the
-   slot may be another's by then. A verdict of death must be true.
-
-   Positions of dead puts are passed over, and a TOMB may be freed before head gets there. So tail - head may exceed
-   the capacity for a moment, and nothing computes room from it: a slot's own word says whether it is free.
-
-   Mode spsc: the owner of a role moves its end by a store. The role is taken first and the end is read afterwards;
-   others tomb and free slots and never move head. The threads of one handle must not do this at the same time.
-
-   MEMORY ORDERS
-   =============
-
-   Each edge has its label, its order and its partner at the atomic operation, and the table in docs/architecture.md
-   has the reasons. Seq_cst is asked for where a waker reads a hint after a change, and a waiter reads the word after
-   arming the hint [P8][G6][T][W2][W3][W4]: one of the two must see the other. [W3] is the look of the functions here
-   when they are called with `sure`; acquire serves otherwise.
-
-   Payloads are written, and copied by adopters, as relaxed atomic words: an adopter copies first and learns
-   afterwards whether the item is his; if it is not, a putter of the next lap may have been writing meanwhile. The
-   getter that holds a claim is alone with its slots and may read them as it likes.
+   [W3] is the look of the functions here when they are called with `sure`; acquire serves otherwise.
 
    HOSTILE MEMORY
    ==============
