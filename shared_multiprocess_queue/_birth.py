@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,7 +65,8 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     """
     for what, text in (("name", name), ("run_id", run_id)):
         if not isinstance(text, str):
-            raise ArgumentError(f"{what} must be a str, not {type(text).__name__}")
+            hint = f"; the capacity is capacity={text}" if what == "name" and type(text) is int else ""
+            raise ArgumentError(f"{what} must be a str, not {type(text).__name__}{hint}")
         if "/" in text or "\0" in text:
             raise ArgumentError(
                 f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
@@ -195,6 +197,11 @@ def _who_has(segment_of_queue: str) -> str:
                 pids = sorted(Participants(words).live(words))
         finally:
             segment.close()
+        if os.getppid() in pids and "__mp_main__" in sys.modules:
+            return (
+                f"queue segment {segment_of_queue!r} exists already, made by the parent of this spawned child, which "
+                f"imports the parent's script: create the queue under `if __name__ == '__main__':`"
+            )
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
     except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
         return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"

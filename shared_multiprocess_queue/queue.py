@@ -317,10 +317,10 @@ class SharedMemoryQueue(Generic[T]):
     def readable(self) -> Doorbell:
         """What select, selectors and event loops can wait on until a ``get`` is worth a try.
 
-        An object with ``fileno()``. It is readable from the start, and becomes unreadable only when a call of this
-        handle finds nothing (``Empty``, or ``empty()`` returning True). So take until ``Empty``, or take one
-        and wait again.
-        Readable means "look": others may be faster. Nothing is read from it, and it goes with the handle.
+        An object with ``fileno()``. It is readable from the start, and for a moment every 0.1 s even if nothing came.
+        It becomes unreadable when a call of this handle finds nothing (``Empty``, or ``empty()`` returning True). So use
+        ``get_nowait()``, expect ``Empty``, and take until then, or take one and wait again. Others may be faster.
+        Nothing is read from it, and it goes with the handle.
 
         Raises:
             QueueClosedError: this handle is closed.
@@ -340,7 +340,7 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def writable(self) -> Doorbell:
-        """As ``readable``, until a ``put`` is worth a try; wait for it to become *readable*, too."""
+        """As ``readable``, until a ``put`` is worth a try. It becomes *readable*, too, and never writable."""
         return self._doorbell(SPACE)
 
     def fileno(self) -> int:

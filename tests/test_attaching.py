@@ -8,7 +8,9 @@ import math
 import os
 import pickle
 import socket
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -546,3 +548,31 @@ def test_a_doorbell_without_descriptors_says_what_it_takes(run_id: str, each_eng
         remove(q)
 
     assert end_of(fork(child)) == 0
+
+
+# ---- words for new users ---------------------------------------------------------------------------------------------
+
+
+def test_a_capacity_in_the_place_of_the_name_is_told(run_id: str) -> None:
+    with pytest.raises(ValueError, match=r"name must be a str, not int; the capacity is capacity=10"):
+        SharedMemoryQueue(10, True, run_id=run_id)  # type: ignore[arg-type]
+
+
+def test_a_spawned_child_that_makes_its_parents_queue_is_told_of_the_guard(run_id: str, tmp_path: Path) -> None:
+    """As with multiprocessing, it imports the parent's script, in which the guard is missing."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import multiprocessing
+            from shared_multiprocess_queue import SharedMemoryQueue
+            with SharedMemoryQueue("q", True, run_id={run_id!r}) as q:
+                process = multiprocessing.get_context("spawn").Process(target=print)
+                process.start()
+                process.join()
+                q.unlink()
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert "create the queue under `if __name__ == '__main__':`" in done.stderr

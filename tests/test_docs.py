@@ -65,19 +65,25 @@ def snippets() -> list[object]:
     return found
 
 
-# What a reader's own program does at its end, and the reader of a document need not be shown each time.
+# What a reader's own program does at its end, and the reader of a document need not be shown each time; it is done even
+# if the program fails.
 CLEAN_UP = """
-for _value in list(globals().values()):
-    if isinstance(_value, SharedMemoryQueue) and not _value.closed:
-        _value.close()
-        _value.unlink()
+import atexit as _atexit
+
+@_atexit.register
+def _clean_up():
+    for value in list(globals().values()):
+        if isinstance(value, SharedMemoryQueue) and not value.closed:
+            value.close()
+            value.unlink()
+
 """
 
 
 @pytest.mark.parametrize("snippet", snippets())
 def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     program = tmp_path / "snippet.py"
-    program.write_text(snippet + CLEAN_UP, encoding="utf-8")
+    program.write_text(CLEAN_UP + snippet, encoding="utf-8")
     command = [sys.executable, "-W", "error", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

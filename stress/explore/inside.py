@@ -41,7 +41,7 @@ def _enumerate(engines: Engines, chosen: Sequence[Program], most: int, seed: int
         )
     began, tried = time.perf_counter(), 0
     for i, program in enumerate(chosen):
-        count, finding = draw_schedules(program, (most - total - tried) // (len(chosen) - i), seed)
+        count, finding = draw_schedules(program, max(0, most - total - tried) // (len(chosen) - i), seed)
         tried += count
         if finding is not None:
             return total + tried, finding
