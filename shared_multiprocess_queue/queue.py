@@ -318,8 +318,8 @@ class SharedMemoryQueue(Generic[T]):
         """What select, selectors and event loops can wait on until a ``get`` is worth a try.
 
         An object with ``fileno()``. It is readable from the start, and for a moment every 0.1 s even if nothing came.
-        It becomes unreadable when a call of this handle finds nothing (``Empty``, or ``empty()`` returning True). So use
-        ``get_nowait()``, expect ``Empty``, and take until then, or take one and wait again. Others may be faster.
+        It becomes unreadable when a call of this handle finds nothing (``Empty``, or ``empty()`` returning True). So
+        use ``get_nowait()``, expect ``Empty``, and take until then, or take one and wait again. Others may be faster.
         Nothing is read from it, and it goes with the handle.
 
         Raises:
