@@ -71,6 +71,15 @@ def handled_exception() -> Iterator[None]:
     assert sys.exception() is before
 
 
+@pytest.fixture(autouse=True)
+def signal_mask() -> Iterator[None]:
+    """Fail a test that leaves a signal blocked: later tests would wait for it in vain."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    yield
+    after = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert after == before
+
+
 @pytest.fixture
 def run_id() -> str:
     """A run_id that no other test has."""

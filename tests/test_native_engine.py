@@ -345,7 +345,7 @@ class signalled(int):
 
     def __new__(cls, number: int) -> int:  # type: ignore[misc]
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # a thread that does not block it could have another
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
         return number
 
