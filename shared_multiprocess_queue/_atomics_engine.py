@@ -472,10 +472,8 @@ class AtomicsEngine:
         """Let the doorbell of a side, if there is one, wait for what a call has not found."""
         doorbell = self.doorbells.get(side)
         if doorbell is not None:
-            with (
-                suppress(QueueClosedError),
-                self.operation(),
-            ):  # which keeps the memory, should the handle be closed here
+            # The operation keeps the memory, should the handle be closed here.
+            with suppress(QueueClosedError), self.operation():
                 doorbell.quieten()
 
     def close_doorbells(self) -> None:

@@ -199,8 +199,9 @@ def _who_has(segment_of_queue: str) -> str:
             segment.close()
         if os.getppid() in pids and "__mp_main__" in sys.modules:
             return (
-                f"queue segment {segment_of_queue!r} exists already, made by the parent of this spawned child, which "
-                f"imports the parent's script: create the queue under `if __name__ == '__main__':`"
+                f"queue segment {segment_of_queue!r} exists already, and the parent of this spawned child uses it; "
+                f"the child imports the parent's script, so create the queue under `if __name__ == '__main__':`, and "
+                f"attach to it elsewhere with create=False"
             )
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
     except (CorruptQueueError, LayoutVersionError, PermissionError) as error:

@@ -11,7 +11,6 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -63,7 +62,7 @@ def join(process: BaseProcess) -> None:
 # ---- the package atomics --------------------------------------------------------------------------------------------
 
 
-def refusal(folder: Path, damage: str) -> str:
+def refusal(run_id: str, damage: str) -> str:
     """Return what opening a queue says in a process whose package atomics was damaged."""
     program = f"""
         import sys
@@ -74,16 +73,16 @@ def refusal(folder: Path, damage: str) -> str:
         except ImportError as error:
             print(error)
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), folder.name]
+    command = [sys.executable, "-c", textwrap.dedent(program), run_id]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=WATCHDOG).stdout
 
 
-def test_an_atomics_without_its_table_is_refused(tmp_path: Path) -> None:
-    said = refusal(tmp_path, 'import atomics; sys.modules["atomics._impl.patomic"] = None')
+def test_an_atomics_without_its_table_is_refused(run_id: str) -> None:
+    said = refusal(run_id, 'import atomics; sys.modules["atomics._impl.patomic"] = None')
     assert "pip install 'atomics>=1.0.3,<1.1'" in said
 
 
-def test_an_atomics_whose_table_does_something_else_is_refused(tmp_path: Path) -> None:
+def test_an_atomics_whose_table_does_something_else_is_refused(run_id: str) -> None:
     damage = """
         from shared_multiprocess_queue import _words
         real = _words._Operations._try_out
@@ -92,7 +91,7 @@ def test_an_atomics_whose_table_does_something_else_is_refused(tmp_path: Path) -
             real(self, width)
         _words._Operations._try_out = swapped
     """
-    said = refusal(tmp_path, textwrap.indent(textwrap.dedent(damage), " " * 8).strip())
+    said = refusal(run_id, textwrap.indent(textwrap.dedent(damage), " " * 8).strip())
     assert "pip install 'atomics>=1.0.3,<1.1'" in said
 
 
