@@ -65,7 +65,7 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     """
     for what, text in (("name", name), ("run_id", run_id)):
         if not isinstance(text, str):
-            hint = f"; the capacity is capacity={text}" if what == "name" and type(text) is int else ""
+            hint = f"; the capacity is capacity={shown(text)}" if what == "name" and type(text) is int else ""
             raise ArgumentError(f"{what} must be a str, not {type(text).__name__}{hint}")
         if "/" in text or "\0" in text:
             raise ArgumentError(

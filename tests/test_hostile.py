@@ -151,6 +151,7 @@ def test_any_argument_makes_a_queue_or_is_refused_by_name(run_id: str, what: str
 @given(
     name=st.one_of(ANYTHING, st.text(min_size=200, max_size=300)), run_id_=st.one_of(st.just(""), st.text(), NUMBERS)
 )
+@example(10**5000, "")
 def test_any_name_finds_its_queue_or_is_refused(run_id: str, name: Any, run_id_: Any) -> None:
     prefixed = f"{run_id}-{run_id_}" if isinstance(run_id_, str) else run_id_
     made: list[SharedMemoryQueue] = []
