@@ -249,6 +249,7 @@ class AtomicsEngine:
                     self._batch_lock.release(record)
             else:
                 words.add(FULL_EVENTS_AT, 1)
+                self.quieten(SPACE)
                 done = False
         except BaseException:
             try:

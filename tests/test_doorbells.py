@@ -351,3 +351,42 @@ def test_the_next_bell_is_rung_after_one_that_is_rung_or_dead(
             assert not is_ready(second)
         waker.put(2)
         assert is_ready(second)
+
+
+def test_a_childs_doorbell_that_comes_before_its_first_call(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue],
+) -> None:
+    waker, waiter = pair
+    here, there = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            bell = waiter.readable
+            exhaust(waiter)
+            there.send(is_ready(bell))
+            code = 0 if is_ready(bell, LONG) and waiter.get_nowait() == "for the child" else 2
+        finally:
+            os._exit(code)
+    try:
+        assert here.poll(LONG)
+        assert here.recv() is False  # the child's call has quietened its own bell
+        waker.put("for the child")
+    finally:
+        status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_batch_that_the_batch_lock_refuses_quietens(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    other, waiter = pair
+    bell = waiter.writable
+    other.put_batch([1, 2, 3])
+    engine = other._engine
+    with engine.operation() as record:
+        assert engine._batch_lock.acquire(record, 0, lambda: None)
+        with pytest.raises(Full):
+            waiter.put_batch([4, 5], block=False)
+        assert not is_ready(bell)
+        engine._batch_lock.release(record)
+    other.get()
+    assert is_ready(bell, LONG)

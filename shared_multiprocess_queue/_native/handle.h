@@ -861,7 +861,7 @@ static inline int put_together(struct seat *seat, int64_t until)
     }
     int found = take_lock(seat, until != 0 ? until : now() + PATIENCE);
     if (found != SHMQ_DONE) {
-        return found;
+        return found == SHMQ_NOTHING && seat->handle->has_doorbell[SHMQ_PUT] ? tell_doorbell(seat) : found;
     }
     found = attempt(seat, false);
     if (!is_over(found)) {

@@ -640,6 +640,9 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
+    if (self->life != current_life && forget_parent(self) < 0) { /* first, or the first call forgets this again */
+        return NULL;
+    }
     self->owner = owner;
     Py_XSETREF(self->kept_back, Py_NewRef(kept_back));
     Py_RETURN_NONE;
@@ -689,6 +692,9 @@ static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
 {
     int puts, is_there;
     if (!PyArg_ParseTuple(args, "pp", &puts, &is_there)) {
+        return NULL;
+    }
+    if (self->life != current_life && forget_parent(self) < 0) {
         return NULL;
     }
     self->has_doorbell[puts ? SHMQ_PUT : SHMQ_GET] = is_there;
