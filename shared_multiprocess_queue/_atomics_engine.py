@@ -453,10 +453,13 @@ class AtomicsEngine:
                 self._close_doorbell(side)
                 found = None
             if found is None:
-                record = self._pool.borrow()
+                record = pool.borrow()
                 try:
                     found = self.doorbells[side] = Doorbell(self, record, side)
+                    if pool.closed:  # by another thread, which may have closed the doorbells before this one was there
+                        pool.refuse()
                 except BaseException:
+                    self._close_doorbell(side)
                     self._recover(record)
                     raise
             return found
@@ -487,12 +490,10 @@ class AtomicsEngine:
             self._close_doorbell(side)
 
     def _close_doorbell(self, side: int) -> None:
-        doorbell = self.doorbells.pop(side, None)
-        if doorbell is None:  # another thread was faster
-            return
-        try:
-            doorbell.close()
-        finally:
+        """Close the doorbell of a side, if there is one; may be called again, also to complete what was interrupted."""
+        doorbell = self.doorbells.get(side)
+        if doorbell is not None:
+            doorbell.close()  # the record is the doorbell's until this has returned
             self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -579,6 +580,7 @@ class AtomicsEngine:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
             self._pool.closed = True
+            self.close_doorbells()  # another thread may have made one, and makes none from here on
         until = _clock.now() + QUIET
         words = self._memory.words()
         while not self._leave():
