@@ -328,7 +328,9 @@ failed:
 static PyObject *end_put(struct seat *seat, int found)
 {
     module_state *state = seat->handle->state;
-    give_back(seat);
+    if (!give_back(seat)) {
+        return NULL;
+    }
     if (found == SHMQ_DONE) {
         Py_RETURN_NONE;
     }
@@ -448,7 +450,9 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     } else {
         PyErr_SetNone(state->empty);
     }
-    give_back(seat);
+    if (!give_back(seat)) {
+        Py_CLEAR(result);
+    }
     return result;
 }
 
