@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _layout
+from shared_multiprocess_queue import SharedMemoryQueue, TooManyParticipantsError, _atomics_engine, _engine, _layout
 
 from .conftest import MakeQueue
 
@@ -200,3 +200,28 @@ def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
         words.release()
     q.close()
     q.unlink()
+
+
+@pytest.mark.skipif(not _engine.has_native(), reason="the native engine was not built")
+def test_a_close_that_waited_for_an_operation_that_cannot_begin_is_completed(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_queue(engine="native")
+    q._engine.retire()  # so that the next operation needs a record
+    memory = q._segment.buffer
+    for index in range(_layout.RECORDS):
+        at = _layout.record_at(index) + _layout.OWNER
+        memory[at : at + _layout.WORD] = q._engine.participants.owner.to_bytes(_layout.WORD, sys.byteorder)
+    begin = TooManyParticipantsError.__init__
+
+    def close_first(self: TooManyParticipantsError, records: int) -> None:  # as a signal handler may
+        begin(self, records)
+        monkeypatch.setattr(TooManyParticipantsError, "__init__", begin)
+        monkeypatch.setattr("shared_multiprocess_queue._native_engine.QUIET", 0)
+        q.close()
+        assert q._engine._is_late  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(TooManyParticipantsError, "__init__", close_first)
+    with pytest.raises(TooManyParticipantsError):
+        q.put(1)
+    assert not q._engine._is_late  # type: ignore[attr-defined]
