@@ -52,6 +52,8 @@
 #define TAG_INT 7
 #define TAG_FLOAT 8
 
+#define SHMQ_RARE __attribute__((cold, noinline)) /* keeps what follows out of the frequent path */
+
 #define FAILED (-1) /* beside the results of the ring: a Python error is set */
 
 typedef struct {
@@ -181,7 +183,7 @@ static inline int fail_with(PyObject *error)
     return FAILED;
 }
 
-static inline int fail_as_forked(void)
+SHMQ_RARE static int fail_as_forked(void)
 {
     PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the call "
                                         "goes on in the parent, call again in the child");
@@ -361,7 +363,7 @@ static int forget_parent(Handle *self)
 
 /* Note the end of an operation of a closed handle; close may have waited for it in vain, in a signal handler of this very
    operation. */
-static inline void end_late(Handle *self)
+SHMQ_RARE static void end_late(Handle *self)
 {
     if (--self->operations > 0) {
         return;
