@@ -11,6 +11,9 @@ nothing touches the shared words but operations that have a record, so ``close``
 
 from __future__ import annotations
 
+import os
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Full
@@ -91,6 +94,7 @@ class AtomicsEngine:
         self._last: Record | None = None  # with which a handle that closes puts items back
         self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
         self._begin()
+        _engines.add(self)
 
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
@@ -132,10 +136,17 @@ class AtomicsEngine:
         """
         with _processes.settling:
             if not self._pool.is_of_this_process():
-                self.ring.release()
+                self.cut_off()
+                self._memory = open_words(self._segment.buffer)
                 self._role = self._last = None
                 self._begin()
             return self._pool
+
+    def cut_off(self) -> None:
+        """Make each further step of an operation that has a record raise, in a forked child: it is the parent's."""
+        with suppress(BufferError):
+            self.ring.release()
+        self._memory.release()
 
     def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
         """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
@@ -160,13 +171,23 @@ class AtomicsEngine:
         record = self._pool.borrow()
         try:
             yield record
+            if record.forks != _processes.forks:
+                _refuse_child()
         except BaseException:
             self._recover(record)
             raise
         self._pool.idle[record.index] = record
 
     def _recover(self, record: Record) -> None:
-        """Take back the record of an operation that an exception has cut short."""
+        """Take back the record of an operation that an exception has cut short.
+
+        Raises:
+            RuntimeError: this is a child, which a signal handler has forked inside the operation, and was cut off.
+        """
+        if record.forks != _processes.forks:
+            if type(sys.exception()) in (IndexError, ValueError):
+                _refuse_child()
+            return
         self._pool.recover(record)
         if self._pool.closed:
             self._leave()  # close may have waited for just this operation, and in vain if it came from its own thread
@@ -184,6 +205,8 @@ class AtomicsEngine:
         record = self._pool.borrow()
         try:
             done = self._put(record, payload, until)
+            if record.forks != _processes.forks:
+                _refuse_child()
         except BaseException:
             self._recover(record)
             raise
@@ -249,10 +272,13 @@ class AtomicsEngine:
                     self._batch_lock.release(record)
             else:
                 words.add(FULL_EVENTS_AT, 1)
+                self.quieten(SPACE)
                 done = False
+            if record.forks != _processes.forks:
+                _refuse_child()
         except BaseException:
             try:
-                if self._pool.is_of_this_process():
+                if record.forks == _processes.forks:
                     gate.open(record.words)
             finally:
                 self._recover(record)
@@ -290,6 +316,8 @@ class AtomicsEngine:
                 delivered = deliver(claim.taken)
                 if self._pool.kept_back:
                     self.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
+            if record.forks != _processes.forks:
+                _refuse_child()
         except BaseException:
             self._recover(record)
             raise
@@ -388,10 +416,7 @@ class AtomicsEngine:
 
     def _after_sleep(self) -> None:
         if not self._pool.is_of_this_process():
-            raise RuntimeError(
-                "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, "
-                "call again in the child"
-            )
+            _refuse_child()
         if self._pool.closed:
             self._pool.refuse()
         self._pool.sweep()
@@ -408,6 +433,8 @@ class AtomicsEngine:
         if mine is None:
             taken = self._pool.borrow()
             mine = self._role
+            if taken.forks != _processes.forks:  # forked in here; the handler may have used the queue
+                _refuse_child()
             if mine is None:
                 mine = self._role = taken
             else:  # another thread of this handle was faster
@@ -446,16 +473,30 @@ class AtomicsEngine:
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
         pool = self.settle()
+        try:
+            found = self._make_doorbell(pool, side)
+        except Exception:
+            if pool.is_of_this_process():
+                raise
+        else:
+            if pool.is_of_this_process():
+                return found
+        return self.doorbell(side)  # a signal handler has forked in here, and that was the parent's
+
+    def _make_doorbell(self, pool: Pool, side: int) -> Doorbell:
         with pool.lock:
             found = self.doorbells.get(side)
             if found is not None and not found.is_there():
                 self._close_doorbell(side)
                 found = None
             if found is None:
-                record = self._pool.borrow()
+                record = pool.borrow()
                 try:
                     found = self.doorbells[side] = Doorbell(self, record, side)
+                    if pool.closed:  # by another thread, which may have closed the doorbells before this one was there
+                        pool.refuse()
                 except BaseException:
+                    self._close_doorbell(side)
                     self._recover(record)
                     raise
             return found
@@ -484,12 +525,10 @@ class AtomicsEngine:
             self._close_doorbell(side)
 
     def _close_doorbell(self, side: int) -> None:
-        doorbell = self.doorbells.pop(side, None)
-        if doorbell is None:  # another thread was faster
-            return
-        try:
-            doorbell.close()
-        finally:
+        """Close the doorbell of a side, if there is one; may be called again, also to complete what was interrupted."""
+        doorbell = self.doorbells.get(side)
+        if doorbell is not None:
+            doorbell.close()  # the record is the doorbell's until this has returned
             self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -563,8 +602,14 @@ class AtomicsEngine:
             Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
             may be called again.
         """
-        if self._pool.is_of_this_process() and not self._leave_for_good(wait):
-            return False
+        pool = self._pool
+        try:
+            if pool.is_of_this_process() and not self._leave_for_good(wait):
+                return False
+        except (IndexError, ValueError, RuntimeError):
+            if pool.is_of_this_process():
+                raise
+            return self.close(wait)  # a signal handler has forked in here; what was given up is the parent's
         self.ring.release()
         self.parking.release()
         self._memory.release()
@@ -576,6 +621,7 @@ class AtomicsEngine:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self._pool.borrow()
             self._pool.closed = True
+            self.close_doorbells()  # another thread may have made one, and makes none from here on
         until = _clock.now() + QUIET
         words = self._memory.words()
         while not self._leave():
@@ -584,3 +630,23 @@ class AtomicsEngine:
             self._wake_all(words)
             _clock.sleep(0.001)
         return True
+
+
+def _refuse_child() -> NoReturn:
+    raise RuntimeError(
+        "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, call again "
+        "in the child"
+    ) from None
+
+
+_engines: weakref.WeakSet[AtomicsEngine] = weakref.WeakSet()
+
+
+def _cut_off_all() -> None:
+    if _processes.is_forked_inside(__package__):
+        for engine in list(_engines):
+            engine.cut_off()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_cut_off_all)

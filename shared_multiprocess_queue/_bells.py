@@ -11,7 +11,9 @@ import io
 import os
 import select
 import sys
+from collections import deque
 from contextlib import suppress
+from itertools import repeat
 from typing import Any, Final
 
 from ._late import late
@@ -74,53 +76,69 @@ _NONE_LEFT: Final = (
 class Bell:
     """A descriptor that becomes readable when its name is rung, and once a period.
 
-    Args:
-        nonce: of the segment.
-        name: of the participant that waits.
-        period: nanoseconds between two times that it becomes readable by itself.
+    It is closed until ``open``. What an interrupt leaves open closes ``close``, or the end of the object.
 
-    Raises:
-        io.UnsupportedOperation: this system has no such sockets or timers.
-        OSError: too many descriptors are open.
+    Args:
+        period: nanoseconds between two times that it becomes readable by itself.
     """
 
-    def __init__(self, nonce: int, name: int, period: int) -> None:
+    def __init__(self, period: int) -> None:
         self._socket: Any = None
         self._identity: tuple[int, int] | None = None
+        self._numbers: list[int] = []  # of the descriptors beside the socket
         self._timer = self._poll = -1
         self._period = period
+
+    def open(self, nonce: int, name: int) -> None:
+        """Take a name.
+
+        Args:
+            nonce: of the segment.
+            name: of the participant that waits.
+
+        Raises:
+            io.UnsupportedOperation: this system has no such sockets or timers.
+            OSError: too many descriptors are open.
+        """
         library = _library()
         if library is None:
             raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
         socket = _socket()
         try:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._identity = _identity_of(self._socket.fileno())
-            self._socket.bind(_address(nonce, name))
-            self._timer = library.timerfd_create(_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-            if self._timer < 0:
+            self._socket = bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._identity = _identity_of(bell.fileno())
+            bell.bind(_address(nonce, name))
+            timer = self._note(library.timerfd_create, _MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+            if timer < 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            poll = select.epoll()
-            with poll:
-                self._poll = os.dup(poll.fileno())  # a number: a forked child closes it without a word to the kernel
-                poll.register(self._socket, select.EPOLLIN)
-                poll.register(self._timer, select.EPOLLIN)
+            with select.epoll() as poll:
+                poll.register(bell, select.EPOLLIN)
+                poll.register(timer, select.EPOLLIN)
+                self._timer = timer
+                self._poll = self._note(os.dup, poll.fileno())  # a number: the object could not be made to forget it
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise OSError(error.errno, _NONE_LEFT) from error
             raise
 
+    def _note(self, make: Any, *arguments: int) -> int:
+        """Make a descriptor and note it in one call, at whose end it is noted, whatever interrupts."""
+        self._numbers.extend(map(make, *((argument,) for argument in arguments)))
+        return self._numbers[-1]
+
     def is_whole(self) -> bool:
         """Whether the descriptors are still this bell's: a program may close all that it has, as a daemon does.
 
         The socket speaks for all three, for the others have no inode of their own.
         """
-        return self._poll >= 0 and _identity_of(self._socket.fileno()) == self._identity
+        bell, identity = self._socket, self._identity  # another thread may close it
+        return self._poll >= 0 and None not in (bell, identity) and _identity_of(bell.fileno()) == identity
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 after ``close``, and if the program has closed it."""
-        return self._poll if self.is_whole() else -1
+        """Return the descriptor; -1 when the bell is closed, and if the program has closed it."""
+        poll = self._poll
+        return poll if self.is_whole() else -1
 
     def show(self) -> None:
         """Make the descriptor readable."""
@@ -143,19 +161,21 @@ class Bell:
 
     def close(self) -> None:
         """Close the descriptors; in a forked child its own copies of them. May be called again."""
-        socket, self._socket = self._socket, None
-        poll, self._poll = self._poll, -1
-        timer, self._timer = self._timer, -1
-        if socket is None:
-            return
-        if _identity_of(socket.fileno()) != self._identity:
-            socket.detach()  # closed by the program: the numbers may be a stranger's by now
-            return
-        for descriptor in (poll, timer):
-            if descriptor >= 0:
-                with suppress(OSError):
-                    os.close(descriptor)
-        socket.close()
+        self._timer = self._poll = -1
+        bell, numbers = self._socket, self._numbers
+        if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
+            bell.detach()  # closed by the program: the numbers may be a stranger's by now
+            numbers.clear()
+        while numbers:
+            with suppress(OSError):  # one call, as above: what is not noted any more is closed
+                deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
+        if bell is not None:
+            bell.close()
+        self._socket = self._identity = None
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be half gone
+            self.close()
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

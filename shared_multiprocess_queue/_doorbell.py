@@ -58,10 +58,15 @@ class Doorbell:
         self._lock = threading.RLock()
         self._is_over = False
         nonce = record.words.load(NONCE_AT)
-        self._bell = _bells.Bell(nonce, record.name, SLICE)
-        _all.add(self)
-        self.is_deaf = not _bells.ring(nonce, record.name)
-        self._bell.show()
+        self._bell = _bells.Bell(SLICE)
+        _all.add(self)  # before there is a descriptor that a forked child could have a copy of
+        try:
+            self._bell.open(nonce, record.name)
+            self.is_deaf = not _bells.ring(nonce, record.name)
+            self._bell.show()
+        except BaseException:
+            self._bell.close()  # the traceback keeps this object
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor to wait on.
@@ -108,6 +113,7 @@ class Doorbell:
 
     def forget(self) -> None:
         """Close a forked child's copies of the descriptors; the bit is the parent's."""
+        self._is_over = True
         self._bell.close()
         self._lock = threading.RLock()  # another thread of the parent may have the old one
 

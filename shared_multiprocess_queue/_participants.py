@@ -46,6 +46,7 @@ class Record:
     Attributes:
         words: access to the segment, for the operation that has this record.
         claim: what that operation has got hold of.
+        forks: those of the process that took the record; in a forked child others.
         index: its place in the table.
         at: its offset.
         put_at: offset of its announcement of a put: begin, and end in the word behind it.
@@ -54,11 +55,12 @@ class Record:
         name: its name, for whatever outlives one scan (a role, a lock).
     """
 
-    __slots__ = ("__weakref__", "at", "claim", "generation", "get_at", "index", "name", "put_at", "words")
+    __slots__ = ("__weakref__", "at", "claim", "forks", "generation", "get_at", "index", "name", "put_at", "words")
 
     def __init__(self, words: Words, claim: Claim) -> None:
         self.words = words
         self.claim = claim
+        self.forks = _processes.forks
         self.place(0, 0)
 
     def place(self, index: int, generation: int) -> None:
@@ -96,6 +98,7 @@ class Participants:
     """
 
     def __init__(self, words: Words) -> None:
+        self.forks = _processes.forks  # first: who is forked from here on finds that these are not its own
         me = _processes.identity()
         self._namespace = _namespace_number(words, me.namespace)
         self.owner = owner_of(me.pid, me.start, self._namespace)

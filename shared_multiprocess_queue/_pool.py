@@ -101,7 +101,7 @@ class Pool:
         self._new_words = new_words
         self._on_keep_back = on_keep_back
         self._weak_renew = weakref.WeakMethod(renew)  # of the engine, which has this pool
-        self._forks = _processes.forks
+        self._forks = participants.forks
         self._holds: list[_Hold] = []
         self.idle: dict[int, Record] = {}
         self.kept_back: deque[Payload] = deque()
@@ -122,20 +122,28 @@ class Pool:
             QueueClosedError: the handle is closed.
         """
         if self._forks != _processes.forks:
-            renew = self._weak_renew()
-            if renew is None:
-                self.refuse()
-            return renew().borrow()
+            return self._renewed().borrow()
         try:
-            _, record = self.idle.popitem()
-        except KeyError:
-            record = None
-        if record is None:  # not above, or what it raises would come with a KeyError
-            record = self._take()
-        if self.closed:
-            self.idle[record.index] = record
+            try:
+                _, record = self.idle.popitem()
+            except KeyError:
+                record = None
+            if record is None:  # not above, or what it raises would come with a KeyError
+                record = self._take()
+            if self.closed:
+                self.idle[record.index] = record
+                self.refuse()
+            return record
+        except (IndexError, ValueError):
+            if self._forks == _processes.forks:
+                raise
+        return self._renewed().borrow()  # a signal handler has forked in here, and nothing has begun
+
+    def _renewed(self) -> Pool:
+        renew = self._weak_renew()
+        if renew is None:
             self.refuse()
-        return record
+        return renew()
 
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from types import FrameType
 from typing import NamedTuple
 
 from ._layout import OWNER_START_MASK
@@ -42,10 +43,13 @@ _identity: Identity | None = None
 def identity() -> Identity:
     """Return who this process is; looked up once a process."""
     global _identity  # noqa: PLW0603
-    if _identity is None:
+    while (found := _identity) is None:
+        before = forks
         pid = os.getpid()
-        _identity = Identity(pid, _start_time(pid) or 0, _namespace())
-    return _identity
+        found = Identity(pid, _start_time(pid) or 0, _namespace())
+        if forks == before:  # otherwise a signal handler has forked, and that was the parent
+            _identity = found
+    return found
 
 
 forks = 0
@@ -66,6 +70,17 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+
+
+def is_forked_inside(package: str) -> bool:
+    """Whether the function of a child that calls this, right after the fork, was called inside a call of a package.
+
+    A signal handler may fork anywhere, and return in the child.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__package__") != package:
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_alive(pid: int, start: int) -> bool:

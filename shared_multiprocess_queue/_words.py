@@ -64,7 +64,10 @@ class WordMemory(Protocol):
         """Return a new access, for one operation at a time."""
 
     def release(self) -> None:
-        """Let go of the memory; no access may be used any more."""
+        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError.
+
+        At whatever step: nothing between the look whether the memory is there and the step itself serves a signal.
+        """
 
 
 class _Access:
@@ -137,11 +140,11 @@ class MappedWords:
         self._operations = operations
         self._plain = buffer.cast("Q")
         self._anchor: Any = ctypes.c_char.from_buffer(buffer)
-        self._base = ctypes.addressof(self._anchor)
+        self._bases = [ctypes.addressof(self._anchor)]  # empty after the release, so that each access ends there
 
     def words(self) -> Words:
         """Return a new access, for one operation at a time."""
-        base, plain, order = self._base, self._plain, _SEQ_CST
+        bases, plain, order = self._bases, self._plain, _SEQ_CST
         do_load, do_store = self._operations.load, self._operations.store
         do_cas, do_add = self._operations.cas, self._operations.add
         scratch = (ctypes.c_uint64 * 2)()  # takes a number modulo 2^64, which only a damaged segment leads to
@@ -149,33 +152,35 @@ class MappedWords:
         second = first + 8
 
         def load(offset: int) -> int:
-            do_load(base + offset, order, first)
+            do_load(bases[0] + offset, order, first)
             return scratch[0]
 
         def store(offset: int, value: int) -> None:
             scratch[0] = value
-            do_store(base + offset, first, order)
+            do_store(bases[0] + offset, first, order)
 
         def cas(offset: int, expected: int, desired: int) -> bool:
             scratch[0] = expected
             scratch[1] = desired
-            return bool(do_cas(base + offset, first, second, order, order))
+            return bool(do_cas(bases[0] + offset, first, second, order, order))
 
         def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
+            outcome = map(do_cas, (bases[0] + offset,), (first,), (second,), (order,), (order,))
             scratch[0] = expected
             scratch[1] = desired
-            note.extend(map(do_cas, (base + offset,), (first,), (second,), (order,), (order,)))
+            note.extend(outcome if bases else ())
 
         def add(offset: int, amount: int) -> int:
             scratch[0] = amount
-            do_add(base + offset, first, order, second)
+            do_add(bases[0] + offset, first, order, second)
             return scratch[1]
 
         return _plain_access(_access(load, store, cas, cas_noted, add), plain)
 
     def release(self) -> None:
-        """Let go of the memory; no access may be used any more."""
+        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError."""
         self._anchor = None
+        self._bases.clear()
         self._plain.release()
 
 

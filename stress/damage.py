@@ -19,19 +19,26 @@ from shared_multiprocess_queue._definitions import Definitions
 
 Engine = Literal["atomics", "native"]
 
-_HEADER: Final = {
-    name.removesuffix("_AT").lower(): getattr(_layout, name)
-    for name in (
-        *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
-        *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
-        *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
-        *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT"),
-    )
-} | {
-    f"{side}_{word}": getattr(_layout, side.upper()) + at
-    for side in ("items", "space")
-    for word, at in (("epoch", _layout.WAKE_EPOCH), ("hint", _layout.WAKE_HINT))
-}
+_HEADER: Final = (
+    {
+        name.removesuffix("_AT").lower(): getattr(_layout, name)
+        for name in (
+            *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
+            *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
+            *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
+            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT"),
+        )
+    }
+    | {
+        f"{side}_{word}": getattr(_layout, side.upper()) + at
+        for side in ("items", "space")
+        for word, at in (("epoch", _layout.WAKE_EPOCH), ("hint", _layout.WAKE_HINT))
+    }
+    | {
+        f"bells {number}": _layout.BELLS_AT + number * _layout.WORD
+        for number in (0, 1, 15, 16, 31)  # what is rung: the bits of both sides
+    }
+)
 _RECORD: Final = {
     name.lower(): getattr(_layout, name)
     for name in ("OWNER", "GENERATION", "PUT_BEGIN", "PUT_END", "GET_BEGIN", "GET_END", "ABANDONED", "LOCK_BUSY")

@@ -114,6 +114,8 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "full": lambda q: q.full(),
     "get_metrics": lambda q: q.get_metrics(),
     "repr": repr,
+    "readable": lambda q: q.readable,
+    "writable": lambda q: q.writable,
     "definitions": _definitions,
     "fork": _fork,
     "attach by pickle": _attach_by_pickle,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import multiprocessing
 import os
 import select
@@ -17,8 +19,10 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _bells, _engine, _layout, _parking
+from shared_multiprocess_queue import SharedMemoryQueue, _bells, _clock, _engine, _layout, _parking
 from shared_multiprocess_queue.errors import QueueClosedError
+
+from .test_interrupts import interrupted_with_traceback
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's"),
@@ -280,8 +284,9 @@ def test_the_tick_heals_a_lost_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQ
 
 def test_a_bell_that_is_full_counts_as_rung() -> None:
     nonce = int.from_bytes(os.urandom(8), "little")
-    bell = _bells.Bell(nonce, 1 << 16 | 1, SLOWLY)
+    bell = _bells.Bell(SLOWLY)
     try:
+        bell.open(nonce, 1 << 16 | 1)
         assert all(_bells.ring(nonce, 1 << 16 | 1) for _ in range(5000))
         assert not _bells.ring(nonce, 2 << 16 | 1)
     finally:
@@ -351,3 +356,130 @@ def test_the_next_bell_is_rung_after_one_that_is_rung_or_dead(
             assert not is_ready(second)
         waker.put(2)
         assert is_ready(second)
+
+
+def test_a_childs_doorbell_that_comes_before_its_first_call(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue],
+) -> None:
+    waker, waiter = pair
+    here, there = multiprocessing.Pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            bell = waiter.readable
+            exhaust(waiter)
+            there.send(is_ready(bell))
+            code = 0 if is_ready(bell, LONG) and waiter.get_nowait() == "for the child" else 2
+        finally:
+            os._exit(code)
+    try:
+        assert here.poll(LONG)
+        assert here.recv() is False  # the child's call has quietened its own bell
+        waker.put("for the child")
+    finally:
+        status = os.waitpid(pid, 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_batch_that_the_batch_lock_refuses_quietens(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
+    other, waiter = pair
+    bell = waiter.writable
+    other.put_batch([1, 2, 3])
+    engine = other._engine
+    with engine.operation() as record:
+        assert engine._batch_lock.acquire(record, 0, lambda: None)
+        with pytest.raises(Full):
+            waiter.put_batch([4, 5], block=False)
+        assert not is_ready(bell)
+        engine._batch_lock.release(record)
+    other.get()
+    assert is_ready(bell, LONG)
+
+
+def test_a_doorbell_that_is_made_while_the_handle_closes_keeps_nobody_waiting(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, waiter = pair
+    engine = waiter._engine
+    close_doorbells = engine.close_doorbells
+    made: list[Any] = []
+
+    def close_and_make_another() -> None:
+        close_doorbells()
+        if len(made) < 3 and not engine._pool.closed:
+            made.append(engine.doorbell(_layout.ITEMS))
+
+    def never(seconds: float) -> None:
+        raise AssertionError("close waits for an operation")
+
+    monkeypatch.setattr(engine, "close_doorbells", close_and_make_another)
+    monkeypatch.setattr(_clock, "sleep", never)
+    waiter.close()
+    assert made
+    assert not any(bell.is_there() for bell in made)
+
+
+def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
+    pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, waiter = pair
+    before = descriptors()
+    show = _bells.Bell.show
+
+    def show_and_close(bell: _bells.Bell) -> None:
+        show(bell)
+        monkeypatch.setattr("shared_multiprocess_queue._atomics_engine.QUIET", 0)  # it would wait for its own thread
+        waiter.close()  # as a signal handler may
+
+    monkeypatch.setattr(_bells.Bell, "show", show_and_close)
+    with pytest.raises(QueueClosedError):
+        waiter.readable  # noqa: B018
+    assert descriptors() <= before
+    with pytest.raises(QueueClosedError):
+        waiter.qsize()  # completes the close
+    assert waiter._released, "the last operation of a closed handle has not ended it"
+
+
+@pytest.mark.parametrize("at", ["_poll", "_socket", "_identity"])
+def test_a_bell_that_another_thread_closes_meanwhile_is_not_whole(at: str) -> None:
+    closes_at: list[str] = []
+
+    class Closing(_bells.Bell):
+        def __getattribute__(self, name: str) -> Any:
+            if name in closes_at:
+                closes_at.clear()
+                self.close()
+            return super().__getattribute__(name)
+
+    bell = Closing(SLOWLY)
+    bell.open(int.from_bytes(os.urandom(8), "little"), 1 << 16 | 1)
+    assert bell.is_whole()
+    closes_at.append(at)
+    assert bell.fileno() == -1
+    assert not closes_at
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("closes", [False, True])
+def test_an_interrupt_leaks_no_descriptor(name: str, engine: Any, closes: bool) -> None:
+    """At whatever point of making a doorbell, or of closing it."""
+    with SharedMemoryQueue(name, create=True, capacity=3, engine=engine) as q:
+        try:
+            assert q.readable  # imports what is imported late
+            q._engine.close_doorbells()
+            gc.collect()
+            before = descriptors()
+            use: Callable[[], object] = q._engine.close_doorbells if closes else lambda: q.readable
+            for point in itertools.count():
+                if closes:
+                    assert q.readable
+                where, _ = interrupted_with_traceback(point, use)
+                assert is_ready(q)  # the handle goes on
+                q._engine.close_doorbells()
+                assert descriptors() <= before, where
+                if where is None:
+                    break
+            assert point > 20
+        finally:
+            q.unlink()

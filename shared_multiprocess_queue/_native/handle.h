@@ -52,6 +52,8 @@
 #define TAG_INT 7
 #define TAG_FLOAT 8
 
+#define SHMQ_RARE __attribute__((cold, noinline)) /* keeps what follows out of the frequent path */
+
 #define FAILED (-1) /* beside the results of the ring: a Python error is set */
 
 typedef struct {
@@ -181,6 +183,13 @@ static inline int fail_with(PyObject *error)
     return FAILED;
 }
 
+SHMQ_RARE static int fail_as_forked(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the call "
+                                        "goes on in the parent, call again in the child");
+    return FAILED;
+}
+
 static inline int fail_as_closed(Handle *self)
 {
     return fail_by(PyObject_CallMethod(self->engine, "refuse", NULL));
@@ -295,6 +304,10 @@ static inline struct seat *new_seat(Handle *self)
             return NULL;
         }
         Py_DECREF(settled);
+        if (self->life != current_life) { /* who was settled is the parent */
+            fail_as_forked();
+            return NULL;
+        }
     }
     struct seat *seat = PyMem_Calloc(1, sizeof *seat);
     if (seat == NULL) {
@@ -348,6 +361,24 @@ static int forget_parent(Handle *self)
     return 0;
 }
 
+/* Note the end of an operation of a closed handle; close may have waited for it in vain, in a signal handler of this very
+   operation. */
+SHMQ_RARE static void end_late(Handle *self)
+{
+    if (--self->operations > 0) {
+        return;
+    }
+    PyObject *before = raised();
+    PyObject *done = PyObject_CallMethod(self->engine, "ended", NULL);
+    if (done == NULL) {
+        PyErr_WriteUnraisable(self->engine);
+    }
+    Py_XDECREF(done);
+    if (before != NULL) {
+        raise_again(before);
+    }
+}
+
 /* Begin an operation; NULL with an error. */
 static inline struct seat *borrow(Handle *self, enum shmq_side side)
 {
@@ -367,7 +398,14 @@ static inline struct seat *borrow(Handle *self, enum shmq_side side)
         seat = find_clean(self);
         seat = seat != NULL ? seat : new_seat(self);
         if (seat == NULL) {
-            self->operations -= life == current_life;
+            if (life != current_life) {
+                return NULL; /* forked in here: what is counted is the parent's */
+            }
+            if (self->is_closed) {
+                end_late(self);
+            } else {
+                self->operations--;
+            }
             return NULL;
         }
     }
@@ -377,36 +415,33 @@ static inline struct seat *borrow(Handle *self, enum shmq_side side)
     return seat;
 }
 
-/* End an operation. */
-static inline void give_back(struct seat *seat)
+/* End an operation; false, with an error, in a child that was forked in it: the record is the parent's, and so are the
+   operation and what it has found. */
+static inline bool give_back(struct seat *seat)
 {
     Handle *self = seat->handle;
     clear_payloads(seat, 0);
     if (seat->life != current_life) {
-        free_seat(seat); /* forked in the operation: the record is the parent's, and so was the operation */
-        return;
+        free_seat(seat);
+        if (!PyErr_Occurred()) {
+            fail_as_forked();
+        }
+        return false;
     }
-    self->operations--;
     if (self->is_closed) {
         leave_seat(seat);
-        if (self->operations == 0) { /* close may have waited in vain, in a signal handler of this very operation */
-            PyObject *before = raised();
-            PyObject *done = PyObject_CallMethod(self->engine, "ended", NULL);
-            if (done == NULL) {
-                PyErr_WriteUnraisable(self->engine);
-            }
-            Py_XDECREF(done);
-            if (before != NULL) {
-                raise_again(before);
-            }
-        }
-    } else if (seat->is_marked) {
+        end_late(self);
+        return true;
+    }
+    self->operations--;
+    if (seat->is_marked) {
         seat->next = self->marked;
         self->marked = seat;
     } else {
         seat->next = self->idle;
         self->idle = seat;
     }
+    return true;
 }
 
 /* Make room for as many payloads in all. */
@@ -452,6 +487,9 @@ static inline int take_role(struct seat *seat)
         Py_DECREF(name);
         if (number == (uint64_t)-1 && PyErr_Occurred()) {
             return FAILED;
+        }
+        if (seat->life != current_life) { /* the role is the parent's */
+            return fail_as_forked();
         }
         self->roles[seat->side] = number;
     }
@@ -746,9 +784,7 @@ static inline int after_sleep(struct seat *seat)
     }
     Py_DECREF(served);
     if (seat->life != current_life) {
-        PyErr_SetString(PyExc_RuntimeError, "a signal handler has forked this process inside a call of a queue; the "
-                                            "call goes on in the parent, call again in the child");
-        return FAILED;
+        return fail_as_forked();
     }
     return self->is_closed ? fail_as_closed(self) : 0;
 }
@@ -861,7 +897,7 @@ static inline int put_together(struct seat *seat, int64_t until)
     }
     int found = take_lock(seat, until != 0 ? until : now() + PATIENCE);
     if (found != SHMQ_DONE) {
-        return found;
+        return found == SHMQ_NOTHING && seat->handle->has_doorbell[SHMQ_PUT] ? tell_doorbell(seat) : found;
     }
     found = attempt(seat, false);
     if (!is_over(found)) {

@@ -358,7 +358,9 @@ static PyObject *end_put(struct seat *seat, int found)
         withdraw(seat->handle, seat->payloads, seat->count) < 0) {
         found = FAILED;
     }
-    give_back(seat);
+    if (!give_back(seat)) {
+        return NULL;
+    }
     if (found == SHMQ_DONE) {
         Py_RETURN_NONE;
     }
@@ -480,7 +482,9 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     } else {
         PyErr_SetNone(state->empty);
     }
-    give_back(seat);
+    if (!give_back(seat)) {
+        Py_CLEAR(result);
+    }
     return result;
 }
 
@@ -672,6 +676,9 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
+    if (self->life != current_life && forget_parent(self) < 0) { /* first, or the first call forgets this again */
+        return NULL;
+    }
     self->owner = owner;
     Py_XSETREF(self->kept_back, Py_NewRef(kept_back));
     Py_RETURN_NONE;
@@ -721,6 +728,9 @@ static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
 {
     int puts, is_there;
     if (!PyArg_ParseTuple(args, "pp", &puts, &is_there)) {
+        return NULL;
+    }
+    if (self->life != current_life && forget_parent(self) < 0) {
         return NULL;
     }
     self->has_doorbell[puts ? SHMQ_PUT : SHMQ_GET] = is_there;
