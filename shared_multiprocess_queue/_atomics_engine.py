@@ -643,7 +643,7 @@ _engines: weakref.WeakSet[AtomicsEngine] = weakref.WeakSet()
 
 
 def _cut_off_all() -> None:
-    if _processes.is_forked_inside(__package__):
+    if _processes.is_forked_inside():
         for engine in list(_engines):
             engine.cut_off()
 

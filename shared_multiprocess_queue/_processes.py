@@ -72,13 +72,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def is_forked_inside(package: str) -> bool:
-    """Whether the function of a child that calls this, right after the fork, was called inside a call of a package.
+def is_forked_inside() -> bool:
+    """Whether the function of a child that calls this, right after the fork, was called inside a call of this package.
 
     A signal handler may fork anywhere, and return in the child.
     """
+    package = __name__.partition(".")[0]
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__package__") != package:
+    while frame is not None and (frame.f_globals.get("__package__") or "").partition(".")[0] != package:
         frame = frame.f_back
     return frame is not None
 
