@@ -13,14 +13,17 @@ import threading
 from types import FrameType
 from typing import NamedTuple
 
-from ._layout import OWNER_START_MASK
-
 _LINUX = sys.platform.startswith("linux")
 if not _LINUX:
     import psutil
 
 # Fields of /proc/<pid>/stat after the command's closing parenthesis.
 _STATE, _THREADS, _START = 0, 17, 19
+
+START_BITS = 34
+"""Start times are told modulo 2**34 of their units, 5 years, for they share a word with the pid."""
+
+_START_MASK = (1 << START_BITS) - 1
 
 
 class Identity(NamedTuple):
@@ -94,7 +97,7 @@ def is_alive(pid: int, start: int) -> bool:
     fields = _stat(pid)
     if fields is None:
         return _exists(pid)  # /proc may hide it, or this process may have no descriptor left to look with
-    if start and int(fields[_START]) & OWNER_START_MASK != start:
+    if start and int(fields[_START]) & _START_MASK != start:
         return False
     return fields[_STATE] not in (b"Z", b"X") or int(fields[_THREADS]) > 1
 
@@ -120,8 +123,8 @@ def _exists(pid: int) -> bool:
 def _start_time(pid: int) -> int | None:
     if _LINUX:
         fields = _stat(pid)
-        return None if fields is None else int(fields[_START]) & OWNER_START_MASK
-    return int(psutil.Process(pid).create_time() * 100) & OWNER_START_MASK
+        return None if fields is None else int(fields[_START]) & _START_MASK
+    return int(psutil.Process(pid).create_time() * 100) & _START_MASK
 
 
 def _namespace() -> int:
@@ -143,7 +146,7 @@ def _namespace() -> int:
 def _is_alive_elsewhere(pid: int, start: int) -> bool:
     try:
         process = psutil.Process(pid)
-        if start and int(process.create_time() * 100) & OWNER_START_MASK != start:
+        if start and int(process.create_time() * 100) & _START_MASK != start:
             return False
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

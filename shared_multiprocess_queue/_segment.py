@@ -42,7 +42,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 from . import _clock
-from ._layout import MAGIC_AT, UNFINISHED, WORD
 from .errors import ArgumentError, CorruptQueueError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
 _POSIX: Final = sys.platform != "win32"
@@ -53,7 +52,9 @@ if _POSIX:
 
 _HAS_FLOCK: Final = sys.platform.startswith("linux")  # and shared memory can be read and written as a file
 _PROBE: Final = 4096  # bytes of a segment that are looked at before it is mapped
-_MARK: Final = UNFINISHED.to_bytes(WORD, sys.byteorder)
+# What a segment has in the place of its first constant until its creation is complete; the layout states the same.
+MARK_AT: Final = 256
+MARK: Final = int.from_bytes(b"SHMQBORN", "little").to_bytes(8, sys.byteorder)
 _PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that others take for a moment only
 _MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, at which another may be looking
 _SHM_FOLDER: Final = "/dev/shm"
@@ -181,10 +182,10 @@ class _Descriptor:
         if self.is_empty():
             return True
         if _HAS_FLOCK:
-            return os.pread(self.number, _PROBE, 0)[MAGIC_AT : MAGIC_AT + WORD] == _MARK
+            return os.pread(self.number, _PROBE, 0)[MARK_AT : MARK_AT + len(MARK)] == MARK
         with mmap.mmap(self.number, min(os.fstat(self.number).st_size, _PROBE), access=mmap.ACCESS_READ) as probe:
             start = probe[:]
-        return start[MAGIC_AT : MAGIC_AT + WORD] == _MARK or not any(start)
+        return start[MARK_AT : MARK_AT + len(MARK)] == MARK or not any(start)
 
     def __del__(self) -> None:
         try:  # noqa: SIM105 (the interpreter may be half gone, and suppress with it)
@@ -418,12 +419,12 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
                 continue
             mapped.open(name)
             if _HAS_FLOCK:
-                os.pwrite(guard.number, _MARK, MAGIC_AT)
+                os.pwrite(guard.number, MARK, MARK_AT)
             os.ftruncate(guard.number, size)
             segment = Segment(name, guard.identity(), _map(name, mapped.number, size))
             mapped.close()
             _reserve(guard, reserved)
-            segment.buffer[MAGIC_AT : MAGIC_AT + WORD] = _MARK
+            segment.buffer[MARK_AT : MARK_AT + len(MARK)] = MARK
             fill(segment)
             guard.close()
             return segment

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import _layout, _segment
+from shared_multiprocess_queue import _layout, _processes, _segment
 from shared_multiprocess_queue._layout import LINE, WORD, Geometry
 from shared_multiprocess_queue._words import Flag, WordMemory, open_words
 
@@ -334,6 +334,13 @@ def test_head_and_tail_are_two_lines_apart() -> None:
 def test_the_magic_lies_where_a_look_at_a_foreign_segment_reaches() -> None:
     assert _layout.MAGIC_AT + WORD <= _segment._PROBE
     assert len({0, _layout.MAGIC, _layout.UNFINISHED}) == 3
+
+
+def test_the_doors_to_the_outside_agree_with_the_layout() -> None:
+    """They know nothing of queues, so they state what they share with one."""
+    assert _segment.MARK_AT == _layout.MAGIC_AT
+    assert _segment.MARK == _layout.UNFINISHED.to_bytes(WORD, sys.byteorder)
+    assert _processes.START_BITS == _layout.OWNER_START_BITS
 
 
 # ---- records, slots, the whole --------------------------------------------------------------------------------------
