@@ -14,16 +14,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from . import _arguments, _birth, _engine, _metrics, _processes
-from ._arguments import DEFAULTS, NOT_GIVEN, Sizes
-from ._atomics_engine import AtomicsEngine, EngineName
-from ._calls import Calls
-from ._clock import FOREVER, deadline_of
-from ._codec import Codec
-from ._definitions import Definitions
-from ._doorbell import Doorbell
-from ._layout import ITEMS, SPACE, UNLINKED_AT, Mode
-from ._words import keep_to_the_end
+from ._codec.codec import Codec
+from ._engine import arguments as _arguments
+from ._engine import choice, lifecycle, metrics
+from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
+from ._engine.atomics import AtomicsEngine, EngineName
+from ._engine.calls import Calls
+from ._engine.definition_log import Definitions
+from ._engine.doorbell import Doorbell
+from ._platform import processes
+from ._platform.atomic_words import keep_to_the_end
+from ._platform.clock import FOREVER, deadline_of
+from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from .errors import QueueClosedError, QueueNotFoundError, TooManyParticipantsError
 
 if TYPE_CHECKING:
@@ -135,14 +137,14 @@ class SharedMemoryQueue(Generic[T]):
     def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[AtomicsEngine]:
         self._closed = self._released = True  # until everything is there
         self._wanted_engine = engine
-        _birth.names(name, run_id)  # refuses names that cannot be
+        lifecycle.names(name, run_id)  # refuses names that cannot be
         self._name = str.__str__(name)
         self._run_id = str.__str__(run_id)
-        return _engine.choose(engine)
+        return choice.choose(engine)
 
     def _create(self, engine_class: type[AtomicsEngine], wanted: Sizes) -> None:
-        self._geometry = _birth.geometry(*wanted)
-        self._segment, self._flag = _birth.create(self._name, self._run_id, self._geometry)
+        self._geometry = lifecycle.geometry(*wanted)
+        self._segment, self._flag = lifecycle.create(self._name, self._run_id, self._geometry)
         try:
             if not self._start(engine_class):
                 raise QueueNotFoundError(
@@ -151,7 +153,7 @@ class SharedMemoryQueue(Generic[T]):
                 )
         except BaseException:
             self._abandon()
-            _birth.discard(self._segment, self._flag, self._name, self._run_id)
+            lifecycle.discard(self._segment, self._flag, self._name, self._run_id)
             raise
 
     def _attach(
@@ -162,7 +164,7 @@ class SharedMemoryQueue(Generic[T]):
         identity: tuple[int, int] | None = None,
     ) -> None:
         while True:
-            self._segment, self._geometry, self._flag = _birth.attach(self._name, self._run_id, until, identity)
+            self._segment, self._geometry, self._flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
                 _arguments.agree(self._name, asked, self._geometry)
                 if self._start(engine_class):
@@ -172,7 +174,7 @@ class SharedMemoryQueue(Generic[T]):
                 raise
             self._abandon()
             if identity is None:
-                _birth.look_again(self._name, self._run_id, until)
+                lifecycle.look_again(self._name, self._run_id, until)
 
     def _abandon(self) -> None:
         """Let go of everything at once after a failed start: its traceback may keep this handle for long."""
@@ -186,12 +188,12 @@ class SharedMemoryQueue(Generic[T]):
         """Take part in the queue; False if it has lost its name."""
         self._identity = self._segment.identity()
         self._engine = engine_class(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
-        self._watch = _metrics.Watch()
+        self._watch = metrics.Watch()
         definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
         self._codec = codec = Codec(definitions, self._geometry.item_size)
         self._closing = threading.RLock()
         self._is_closing = False
-        self._forks = _processes.forks
+        self._forks = processes.forks
         self._closed = self._released = False
         _live[id(self)] = weakref.ref(self)
         calls = Calls(self._engine, codec, self._geometry, self._check_open)
@@ -262,7 +264,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        return self._direct[block, timeout]  # type: ignore[no-any-return]  # not a call: see _calls.py
+        return self._direct[block, timeout]  # type: ignore[no-any-return]  # not a call: see _engine/calls.py
 
     def get_nowait(self) -> T:
         """Take the next item if there is one now; as ``get(block=False)``."""
@@ -371,7 +373,7 @@ class SharedMemoryQueue(Generic[T]):
         """
         self._check_open()
         with self._engine.operation() as record:
-            return _metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
+            return metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
 
     @property
     def name(self) -> str:
@@ -433,7 +435,7 @@ class SharedMemoryQueue(Generic[T]):
             )
 
     def _close(self, wait: bool) -> None:
-        if self._forks != _processes.forks:
+        if self._forks != processes.forks:
             self._settle()
         self._closed = True
         with self._closing:
@@ -461,7 +463,7 @@ class SharedMemoryQueue(Generic[T]):
         Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
         name means another queue by now.
         """
-        if _birth.unlink(self._name, self._run_id, self._identity) and not self._closed:
+        if lifecycle.unlink(self._name, self._run_id, self._identity) and not self._closed:
             with suppress(QueueClosedError, TooManyParticipantsError):  # closed by another thread, just now
                 with self._engine.operation() as record:  # without a descriptor only this handle can say it
                     record.words.store(UNLINKED_AT, 1)
@@ -507,15 +509,15 @@ class SharedMemoryQueue(Generic[T]):
 
     def _settle(self) -> None:
         """Make ready for closing in a forked child, where another thread of the parent may have been closing."""
-        with _processes.settling:
-            if self._forks == _processes.forks:
+        with processes.settling:
+            if self._forks == processes.forks:
                 return
             if self._closed:  # the child cannot know how far that thread got
                 self._released = True
                 self._engine.shut()  # that thread may not have come to it
             self._closing = threading.RLock()
             self._is_closing = False
-            self._forks = _processes.forks
+            self._forks = processes.forks
 
 
 _OWN_SLOTS = frozenset(SharedMemoryQueue.__slots__)

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
-from shared_multiprocess_queue import SharedMemoryQueue, _layout
-from shared_multiprocess_queue._definitions import Definitions
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine.definition_log import Definitions
+from shared_multiprocess_queue._ring import layout
 
 Engine = Literal["atomics", "native"]
 
 _HEADER: Final = (
     {
-        name.removesuffix("_AT").lower(): getattr(_layout, name)
+        name.removesuffix("_AT").lower(): getattr(layout, name)
         for name in (
             *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
             *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
@@ -30,17 +31,17 @@ _HEADER: Final = (
         )
     }
     | {
-        f"{side}_{word}": getattr(_layout, side.upper()) + at
+        f"{side}_{word}": getattr(layout, side.upper()) + at
         for side in ("items", "space")
-        for word, at in (("epoch", _layout.WAKE_EPOCH), ("hint", _layout.WAKE_HINT))
+        for word, at in (("epoch", layout.WAKE_EPOCH), ("hint", layout.WAKE_HINT))
     }
     | {
-        f"bells {number}": _layout.BELLS_AT + number * _layout.WORD
+        f"bells {number}": layout.BELLS_AT + number * layout.WORD
         for number in (0, 1, 15, 16, 31)  # what is rung: the bits of both sides
     }
 )
 _RECORD: Final = {
-    name.lower(): getattr(_layout, name)
+    name.lower(): getattr(layout, name)
     for name in ("OWNER", "GENERATION", "PUT_BEGIN", "PUT_END", "GET_BEGIN", "GET_END", "ABANDONED", "LOCK_BUSY")
 }
 _WORD_MASK: Final = (1 << 64) - 1
@@ -120,8 +121,8 @@ class Case:
     storm: bool
 
     @property
-    def geometry(self) -> _layout.Geometry:
-        return _layout.Geometry.of(self.capacity, self.item_size, self.mode)
+    def geometry(self) -> layout.Geometry:
+        return layout.Geometry.of(self.capacity, self.item_size, self.mode)
 
 
 def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) -> Case:
@@ -130,9 +131,9 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
     capacity = rng.choice([1, 2, 3, 4, 7])
     item_size = rng.choice([1, 8, 47, 48, 200])
     state = rng.choice(list(STATES))
-    geometry = _layout.Geometry.of(capacity, item_size, mode)
+    geometry = layout.Geometry.of(capacity, item_size, mode)
     hits = tuple(_make_hit(rng, geometry) for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 12])))
-    size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -_layout.DEFINITIONS_SIZE, -geometry.size + 100])
+    size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -layout.DEFINITIONS_SIZE, -geometry.size + 100])
     return Case(
         engines=(rng.choice(engines), rng.choice(engines)),
         mode=mode,
@@ -150,7 +151,7 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
     )
 
 
-def _make_hit(rng: Random, geometry: _layout.Geometry) -> Hit:
+def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     field, at, width = _choose_field(rng, geometry)
     bits = 8 * width
     cap = geometry.capacity
@@ -165,31 +166,31 @@ def _make_hit(rng: Random, geometry: _layout.Geometry) -> Hit:
     return Hit(field, at, width, kind, value)
 
 
-def _choose_field(rng: Random, geometry: _layout.Geometry) -> tuple[str, int, int]:
+def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int]:
     """Return name, offset and width of a field."""
     part = rng.choice(["header", "header", "record", "record", "slot", "slot", "slot", "definitions", "anywhere"])
     if part == "header":
         name, at = rng.choice(list(_HEADER.items()))
         return name, at, 8
     if part == "record":
-        index = rng.choice([0, 0, 1, 1, 2, 3, _layout.RECORDS - 1])
+        index = rng.choice([0, 0, 1, 1, 2, 3, layout.RECORDS - 1])
         name, at = rng.choice(list(_RECORD.items()))
-        return f"record[{index}].{name}", _layout.record_at(index) + at, 8
+        return f"record[{index}].{name}", layout.record_at(index) + at, 8
     if part == "slot":
         index = rng.randrange(geometry.capacity)
-        at = _layout.SLOTS_START + index * geometry.stride
+        at = layout.SLOTS_START + index * geometry.stride
         name, offset, width = rng.choice(
             [
-                ("word", _layout.SLOT_WORD, 8),
-                ("word", _layout.SLOT_WORD, 8),
-                ("length", _layout.SLOT_LENGTH, 4),
-                ("meta", _layout.SLOT_META, 4),
-                ("payload", _layout.SLOT_PAYLOAD + rng.randrange(geometry.item_size), 1),
+                ("word", layout.SLOT_WORD, 8),
+                ("word", layout.SLOT_WORD, 8),
+                ("length", layout.SLOT_LENGTH, 4),
+                ("meta", layout.SLOT_META, 4),
+                ("payload", layout.SLOT_PAYLOAD + rng.randrange(geometry.item_size), 1),
             ]
         )
         return f"slot[{index}].{name}", at + offset, width
     if part == "definitions":
-        offset, width = rng.choice([(0, 8), (_layout.DEFINITIONS_FIRST + 16, 8), (_layout.DEFINITIONS_FIRST + 30, 1)])
+        offset, width = rng.choice([(0, 8), (layout.DEFINITIONS_FIRST + 16, 8), (layout.DEFINITIONS_FIRST + 30, 1)])
         return f"definitions+{offset}", geometry.definitions + offset, width
     at = rng.randrange(geometry.definitions + 256)
     return f"byte {at}", at, 1
@@ -218,29 +219,29 @@ class Stage:
 
     def slot(self, position: int, state: int, payload: bytes = b"x", meta: int = 1) -> None:
         """Make a slot what it is at a position."""
-        at = _layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
-        self.write(at, position << _layout.STATE_BITS | state)
-        struct.pack_into("=II", self._memory, at + _layout.SLOT_LENGTH, len(payload), meta)
-        self._memory[at + _layout.SLOT_PAYLOAD : at + _layout.SLOT_PAYLOAD + len(payload)] = payload
+        at = layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+        self.write(at, position << layout.STATE_BITS | state)
+        struct.pack_into("=II", self._memory, at + layout.SLOT_LENGTH, len(payload), meta)
+        self._memory[at + layout.SLOT_PAYLOAD : at + layout.SLOT_PAYLOAD + len(payload)] = payload
 
     def place(self, base: int, items: int) -> None:
         """Make it a queue that holds so many items and has been used up to a position."""
         capacity = self.geometry.capacity
         for position in range(base, base + capacity):
-            self.slot(position, _layout.FULL if position < base + items else _layout.FREE)
-        self.write(_layout.HEAD, base)
-        self.write(_layout.TAIL, base + items)
+            self.slot(position, layout.FULL if position < base + items else layout.FREE)
+        self.write(layout.HEAD, base)
+        self.write(layout.TAIL, base + items)
 
     def participant(self, index: int = 1, alive: bool = False, **announced: int) -> int:
         """Write a record of a process that is dead, or of this one; return its name."""
-        at = _layout.record_at(index)
-        mine = self.word(_layout.record_at(0) + _layout.OWNER)
-        self.write(at + _layout.OWNER, mine if alive else mine + (1 << _layout.OWNER_PID_BITS))
-        self.write(at + _layout.GENERATION, 1)
+        at = layout.record_at(index)
+        mine = self.word(layout.record_at(0) + layout.OWNER)
+        self.write(at + layout.OWNER, mine if alive else mine + (1 << layout.OWNER_PID_BITS))
+        self.write(at + layout.GENERATION, 1)
         for name, value in announced.items():
             self.write(at + _RECORD[name], value)
-        self.write(_layout.RECORDS_USED_AT, max(self.word(_layout.RECORDS_USED_AT), index + 1))
-        return _layout.name_of(index, 1)
+        self.write(layout.RECORDS_USED_AT, max(self.word(layout.RECORDS_USED_AT), index + 1))
+        return layout.name_of(index, 1)
 
 
 def _empty(stage: Stage, rng: Random) -> None:
@@ -263,8 +264,8 @@ def _dead_put(stage: Stage, rng: Random) -> None:
     base, capacity = rng.choice([0, 6, 1 << 40]), stage.geometry.capacity
     stage.place(base, 0)
     for j in range(1, capacity):
-        stage.slot(base + j, _layout.FULL, meta=1 | j << _layout.TAG_BITS)
-    stage.write(_layout.TAIL, base + capacity)
+        stage.slot(base + j, layout.FULL, meta=1 | j << layout.TAG_BITS)
+    stage.write(layout.TAIL, base + capacity)
     stage.participant(put_begin=base, put_end=base + capacity)
 
 
@@ -272,7 +273,7 @@ def _dead_get(stage: Stage, rng: Random) -> None:
     """Hold items that a getter has claimed and not freed."""
     base, capacity = rng.choice([0, 6, 1 << 40]), stage.geometry.capacity
     stage.place(base, capacity)
-    stage.write(_layout.HEAD, base + capacity)
+    stage.write(layout.HEAD, base + capacity)
     stage.participant(get_begin=base, get_end=base + rng.randint(1, capacity))
 
 
@@ -280,27 +281,27 @@ def _live_claims(stage: Stage, rng: Random) -> None:
     """Hold a put and a get that do not come to an end, of a live process."""
     base, capacity = 6, stage.geometry.capacity
     stage.place(base, capacity)
-    stage.write(_layout.HEAD, base + rng.randint(0, capacity))
+    stage.write(layout.HEAD, base + rng.randint(0, capacity))
     stage.participant(alive=True, get_begin=base, get_end=base + capacity, put_begin=base, put_end=base + 9)
 
 
 def _locked(stage: Stage, rng: Random) -> None:
     """Let somebody, dead or alive, hold the batch lock, the log of definitions and the gate."""
     name = stage.participant(alive=rng.random() < 0.5, lock_busy=rng.randrange(2))
-    stage.write(_layout.BATCH_OWNER_AT, rng.choice([0, name]))
-    stage.write(_layout.DEFINITIONS_OWNER_AT, rng.choice([0, name]))
-    stage.write(_layout.GATE_AT, rng.choice([0, _WORD_MASK]))
+    stage.write(layout.BATCH_OWNER_AT, rng.choice([0, name]))
+    stage.write(layout.DEFINITIONS_OWNER_AT, rng.choice([0, name]))
+    stage.write(layout.GATE_AT, rng.choice([0, _WORD_MASK]))
 
 
 def _roles(stage: Stage, rng: Random) -> None:
     name = stage.participant(alive=rng.random() < 0.3)
-    stage.write(_layout.PRODUCER_AT, rng.choice([0, name]))
-    stage.write(_layout.CONSUMER_AT, rng.choice([0, name]))
+    stage.write(layout.PRODUCER_AT, rng.choice([0, name]))
+    stage.write(layout.CONSUMER_AT, rng.choice([0, name]))
 
 
 def _many_participants(stage: Stage, rng: Random) -> None:
     """Leave no record, or nearly none."""
-    for index in range(1, rng.choice([_layout.RECORDS, _layout.RECORDS - 2])):
+    for index in range(1, rng.choice([layout.RECORDS, layout.RECORDS - 2])):
         stage.participant(index, alive=True)
 
 

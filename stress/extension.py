@@ -94,7 +94,7 @@ def copy_and_build(copy: Path, compiler: str, flags: Sequence[str]) -> Path:
     shutil.copy(_ROOT / "pyproject.toml", copy)
     if shutil.which(compiler) is None:
         raise SanitizeError(f"there is no compiler {compiler!r} here; name another one by --compiler")
-    target = copy / _PACKAGE / f"_native_ring{sysconfig.get_config_var('EXT_SUFFIX')}"
+    target = copy / _PACKAGE / "_native" / f"extension{sysconfig.get_config_var('EXT_SUFFIX')}"
     source = copy / _PACKAGE / "_native" / "module.c"
     command = [compiler, *_FLAGS, *flags, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(target)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)

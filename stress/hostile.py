@@ -32,7 +32,7 @@ from typing import IO, Any, Final, cast, get_args
 from rich.console import Console
 
 from shared_multiprocess_queue import SharedMemoryQueue, SharedMemoryQueueError
-from shared_multiprocess_queue._definitions import Definitions
+from shared_multiprocess_queue._engine.definition_log import Definitions
 
 from . import crew, extension, fence
 from .damage import STATES, Case, Engine, Stage, make_case

@@ -12,8 +12,8 @@ import signal
 import traceback
 from collections.abc import Callable
 
-from shared_multiprocess_queue import _words
-from shared_multiprocess_queue._lock import LockFlag
+from shared_multiprocess_queue._platform import atomic_words
+from shared_multiprocess_queue._platform.mutex import LockFlag
 
 COMPLETED = 0  # exit status of a child that ended its operation before the chosen step
 FAILED = 3
@@ -56,7 +56,7 @@ class NativeFate(Fate):
 class MortalWords:
     """Access to words that calls fate before every step that others can see or that depends on others."""
 
-    def __init__(self, inner: _words.Words, fate: Fate) -> None:
+    def __init__(self, inner: atomic_words.Words, fate: Fate) -> None:
         def mortal(operation: Callable[..., object]) -> Callable[..., object]:
             def run(*arguments: object) -> object:
                 fate.step()
@@ -77,11 +77,11 @@ class MortalWords:
 class MortalMemory:
     """The words of a segment, for an operation that is to die."""
 
-    def __init__(self, inner: _words.WordMemory, fate: Fate) -> None:
+    def __init__(self, inner: atomic_words.WordMemory, fate: Fate) -> None:
         self._inner = inner
         self._fate = fate
 
-    def words(self) -> _words.Words:
+    def words(self) -> atomic_words.Words:
         return MortalWords(self._inner.words(), self._fate)  # type: ignore[return-value]
 
     def release(self) -> None:

@@ -13,12 +13,7 @@ from queue import Empty, Full
 from random import Random
 from typing import Final, Literal
 
-from shared_multiprocess_queue import (
-    CorruptQueueError,
-    DeserializationError,
-    RoleTakenError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import CorruptQueueError, DeserializationError, RoleTakenError, SharedMemoryQueue
 
 from . import items
 from .history import TORN

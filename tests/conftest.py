@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _engine
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine import choice
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
@@ -94,9 +95,9 @@ def use(pair: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     only = request.node.get_closest_marker("atomics_only")
     if only is not None and pair != "atomics":
         pytest.skip(only.args[0])
-    if "native" in pair and not _engine.has_native():
+    if "native" in pair and not choice.has_native():
         pytest.skip("the native engine is not built here")
-    monkeypatch.setenv(_engine.ENVIRONMENT, pair.rpartition("+")[2])
+    monkeypatch.setenv(choice.ENVIRONMENT, pair.rpartition("+")[2])
     return pair
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shared_multiprocess_queue import _birth, _words
-from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+from shared_multiprocess_queue._engine import lifecycle
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._platform import atomic_words
 from stress import mortal
 
 Operation = Callable[[AtomicsEngine], object]
@@ -16,8 +17,8 @@ def dies(name: str, run_id: str, operation: Operation, steps: int) -> bool:
     fate = mortal.Fate()
 
     def prepare() -> Callable[[], object]:
-        segment, geometry, flag = _birth.attach(name, run_id)
-        memory = mortal.MortalMemory(_words.open_words(segment.buffer), fate)
+        segment, geometry, flag = lifecycle.attach(name, run_id)
+        memory = mortal.MortalMemory(atomic_words.open_words(segment.buffer), fate)
         engine = AtomicsEngine(segment, geometry, mortal.MortalFlag(flag, fate), memory)  # type: ignore[arg-type]
         with engine.operation():
             pass

@@ -25,11 +25,9 @@ from shared_multiprocess_queue import (
     QueueNotFoundError,
     QueueNotReadyError,
     SharedMemoryQueue,
-    _birth,
-    _engine,
-    _segment,
-    _words,
 )
+from shared_multiprocess_queue._engine import choice, lifecycle
+from shared_multiprocess_queue._platform import atomic_words, shared_memory
 
 from .test_descriptors import free_descriptors
 from .test_segments import (
@@ -90,7 +88,7 @@ def test_to_unlink_again_leaves_another_users_segment_alone(run_id: str, path: P
         q.close()
         assert path.stat().st_ino == inode
 
-    _words.prepare()  # the other user may not be let into the folder of the package atomics
+    atomic_words.prepare()  # the other user may not be let into the folder of the package atomics
     assert end_of(fork(child)) == 0
     path.unlink()
 
@@ -103,7 +101,7 @@ def test_to_unlink_again_opens_nothing(run_id: str, path: Path, monkeypatch: pyt
     q = create(run_id)
     q.unlink()
     path.write_bytes(b"another's")
-    monkeypatch.setattr(_segment._posixshmem, "shm_open", refuse)
+    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", refuse)
     q.unlink()
     q.close()
     assert path.read_bytes() == b"another's"
@@ -121,7 +119,7 @@ def test_a_name_that_becomes_another_users_during_unlink_is_left_alone(
         raise PermissionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(_segment, "open_existing", become_anothers)
+        patch.setattr(shared_memory, "open_existing", become_anothers)
         q.unlink()
     assert path.read_bytes() == b"another's"
     q.close()
@@ -150,7 +148,7 @@ def test_a_queue_that_is_replaced_just_when_its_handle_is_unpickled_is_gone(
     q = create(run_id)
     data = pickle.dumps(q)
     with ExitStack() as until_the_end:
-        real = _segment.means
+        real = shared_memory.means
 
         def replaced_behind_it(name: str, identity: tuple[int, int]) -> bool:
             found = real(name, identity)
@@ -164,7 +162,7 @@ def test_a_queue_that_is_replaced_just_when_its_handle_is_unpickled_is_gone(
                 fcntl.flock(file, fcntl.LOCK_EX)
             return found
 
-        monkeypatch.setattr(_segment, "means", replaced_behind_it)
+        monkeypatch.setattr(shared_memory, "means", replaced_behind_it)
         with pytest.raises(QueueNotFoundError, match="another one has its name"):
             in_thread(pickle.loads, data).result(SOON)
     q.close()
@@ -197,14 +195,14 @@ def test_a_creator_that_goes_on_just_after_the_look_is_not_called_dead(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.touch(0o600)
-    real = _segment._Descriptor.is_locked_by_another
+    real = shared_memory._Descriptor.is_locked_by_another
 
-    def goes_on(self: _segment._Descriptor) -> bool:
+    def goes_on(self: shared_memory._Descriptor) -> bool:
         found = real(self)
         path.write_bytes(MARK)
         return found
 
-    monkeypatch.setattr(_segment._Descriptor, "is_locked_by_another", goes_on)
+    monkeypatch.setattr(shared_memory._Descriptor, "is_locked_by_another", goes_on)
     with pytest.raises(QueueNotReadyError, match="is being created"):
         attach(run_id, timeout=0)
     path.unlink()
@@ -234,7 +232,7 @@ def replaced_at(run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         (SHM / name).unlink()
 
 
-PLACES = [(_birth, "check"), (_birth, "open_lock"), (_segment.Segment, "has_name")]
+PLACES = [(lifecycle, "check"), (lifecycle, "open_lock"), (shared_memory.Segment, "has_name")]
 
 
 @pytest.mark.parametrize(("owner", "function"), PLACES)
@@ -276,7 +274,7 @@ def test_a_queue_that_is_unlinked_while_it_is_made_says_so_to_its_creator(
         return False
 
     with monkeypatch.context() as patch:
-        patch.setattr(_segment.Segment, "has_name", unlinked)
+        patch.setattr(shared_memory.Segment, "has_name", unlinked)
         with pytest.raises(QueueNotFoundError, match="unlinked by another process just as this one had created it"):
             create(run_id)
     for name in segments_of(run_id):
@@ -325,7 +323,7 @@ def test_a_start_that_fails_keeps_neither_records_nor_memory_although_its_traceb
 ) -> None:
     q = None if creating else create(run_id)
     before = mappings(path), set(_live())
-    engine_class = _engine.choose(None)
+    engine_class = choice.choose(None)
     real = engine_class.open
 
     def fails_in_the_end(self: Any, *arguments: Any) -> None:
@@ -431,7 +429,7 @@ def test_a_file_that_becomes_a_fifo_behind_the_look_is_refused_too(
     run_id: str, path: Path, odd: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd(path)
-    monkeypatch.setattr(_segment, "_status_of", lambda _: None)
+    monkeypatch.setattr(shared_memory, "_status_of", lambda _: None)
     with pytest.raises(CorruptQueueError, match="a FIFO has that name"):
         in_thread(attach, run_id).result(SOON)
 

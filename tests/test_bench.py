@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import _engine
+from shared_multiprocess_queue._engine import choice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
@@ -30,7 +30,7 @@ SECONDS = 0.02
 @pytest.mark.parametrize("name", [scenario.name for scenario in MAIN if scenario.kind != "cpu"])
 @pytest.mark.parametrize("peer", ["native", "native spsc", "atomics", "multiprocessing.Queue"])
 def test_every_scenario_gives_figures_for_whom_it_fits(peer: str, name: str) -> None:
-    if "native" in peer and not _engine.has_native():
+    if "native" in peer and not choice.has_native():
         pytest.skip("the native engine is not built here")
     scenario, measured = ALL[name], find(peer)
     if not scenario.fits(measured):

@@ -24,8 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import _codec, _defining
-from shared_multiprocess_queue._codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue._codec import codec as _codec
+from shared_multiprocess_queue._codec import definitions as _defining
+from shared_multiprocess_queue._codec.codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
 from shared_multiprocess_queue.errors import DeserializationError, QueueClosedError, SerializationError
 
 PACKAGE_ROOT = Path(shared_multiprocess_queue.__file__).parent.parent
@@ -849,7 +850,7 @@ def test_threads_may_share_a_codec(codec: Codec, enter: Enter) -> None:
 # What every program of these tests imports: a store, and letters that carry items from one process to the next.
 WIRE = """
 import pickle
-from shared_multiprocess_queue._codec import Codec
+from shared_multiprocess_queue._codec.codec import Codec
 
 class DictStore:
     def __init__(self, definitions=()):

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from tests.conftest import MakeQueue
+
+from .conftest import MakeQueue
 
 PATIENCE = 60  # seconds until a child that does not answer counts as dead
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import DeserializationError, SerializationError, _codec
-from tests import zoo
-from tests.conftest import MakeQueue
+from shared_multiprocess_queue import DeserializationError, SerializationError
+from shared_multiprocess_queue._codec import codec
+
+from . import zoo
+from .conftest import MakeQueue
 
 asked: collections.Counter[tuple[str, int]] = collections.Counter()
 
@@ -77,7 +79,7 @@ def main(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     module = types.ModuleType("__main__")
     exec("class Point:\n    pass\nclass Late:\n    pass\n", module.__dict__)
     monkeypatch.setitem(sys.modules, "__main__", module)
-    monkeypatch.setattr(_codec, "_known", _codec._Known())
+    monkeypatch.setattr(codec, "_known", codec._Known())
     asked.clear()
     return module
 

@@ -30,8 +30,9 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
 )
-from tests import zoo
-from tests.conftest import MakeQueue
+
+from . import zoo
+from .conftest import MakeQueue
 
 PATIENCE = 20  # seconds until a partner that does not answer counts as dead
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import DeserializationError, SerializationError, SharedMemoryQueue
-from tests import zoo
-from tests.conftest import RUN
+
+from . import zoo
+from .conftest import RUN
 
 PATIENCE = 60  # seconds until a child that does not answer counts as dead
 

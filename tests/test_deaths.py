@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from shared_multiprocess_queue import Empty, SharedMemoryQueue, _clock, _layout
-from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+from shared_multiprocess_queue import Empty, SharedMemoryQueue
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._platform import clock
+from shared_multiprocess_queue._ring import layout
 
 from .conftest import MakeQueue
 from .mortal import Operation, dies
@@ -273,7 +275,7 @@ def test_a_claimed_item_that_no_record_names_is_found_by_its_slot(make_queue: Ma
     queue = make_queue(capacity=capacity)
     before = fill(queue, capacity)
     with queue._engine.operation() as record:
-        assert record.words.cas(_layout.HEAD, 0, 1)  # a claim, and nobody who announced it
+        assert record.words.cas(layout.HEAD, 0, 1)  # a claim, and nobody who announced it
     found = drain(queue)
     assert sorted(found) == before
     assert_works(queue)
@@ -287,7 +289,7 @@ def first_death(queue: SharedMemoryQueue, operation: Operation, leaves: Callable
 def test_a_queue_that_holds_nothing_but_a_dead_put_is_empty(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=3)
     words = queue._engine._memory.words()
-    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     assert queue.empty()
     assert queue.qsize() == 0
     with pytest.raises(Empty):
@@ -297,7 +299,7 @@ def test_a_queue_that_holds_nothing_but_a_dead_put_is_empty(make_queue: MakeQueu
 def test_a_queue_whose_only_slot_a_dead_put_holds_is_not_full(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=1)
     words = queue._engine._memory.words()
-    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     assert not queue.full()
     queue.put_nowait("there")
 
@@ -306,7 +308,7 @@ def test_a_queue_whose_last_item_a_dead_getter_holds_is_not_empty(make_queue: Ma
     queue = make_queue(capacity=2)
     queue.put(b"item")
     words = queue._engine._memory.words()
-    first_death(queue, get(), lambda: words.load(_layout.HEAD) > 0)
+    first_death(queue, get(), lambda: words.load(layout.HEAD) > 0)
     assert not queue.empty()
     assert queue.get_nowait() == b"item"
     assert queue.empty()
@@ -317,8 +319,8 @@ def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, mo
     queue = make_queue(capacity=1)
     queue.put(b"item")
     words = queue._engine._memory.words()
-    first_death(queue, get(), lambda: words.load(_layout.HEAD) > 0)
-    monkeypatch.setattr(_clock, "sleep", pytest.fail)
+    first_death(queue, get(), lambda: words.load(layout.HEAD) > 0)
+    monkeypatch.setattr(clock, "sleep", pytest.fail)
     assert queue.full()
     with pytest.raises(SharedMemoryQueue.Full):
         queue.put_nowait("late")
@@ -327,7 +329,7 @@ def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, mo
 def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=10_000, item_size=8)
     words = queue._engine._memory.words()
-    first_death(queue, put("victim"), lambda: words.load(_layout.TAIL) > 0)
+    first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     queue.put_batch([b"behind"] * 9_000)
     looks = 0
     with queue._engine.operation() as record:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import _defining
+from shared_multiprocess_queue._codec import definitions
 
 from .conftest import MakeQueue
 
@@ -328,7 +328,7 @@ def test_a_definition_is_code_and_carries_no_data(programs: Path, make_queue: Ma
 
 def test_items_of_a_class_beside_much_data_are_small(tmp_path: Path) -> None:
     (tmp_path / "sizes.py").write_text(
-        "import sys\nfrom shared_multiprocess_queue._codec import Codec\n"
+        "import sys\nfrom shared_multiprocess_queue._codec.codec import Codec\n"
         "class Store:\n"
         "    def __init__(self): self.sizes = []\n"
         "    def add(self, key, definition): self.sizes.append(len(definition)); return True\n"
@@ -387,7 +387,7 @@ def explain(**left_out: str) -> Any:
     import marshal
 
     code = compile("def f(name): return eval(name), TABLE", "x", "exec").co_consts[0]
-    return _defining._make_function(importlib.util.MAGIC_NUMBER, marshal.dumps(code), {}, "f", left_out, "Job")
+    return definitions._make_function(importlib.util.MAGIC_NUMBER, marshal.dumps(code), {}, "f", left_out, "Job")
 
 
 def test_builtins_that_are_added_later_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,4 +406,4 @@ def test_the_error_has_the_name_as_any_name_error_has() -> None:
 
 def test_a_definition_of_another_version_of_python_is_refused() -> None:
     with pytest.raises(TypeError, match="'Job' was made by another version of Python"):
-        _defining._make_function(b"????", b"", {}, "f", {}, "Job")
+        definitions._make_function(b"????", b"", {}, "f", {}, "Job")

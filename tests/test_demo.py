@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import __version__, demo
+from shared_multiprocess_queue import __version__
+from shared_multiprocess_queue.cli import demo
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
@@ -219,7 +220,8 @@ def test_more_files_than_places_in_the_queues_and_many_workers(many_files: Path)
 
 # Loses a token on the way.
 WRONG = """
-from shared_multiprocess_queue import cli, demo
+from shared_multiprocess_queue.cli import app as cli
+from shared_multiprocess_queue.cli import demo as demo
 
 count_alone = demo.count_alone
 
@@ -292,7 +294,8 @@ def test_a_signal_ends_it_cleanly(moment: str, signals: list[int], name: str, co
 
 # Counting alone takes as good as for ever.
 SLOW_ALONE = """
-from shared_multiprocess_queue import cli, demo
+from shared_multiprocess_queue.cli import app as cli
+from shared_multiprocess_queue.cli import demo as demo
 
 count_alone = demo.count_alone
 
@@ -322,7 +325,8 @@ def test_ctrl_c_while_counting_alone_ends_it_cleanly(tree: Path) -> None:
 # Kills some workers when the first file is counted, while the queue of tasks is full of others.
 KILLER = """
 import multiprocessing, sys
-from shared_multiprocess_queue import cli, demo
+from shared_multiprocess_queue.cli import app as cli
+from shared_multiprocess_queue.cli import demo as demo
 
 victims = int(sys.argv.pop(1))
 count_with_workers = demo.count_with_workers
@@ -358,7 +362,7 @@ def test_it_says_so_if_all_workers_die(many_files: Path) -> None:
 # Two workers, and one of them is stuck in a file until it is killed; then the file can be read.
 KILLED_WITH_A_FILE_IN_HAND = """
 import multiprocessing, os, signal, sys, time
-from shared_multiprocess_queue import demo
+from shared_multiprocess_queue.cli import demo as demo
 
 def main():
     folder = sys.argv[1]
@@ -443,7 +447,7 @@ def test_the_command_says_what_it_lacks(package: str) -> None:
 
 
 def test_importing_the_package_imports_nothing_of_the_command() -> None:
-    names = ("click", "rich", "shared_multiprocess_queue.demo")
+    names = ("click", "rich", "shared_multiprocess_queue.cli.demo")
     script = f"import sys, shared_multiprocess_queue; print([name for name in {names} if name in sys.modules])"
     code, output, _ = run("-c", script, command=[sys.executable])
     assert (code, output) == (0, "[]\n")

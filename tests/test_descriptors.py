@@ -26,10 +26,9 @@ from shared_multiprocess_queue import (
     QueueNotFoundError,
     QueueNotReadyError,
     SharedMemoryQueue,
-    _birth,
-    _clock,
-    _segment,
 )
+from shared_multiprocess_queue._engine import lifecycle
+from shared_multiprocess_queue._platform import clock, shared_memory
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually
@@ -211,7 +210,7 @@ def test_a_doorbell_whose_descriptors_were_closed_touches_nobodys(run_id: str, e
 def fail_from(monkeypatch: pytest.MonkeyPatch, first: int, error: int, count: int = 1 << 30) -> list[int]:
     """Let the opening of segments fail from the first-th call on, for so many calls; return the calls so far."""
     calls: list[int] = []
-    real = _segment._posixshmem.shm_open
+    real = shared_memory._posixshmem.shm_open
 
     def shm_open(*arguments: Any) -> int:
         calls.append(len(calls))
@@ -219,7 +218,7 @@ def fail_from(monkeypatch: pytest.MonkeyPatch, first: int, error: int, count: in
             raise OSError(error, os.strerror(error))
         return int(real(*arguments))
 
-    monkeypatch.setattr(_segment._posixshmem, "shm_open", shm_open)
+    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", shm_open)
     return calls
 
 
@@ -319,9 +318,9 @@ def test_a_segment_that_was_cut_to_nothing_is_unlinked(run_id: str, each_engine:
 
 
 def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment, lock = _birth.create("q", run_id, _birth.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
     size = segment.size
-    monkeypatch.setattr(_segment, "_POPULATE_WRITE", 9999)  # a kernel before 5.14
+    monkeypatch.setattr(shared_memory, "_POPULATE_WRITE", 9999)  # a kernel before 5.14
     segment.reserve(size - 10_000, 5_000)
     fail_from(monkeypatch, 0, errno.EMFILE)
     with pytest.raises(OSError, match="open files"):
@@ -332,16 +331,16 @@ def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pyt
     segment.reserve(size - 1_000_000, 900_000)
     assert ((SHM / segment.name).stat().st_blocks - used) * 512 >= 800_000
     monkeypatch.undo()
-    _birth.discard(segment, lock, "q", run_id)
+    lifecycle.discard(segment, lock, "q", run_id)
 
 
 def test_an_old_kernel_reserves_nothing_in_a_segment_that_only_has_the_name(
     run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segment, lock = _birth.create("q", run_id, _birth.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
     (SHM / segment.name).unlink()
     (SHM / segment.name).touch()
-    monkeypatch.setattr(_segment, "_POPULATE_WRITE", 9999)
+    monkeypatch.setattr(shared_memory, "_POPULATE_WRITE", 9999)
     with pytest.raises(FileNotFoundError, match="has lost its name"):
         segment.reserve(0, 5_000)
     assert (SHM / segment.name).stat().st_size == 0
@@ -408,14 +407,14 @@ def creator_that_stops(run_id: str) -> Iterator[int]:
     ready, is_ready = os.pipe()
     pid = os.fork()
     if pid == 0:
-        real = _birth._number_slots
+        real = lifecycle._number_slots
 
         def stop(*arguments: Any) -> None:
             os.write(is_ready, b"x")
             os.kill(os.getpid(), signal.SIGSTOP)
             real(*arguments)
 
-        _birth._number_slots = stop
+        lifecycle._number_slots = stop
         try:
             SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id).put("made in the end")
         finally:
@@ -435,22 +434,22 @@ def creator_that_stops(run_id: str) -> Iterator[int]:
 
 def test_a_paused_creator_is_waited_for_until_the_timeout(run_id: str) -> None:
     with creator_that_stops(run_id):
-        start = _clock.now()
+        start = clock.now()
         with pytest.raises(QueueNotReadyError, match="still being created by a live process"):
             SharedMemoryQueue("q", run_id=run_id, timeout=0.3)
-        assert _clock.now() - start >= 300_000_000
+        assert clock.now() - start >= 300_000_000
 
 
 def test_a_paused_creator_is_waited_for_as_long_as_it_lives(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_birth, "_WAIT_FOR_CREATOR", 1_000_000)
+    monkeypatch.setattr(lifecycle, "_WAIT_FOR_CREATOR", 1_000_000)
     looks: list[BaseException] = []
-    real = _segment.why_unfinished
+    real = shared_memory.why_unfinished
 
     def why_unfinished(name: str, is_new: bool) -> Any:
         looks.append(real(name, is_new))
         return looks[-1]
 
-    monkeypatch.setattr(_segment, "why_unfinished", why_unfinished)
+    monkeypatch.setattr(shared_memory, "why_unfinished", why_unfinished)
     outcome: list[object] = []
 
     def attach() -> None:
@@ -481,7 +480,7 @@ def test_a_paused_creator_is_waited_for_as_long_as_it_lives(run_id: str, monkeyp
 def test_attach_is_patient_when_one_creation_follows_the_other(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time it looks, another creator has only just begun: none of them is called dead or late."""
     path = SHM / f"{run_id}-q-queue"
-    monkeypatch.setattr(_birth, "_WAIT_FOR_CREATOR", 1_000_000)
+    monkeypatch.setattr(lifecycle, "_WAIT_FOR_CREATOR", 1_000_000)
     rounds = itertools.count()
     real = time.sleep
 
@@ -496,7 +495,7 @@ def test_attach_is_patient_when_one_creation_follows_the_other(run_id: str, monk
 
     made: list[SharedMemoryQueue] = []
     path.touch(0o600)
-    monkeypatch.setattr(_clock, "sleep", next_creator)
+    monkeypatch.setattr(clock, "sleep", next_creator)
     with SharedMemoryQueue("q", run_id=run_id) as q:
         monkeypatch.undo()
         assert next(rounds) == 31
@@ -533,8 +532,8 @@ def test_a_storm_of_create_and_unlink_makes_no_attacher_give_up(run_id: str) -> 
                 os._exit(1)
         pids.append(pid)
     try:
-        until = _clock.now() + 3_000_000_000
-        while _clock.now() < until:
+        until = clock.now() + 3_000_000_000
+        while clock.now() < until:
             try:
                 SharedMemoryQueue("q", run_id=run_id).close()
             except QueueNotFoundError as error:

@@ -34,8 +34,8 @@ def edges() -> dict[str, set[str]]:
 
 def test_the_table_has_the_edges_of_both_engines() -> None:
     table = set(edges())
-    python = {label for path in PACKAGE.glob("*.py") for label in IN_CODE.findall(path.read_text("utf-8"))}
-    c = {label for path in PACKAGE.glob("_native/*") for label in IN_CODE.findall(path.read_text("utf-8"))}
+    python = {label for path in PACKAGE.rglob("*.py") for label in IN_CODE.findall(path.read_text("utf-8"))}
+    c = {label for path in PACKAGE.glob("_native/*.[ch]") for label in IN_CODE.findall(path.read_text("utf-8"))}
     assert len(table) > 30
     assert table == python
     assert table - OF_PYTHON == c

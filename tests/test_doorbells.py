@@ -19,7 +19,11 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, _bells, _clock, _engine, _layout, _parking
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._platform import bells, clock
+from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring import parking as _parking
 from shared_multiprocess_queue.errors import QueueClosedError
 
 from .test_interrupts import interrupted_with_traceback
@@ -30,14 +34,14 @@ pytestmark = [
 ]
 
 LONG = 60.0  # a watchdog
-ENGINES = ["atomics", "native"] if _engine.has_native() else ["atomics"]
+ENGINES = ["atomics", "native"] if choice.has_native() else ["atomics"]
 SLOWLY = 3600 * 10**9  # ns; a slice that does not end within a test: what wakes is the ring
 
 
 @pytest.fixture(autouse=True)
 def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the timer away, so that a ring that is lost is seen."""
-    monkeypatch.setattr("shared_multiprocess_queue._doorbell.SLICE", SLOWLY)
+    monkeypatch.setattr("shared_multiprocess_queue._engine.doorbell.SLICE", SLOWLY)
 
 
 @pytest.fixture
@@ -241,7 +245,7 @@ def test_nothing_is_left_behind(pair: tuple[SharedMemoryQueue, SharedMemoryQueue
     before = descriptors()
     q = SharedMemoryQueue(waker.name)
     opened = descriptors()
-    nonce = f"@shmq-{int.from_bytes(q._segment.buffer[_layout.NONCE_AT :][:8], sys.byteorder):016x}-"
+    nonce = f"@shmq-{int.from_bytes(q._segment.buffer[layout.NONCE_AT :][:8], sys.byteorder):016x}-"
     bell, _ = q.readable, q.writable
     exhaust(q)
     assert len(descriptors() - opened) == 6
@@ -254,28 +258,28 @@ def test_nothing_is_left_behind(pair: tuple[SharedMemoryQueue, SharedMemoryQueue
         bell.fileno()
     with pytest.raises(QueueClosedError):
         q.fileno()
-    assert not any(waker._segment.buffer[_layout.BELLS_AT : _layout.RECORDS_START])
+    assert not any(waker._segment.buffer[layout.BELLS_AT : layout.RECORDS_START])
 
 
 def test_hostile_masks_are_bounded(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
     waker, waiter = pair
     assert waiter.readable
     memory = waker._segment.buffer
-    memory[_layout.RECORDS_USED_AT :][: _layout.WORD] = b"\xff" * _layout.WORD
-    for index in range(600, _layout.RECORDS):  # generations that nobody wrote
-        at = _layout.record_at(index) + _layout.GENERATION
-        memory[at : at + _layout.WORD] = b"\xff" * _layout.WORD
+    memory[layout.RECORDS_USED_AT :][: layout.WORD] = b"\xff" * layout.WORD
+    for index in range(600, layout.RECORDS):  # generations that nobody wrote
+        at = layout.record_at(index) + layout.GENERATION
+        memory[at : at + layout.WORD] = b"\xff" * layout.WORD
     exhaust(waiter)
-    memory[_layout.BELLS_AT : _layout.RECORDS_START] = b"\xff" * (_layout.RECORDS_START - _layout.BELLS_AT)
+    memory[layout.BELLS_AT : layout.RECORDS_START] = b"\xff" * (layout.RECORDS_START - layout.BELLS_AT)
     for _ in range(3):
         waker.put(1)
         waiter.get()
-    assert waker.get_metrics()["bells_refused"] <= _layout.RECORDS
+    assert waker.get_metrics()["bells_refused"] <= layout.RECORDS
     assert is_ready(waiter)
 
 
 def test_the_tick_heals_a_lost_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: Any) -> None:
-    monkeypatch.setattr("shared_multiprocess_queue._doorbell.SLICE", _parking.SLICE)
+    monkeypatch.setattr("shared_multiprocess_queue._engine.doorbell.SLICE", _parking.SLICE)
     _, waiter = pair
     assert waiter.readable
     exhaust(waiter)
@@ -284,11 +288,11 @@ def test_the_tick_heals_a_lost_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQ
 
 def test_a_bell_that_is_full_counts_as_rung() -> None:
     nonce = int.from_bytes(os.urandom(8), "little")
-    bell = _bells.Bell(SLOWLY)
+    bell = bells.Bell(SLOWLY)
     try:
         bell.open(nonce, 1 << 16 | 1)
-        assert all(_bells.ring(nonce, 1 << 16 | 1) for _ in range(5000))
-        assert not _bells.ring(nonce, 2 << 16 | 1)
+        assert all(bells.ring(nonce, 1 << 16 | 1) for _ in range(5000))
+        assert not bells.ring(nonce, 2 << 16 | 1)
     finally:
         bell.close()
 
@@ -302,7 +306,7 @@ def test_a_change_before_the_hint_is_armed_is_seen_by_the_look(
     bits: list[bool] = []
 
     def put_and_arm(parking: _parking.Parking, words: Any, side: int) -> int:
-        bits.append(bool(words.load(_layout.bells_of(side) + bell.record.index // 64 * _layout.WORD)))
+        bits.append(bool(words.load(layout.bells_of(side) + bell.record.index // 64 * layout.WORD)))
         waker.put("unseen by its waker")
         return arm(parking, words, side)
 
@@ -320,7 +324,7 @@ def test_a_doorbell_that_never_waited_passes_a_ring_for_its_predecessor_on(
         first, second = sorted((waiter, other), key=lambda handle: handle.readable.record.index)
         bell = first.readable
         exhaust(second)
-        first._engine.parking.want_bell(bell.record.words, _layout.ITEMS, bell.record.index)  # left by a dead owner
+        first._engine.parking.want_bell(bell.record.words, layout.ITEMS, bell.record.index)  # left by a dead owner
         waker.put(1)
         assert not is_ready(second)
         bell.close()  # alone: to take back its record wakes a getter, too
@@ -334,7 +338,7 @@ def test_metrics_say_whether_bells_get_through(
     assert waiter.get_metrics()["bells"] == "none"
     assert waiter.readable
     assert waiter.get_metrics()["bells"] == "ring"
-    monkeypatch.setattr(_bells, "ring", lambda nonce, name: False)
+    monkeypatch.setattr(bells, "ring", lambda nonce, name: False)
     assert waiter.writable
     assert waiter.get_metrics()["bells"] == "deaf"
 
@@ -408,13 +412,13 @@ def test_a_doorbell_that_is_made_while_the_handle_closes_keeps_nobody_waiting(
     def close_and_make_another() -> None:
         close_doorbells()
         if len(made) < 3 and not engine._pool.closed:
-            made.append(engine.doorbell(_layout.ITEMS))
+            made.append(engine.doorbell(layout.ITEMS))
 
     def never(seconds: float) -> None:
         raise AssertionError("close waits for an operation")
 
     monkeypatch.setattr(engine, "close_doorbells", close_and_make_another)
-    monkeypatch.setattr(_clock, "sleep", never)
+    monkeypatch.setattr(clock, "sleep", never)
     waiter.close()
     assert made
     assert not any(bell.is_there() for bell in made)
@@ -425,14 +429,14 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
 ) -> None:
     _, waiter = pair
     before = descriptors()
-    show = _bells.Bell.show
+    show = bells.Bell.show
 
-    def show_and_close(bell: _bells.Bell) -> None:
+    def show_and_close(bell: bells.Bell) -> None:
         show(bell)
-        monkeypatch.setattr("shared_multiprocess_queue._atomics_engine.QUIET", 0)  # it would wait for its own thread
+        monkeypatch.setattr("shared_multiprocess_queue._engine.atomics.QUIET", 0)  # it would wait for its own thread
         waiter.close()  # as a signal handler may
 
-    monkeypatch.setattr(_bells.Bell, "show", show_and_close)
+    monkeypatch.setattr(bells.Bell, "show", show_and_close)
     with pytest.raises(QueueClosedError):
         waiter.readable  # noqa: B018
     assert descriptors() <= before
@@ -445,7 +449,7 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
 def test_a_bell_that_another_thread_closes_meanwhile_is_not_whole(at: str) -> None:
     closes_at: list[str] = []
 
-    class Closing(_bells.Bell):
+    class Closing(bells.Bell):
         def __getattribute__(self, name: str) -> Any:
             if name in closes_at:
                 closes_at.clear()

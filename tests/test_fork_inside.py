@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, TooManyParticipantsError, _atomics_engine, _engine, _layout
+from shared_multiprocess_queue import SharedMemoryQueue, TooManyParticipantsError
+from shared_multiprocess_queue._engine import atomics, choice
+from shared_multiprocess_queue._ring import layout
 
 from .conftest import MakeQueue
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a child that finds the role taken say so at once."""
-    monkeypatch.setattr(_atomics_engine, "_PATIENCE", 1_000_000)
+    monkeypatch.setattr(atomics, "_PATIENCE", 1_000_000)
 
 
 REFUSED = "refused"
@@ -184,7 +186,7 @@ def test_an_item_is_the_parents_or_the_childs(
 
 
 def tail_of(q: SharedMemoryQueue) -> int:
-    return int.from_bytes(q._segment.buffer[_layout.TAIL :][: _layout.WORD], sys.byteorder)
+    return int.from_bytes(q._segment.buffer[layout.TAIL :][: layout.WORD], sys.byteorder)
 
 
 def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
@@ -195,29 +197,29 @@ def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
         assert drain(q) == [1, 2, 3, 4, 5], where
     words = q._segment.buffer.cast("Q")
     try:
-        assert words[_layout.BATCH_OWNER_AT >> 3] == 0, where
+        assert words[layout.BATCH_OWNER_AT >> 3] == 0, where
     finally:
         words.release()
     q.close()
     q.unlink()
 
 
-@pytest.mark.skipif(not _engine.has_native(), reason="the native engine was not built")
+@pytest.mark.skipif(not choice.has_native(), reason="the native engine was not built")
 def test_a_close_that_waited_for_an_operation_that_cannot_begin_is_completed(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue(engine="native")
     q._engine.retire()  # so that the next operation needs a record
     memory = q._segment.buffer
-    for index in range(_layout.RECORDS):
-        at = _layout.record_at(index) + _layout.OWNER
-        memory[at : at + _layout.WORD] = q._engine.participants.owner.to_bytes(_layout.WORD, sys.byteorder)
+    for index in range(layout.RECORDS):
+        at = layout.record_at(index) + layout.OWNER
+        memory[at : at + layout.WORD] = q._engine.participants.owner.to_bytes(layout.WORD, sys.byteorder)
     begin = TooManyParticipantsError.__init__
 
     def close_first(self: TooManyParticipantsError, records: int) -> None:  # as a signal handler may
         begin(self, records)
         monkeypatch.setattr(TooManyParticipantsError, "__init__", begin)
-        monkeypatch.setattr("shared_multiprocess_queue._native_engine.QUIET", 0)
+        monkeypatch.setattr("shared_multiprocess_queue._engine.native.QUIET", 0)
         q.close()
         assert q._engine._is_late  # type: ignore[attr-defined]
 

@@ -24,15 +24,14 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
     SharedMemoryQueueError,
-    _engine,
-    _layout,
-    _ring,
 )
+from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._ring import layout, ring
 from stress import damage, hostile
 
 from .conftest import MakeQueue
 
-ENGINES = [engine for engine in get_args(damage.Engine) if engine != "native" or _engine.has_native()]
+ENGINES = [engine for engine in get_args(damage.Engine) if engine != "native" or choice.has_native()]
 ALLOWED = (SharedMemoryQueueError, Empty, Full)
 
 counter = itertools.count()
@@ -71,7 +70,7 @@ def test_generations_that_no_record_reaches_do_no_harm(
     q = make_queue(capacity=3, mode=mode)
     stage = damage.Stage(q)
     for index in range(1, 8):
-        stage.write(_layout.record_at(index) + _layout.GENERATION, generation)
+        stage.write(layout.record_at(index) + layout.GENERATION, generation)
     with SharedMemoryQueue("q", run_id=run_id) as other:
         other.put(1)
         other.put_batch([2, 3])
@@ -82,12 +81,12 @@ def test_an_attempt_to_get_passes_fewer_dead_puts_the_more_records_each_has_to_s
     """A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds."""
     q = make_queue(capacity=4, engine="atomics")
     stage = damage.Stage(q)
-    stage.write(_layout.TAIL, 1 << 60)
-    for index in range(1, _layout.RECORDS - 2):
+    stage.write(layout.TAIL, 1 << 60)
+    for index in range(1, layout.RECORDS - 2):
         stage.participant(index, alive=True)
     with q._engine.operation() as record:
-        assert q._engine.ring.try_get(record, 1, True) == _ring.HELD
-    assert 0 < stage.word(_layout.HEAD) < 32
+        assert q._engine.ring.try_get(record, 1, True) == ring.HELD
+    assert 0 < stage.word(layout.HEAD) < 32
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------

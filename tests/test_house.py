@@ -17,33 +17,49 @@ import shared_multiprocess_queue
 
 PACKAGE = shared_multiprocess_queue.__name__
 FOLDER = Path(shared_multiprocess_queue.__file__).parent
-MODULES = sorted(path.name for path in FOLDER.glob("*.py"))
-EXTENSIONS = {"_native_ring.py"}  # modules in C, which import nothing of the package but its errors
-PROGRAMS = {"cli.py", "demo.py"}  # they stand outside; they may know the time and look into pickles
+MODULES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py"))
+PROGRAMS = {"cli/app.py", "cli/demo.py"}  # they stand outside; they may know the time and look into pickles
+
+# What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
+ROOMS: dict[str, set[str]] = {
+    "cli": {"queue.py", "__init__.py"},
+    "queue.py": {"_engine", "_codec", "_ring", "_platform"},
+    "_engine": {"_ring", "_codec", "_native", "_platform"},
+    "_ring": {"_platform"},
+    "_codec": {"_platform"},
+    "_platform": set(),
+}
 
 # Each outside thing enters through one module.
 DOORS: dict[str, set[str]] = {
-    "atomics": {"_words.py", "_package_lock.py"},
+    "atomics": {"_platform/atomic_words.py", "_platform/package_mutex.py"},
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
-    "cloudpickle": {"_codec.py", "_defining.py"},
-    "pickle": {"_codec.py", "_defining.py", *PROGRAMS},
-    "zlib": {"_deflate.py"},
+    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
+    "pickle": {"_codec/codec.py", "_codec/definitions.py", *PROGRAMS},
+    "zlib": {"_codec/deflate.py"},
     "pickletools": {*PROGRAMS},
-    "time": {"_clock.py", *PROGRAMS},
-    "multiprocessing.reduction": {"_reducers.py"},
-    "multiprocessing.shared_memory": {"_segment.py"},
-    "_posixshmem": {"_segment.py"},
-    "mmap": {"_segment.py"},
-    "fcntl": {"_segment.py"},
-    "resource": {"_segment.py"},
-    "socket": {"_bells.py"},
-    "select": {"_bells.py"},
+    "time": {"_platform/clock.py", *PROGRAMS},
+    "multiprocessing.reduction": {"_codec/reducers.py"},
+    "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
+    "_posixshmem": {"_platform/shared_memory.py"},
+    "fcntl": {"_platform/shared_memory.py"},
+    "mmap": {"_platform/shared_memory.py"},
+    "resource": {"_platform/shared_memory.py"},
+    "select": {"_platform/bells.py"},
     # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
     # reducers' affair.
-    "ctypes": {"_segment.py", "_words.py", "_parking.py", "_futex.py", "_bells.py", "_reducers.py"},
-    "shared_memory_lock": {"_package_lock.py"},
-    "psutil": {"_processes.py"},
+    "ctypes": {
+        "_platform/shared_memory.py",
+        "_platform/atomic_words.py",
+        "_platform/futex.py",
+        "_platform/bells.py",
+        "_ring/parking.py",
+        "_codec/reducers.py",
+    },
+    "shared_memory_lock": {"_platform/package_mutex.py"},
+    "socket": {"_platform/bells.py"},
+    "psutil": {"_platform/processes.py"},
 }
 
 
@@ -79,20 +95,29 @@ def is_within(name: str, door: str) -> bool:
 def inside_imports(module: str) -> set[str]:
     """Return the modules of this package that a module imports."""
     skipped = for_types_only(module)
+    here = [PACKAGE, *module.split("/")[:-1]]
     found: set[str] = set()
     for node in ast.walk(tree_of(module)):
         if node in skipped:
             continue
         names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and (node.level == 1 or is_within(node.module or "", PACKAGE)):
-            base = (node.module or "").removeprefix(PACKAGE).removeprefix(".") if node.level == 0 else node.module or ""
-            names = [base] if base else [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join([*here[: len(here) - node.level + 1], *([node.module] if node.module else [])])
+            base = base if node.level else node.module or ""
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name.removeprefix(f"{PACKAGE}.") for alias in node.names if is_within(alias.name, PACKAGE)]
-        for name in names:
-            file = f"{name.partition('.')[0]}.py"
-            found.add(file if file in [*MODULES, *EXTENSIONS] else "__init__.py")
-    return found - {module} - EXTENSIONS
+            names = [alias.name for alias in node.names]
+        paths = [name.removeprefix(PACKAGE).strip(".").replace(".", "/") for name in names if is_within(name, PACKAGE)]
+        modules = [f"{path}.py" for path in paths if f"{path}.py" in MODULES]
+        if "_native/extension" in paths:
+            modules.append("_native/extension.py")
+        # Otherwise a name of the package itself, such as __version__.
+        found.update(modules or [f"{path}/__init__.py".lstrip("/") for path in paths[:1]])
+    return found - {module}
+
+
+def room_of(module: str) -> str:
+    return module.partition("/")[0]
 
 
 def code_strings(module: str) -> Iterator[str]:
@@ -110,9 +135,29 @@ def code_strings(module: str) -> Iterator[str]:
 
 
 def test_the_modules_are_seen() -> None:
-    assert {"__init__.py", "queue.py", "_words.py", "_lock.py", "_segment.py", "_layout.py"} <= set(MODULES)
-    assert "atomics" in {name for name, _ in outside_imports("_words.py")}
-    assert {"_layout.py", "_words.py", "errors.py"} <= inside_imports("_ring.py")
+    assert {"__init__.py", "queue.py", "_platform/atomic_words.py", "_ring/layout.py"} <= set(MODULES)
+    assert "atomics" in {name for name, _ in outside_imports("_platform/atomic_words.py")}
+    assert {"_ring/layout.py", "_platform/atomic_words.py", "errors.py"} <= inside_imports("_ring/ring.py")
+    assert "_native/extension.py" in inside_imports("_engine/native.py")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_from_below_only(module: str) -> None:
+    room = room_of(module)
+    above = {other for other in inside_imports(module) if room_of(other) not in ROOMS.get(room, set()) | {room}}
+    if room in {"__init__.py", "__main__.py"}:  # the face: what it shows comes from anywhere
+        return
+    assert above <= {"errors.py"}
+
+
+def test_the_table_of_rooms_points_one_way() -> None:
+    assert set(ROOMS) >= {room_of(module) for module in MODULES} - {
+        "__init__.py",
+        "__main__.py",
+        "_native",
+        "errors.py",
+    }
+    graphlib.TopologicalSorter({room: below - {"__init__.py"} for room, below in ROOMS.items()}).prepare()
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -130,7 +175,7 @@ def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_module_for_it_asks_whether_processes_live(module: str) -> None:
-    if module == "_processes.py" or module in PROGRAMS:
+    if module == "_platform/processes.py" or module in PROGRAMS:
         return
     assert not [text for text in code_strings(module) if "/proc" in text]
     calls = {ast.unparse(node) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)}
@@ -140,29 +185,22 @@ def test_only_the_module_for_it_asks_whether_processes_live(module: str) -> None
 
 def test_the_core_asks_nobody_but_the_clock_for_the_time() -> None:
     """Deadlines on any other clock would jump when somebody sets the time of day."""
-    for module in set(MODULES) - PROGRAMS - {"_clock.py"}:
+    for module in set(MODULES) - PROGRAMS - {"_platform/clock.py"}:
         names = {name.partition(".")[0] for name, _ in outside_imports(module)}
         assert not names & {"time", "datetime", "sched"}, module
 
 
-def test_imports_point_one_way() -> None:
+def test_there_is_no_circle_of_imports() -> None:
     graph = {module: inside_imports(module) for module in MODULES}
-    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
-    assert order.index("_layout.py") < order.index("_words.py") or "_layout.py" not in graph["_words.py"]
-    assert order.index("_layout.py") < order.index("_ring.py") < order.index("queue.py")
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def test_the_layout_imports_nothing_of_ours() -> None:
-    assert inside_imports("_layout.py") == set()
+    assert inside_imports("_ring/layout.py") == set()
 
 
 def test_the_ring_never_learns_where_its_memory_came_from() -> None:
-    assert not inside_imports("_ring.py") & {"_segment.py", "_birth.py", "_lock.py", "_clock.py", "queue.py"}
-
-
-@pytest.mark.parametrize("module", sorted(set(MODULES) - PROGRAMS - {"__init__.py", "queue.py", "__main__.py"}))
-def test_nobody_inside_imports_the_public_class(module: str) -> None:
-    assert not inside_imports(module) & {"queue.py", "__init__.py"}
+    assert not inside_imports("_ring/ring.py") & {"_platform/shared_memory.py", "_platform/clock.py"}
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - PROGRAMS - {"__main__.py"}))

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _atomics_engine, _birth, _words
-from shared_multiprocess_queue._atomics_engine import AtomicsEngine
+from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue._engine import atomics, lifecycle
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._platform import atomic_words
 
 from .conftest import MakeQueue
 from .test_deaths import assert_works, drain, fill, payload
@@ -61,10 +63,11 @@ class Actor:
     """One handle, whose operation runs in a thread, step by step."""
 
     def __init__(self, queue: SharedMemoryQueue) -> None:
-        segment, geometry, flag = _birth.attach(queue.name, queue.run_id)
+        segment, geometry, flag = lifecycle.attach(queue.name, queue.run_id)
         self._stepping = False
         self._baton = Baton()
-        self.engine = AtomicsEngine(segment, geometry, flag, SteppedMemory(_words.open_words(segment.buffer), self))
+        memory = SteppedMemory(atomic_words.open_words(segment.buffer), self)
+        self.engine = AtomicsEngine(segment, geometry, flag, memory)
         with self.engine.operation():
             pass
         self._segment, self._flag = segment, flag
@@ -104,7 +107,7 @@ class Actor:
 class SteppedMemory:
     """Words that ask their actor before each step."""
 
-    def __init__(self, inner: _words.WordMemory, actor: Actor) -> None:
+    def __init__(self, inner: atomic_words.WordMemory, actor: Actor) -> None:
         self._inner = inner
         self._actor = actor
 
@@ -185,7 +188,7 @@ def get(limit: int) -> Operation:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls that do not wait give nobody a moment: here the other one does not move meanwhile."""
-    monkeypatch.setattr(_atomics_engine, "_PATIENCE", 0)
+    monkeypatch.setattr(atomics, "_PATIENCE", 0)
 
 
 PRODUCERS = {"put": ["a"], "batch": ["a", "a2"]}

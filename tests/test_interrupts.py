@@ -23,9 +23,11 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue, _codec, _engine
-from shared_multiprocess_queue._atomics_engine import AtomicsEngine
-from shared_multiprocess_queue._layout import (
+from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue._codec import codec
+from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._ring.layout import (
     ABANDONED,
     BATCH_OWNER_AT,
     DEFINITIONS_OWNER_AT,
@@ -48,7 +50,7 @@ from stress.explore.interrupts import Interrupter
 def atomics_unless_told(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut operations between the bytecodes of the engine that has some; the rest here is run on each engine."""
     if "engines" not in request.fixturenames:
-        monkeypatch.setenv(_engine.ENVIRONMENT, "atomics")
+        monkeypatch.setenv(choice.ENVIRONMENT, "atomics")
 
 
 def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
@@ -600,7 +602,7 @@ def take():
 def test_what_is_pending_when_an_item_of_main_was_read_is_not_the_items(
     make_queue: MakeQueue, each_engine: str, monkeypatch: pytest.MonkeyPatch, reader: str, kind: str
 ) -> None:
-    monkeypatch.setattr(_codec, "_known", _codec._Known())
+    monkeypatch.setattr(codec, "_known", codec._Known())
 
     def run_program(file: str) -> types.ModuleType:
         main = types.ModuleType("__main__")

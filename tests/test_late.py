@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from shared_multiprocess_queue import _late
+from shared_multiprocess_queue._platform import lazy_import
 
 from .waiting import LONG
 
@@ -113,7 +113,7 @@ def test_nobody_waits_for_a_creator_who_imports() -> None:
 def test_an_error_of_an_import_comes_through_and_the_next_call_tries_again() -> None:
     calls: list[int] = []
 
-    @_late.late
+    @lazy_import.late
     def load() -> int:
         calls.append(1)
         if len(calls) == 1:

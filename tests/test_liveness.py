@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import _participants, _processes
-from shared_multiprocess_queue._layout import (
+from shared_multiprocess_queue._platform import processes
+from shared_multiprocess_queue._ring import participants as _participants
+from shared_multiprocess_queue._ring.layout import (
     NAMESPACES_AT,
     OWNER,
     PUT_BEGIN,
@@ -25,7 +26,7 @@ from shared_multiprocess_queue._layout import (
     owner_of,
     record_at,
 )
-from shared_multiprocess_queue._participants import LOOKS, Participants
+from shared_multiprocess_queue._ring.participants import LOOKS, Participants
 
 from .waiting import eventually
 
@@ -202,13 +203,13 @@ def state(pid: int) -> str:
 
 
 def start_of(pid: int) -> int:
-    start = _processes._start_time(pid)
+    start = processes._start_time(pid)
     assert start
     return start
 
 
 def both(asker: Asker, pid: int, start: int) -> bool:
-    answers = {"in C": asker.is_alive(pid, start), "in Python": _processes.is_alive(pid, start)}
+    answers = {"in C": asker.is_alive(pid, start), "in Python": processes.is_alive(pid, start)}
     assert len(set(answers.values())) == 1, answers
     return answers["in C"]
 
@@ -323,9 +324,9 @@ def covered_in_python(
         asked.append((pid, start))
         return is_alive
 
-    monkeypatch.setattr(_processes, "is_alive", answer)
+    monkeypatch.setattr(processes, "is_alive", answer)
     words: Any = Memory(last_look, then)
-    me = _processes.identity()
+    me = processes.identity()
     participants = Participants(words)
     words.store(RECORDS_USED_AT, 1)
     words.store(words.at + OWNER, owner_of(me.pid + 1, 7, 1))

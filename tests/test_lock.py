@@ -21,7 +21,10 @@ import atomics
 import pytest
 from atomics.ctx import AtomicIntViewContext
 
-from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _layout, _lock, _parking
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine import atomics as _atomics_engine
+from shared_multiprocess_queue._platform import mutex
+from shared_multiprocess_queue._ring import layout, parking
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually, in_thread
@@ -31,7 +34,7 @@ VERSION = "0.1.5"
 
 
 KINDS = ["ours", "package"]
-PACKAGE_LOCK = _lock.lock_class()
+PACKAGE_LOCK = mutex.lock_class()
 """The class of the package, if that is installed in this environment."""
 
 pytestmark = [
@@ -69,12 +72,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def ours_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process speak the protocol by itself, also where the package is installed."""
-    monkeypatch.setattr(_lock, "lock_class", lambda: _lock.OwnLock)
+    monkeypatch.setattr(mutex, "lock_class", lambda: mutex.OwnLock)
 
 
 WORKER = """
 import json, os, sys
-from shared_multiprocess_queue import Full, SharedMemoryQueue, _lock
+from shared_multiprocess_queue import Full, SharedMemoryQueue
+from shared_multiprocess_queue._platform import mutex as _lock
 
 kind, folder, name, run_id = sys.argv[1:]
 if kind == "package":
@@ -165,7 +169,7 @@ def set_int32(q: SharedMemoryQueue, value: int) -> None:
 
 def owner(q: SharedMemoryQueue) -> int:
     """Return the name of the participant that holds the lock."""
-    return q._engine._memory.words().load(_layout.BATCH_OWNER_AT)
+    return q._engine._memory.words().load(layout.BATCH_OWNER_AT)
 
 
 def is_held(q: SharedMemoryQueue) -> bool:
@@ -177,7 +181,7 @@ def is_held(q: SharedMemoryQueue) -> bool:
 
 def test_the_worker_uses_the_real_package_beside_ours(make_queue: MakeQueue, package: Path) -> None:
     q = make_queue()
-    assert type(q._flag) is _lock.OwnLock
+    assert type(q._flag) is mutex.OwnLock
     with worker("package", package, q) as process:
         assert process.ask("_lock.lock_class().__name__") == "PackageLock"
         assert process.ask("shared_memory_lock.__version__") == VERSION
@@ -234,15 +238,15 @@ def test_one_int32_lets_one_in_at_a_time(make_queue: MakeQueue, package: Path, o
                 words.announce(at, words.peek(at) + 1)
                 q._flag.release()
         """
-    ).format(at=_layout.GATE_AT)
+    ).format(at=layout.GATE_AT)
     with worker(one, package, q) as first, worker(other, package, q) as second:
         for process in (first, second):
             process.ask(f"exec({count!r}, globals())")
             process.tell("count(3000)")
         assert first.answer() is second.answer() is None
         words = q._engine._memory.words()
-        assert words.load(_layout.GATE_AT) == 6000
-        words.store(_layout.GATE_AT, 0)
+        assert words.load(layout.GATE_AT) == 6000
+        words.store(layout.GATE_AT, 0)
         first.end()
         second.end()
 
@@ -361,10 +365,10 @@ def test_an_int32_at_1_is_left_to_a_live_batch_that_is_about_to_own_it(make_queu
     set_int32(q, 1)
     engine = q._engine
     with engine.operation() as busy:
-        busy.words.store(busy.at + _layout.LOCK_BUSY, 1)
+        busy.words.store(busy.at + layout.LOCK_BUSY, 1)
         with pytest.raises(q.Full):
             q.put_batch([1], timeout=0.05)
-        busy.words.store(busy.at + _layout.LOCK_BUSY, 0)
+        busy.words.store(busy.at + layout.LOCK_BUSY, 0)
     q.put_batch([1], timeout=LONG)
     assert (int32(q), owner(q)) == (0, 0)
     assert q.get() == 1
@@ -373,7 +377,7 @@ def test_an_int32_at_1_is_left_to_a_live_batch_that_is_about_to_own_it(make_queu
 class SlowRelease:
     """The int32, whose release stops until it is told to go on, or many have tried; the owner's word is 0 by then."""
 
-    def __init__(self, inner: _lock.LockFlag) -> None:
+    def __init__(self, inner: mutex.LockFlag) -> None:
         self.is_held = inner.is_held
         self._inner = inner
         self._tries = 0
@@ -395,7 +399,7 @@ def test_who_goes_to_sleep_while_the_lock_is_being_released_is_not_left_asleep(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release."""
-    for module in (_parking, _atomics_engine):
+    for module in (parking, _atomics_engine):
         monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes him
     q = make_queue()
     lock, sleep = q._engine._batch_lock, q._engine.parking.sleep
@@ -420,7 +424,7 @@ def test_who_goes_to_sleep_while_the_lock_is_being_released_is_not_left_asleep(
         try:
             acquired.result(LONG / 4)  # or the lock is free, and he sleeps for as long as a slice lasts
         finally:
-            q._engine.parking.wake_word(_layout.BATCH_OWNER_AT)
+            q._engine.parking.wake_word(layout.BATCH_OWNER_AT)
         lock.release(other)
     assert (int32(q), owner(q)) == (0, 0)
 
@@ -441,11 +445,11 @@ def test_a_lock_that_is_interrupted_while_it_is_opened_goes_in_silence(
         with monkeypatch.context() as patch:
             patch.setattr(place, function, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                _lock.open_lock("q-queue", q.run_id, create=False)
+                mutex.open_lock("q-queue", q.run_id, create=False)
         gc.collect()
 
 
-@pytest.mark.skipif(PACKAGE_LOCK is _lock.OwnLock, reason="the package is not installed")
+@pytest.mark.skipif(PACKAGE_LOCK is mutex.OwnLock, reason="the package is not installed")
 def test_the_lock_of_the_package_that_is_interrupted_while_it_is_opened_goes_in_silence(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,10 +461,10 @@ def test_the_lock_of_the_package_that_is_interrupted_while_it_is_opened_goes_in_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_lock, "lock_class", lambda: PACKAGE_LOCK)
+        patch.setattr(mutex, "lock_class", lambda: PACKAGE_LOCK)
         patch.setattr(AtomicIntViewContext, "__enter__", enter_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            _lock.open_lock("q-queue", q.run_id, create=False)
+            mutex.open_lock("q-queue", q.run_id, create=False)
     gc.collect()
 
 
@@ -471,7 +475,7 @@ def test_our_class_is_used_where_the_package_is_not_installed() -> None:
     code = """
         import sys
         sys.modules["shared_memory_lock"] = None
-        from shared_multiprocess_queue import _lock
+        from shared_multiprocess_queue._platform import mutex as _lock
         assert _lock.lock_class() is _lock.OwnLock
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=LONG)
@@ -481,7 +485,7 @@ def test_a_lock_that_is_closed_lets_go_of_its_segment(make_queue: MakeQueue) -> 
     q = make_queue()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
-        lock = _lock.open_lock("q-queue", q.run_id, create=False)
+        lock = mutex.open_lock("q-queue", q.run_id, create=False)
         assert lock.try_acquire()
         lock.release()
         lock.close()
@@ -491,7 +495,7 @@ def test_a_lock_that_is_closed_lets_go_of_its_segment(make_queue: MakeQueue) -> 
 def test_single_puts_and_gets_never_touch_the_lock(make_queue: MakeQueue, mode: str) -> None:
     q = make_queue(mode=mode)
     set_int32(q, 1)
-    q._engine._memory.words().store(_layout.BATCH_OWNER_AT, _layout.name_of(5, 5))
+    q._engine._memory.words().store(layout.BATCH_OWNER_AT, layout.name_of(5, 5))
 
     def touched(*_: object) -> bool:
         raise AssertionError("a put or a get took the lock")
@@ -504,4 +508,4 @@ def test_single_puts_and_gets_never_touch_the_lock(make_queue: MakeQueue, mode: 
         q.put_nowait(number)
         assert q.get_batch(2) == [number, number]
     set_int32(q, 0)
-    q._engine._memory.words().store(_layout.BATCH_OWNER_AT, 0)
+    q._engine._memory.words().store(layout.BATCH_OWNER_AT, 0)

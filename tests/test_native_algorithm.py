@@ -1,4 +1,4 @@
-"""The algorithm of the native engine, in C: the same table as _layout.py, and the short forms of its own programs."""
+"""The algorithm of the native engine, in C: the table of _ring/layout.py, and the short forms of its own programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shared_multiprocess_queue import _layout
+from shared_multiprocess_queue._ring import layout
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
@@ -49,7 +49,7 @@ def test_both_engines_have_the_same_table(tmp_path: Path) -> None:
     subprocess.run([COMPILER, "-std=c11", "-Werror", "-I", HEADERS, "-o", binary, source], check=True)
     rows = subprocess.run([binary], check=True, capture_output=True, text=True).stdout.splitlines()
     native = {name: int(value) for name, value in (row.split() for row in rows)}
-    python = {name: value for name, value in vars(_layout).items() if name.isupper() and isinstance(value, int)}
+    python = {name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
     assert native == python
 
 

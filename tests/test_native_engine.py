@@ -22,19 +22,13 @@ from typing import Any
 import pytest
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import (
-    CorruptQueueError,
-    DeserializationError,
-    Empty,
-    Full,
-    SharedMemoryQueue,
-    _engine,
-    _layout,
-)
+from shared_multiprocess_queue import CorruptQueueError, DeserializationError, Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._ring import layout
 
 from .conftest import MakeQueue
 
-needs_native = pytest.mark.skipif(not _engine.has_native(), reason="the native engine is not built here")
+needs_native = pytest.mark.skipif(not choice.has_native(), reason="the native engine is not built here")
 
 LONG = 60.0  # seconds; a watchdog, never a measure
 
@@ -43,7 +37,7 @@ LONG = 60.0  # seconds; a watchdog, never a measure
 
 WITHOUT = """
 import sys
-sys.modules["shared_multiprocess_queue._native_ring"] = None  # as if it had not been built
+sys.modules["shared_multiprocess_queue._native.extension"] = None  # as if it had not been built
 from shared_multiprocess_queue import SharedMemoryQueue
 with SharedMemoryQueue("q", True, 3, run_id=sys.argv[1]) as q:
     q.unlink()
@@ -126,11 +120,11 @@ def bytes_after(make_queue: MakeQueue, engine: str, mode: str) -> tuple[bytes, l
 def without_leftovers(memory: bytearray, q: SharedMemoryQueue) -> bytes:
     """Blank what is each queue's own, and what lies behind items: it is left from others, or fills up words."""
     stride = q._geometry.stride
-    for slot in range(_layout.SLOTS_START, _layout.SLOTS_START + q.capacity * stride, stride):
-        length = int.from_bytes(memory[slot + _layout.SLOT_LENGTH : slot + _layout.SLOT_META], sys.byteorder)
-        end = slot + _layout.SLOT_PAYLOAD + length
+    for slot in range(layout.SLOTS_START, layout.SLOTS_START + q.capacity * stride, stride):
+        length = int.from_bytes(memory[slot + layout.SLOT_LENGTH : slot + layout.SLOT_META], sys.byteorder)
+        end = slot + layout.SLOT_PAYLOAD + length
         memory[end : slot + stride] = bytes(slot + stride - end)
-    memory[_layout.NONCE_AT : _layout.CREATED_AT + _layout.WORD] = bytes(2 * _layout.WORD)  # each queue's own
+    memory[layout.NONCE_AT : layout.CREATED_AT + layout.WORD] = bytes(2 * layout.WORD)  # each queue's own
     return bytes(memory)
 
 
@@ -139,11 +133,11 @@ def test_both_engines_leave_the_same_bytes(make_queue: MakeQueue, mode: str) -> 
     (ours, results), (theirs, expected) = (bytes_after(make_queue, engine, mode) for engine in ("native", "atomics"))
     assert results == expected
     if mode == "spsc":  # the roles are held by records that are not the same ones
-        start = _layout.PRODUCER_AT
-        end = _layout.SLOTS_START
+        start = layout.PRODUCER_AT
+        end = layout.SLOTS_START
         ours, theirs = (memory[:start] + memory[end:] for memory in (ours, theirs))
-        used = _layout.RECORDS_USED_AT
-        ours, theirs = (memory[:used] + memory[used + _layout.WORD :] for memory in (ours, theirs))
+        used = layout.RECORDS_USED_AT
+        ours, theirs = (memory[:used] + memory[used + layout.WORD :] for memory in (ours, theirs))
     differing = [at for at in range(0, len(ours), 8) if ours[at : at + 8] != theirs[at : at + 8]]
     assert not differing, [hex(at) for at in differing]
 
@@ -360,7 +354,7 @@ def test_a_word_that_no_queue_writes_is_named(make_queue: MakeQueue, use: str, w
     said = []
     for engine in ("native", "atomics"):
         q = make_queue(engine, capacity=3, engine=engine)
-        q._segment.buffer.cast("Q")[_layout.SLOTS_START >> 3] = word
+        q._segment.buffer.cast("Q")[layout.SLOTS_START >> 3] = word
         arguments: list[Any] = {"put": [1], "get": [], "put_batch": [[1]], "get_batch": [2]}[use]
         with pytest.raises(CorruptQueueError, match=f"position 0 holds the word {word:#x}") as caught:
             getattr(q, use)(*arguments, block=False)
@@ -372,8 +366,8 @@ def test_a_word_that_no_queue_writes_is_named(make_queue: MakeQueue, use: str, w
 @pytest.mark.parametrize("use", ["get", "get_batch"])
 def test_a_length_beyond_the_slot_costs_one_item(q: SharedMemoryQueue, use: str) -> None:
     q.put_batch([b"1", b"2", b"3"])
-    stride = _layout.Geometry.of(q.capacity, q.item_size, q.mode).stride
-    q._segment.buffer.cast("I")[_layout.SLOTS_START + stride + _layout.SLOT_LENGTH >> 2] = 0xFFFFFFFF
+    stride = layout.Geometry.of(q.capacity, q.item_size, q.mode).stride
+    q._segment.buffer.cast("I")[layout.SLOTS_START + stride + layout.SLOT_LENGTH >> 2] = 0xFFFFFFFF
     if use == "get_batch":
         assert q.get_batch(3) == [b"1"]
     else:
@@ -388,7 +382,7 @@ def test_a_length_beyond_the_slot_costs_one_item(q: SharedMemoryQueue, use: str)
 @pytest.mark.parametrize("item", [None, True, 7, 0.5])
 def test_a_scalar_of_a_wrong_length_is_an_error_with_its_bytes(q: SharedMemoryQueue, item: object, length: int) -> None:
     q.put_batch([item, b"next"])
-    at = _layout.SLOTS_START + _layout.SLOT_LENGTH >> 2
+    at = layout.SLOTS_START + layout.SLOT_LENGTH >> 2
     with q._segment.buffer.cast("I") as lengths:
         right, lengths[at] = lengths[at], length
     if right == length:

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, SharedMemoryQueue, _deflate
-from shared_multiprocess_queue._codec import BYTES, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, SharedMemoryQueue
+from shared_multiprocess_queue._codec import deflate
+from shared_multiprocess_queue._codec.codec import BYTES, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR, Codec
 
 from .conftest import MakeQueue
 from .test_codec import DictStore
 
 SIZE = 512
-RATIO = _deflate._GREATEST_RATIO
+RATIO = deflate._GREATEST_RATIO
 
 
 def wordy(size: int) -> str:
@@ -101,7 +102,7 @@ def test_what_fits_is_not_deflated(make_queue: MakeQueue, each_engine: str, monk
     def never(*_: object) -> None:
         raise AssertionError("not needed")
 
-    monkeypatch.setattr(_deflate, "deflated", never)
+    monkeypatch.setattr(deflate, "deflated", never)
     q = make_queue(item_size=SIZE)
     for item in (wordy(SIZE), [wordy(SIZE - 50)], b" " * SIZE):
         q.put(item)
@@ -171,7 +172,7 @@ def test_a_hostile_payload_is_consumed_and_the_next_item_comes(
 ) -> None:
     q = make_queue(item_size=SIZE)
     with monkeypatch.context() as patch:
-        patch.setattr(_deflate, "deflated", lambda *_: tagged(PICKLE, WHOLE[:-3]))
+        patch.setattr(deflate, "deflated", lambda *_: tagged(PICKLE, WHOLE[:-3]))
         q.put(ITEMS["dict"])
     q.put("next")
     with SharedMemoryQueue(q.name, run_id=q.run_id) as other:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import QueueClosedError, _layout, _metrics
+from shared_multiprocess_queue import QueueClosedError
+from shared_multiprocess_queue._engine import metrics
+from shared_multiprocess_queue._ring import layout
 
 from .conftest import MakeQueue
 
@@ -43,7 +45,7 @@ def test_a_batch_that_is_interrupted_while_it_gives_the_lock_back_wakes_who_wait
     monkeypatch.setattr(lock, "_flag", Interrupted())
     with pytest.raises(KeyboardInterrupt):
         q.put_batch([1, 2])
-    assert _layout.BATCH_OWNER_AT in woken
+    assert layout.BATCH_OWNER_AT in woken
     q.put_batch([3], block=False)
 
 
@@ -52,8 +54,8 @@ def test_who_stopped_with_the_lock_of_batches_is_blamed_for_all_of_the_time_thou
 ) -> None:
     """Each single put that went by set the seconds back to 0."""
     time = 0
-    monkeypatch.setattr(_metrics._clock, "now", lambda: time)
-    watch = _metrics.Watch()
+    monkeypatch.setattr(metrics.clock, "now", lambda: time)
+    watch = metrics.Watch()
     assert watch.seconds([(7, 100, "put_batch")]) == [0.0]
     time = 2_000_000_000
     assert watch.seconds([(7, 101, "put_batch"), (8, 5, "get")]) == [2.0, 0.0]

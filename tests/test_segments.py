@@ -41,23 +41,19 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     SharedMemoryQueueError,
     TooManyParticipantsError,
-    _birth,
-    _clock,
-    _engine,
-    _layout,
-    _lock,
-    _participants,
-    _processes,
-    _segment,
 )
-from shared_multiprocess_queue._words import open_words
+from shared_multiprocess_queue._engine import choice, lifecycle
+from shared_multiprocess_queue._platform import clock, mutex, shared_memory
+from shared_multiprocess_queue._platform import processes as _processes
+from shared_multiprocess_queue._platform.atomic_words import open_words
+from shared_multiprocess_queue._ring import layout, participants
 
 from . import test_interrupts
 from .waiting import LONG, eventually, in_thread
 
 PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
 SHM = Path("/dev/shm")
-WORD = _layout.WORD
+WORD = layout.WORD
 
 T = TypeVar("T")
 
@@ -84,7 +80,7 @@ def lock_path(run_id: str) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for a creator."""
-    monkeypatch.setattr(_birth, "_WAIT_FOR_CREATOR", 0)
+    monkeypatch.setattr(lifecycle, "_WAIT_FOR_CREATOR", 0)
 
 
 @pytest.fixture
@@ -274,7 +270,7 @@ def test_a_queue_consists_of_two_segments_that_only_its_user_can_open(run_id: st
 def test_the_memory_of_all_slots_is_there_from_the_beginning(run_id: str, path: Path) -> None:
     """So that a shared memory that runs full is an error of whoever creates a queue, and no SIGBUS of its users."""
     q = create(run_id, capacity=1000, item_size=1000)
-    geometry = _layout.Geometry.of(1000, 1000, "mpmc")
+    geometry = layout.Geometry.of(1000, 1000, "mpmc")
     assert path.stat().st_size == geometry.size
     assert path.stat().st_blocks * 512 >= geometry.definitions
     remove(q)
@@ -464,7 +460,7 @@ def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(run_id: str, path
     assert sum(seen.values()) > 50, "this test has lost sight of the creation"
 
 
-MARK = bytes(_layout.MAGIC_AT) + struct.pack("=Q", _layout.UNFINISHED)
+MARK = bytes(layout.MAGIC_AT) + struct.pack("=Q", layout.UNFINISHED)
 LEFTOVERS = {"empty": b"", "the mark alone": MARK, "much, with the mark": MARK + bytes(1 << 20)}
 
 
@@ -497,7 +493,7 @@ def slow_creator(run_id: str, monkeypatch: pytest.MonkeyPatch, where: str) -> It
     module, function = {
         "before its size": (os, "ftruncate"),
         "before its memory": (os, "posix_fallocate"),
-        "before its lock": (_birth, "open_lock"),
+        "before its lock": (lifecycle, "open_lock"),
     }[where]
 
     def child() -> None:
@@ -574,8 +570,8 @@ def test_a_create_that_is_interrupted_leaves_nothing(
     for module, function in (
         (os, "ftruncate"),
         (os, "posix_fallocate"),
-        (_birth, "_number_slots"),
-        (_birth, "open_lock"),
+        (lifecycle, "_number_slots"),
+        (lifecycle, "open_lock"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, function, interrupt)
@@ -621,15 +617,15 @@ def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[
 
 @pytest.mark.parametrize("leftover", [False, True])
 def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: Path, leftover: bool) -> None:
-    wanted = _birth.geometry(3, 64, "mpmc")
+    wanted = lifecycle.geometry(3, 64, "mpmc")
     before = open_descriptors()
 
-    def create_here() -> tuple[_segment.Segment, _lock.LockFlag]:
+    def create_here() -> tuple[shared_memory.Segment, mutex.LockFlag]:
         if leftover:
             path.write_bytes(MARK)
-        return _birth.create("q", run_id, wanted)
+        return lifecycle.create("q", run_id, wanted)
 
-    for where in points(create_here, lambda made: _birth.discard(*made, "q", run_id)):
+    for where in points(create_here, lambda made: lifecycle.discard(*made, "q", run_id)):
         left = segments_of(run_id)
         if leftover and left == {path.name}:  # interrupted before it was looked at
             assert path.read_bytes() == MARK
@@ -643,12 +639,12 @@ def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> 
     q = create(run_id)
     before = open_descriptors()
 
-    def close(attached: tuple[_segment.Segment, _layout.Geometry, _lock.LockFlag]) -> None:
+    def close(attached: tuple[shared_memory.Segment, layout.Geometry, mutex.LockFlag]) -> None:
         segment, _, lock = attached
         lock.close()
         segment.close()
 
-    for where in points(lambda: _birth.attach("q", run_id), close):
+    for where in points(lambda: lifecycle.attach("q", run_id), close):
         assert open_descriptors() <= before, f"interrupted at {where}"
     assert works(q)
     remove(q)
@@ -657,9 +653,9 @@ def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> 
 def test_a_queue_that_is_discarded_is_gone_although_its_memory_is_still_referred_to(
     run_id: str, no_leaks: None
 ) -> None:
-    segment, lock = _birth.create("q", run_id, _birth.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
     view = segment.buffer[:8]
-    _birth.discard(segment, lock, "q", run_id)
+    lifecycle.discard(segment, lock, "q", run_id)
     assert segments_of(run_id) == set()
     view.release()
 
@@ -673,7 +669,7 @@ def test_a_create_that_fails_leaves_another_segment_that_got_its_name_meanwhile(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_birth, "_number_slots", lose_the_name)
+        patch.setattr(lifecycle, "_number_slots", lose_the_name)
         with pytest.raises(KeyboardInterrupt):
             create(run_id)
     assert path.read_bytes() == b"another's"
@@ -685,12 +681,12 @@ def test_a_view_that_is_left_on_the_memory_does_not_hide_the_interrupt(
 ) -> None:
     views: list[memoryview] = []
 
-    def keep_a_view(segment: _segment.Segment, _: object) -> None:
+    def keep_a_view(segment: shared_memory.Segment, _: object) -> None:
         views.append(segment.buffer.cast("Q"))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_birth, "_number_slots", keep_a_view)
+        patch.setattr(lifecycle, "_number_slots", keep_a_view)
         with pytest.raises(KeyboardInterrupt):
             create(run_id)
     assert segments_of(run_id) == set()
@@ -699,13 +695,13 @@ def test_a_view_that_is_left_on_the_memory_does_not_hide_the_interrupt(
 
 def test_a_segment_may_be_closed_again_and_is_closed_when_nobody_has_it_any_more(run_id: str, no_leaks: None) -> None:
     q = create(run_id)
-    segment = _segment.open_existing(f"{run_id}-q-queue")
+    segment = shared_memory.open_existing(f"{run_id}-q-queue")
     view = segment.buffer[:8]
     segment.close()
     segment.close()
     assert len(bytes(view)) == 8, "the memory stays for as long as somebody refers to it"
     view.release()
-    segment = _segment.open_existing(f"{run_id}-q-queue")
+    segment = shared_memory.open_existing(f"{run_id}-q-queue")
     view = segment.buffer[:8]
     del segment  # in silence
     del view
@@ -830,7 +826,7 @@ def a_look_that_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             fcntl.flock(file, fcntl.LOCK_UN)
 
         with monkeypatch.context() as patch:
-            patch.setattr(_clock, "sleep", end_the_look)
+            patch.setattr(clock, "sleep", end_the_look)
             yield
         assert slept
 
@@ -893,7 +889,7 @@ def test_a_dead_creator_is_known_to_be_dead_although_a_child_that_it_forked_live
         signal.pause()
 
     def creator() -> None:
-        monkeypatch.setattr(_birth, "_number_slots", fork_and_stay)
+        monkeypatch.setattr(lifecycle, "_number_slots", fork_and_stay)
         create(run_id)
 
     parent = fork(creator)
@@ -924,11 +920,11 @@ def poke(path: Path, offset: int, data: bytes) -> None:
 
 def test_another_layout_version_is_refused_with_both_numbers(run_id: str, path: Path) -> None:
     q = create(run_id)
-    for found in (0, _layout.VERSION + 1, (1 << 64) - 1):
-        poke(path, _layout.VERSION_AT, struct.pack("=Q", found))
+    for found in (0, layout.VERSION + 1, (1 << 64) - 1):
+        poke(path, layout.VERSION_AT, struct.pack("=Q", found))
         with pytest.raises(LayoutVersionError) as caught:
             attach(run_id)
-        assert (caught.value.found, caught.value.expected) == (found, _layout.VERSION)
+        assert (caught.value.found, caught.value.expected) == (found, layout.VERSION)
         assert str(found) in str(caught.value)
         assert isinstance(caught.value, RuntimeError)
         with pytest.raises(QueueExistsError):
@@ -953,7 +949,7 @@ def test_another_layout_version_is_refused_with_both_numbers(run_id: str, path: 
         ("MODE_AT", 2),
         ("MODE_AT", (1 << 64) - 1),
         ("RECORDS_AT", 0),
-        ("RECORDS_AT", _layout.RECORDS + 1),
+        ("RECORDS_AT", layout.RECORDS + 1),
         ("DEFINITIONS_SIZE_AT", 0),
         ("DEFINITIONS_SIZE_AT", 1 << 60),
         ("SEGMENT_SIZE_AT", 0),
@@ -962,7 +958,7 @@ def test_another_layout_version_is_refused_with_both_numbers(run_id: str, path: 
 )
 def test_a_header_that_cannot_be_true_is_a_corrupt_queue(run_id: str, path: Path, word: str, value: int) -> None:
     q = create(run_id)
-    poke(path, getattr(_layout, word), struct.pack("=Q", value))
+    poke(path, getattr(layout, word), struct.pack("=Q", value))
     before = path.read_bytes()
     with pytest.raises(CorruptQueueError) as caught:
         attach(run_id)
@@ -976,7 +972,7 @@ def test_a_header_that_cannot_be_true_is_a_corrupt_queue(run_id: str, path: Path
 def test_a_queue_that_was_cut_off_is_corrupt(run_id: str, path: Path, missing: Any) -> None:
     q = create(run_id)
     size = path.stat().st_size
-    rest = {"all but the header": _layout.SLOTS_START, "all but one page": 4096, "all but 100 bytes": 100}
+    rest = {"all but the header": layout.SLOTS_START, "all but one page": 4096, "all but 100 bytes": 100}
     q.close()  # to touch what is cut off would be a SIGBUS
     with path.open("r+b") as file:
         file.truncate(rest[missing] if isinstance(missing, str) else size - missing)
@@ -1030,7 +1026,7 @@ FOREIGN = {
     "an odd number of bytes": b"x" * 100_001,
     "a zero": bytes(1),
     "a page of zeros": bytes(4096),
-    "zeros, as many as a queue has bytes": bytes(_layout.Geometry.of(3, 4096, "mpmc").size),
+    "zeros, as many as a queue has bytes": bytes(layout.Geometry.of(3, 4096, "mpmc").size),
 }
 
 
@@ -1052,8 +1048,8 @@ def test_a_foreign_segment_is_neither_used_nor_removed(run_id: str, path: Path, 
 @given(
     changes=st.lists(
         st.tuples(
-            st.integers(0, _layout.SLOTS_START // WORD + 40).map(lambda number: number * WORD)
-            | st.integers(_layout.MAGIC_AT // WORD, _layout.MAGIC_AT // WORD + 7).map(lambda number: number * WORD),
+            st.integers(0, layout.SLOTS_START // WORD + 40).map(lambda number: number * WORD)
+            | st.integers(layout.MAGIC_AT // WORD, layout.MAGIC_AT // WORD + 7).map(lambda number: number * WORD),
             st.integers(0, (1 << 64) - 1) | st.integers(0, 5),
         ),
         min_size=1,
@@ -1230,7 +1226,7 @@ def test_a_queue_that_is_created_while_another_is_being_unlinked_keeps_its_lock(
     """The name of the old queue's segment is gone; that of its lock is not yet."""
     old = create(run_id)
     new: list[SharedMemoryQueue] = []
-    real = _segment.remove
+    real = shared_memory.remove
 
     def remove_and_let_another_create(name: str) -> None:
         real(name)
@@ -1238,7 +1234,7 @@ def test_a_queue_that_is_created_while_another_is_being_unlinked_keeps_its_lock(
             new.append(create(run_id))
 
     with monkeypatch.context() as patch:
-        patch.setattr(_segment, "remove", remove_and_let_another_create)
+        patch.setattr(shared_memory, "remove", remove_and_let_another_create)
         old.unlink()
     old.close()
     try:
@@ -1256,7 +1252,7 @@ def test_of_two_that_unlink_at_once_the_slow_one_does_not_remove_a_newer_queue(
     old, old_too = create(run_id), attach(run_id)
     others: list[Future[SharedMemoryQueue]] = []
     refused = threading.Event()
-    real_remove, real_flock = _segment.remove, fcntl.flock
+    real_remove, real_flock = shared_memory.remove, fcntl.flock
 
     def note(descriptor: int, operation: int) -> None:
         try:
@@ -1276,7 +1272,7 @@ def test_of_two_that_unlink_at_once_the_slow_one_does_not_remove_a_newer_queue(
         real_remove(name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_segment, "remove", remove_late)
+        patch.setattr(shared_memory, "remove", remove_late)
         patch.setattr(fcntl, "flock", note)
         old.unlink()
         new = others[0].result(LONG)
@@ -1387,7 +1383,7 @@ def test_a_tracker_that_runs_takes_no_queue_away_when_processes_end(run_id: str,
 
 @pytest.fixture
 def header() -> Iterator[memoryview]:
-    memory = mmap.mmap(-1, _layout.SLOTS_START)
+    memory = mmap.mmap(-1, layout.SLOTS_START)
     view = memoryview(memory)
     yield view
     view.release()
@@ -1397,13 +1393,13 @@ def header() -> Iterator[memoryview]:
 def test_pid_namespaces_are_numbered_once_each(header: memoryview) -> None:
     memory = open_words(header)
     words = memory.words()
-    numbers = [_participants._namespace_number(words, 1000 + identity) for identity in range(_layout.NAMESPACES)]
-    assert numbers == list(range(1, _layout.NAMESPACES + 1))
-    again = [_participants._namespace_number(words, 1000 + identity) for identity in range(_layout.NAMESPACES)]
+    numbers = [participants._namespace_number(words, 1000 + identity) for identity in range(layout.NAMESPACES)]
+    assert numbers == list(range(1, layout.NAMESPACES + 1))
+    again = [participants._namespace_number(words, 1000 + identity) for identity in range(layout.NAMESPACES)]
     assert again == numbers
-    assert max(numbers) < 1 << (64 - _layout.OWNER_NAMESPACE_SHIFT)
-    assert _participants._namespace_number(words, 5) == 0, "the table is full"
-    assert _participants._namespace_number(words, 0) == 0, "this process cannot be looked up"
+    assert max(numbers) < 1 << (64 - layout.OWNER_NAMESPACE_SHIFT)
+    assert participants._namespace_number(words, 5) == 0, "the table is full"
+    assert participants._namespace_number(words, 0) == 0, "this process cannot be looked up"
     del words
     memory.release()
 
@@ -1414,15 +1410,15 @@ def test_processes_of_other_pid_namespaces_count_as_alive(header: memoryview, mo
     memory = open_words(header)
     words = memory.words()
     me = _processes.identity()
-    mine = _participants.Participants(words)
-    _, _, number = _layout.parse_owner(mine.owner)
-    assert not mine.is_alive(_layout.owner_of(gone, 1, number)), "a dead process of my own namespace"
-    assert mine.is_alive(_layout.owner_of(gone, 1, number + 1)), "nobody can tell"
-    assert mine.is_alive(_layout.owner_of(gone, 1, 0)), "nobody can tell"
+    mine = participants.Participants(words)
+    _, _, number = layout.parse_owner(mine.owner)
+    assert not mine.is_alive(layout.owner_of(gone, 1, number)), "a dead process of my own namespace"
+    assert mine.is_alive(layout.owner_of(gone, 1, number + 1)), "nobody can tell"
+    assert mine.is_alive(layout.owner_of(gone, 1, 0)), "nobody can tell"
     monkeypatch.setattr(_processes, "_identity", _processes.Identity(me.pid, me.start, me.namespace + 1))
-    stranger = _participants.Participants(words)
-    assert _layout.parse_owner(stranger.owner)[2] == number + 1
-    assert stranger.is_alive(_layout.owner_of(gone, 1, number))
+    stranger = participants.Participants(words)
+    assert layout.parse_owner(stranger.owner)[2] == number + 1
+    assert stranger.is_alive(layout.owner_of(gone, 1, number))
     del words
     memory.release()
 
@@ -1469,21 +1465,21 @@ def test_a_full_table_of_participants_is_an_error_that_changes_nothing(run_id: s
     q.put("before")
     memory = q._engine._memory
     words = memory.words()
-    filled = [index for index in range(_layout.RECORDS) if not words.load(_layout.record_at(index) + _layout.OWNER)]
+    filled = [index for index in range(layout.RECORDS) if not words.load(layout.record_at(index) + layout.OWNER)]
     for index in filled:
-        words.store(_layout.record_at(index) + _layout.OWNER, q._engine.participants.owner)
+        words.store(layout.record_at(index) + layout.OWNER, q._engine.participants.owner)
     descriptors = open_descriptors()
     for _ in range(3):
-        with pytest.raises(TooManyParticipantsError, match=str(_layout.RECORDS)) as caught:
+        with pytest.raises(TooManyParticipantsError, match=str(layout.RECORDS)) as caught:
             attach(run_id)
-        assert caught.value.limit == _layout.RECORDS
+        assert caught.value.limit == layout.RECORDS
         assert isinstance(caught.value, OSError)
     del caught
     assert open_descriptors() <= descriptors, "a handle that never came to be keeps its descriptors"
     q.put("the handle has its record")
     assert q.get_batch(3) == ["before", "the handle has its record"]
     for index in filled:
-        words.store(_layout.record_at(index) + _layout.OWNER, 0)
+        words.store(layout.record_at(index) + layout.OWNER, 0)
     del words
     with attach(run_id) as other:
         assert works(other)
@@ -1495,10 +1491,10 @@ def test_records_of_the_dead_are_taken_when_no_others_are_free(run_id: str) -> N
     end_of(gone)
     q = create(run_id)
     words = q._engine._memory.words()
-    _, _, namespace = _layout.parse_owner(q._engine.participants.owner)
-    for index in range(_layout.RECORDS):
-        if not words.load(_layout.record_at(index) + _layout.OWNER):
-            words.store(_layout.record_at(index) + _layout.OWNER, _layout.owner_of(gone, 1, namespace))
+    _, _, namespace = layout.parse_owner(q._engine.participants.owner)
+    for index in range(layout.RECORDS):
+        if not words.load(layout.record_at(index) + layout.OWNER):
+            words.store(layout.record_at(index) + layout.OWNER, layout.owner_of(gone, 1, namespace))
     assert set(q.get_metrics()["participants"]) == {os.getpid()}
     with attach(run_id) as other:
         assert works(other)
@@ -1520,15 +1516,15 @@ def test_an_attach_that_fails_keeps_nothing_open(run_id: str, path: Path, lock_p
             with pytest.raises(expected):
                 attach(run_id)
 
-    poke(path, _layout.VERSION_AT, struct.pack("=Q", 77))
+    poke(path, layout.VERSION_AT, struct.pack("=Q", 77))
     fails(LayoutVersionError)
-    poke(path, _layout.MAGIC_AT, b"whatever")
+    poke(path, layout.MAGIC_AT, b"whatever")
     fails(CorruptQueueError)
-    poke(path, 0, good[: _layout.SLOTS_START])
+    poke(path, 0, good[: layout.SLOTS_START])
     lock_path.rename(lock_path.with_suffix(".away"))
     fails(QueueNotFoundError)
     lock_path.with_suffix(".away").rename(lock_path)
-    if not _engine.has_native():
+    if not choice.has_native():
         with pytest.raises(ImportError):
             SharedMemoryQueue("q", run_id=run_id, engine="native")
     attach(run_id).close()
@@ -1548,14 +1544,14 @@ def test_an_attach_to_a_queue_that_is_unlinked_meanwhile_fails_and_keeps_nothing
 ) -> None:
     q = create(run_id)
     descriptors = open_descriptors()
-    real = _segment.Segment.has_name
+    real = shared_memory.Segment.has_name
 
-    def unlinked_just_now(self: _segment.Segment) -> bool:
+    def unlinked_just_now(self: shared_memory.Segment) -> bool:
         monkeypatch.undo()
         q.unlink()
         return real(self)
 
-    monkeypatch.setattr(_segment.Segment, "has_name", unlinked_just_now)
+    monkeypatch.setattr(shared_memory.Segment, "has_name", unlinked_just_now)
     with pytest.raises(QueueNotFoundError, match="unlinked while"):
         attach(run_id)
     assert open_descriptors() <= descriptors

@@ -44,10 +44,10 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
     SharedMemoryQueueError,
-    _atomics_engine,
-    _parking,
 )
-from shared_multiprocess_queue._ring import DONE, NOTHING
+from shared_multiprocess_queue._engine import atomics
+from shared_multiprocess_queue._ring import parking
+from shared_multiprocess_queue._ring.ring import DONE, NOTHING
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually, in_thread
@@ -87,7 +87,7 @@ def eager() -> Iterator[None]:
 @pytest.fixture
 def only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody look again by himself: a wake that is missed is not healed by the next slice of a sleep."""
-    for module in (_parking, _atomics_engine):
+    for module in (parking, atomics):
         monkeypatch.setattr(module, "SLICE", 10**18)
 
 

@@ -30,11 +30,10 @@ from shared_multiprocess_queue import (
     QueueNotFoundError,
     RoleTakenError,
     SharedMemoryQueue,
-    _futex,
-    _processes,
 )
-from shared_multiprocess_queue._batch_lock import Gate
-from shared_multiprocess_queue._layout import GATE_AT, PRODUCER_AT
+from shared_multiprocess_queue._platform import futex, processes
+from shared_multiprocess_queue._ring.batch_lock import Gate
+from shared_multiprocess_queue._ring.layout import GATE_AT, PRODUCER_AT
 
 from .conftest import MakeQueue
 from .waiting import LONG, eventually, in_thread
@@ -726,7 +725,8 @@ def test_metrics_name_the_process_that_was_stopped_with_the_batch_lock(make_queu
 
 STOPPED_WITH_SLOT = """
 import os, signal, sys
-from shared_multiprocess_queue import SharedMemoryQueue, _layout
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout as _layout
 q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
 with q._engine.operation() as record:
     record.announce_get(1, 2)
@@ -858,7 +858,7 @@ def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> Non
         assert q.get() == 2
     assert q.get_metrics()["participants"] == before
     used = q._engine._memory.words()
-    from shared_multiprocess_queue._layout import RECORDS_USED_AT
+    from shared_multiprocess_queue._ring.layout import RECORDS_USED_AT
 
     assert used.load(RECORDS_USED_AT) <= 4, "records of those who left, or died, are taken again"
 
@@ -1072,14 +1072,14 @@ def test_a_process_without_a_descriptor_left_declares_nobody_dead() -> None:
     """It cannot look into /proc, and a live owner that counts as dead has his items taken from him."""
     import resource
 
-    me = _processes.identity()
+    me = processes.identity()
 
     def look() -> None:
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used // 2, used))
         with pytest.raises(OSError, match="Too many open files"):
             Path("/proc/self/stat").read_bytes()
-        assert _processes.is_alive(me.pid, me.start)
+        assert processes.is_alive(me.pid, me.start)
 
     with forked(look):
         pass
@@ -1101,7 +1101,7 @@ def test_waking_lets_no_other_thread_in() -> None:
         eventually(lambda: turns, "the other thread runs")
         seen = turns  # this thread has just been given half a second
         for _ in range(100):
-            _futex.wake(ctypes.addressof(word), 1)
+            futex.wake(ctypes.addressof(word), 1)
         assert turns == seen
     finally:
         stop = True

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from shared_multiprocess_queue import _engine
+from shared_multiprocess_queue._engine import choice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
@@ -254,7 +254,7 @@ def test_chaos(kind: str) -> None:
 
 @pytest.mark.parametrize("engine", ["atomics", "native"])
 def test_storm(engine: str) -> None:
-    if engine == "native" and not _engine.has_native():
+    if engine == "native" and not choice.has_native():
         pytest.skip("the native engine is not built here")
     output = run("storm", "--interrupts", "3000", "--engine", engine)
     assert output.startswith("seed ")
@@ -275,8 +275,8 @@ SLOT = "        struct shmq_slot *slot = shmq_slot_of(ring, p);\n        /* [P8]
 FROM_THE_LAST = "for (uint64_t p = position + count; p-- != position;) {\n" + SLOT
 FROM_THE_FIRST = "for (uint64_t p = position; p != position + count; p++) {\n" + SLOT
 BUGS = {  # by kind: file, right, wrong, rounds
-    "lock": ("_batch_lock.py", "return left and words.cas(", "return False and words.cas(", 3),
-    "full": ("_segment.py", "            _reserve(guard, reserved)\n", "", 1),
+    "lock": ("_ring/batch_lock.py", "return left and words.cas(", "return False and words.cas(", 3),
+    "full": ("_platform/shared_memory.py", "            _reserve(guard, reserved)\n", "", 1),
     "steps": ("_native/ring.h", FROM_THE_LAST, FROM_THE_FIRST, 30),
 }
 

@@ -1,6 +1,6 @@
 /* One handle's operations on one segment: the ring, driven by threads of Python that wait, are interrupted, fork, close.
 
-   The same as _atomics_engine.py, which tells what each step is for; here with these rules about the GIL:
+   The same as _engine/atomics.py, which tells what each step is for; here with these rules about the GIL:
 
    - Everything that claims, writes, publishes, frees or withdraws is done while the GIL is held, and nothing between a
      claim and its end can raise, run Python, or let another thread in. So no claim ever waits for the GIL, the pool of
@@ -42,7 +42,7 @@
 #define SPIN INT64_C(100000)     /* longer than it takes to wake somebody: two who answer each other find out of sleep */
 #define MOST_MISSES 6            /* 2^6 - 1 waits without a spin, and then one that tries again */
 
-/* Tags of _codec.py. */
+/* Tags of _codec/codec.py. */
 #define TAG_PICKLE 0
 #define TAG_BYTES 1
 #define TAG_STR 2
@@ -215,7 +215,7 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* Ring a bell, as _bells.py does. The socket lives for this one ring: a descriptor that is kept may be closed by the
+/* Ring a bell, as _platform/bells.py does. The socket lives for this one ring: a descriptor that is kept may be closed by the
    program, and its number is then a stranger's. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {

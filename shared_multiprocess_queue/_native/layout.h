@@ -1,6 +1,6 @@
 /* Where everything lies in the segment, and how its words are encoded.
 
-   The same table as _layout.py, which tells what each word is for; a test compares the two by name. Here the compiler
+   The same table as _ring/layout.py, which tells what each word is for; a test compares the two by name. Here the compiler
    adds up the offsets: a word that is inserted cannot overlap another.
 
        [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
@@ -161,7 +161,7 @@ struct shmq_record {
 #define SHMQ_SEGMENT_SIZE(capacity, item_size)                                                                         \
     (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) + SHMQ_DEFINITIONS_SIZE)
 
-/* ---- the table: every number of _layout.py, by its name there ---- */
+/* ---- the table: every number of _ring/layout.py, by its name there ---- */
 
 #define SHMQ_LAYOUT(X)                                                                                                 \
     X(WORD, SHMQ_WORD)                                                                                                 \

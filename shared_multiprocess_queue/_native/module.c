@@ -1,4 +1,4 @@
-/* The native engine's door to Python: the calls of _calls.py, which also tells why a get is a subscription.
+/* The native engine's door to Python: the calls of _engine/calls.py, which also tells why a get is a subscription.
 
    A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
    are wrong or unusual. So there is one place that knows the messages.
@@ -738,8 +738,8 @@ static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
 }
 
 static PyMethodDef handle_methods[] = {
-    {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _calls.py does."},
-    {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL, "Put several items, as _calls.py does."},
+    {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _engine/calls.py does."},
+    {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL, "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
@@ -766,7 +766,7 @@ static PyType_Slot handle_slots[] = {
 };
 
 static PyType_Spec handle_spec = {
-    .name = "shared_multiprocess_queue._native_ring.Handle",
+    .name = "shared_multiprocess_queue._native.extension.Handle",
     .basicsize = sizeof(Handle),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = handle_slots,
@@ -796,7 +796,7 @@ static int module_exec(PyObject *module)
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->ours = import_from(errors, "SharedMemoryQueueError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
-        (state->not_given = import_from("shared_multiprocess_queue._arguments", "NOT_GIVEN")) == NULL ||
+        (state->not_given = import_from("shared_multiprocess_queue._engine.arguments", "NOT_GIVEN")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
@@ -851,7 +851,7 @@ static PyModuleDef_Slot module_slots[] = {
 
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "shared_multiprocess_queue._native_ring",
+    .m_name = "shared_multiprocess_queue._native.extension",
     .m_doc = "The native engine.",
     .m_size = sizeof(module_state),
     .m_methods = module_methods,
@@ -860,7 +860,7 @@ static struct PyModuleDef module_definition = {
     .m_clear = module_clear,
 };
 
-PyMODINIT_FUNC PyInit__native_ring(void)
+PyMODINIT_FUNC PyInit_extension(void)
 {
     return PyModuleDef_Init(&module_definition);
 }

@@ -1,4 +1,4 @@
-/* Who lives: the same answers as _processes.py, without Python, in 7 to 12 µs, which are the kernel's. Linux only.
+/* Who lives: the same answers as _platform/processes.py, without Python, in 7 to 12 µs, which are the kernel's. Linux only.
 
    Nothing is kept between two questions. A descriptor of a process (pidfd) would answer in less, but a program that closes
    all descriptors, as a daemon does, would get the answer of whatever has its number later; and a wrong "dead" breaks the

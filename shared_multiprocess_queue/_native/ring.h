@@ -1,5 +1,5 @@
 /* The ring in C11: a bounded FIFO over shared words, for any number of getters and putters that may die at any
-   instruction. The same algorithm, names and labels as _ring.py and its neighbours, on the same segment, at the same
+   instruction. The same algorithm, names and labels as _ring/ring.py and its neighbours, on the same segment, at the same
    time. No Python in here, no allocation, no clock, no system call: the caller brings the memory, and waits.
 
    docs/protocol.md has the essay, the drawing, and order, partner and reason of each edge; the labels at the steps are

@@ -25,7 +25,9 @@ from queue import Empty, Full
 from random import Random
 from typing import IO, Final
 
-from shared_multiprocess_queue import SharedMemoryQueue, _atomics_engine, _words
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine import atomics
+from shared_multiprocess_queue._platform import atomic_words
 
 from .. import extension, items, mortal, sanitize, workers
 from ..crew import left_behind, new_prefix
@@ -111,10 +113,10 @@ class Host:
 
 def serve(asking: IO[str], answering: IO[str]) -> None:
     """Run the rounds that are asked for, until nobody asks any more."""
-    from shared_multiprocess_queue import _native_ring  # noqa: PLC0415 (it is built for this, and only here)
+    from shared_multiprocess_queue._native import extension  # noqa: PLC0415 (it is built for this, and only here)
 
-    fate = mortal.NativeFate(_native_ring.__file__)
-    _atomics_engine.open_words = lambda buffer: mortal.MortalMemory(_words.open_words(buffer), fate)  # type: ignore
+    fate = mortal.NativeFate(extension.__file__)
+    atomics.open_words = lambda buffer: mortal.MortalMemory(atomic_words.open_words(buffer), fate)  # type: ignore
     for line in asking:
         seed, engine, patience = json.loads(line)
         faulthandler.dump_traceback_later(_ROUND * patience, exit=True)

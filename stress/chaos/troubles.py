@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from random import Random
 from typing import Final, Literal, cast, get_args
 
-from shared_multiprocess_queue import SharedMemoryQueue, _layout
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout
 
 from .. import kill
 from ..crew import POLL, Worker
@@ -158,16 +159,16 @@ class _Holder:
 
     def pid(self) -> int:
         """Return the process id; 0 if nobody does."""
-        name = self._words[_layout.BATCH_OWNER_AT // _layout.WORD]
+        name = self._words[layout.BATCH_OWNER_AT // layout.WORD]
         if not name:
             return 0
-        index, _ = _layout.parse_name(name)
-        return _layout.parse_owner(self._words[(_layout.record_at(index) + _layout.OWNER) // _layout.WORD])[0]
+        index, _ = layout.parse_name(name)
+        return layout.parse_owner(self._words[(layout.record_at(index) + layout.OWNER) // layout.WORD])[0]
 
 
 @contextmanager
 def _lock_holder(queue: SharedMemoryQueue) -> Iterator[_Holder]:
-    with queue._segment.buffer[: _layout.SLOTS_START] as part, part.cast("Q") as words:
+    with queue._segment.buffer[: layout.SLOTS_START] as part, part.cast("Q") as words:
         yield _Holder(words)
 
 

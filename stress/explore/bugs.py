@@ -11,9 +11,9 @@ from typing import Final
 from ..sanitize import Mutation
 from .corpus import Engines
 
-_RING: Final = "_ring.py"
-_PEOPLE: Final = "_participants.py"
-_ENGINE: Final = "_atomics_engine.py"
+_RING: Final = "_ring/ring.py"
+_PEOPLE: Final = "_ring/participants.py"
+_ENGINE: Final = "_engine/atomics.py"
 _HANDLE: Final = "_native/handle.h"
 
 
@@ -150,7 +150,7 @@ BUGS: Final = (
         program="mpmc 2 0 a:batch a:take a:take",
     ),
     _bug(_PEOPLE, "bury whoever is in the way", ("return bool(self.covering(", "return False and bool(self.covering(")),
-    _bug(_PEOPLE, "nobody is ever dead", ("return _processes.is_alive(pid, start)", "return True")),
+    _bug(_PEOPLE, "nobody is ever dead", ("return processes.is_alive(pid, start)", "return True")),
     _bug(
         _PEOPLE,
         "keep the verdict of an earlier scan",
@@ -165,7 +165,7 @@ BUGS: Final = (
     ),
     # ---- records
     _bug(
-        "_pool.py",
+        "_engine/records.py",
         "one record for all threads of a handle",
         ("            _, record = self.idle.popitem()", "            record = self.idle[max(self.idle, default=-1)]"),
     ),
@@ -205,20 +205,20 @@ BUGS: Final = (
         program="mpmc 2 1 a:take!* a:take",
     ),
     _bug(
-        "_pool.py",
+        "_engine/records.py",
         "forget what an interrupted get had taken",
         ("        if record.claim.taken:", "        if False:"),
         program="mpmc 2 1 a:take!*+put a:take",
     ),
     # ---- the lock, the gate, roles
     _bug(
-        "_batch_lock.py",
+        "_ring/batch_lock.py",
         "a lock without an heir",
         ("            left = self._participants.is_dead(words, owner)", "            left = False"),
         ("(owner == 0 or self._participants.is_dead(words, owner)) and words.cas", "owner == 0 and words.cas"),
     ),
     _bug(
-        "_batch_lock.py",
+        "_ring/batch_lock.py",
         "no inheritance of a lock whose holder died between its two words",
         ("            left = self._flag.is_held() and not", "            left = False and not"),
     ),
@@ -239,7 +239,7 @@ BUGS: Final = (
         ("if found == NOTHING or waited > _PATIENCE:", "if True:"),
     ),
     _bug(
-        "_parking.py",
+        "_ring/parking.py",
         "read the epoch after arming the hint",
         ("        epoch = words.load(side + WAKE_EPOCH)  # [W1] acquire, before [W2]; pairs with [W5]\n", ""),
         ("                return epoch\n", "                return words.load(side + WAKE_EPOCH)\n"),

@@ -40,7 +40,7 @@ def copy_package(folder: Path, compiler: str, has_extension: bool, bug: Mutation
 def _build(compiler: str, copy: Path) -> None:
     if shutil.which(compiler) is None:
         raise SanitizeError(f"there is no compiler {compiler!r} here; name another one by --compiler")
-    target = copy / f"_native_ring{sysconfig.get_config_var('EXT_SUFFIX')}"
+    target = copy / "_native" / f"extension{sysconfig.get_config_var('EXT_SUFFIX')}"
     seam = Path(__file__).with_name("explored.h")
     command = [compiler, *_FLAGS, f"-I{sysconfig.get_path('include')}", "-include", str(seam)]
     command += [str(copy / "_native" / "module.c"), "-o", str(target)]

@@ -16,10 +16,11 @@ from typing import Any, Final, cast
 
 from greenlet import getcurrent
 
-from shared_multiprocess_queue import _clock, _futex, _layout, _parking, _participants, _processes, _words
-from shared_multiprocess_queue._arguments import NOT_GIVEN
-from shared_multiprocess_queue._atomics_engine import AtomicsEngine
-from shared_multiprocess_queue._codec import Codec
+from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._platform import atomic_words, clock, futex, processes
+from shared_multiprocess_queue._ring import layout, parking, participants
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from .program import PUTS, TAKES
@@ -37,19 +38,19 @@ class Memory:
     name = "explored"
 
     def __init__(self, capacity: int, mode: str) -> None:
-        self.geometry = _layout.Geometry.of(capacity, ITEM_SIZE, mode)
+        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode)
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
         self.words = self.buffer.cast("Q")
         self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
-        self._used = slice(0, _layout.record_at(_USED))
-        self._slots = slice(_layout.SLOTS_START, size)
+        self._used = slice(0, layout.record_at(_USED))
+        self._slots = slice(layout.SLOTS_START, size)
         for position in range(capacity):
-            self.words[self.slot(position) >> 3] = position << _layout.STATE_BITS | _layout.FREE
+            self.words[self.slot(position) >> 3] = position << layout.STATE_BITS | layout.FREE
 
     def slot(self, position: int) -> int:
         """Return the offset of a position's slot."""
-        return _layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+        return layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
 
     def save(self) -> tuple[bytes, bytes, bytes]:
         """Return all that matters of it."""
@@ -64,9 +65,9 @@ class Memory:
         found = []
         for index in range(self.geometry.capacity):
             at = self.slot(index)
-            if self.words[at >> 3] & _layout.STATE_MASK == _layout.FULL:
-                length = int.from_bytes(self.buffer[at + _layout.SLOT_LENGTH :][:4], sys.byteorder)
-                found.append(bytes(self.buffer[at + _layout.SLOT_PAYLOAD :][:length]).decode())
+            if self.words[at >> 3] & layout.STATE_MASK == layout.FULL:
+                length = int.from_bytes(self.buffer[at + layout.SLOT_LENGTH :][:4], sys.byteorder)
+                found.append(bytes(self.buffer[at + layout.SLOT_PAYLOAD :][:length]).decode())
         return found
 
 
@@ -103,7 +104,7 @@ class _Words:
     """The words of a segment, with a step in front of each access."""
 
     def __init__(self, memory: Memory, step: Callable[[], bool]) -> None:
-        self._inner = _words.open_words(memory.buffer)
+        self._inner = atomic_words.open_words(memory.buffer)
         self._step = step
 
     def words(self) -> Any:
@@ -137,7 +138,7 @@ class _Words:
             step()
             announce(offset, begin)
             step()
-            announce(offset + _layout.WORD, end)
+            announce(offset + layout.WORD, end)
 
         def stepped_add(offset: int, amount: int) -> int:
             step()
@@ -226,15 +227,15 @@ class Handle:
 
     def __init__(self, engine: str, memory: Memory, scheduler: Scheduler, pid: int) -> None:
         self._scheduler = scheduler
-        _processes.identity = lambda: _processes.Identity(pid, 1, _NAMESPACE)
+        processes.identity = lambda: processes.Identity(pid, 1, _NAMESPACE)
         step = scheduler.step
         arguments: Any = (memory, memory.geometry, _Flag(memory.lock, step), _Words(memory, step))
         if engine == "native":
-            from shared_multiprocess_queue import _native_engine  # noqa: PLC0415 (there may be none)
+            from shared_multiprocess_queue._engine import native  # noqa: PLC0415 (there may be none)
 
             if explored_library() is None:
                 raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see build.py")
-            self.engine: AtomicsEngine = _native_engine.NativeEngine(*arguments)
+            self.engine: AtomicsEngine = native.NativeEngine(*arguments)
         else:
             self.engine = AtomicsEngine(*arguments)
         self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
@@ -307,14 +308,14 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
         return pid not in dead
 
     answers: list[tuple[Any, str, object]] = [
-        (_processes, "identity", None),
-        (_processes, "is_alive", alive),
-        (_participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
-        (_clock, "now", scheduler.clock),
-        (_clock, "sleep", scheduler.nap),
-        (_futex, "wait", wait),
-        (_futex, "wake", scheduler.wake),
-        (_parking, "cores", lambda: 1),  # spinning would only look at what no step can have changed
+        (processes, "identity", None),
+        (processes, "is_alive", alive),
+        (participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
+        (clock, "now", scheduler.clock),
+        (clock, "sleep", scheduler.nap),
+        (futex, "wait", wait),
+        (futex, "wake", scheduler.wake),
+        (parking, "cores", lambda: 1),  # spinning would only look at what no step can have changed
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in answers]
     library = explored_library()
@@ -334,10 +335,10 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
 def explored_library() -> Any:
     """Return what the test build of the extension has beside its module; None: there is none."""
     try:
-        from shared_multiprocess_queue import _native_ring  # noqa: PLC0415 (as above)
+        from shared_multiprocess_queue._native import extension  # noqa: PLC0415 (as above)
     except ImportError:
         return None
-    library = ctypes.PyDLL(_native_ring.__file__)
+    library = ctypes.PyDLL(extension.__file__)
     if not hasattr(library, "explored_take_over"):
         return None
     library.explored_take_over.argtypes = [ctypes.py_object] * 6

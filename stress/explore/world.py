@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from shared_multiprocess_queue import _layout
+from shared_multiprocess_queue._ring import layout
 
 from .handles import Handle, Memory, taken_over
 from .interrupts import interrupted
@@ -109,11 +109,11 @@ class World:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
             words = self._memory.words
-            head, tail = words[_layout.HEAD >> 3], words[_layout.TAIL >> 3]
-            if call.is_take and words[self._memory.slot(head) >> 3] == head << _layout.STATE_BITS | _layout.FULL:
+            head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
+            if call.is_take and words[self._memory.slot(head) >> 3] == head << layout.STATE_BITS | layout.FULL:
                 raise Violation(f"a {call.name} sleeps beside an item: the wake was lost")
-            is_free = words[self._memory.slot(tail) >> 3] == tail << _layout.STATE_BITS | _layout.FREE
-            if call.name == "put_wait" and is_free and not words[_layout.GATE_AT >> 3]:
+            is_free = words[self._memory.slot(tail) >> 3] == tail << layout.STATE_BITS | layout.FREE
+            if call.name == "put_wait" and is_free and not words[layout.GATE_AT >> 3]:
                 raise Violation("a put sleeps beside a free slot: the wake was lost")
 
     # ---- afterwards -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/* Creation, attachment and removal of a queue: _segment.py and _birth.py. A file system with two names, that of the
+/* Creation, attachment and removal of a queue: _platform/shared_memory.py and _engine/lifecycle.py. A file system with two names, that of the
    queue and that of its lock; files with a flock, which the kernel ends with its process.
 
    CREATORS create, an attacher attaches, UNLINKERS remove the queue that they find; CRASH of them die at any step. Who

@@ -1,0 +1,209 @@
+"""What an error of pickle is due to: where in the item the culprit is, or that it is not the item's error at all."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections import deque
+from collections.abc import Collection, Iterator
+from itertools import chain, pairwise
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    TracebackType,
+)
+from typing import Any
+
+from . import classes
+
+__all__ = ["describe", "global_text", "is_of_a_signal_handler", "path_to"]
+
+_LEAVES = (NoneType, bool, int, float, complex, str, bytes, bytearray)
+_MOST = 20_000  # objects to look at
+_LONGEST = 300  # of a path, in characters
+_LONGEST_KEY = 40
+
+_Step = tuple[str, str, Any]  # what comes before and after the path of the whole, and the part
+
+
+def describe(error: BaseException) -> str:
+    """Return the type and the text of an error, as the last line of a traceback has them.
+
+    Args:
+        error: any; one that cannot be printed is described by its type.
+    """
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except Exception as other:  # of what an AttributeError refers to, even the names are asked for
+        if is_of_a_signal_handler(other):
+            raise
+        return f"{classes.type_name(type(error))}: <it cannot be printed>"
+
+
+def global_text(frame: FrameType, name: str) -> str:
+    """Return a global of a frame's function; "" if it is no text."""
+    found = dict.get(frame.f_globals, name)
+    return found if type(found) is str else ""
+
+
+def is_of_a_signal_handler(error: BaseException) -> bool:
+    """Return whether an error was raised by a signal handler, or by something that it called.
+
+    Python calls a handler with a number and the frame that the signal has interrupted, from this very frame.
+
+    Args:
+        error: with its traceback.
+    """
+    entry: TracebackType | None = error.__traceback__
+    while entry is not None:
+        frame = entry.tb_frame
+        # Not of this package, whose frames still run: f_locals would keep the error, which keeps the frame.
+        if global_text(frame, "__package__") != __package__ and _is_a_handlers(frame):
+            return True
+        entry = entry.tb_next
+    return False
+
+
+def _is_a_handlers(frame: FrameType) -> bool:
+    code, found = frame.f_code, frame.f_locals
+    names = code.co_varnames[: code.co_argcount + bool(code.co_flags & 4)]  # 4: the last one is that of `*arguments`
+    arguments: list[Any] = []
+    for name in names:
+        value = found.get(name)
+        arguments.extend(value if type(value) is tuple else (value,))
+    return frame.f_back is not None and any(
+        following is frame.f_back and type(number) is int and number in signal.valid_signals()
+        for number, following in pairwise(arguments)
+    )
+
+
+def path_to(culprit: object, item: object, definitions: Collection[int]) -> str | None:
+    """Return how an item leads to something in it, as ``item['sink'].file``; the shortest way.
+
+    No code of the user runs for it: it goes through attributes and containers as they are.
+
+    Args:
+        culprit: what to look for.
+        item: where.
+        definitions: ids of the classes, functions and modules to look into; others went by their names.
+
+    Returns:
+        ``None``: it is not there, but in something that the item has made for pickle.
+    """
+    try:
+        return _path_to(culprit, item, definitions)
+    except Exception as error:  # another thread changes the item, or memory is out: the refusal needs no path
+        if is_of_a_signal_handler(error):
+            raise
+        return None
+
+
+def _path_to(culprit: object, item: object, definitions: Collection[int]) -> str | None:
+    seen = {id(item): item}
+    todo = deque([("item", item)])
+    while todo:
+        path, whole = todo.popleft()
+        if type(whole) is culprit:
+            return f"type({path})"
+        for before, after, part in _steps(whole, definitions):
+            if part is culprit:
+                return f"{before}{path}{after}"
+            if any(type(part) is leaf for leaf in _LEAVES) or id(part) in seen or len(path) > _LONGEST:
+                continue
+            if len(seen) >= _MOST:
+                return None
+            seen[id(part)] = part
+            todo.append((f"{before}{path}{after}", part))
+    return None
+
+
+def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:
+    kind = type(whole)
+    if issubclass(kind, type | FunctionType | ModuleType):
+        if id(whole) in definitions:
+            yield from _steps_of_definition(whole)
+        return
+    if issubclass(kind, dict):
+        for number, (key, value) in enumerate(list(dict.items(whole))):
+            shown = _subscript(key)
+            yield ("", shown, value) if shown else ("list(", f".values())[{number}]", value)
+            yield "list(", f")[{number}]", key
+    elif issubclass(kind, tuple):
+        fields = _fields(whole, kind)
+        for number, part in enumerate(list(tuple.__iter__(whole))):
+            yield "", f".{fields[number]}" if number < len(fields) else f"[{number}]", part
+    elif issubclass(kind, list):
+        yield from (("", f"[{number}]", part) for number, part in enumerate(list(list.__iter__(whole))))
+    elif issubclass(kind, deque):
+        yield from (("", f"[{number}]", part) for number, part in enumerate(list(deque.__iter__(whole))))
+    elif issubclass(kind, set | frozenset):
+        iterate = set.__iter__ if issubclass(kind, set) else frozenset.__iter__
+        yield from (("list(", f")[{number}]", part) for number, part in enumerate(list(iterate(whole))))
+    elif issubclass(kind, BuiltinFunctionType | MethodType):
+        yield "", ".__self__", whole.__self__
+    elif issubclass(kind, BaseException):
+        yield "", ".args", BaseException.args.__get__(whole)  # type: ignore[attr-defined]
+    yield from _attributes(whole)
+    if id(kind) in definitions:
+        yield "type(", ")", kind
+
+
+def _fields(whole: Any, kind: type) -> tuple[str, ...]:
+    """The names of the parts of a named tuple; none if what is in their place is something else."""
+    names_of_all = map(classes.namespace, classes.mro(kind))
+    found = next((names["_fields"] for names in names_of_all if "_fields" in names), ())
+    is_right = type(found) is tuple and len(found) == tuple.__len__(whole) and all(type(name) is str for name in found)
+    return found if is_right else ()
+
+
+def _attributes(whole: Any) -> Iterator[_Step]:
+    yield from _steps_of_mapping(classes.attributes(whole), ".__dict__")
+    for name, content in classes.slots(whole):
+        yield "", f".{name}", content
+
+
+def _steps_of_mapping(attributes: dict[Any, Any], mapping: str) -> Iterator[_Step]:
+    for number, (name, value) in enumerate(attributes.items()):
+        if type(name) is str:
+            yield "", f".{name}", value
+        else:
+            yield "list(", f"{mapping}.values())[{number}]", value
+
+
+def _steps_of_definition(whole: Any) -> Iterator[_Step]:
+    kind = type(whole)
+    if kind is FunctionType:
+        for name, cell in zip(whole.__code__.co_freevars, whole.__closure__ or (), strict=False):
+            try:
+                yield "", f".__closure__[{name!r}]", cell.cell_contents
+            except ValueError:  # it is empty
+                continue
+        yield "", ".__defaults__", whole.__defaults__
+        yield "", ".__kwdefaults__", whole.__kwdefaults__
+        for name in _names_in(whole.__code__):
+            if dict.__contains__(whole.__globals__, name):
+                yield "", f".__globals__[{name!r}]", dict.__getitem__(whole.__globals__, name)
+    if issubclass(kind, type):
+        yield from _steps_of_mapping(classes.namespace(whole), ".__dict__")
+        yield "", ".__bases__", classes.bases(whole)
+    else:
+        yield from _steps_of_mapping(classes.attributes(whole), ".__dict__")
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return chain(code.co_names, *map(_names_in, inner))
+
+
+def _subscript(key: Any) -> str:
+    if type(key) is str or type(key) is bytes:
+        shown = repr(key[:_LONGEST_KEY])
+        return f"[{shown}]" if len(key) <= _LONGEST_KEY else f"[{shown}...]"
+    if type(key) is bool or type(key) is float or key is None or (type(key) is int and key.bit_length() <= 64):
+        return f"[{key!r}]"
+    return ""  # to show it may run code of the user

@@ -1,0 +1,866 @@
+"""Objects to bytes and back: the one module that knows pickle and cloudpickle.
+
+``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. Everything else goes by one
+pickler in one pass, which asks each object for its state once. For each object it decides how that travels:
+
+- What multiprocessing has a reducer for goes as that says (``_codec/reducers.py``).
+- Classes, functions and modules go by name; those that no name leads to (lambdas, classes made inside functions) by
+  value, as cloudpickle reduces them (``definitions.py``). Cloudpickle is asked for nothing else.
+- The rest goes as pickle has it. What pickle refuses is refused, with the way to it (``_codec/blame.py``).
+
+What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
+another process of the same program can resolve; cloudpickle writes all of it, 5 KB for a small dataclass, and the
+reader then gets a copy of the class, for which ``isinstance`` and ``except`` do not hold. Here both are had:
+
+- The item names what it uses of ``__main__`` and says at its end which program and which edition of it is meant. A
+  process of that program reads the names as its own.
+- Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, put
+  there with the first item that needs it. Any other process builds the class from that, once, for all items. A
+  definition is code, without data of the program (``definitions.py``), as it was at that moment. It refers to other
+  names of ``__main__`` again by name, so that two definitions with a common base class get one base class, and each is
+  stored once.
+- What was built from a definition remembers its name. When it is sent on, it is the name that travels, and the program
+  that it came from gets its own class back.
+
+A *program* is the file that ``__main__`` came from; without a file (an interactive session, ``python -c``) it is a
+token that forked children inherit. An *edition* tells apart what one name meant at different times: the content of the
+file, and a random number from the moment on that a name is bound to something else. Within one program the name
+decides, whatever its edition, as it does for ``multiprocessing``; only in an interactive program, which redefines
+classes while its forked children keep the old ones, must the edition be one that the process knows, too.
+
+A definition that the store has no room for travels with the item, as long as the item still fits into a slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import io
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from .._platform import clock
+from .._platform.lazy_import import late
+from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
+from . import classes, deflate
+from . import definitions as _defining
+from .blame import describe, is_of_a_signal_handler, path_to
+from .by_value import ByValue, is_named
+from .definitions import MAIN_MODULES
+from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
+
+__all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
+
+# Tags are written into the slots: a number, once used, keeps its meaning.
+PICKLE = 0  # a pickle stream
+BYTES = 1
+STR = 2  # utf-8, lone surrogates included
+# A pickle stream that names things of __main__, the names that stand bare in it, the definitions that travel along, and
+# _TRAILER. There are no names, or no definitions. Without either, the names in the stream are of things that have no
+# definition, and only a process of the same program can read it.
+MAIN = 3
+CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
+INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
+FLOAT = 8
+DEFLATED = 11  # see _codec/deflate.py; 9, 10 and 255 are set aside
+
+_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; of the rest nothing is too large
+
+_INT = struct.Struct("=q")
+_FLOAT = struct.Struct("=d")
+_INT_END = 1 << 63
+_TAGS = {value: tag for tag, value in CONSTANTS.items()}
+
+_PROTOCOL = 5
+
+# At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
+_TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
+_SEPARATOR = b"\0"  # between names
+_CHECKSUM = 16  # bytes in front of the stream of a definition, which holds code: damaged code crashes its user
+_ANY_MAIN = b"_main__"  # in each of MAIN_MODULES
+_OF_SPAWNED = MAIN_MODULES[1]
+
+_KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
+_KEPT_PICKLERS = 8
+_LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
+_REFUSED = 1_000_000_000  # ns
+
+_REDUCE: Any = object.__reduce__
+_REDUCE_EX: Any = object.__reduce_ex__
+
+_SESSION = os.urandom(8)  # made at import, so that forked children inherit it
+
+
+class DefinitionStore(Protocol):
+    """Where the definitions of things of ``__main__`` lie, beside the queue, for all processes."""
+
+    def add(self, key: bytes, definition: bytes) -> bool:
+        """Store a definition, unless one is there under that key.
+
+        Args:
+            key: 16 bytes.
+            definition: any number of bytes.
+
+        Returns:
+            Whether a definition is there now. ``False``: there is no room, or storing is not possible.
+        """
+
+    def find(self, key: bytes) -> bytes | None:
+        """Look a definition up.
+
+        Args:
+            key: 16 bytes.
+
+        Returns:
+            The definition, or ``None`` if there is none under that key.
+        """
+
+
+class _OutOfReachError(BaseException):
+    """The definitions cannot be looked at: not the fault of the item, which nothing on its way must take for its own.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, reason: SharedMemoryQueueError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Leading(bytes):
+    """The payload of an item that leads to what this process has set aside for the receiver.
+
+    Attributes:
+        keys: of that.
+    """
+
+    keys: list[int]
+
+
+class Codec:
+    """Turns items into bytes and back, for one queue.
+
+    It may be used by several threads at once, and from within the methods that pickle calls.
+
+    Args:
+        definitions: where the definitions of things of ``__main__`` are stored and found.
+        item_size: the greatest payload that the queue takes. Definitions that found no room in the store are left out
+            of items that would become larger by them; a process of the same program can read such an item all the same.
+
+    Example:
+        >>> codec = Codec(store)
+        >>> payload, tag = codec.encode({"pixels": 12})
+        >>> codec.decode(payload, tag)
+        {'pixels': 12}
+    """
+
+    def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
+        self._definitions = definitions
+        self._item_size = item_size
+        # Keys of names whose definitions are in the store, together with all that those need.
+        self._stored: set[bytes] = set()
+        # Until when what the store has refused is not offered again: a refusal may have taken its time.
+        self._refused: dict[bytes, int] = {}
+
+    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods. It may
+    # use the first for items of exact built-in types alone, whose pickling runs no code of the user.
+    dumps = staticmethod(dumps)
+    loads = staticmethod(loads)
+
+    def encode(self, item: object) -> tuple[bytes, int]:
+        """Turn an item into bytes.
+
+        Args:
+            item: any object that pickle can serialise, or a reducer that is registered with multiprocessing; in it
+                any classes, functions and modules.
+
+        Returns:
+            The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself.
+
+        Raises:
+            SerializationError: something in the item can only exist in this process.
+        """
+        kind = type(item)
+        if kind is bytes:
+            return item, BYTES  # type: ignore[return-value]
+        if kind is str:
+            return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
+        if kind is int and -_INT_END <= item < _INT_END:  # type: ignore[operator]
+            return _INT.pack(item), INT
+        if kind is float:
+            return _FLOAT.pack(item), FLOAT
+        if item is None or kind is bool:
+            return b"", _TAGS[item]  # type: ignore[index]
+        return self.encode_object(item)
+
+    def encode_object(self, item: object) -> tuple[bytes, int]:
+        """Do what ``encode`` does with an item that needs pickle."""
+        try:
+            pickler = _spare_picklers.pop()
+        except IndexError:
+            pickler = _ItemPickler()
+        parts = pickler.parts
+        try:
+            try:
+                pickler.dump(item)
+            except Exception as error:
+                if is_of_a_signal_handler(error):
+                    raise
+                raise SerializationError(pickler.complaint(item, error)) from error
+            tag = MAIN
+            if pickler.names or pickler.is_explicit:
+                self._finish(pickler)
+            elif pickler.may_name and pickler.has_text_of_main():
+                parts.append(_program().ending)
+            else:
+                tag = PICKLE
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            if pickler.set_aside:
+                payload = _leading(payload, pickler.set_aside)
+        except BaseException:
+            withdraw(pickler.set_aside)
+            raise
+        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
+            pickler.forget()
+            _spare_picklers.append(pickler)
+        return payload, tag
+
+    def withdraw(self, payload: bytes) -> None:
+        """Close what was set aside for the receiver of an item, which was not put; ``encode`` returned the payload."""
+        if type(payload) is _Leading:
+            withdraw(payload.keys)
+
+    def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
+        """Make what ``encode`` returned fit into a slot, where it is too large for one.
+
+        Args:
+            payload: what ``encode`` returned.
+            tag: the tag returned with it.
+            index: the place of the item in its batch; ``None`` for a single item.
+
+        Returns:
+            A payload of ``item_size`` bytes at most, and its tag.
+
+        Raises:
+            ItemTooLargeError: deflated it is still too large, or it is ``bytes``, which travel as they are.
+        """
+        smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
+        if smaller is None or len(smaller) > self._item_size:
+            self.withdraw(payload)
+            size = None if smaller is None else len(smaller)
+            raise ItemTooLargeError(len(payload), self._item_size, index, size)
+        return _leading(smaller, payload.keys if type(payload) is _Leading else []), DEFLATED
+
+    def decode(self, payload: bytes, tag: int) -> Any:
+        """Turn bytes back into an item.
+
+        Args:
+            payload: what ``encode`` returned, in this process or another.
+            tag: the tag returned with it.
+
+        Returns:
+            The item.
+
+        Raises:
+            DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
+        """
+        if tag == PICKLE:
+            return self._unpickle(payload, loads, payload)
+        if tag == MAIN:
+            return self._decode_main(payload)
+        try:  # what else is raised here comes from outside, and is not the item's fault
+            if tag == BYTES:
+                return payload
+            if tag == STR:
+                return payload.decode("utf-8", "surrogatepass")
+            if tag == INT:
+                return _INT.unpack(payload)[0]
+            if tag == FLOAT:
+                return _FLOAT.unpack(payload)[0]
+            if tag in CONSTANTS and not payload:
+                return CONSTANTS[tag]
+        except (UnicodeDecodeError, struct.error) as error:
+            self.fail_to_decode(payload, error)
+        if tag == DEFLATED:
+            return self.decode(*self._inflated(payload))
+        raise DeserializationError(
+            f"an item has the tag {tag}, which no known format has; use one version of shared-multiprocess-queue in "
+            f"all processes; the item's bytes are in the attribute 'raw' of this error",
+            payload,
+        )
+
+    def _unpickle(self, payload: bytes, load: Callable[[Any], Any], source: object) -> Any:
+        # Not a call of load: behind that the interpreter looks for exceptions of other threads (_engine/calls.py), and
+        # would raise them inside the try, as if they were the item's.
+        unpickling = map(load, (source,))
+        try:
+            (item,) = unpickling
+        except _OutOfReachError as error:
+            raise error.reason from None
+        except Exception as error:
+            self.fail_to_decode(payload, error)
+        return item
+
+    def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
+        """Raise what ``decode`` raises where unpickling has raised an error."""
+        if is_of_a_signal_handler(error):
+            try:
+                raise error
+            finally:
+                del error  # or this frame and its traceback would keep each other
+        raise DeserializationError(
+            f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
+            f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
+            f"error",
+            payload,
+        ) from error
+
+    def _finish(self, pickler: _ItemPickler) -> None:
+        """Write what follows the stream of an item that names things of ``__main__``."""
+        names = pickler.names
+        refused = {} if self._stored.issuperset(names) else self._store(names.values())
+        is_complete = not refused and not pickler.is_explicit
+        pickler.parts.append(_ending(names.values()) if is_complete else self._ending(pickler, refused))
+
+    def _inflated(self, payload: bytes) -> tuple[bytes, int]:
+        try:
+            original, tag = deflate.inflated(payload, self._item_size)
+            if tag not in _DEFLATABLE:
+                raise ValueError(f"deflated within is the tag {tag}, which nothing that is deflated has")
+        except ValueError as error:
+            self.fail_to_decode(payload, error)
+        return original, tag
+
+    def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
+        """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
+        found: dict[bytes, bytes] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if name.key not in found and name.key not in self._stored:
+                found[name.key], needs = name.definition()
+                todo += needs
+        # Backwards, so that what others need tends to be there before them, should this process die in between.
+        refused = {key: found[key] for key in reversed(found) if not self._stores(key, found[key])}
+        if not refused:
+            self._stored.update(found)
+        return refused
+
+    def _stores(self, key: bytes, definition: bytes) -> bool:
+        if clock.now() < self._refused.get(key, 0):
+            return False
+        stored = self._definitions.add(key, definition)
+        if not stored:
+            self._refused[key] = clock.now() + _REFUSED
+        return stored
+
+    def _ending(self, pickler: _ItemPickler, definitions: dict[bytes, bytes]) -> bytes:
+        """What follows a stream that a bare ``loads`` cannot read; its definitions may be few or none, never absent."""
+        along = dumps(definitions, _PROTOCOL)
+        if sum(map(len, pickler.parts)) + len(along) + _TRAILER.size > self._item_size:
+            along = dumps({}, _PROTOCOL)
+        origin = pickler.origin or _program().origin
+        return along + _TRAILER.pack(0, len(along), origin[:8], origin[8:])
+
+    def _decode_main(self, payload: bytes) -> Any:
+        end = len(payload) - _TRAILER.size
+        if end < 0:
+            self.fail_to_decode(payload, UnpicklingError("its end is missing"))
+        names, along, edition, program = _TRAILER.unpack_from(payload, end)
+        own = _program()
+        if own.owns(program, edition) and not along:
+            bare = payload[end - names : end]
+            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
+            # the fork, in a forked one) still has its definition. To find out by trying would build a part twice.
+            has_all = own.has_plainly(bare) or self._unpickle(payload, own.has_all, bare)
+            if has_all and own.has_name_of_spawned(payload):
+                return self._unpickle(payload, loads, payload)
+        definitions: dict[bytes, bytes] = {}
+        if along:
+            definitions = self._unpickle(payload, loads, payload[end - along : end])
+        reader = _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key))
+        return self._unpickle(payload, _Reader.load, reader)
+
+    def _find(self, key: bytes) -> bytes | None:
+        try:
+            return self._definitions.find(key)
+        except SharedMemoryQueueError as error:
+            raise _OutOfReachError(error) from None
+
+
+def _digest(size: int, *parts: bytes) -> bytes:
+    return blake2b(b"".join(len(part).to_bytes(4) + part for part in parts), digest_size=size).digest()
+
+
+def _leading(payload: bytes, keys: list[int]) -> bytes:
+    if not keys:
+        return payload
+    found = _Leading(payload)
+    found.keys = keys
+    return found
+
+
+# Programs and names
+# ------------------
+
+
+class _Name:
+    """A qualified name in ``__main__`` of one program, in one edition, and the object that it means here."""
+
+    __slots__ = ("_definition", "edition", "ending", "is_own", "key", "obj", "origin", "program", "qualname")
+
+    def __init__(self, program: bytes, edition: bytes, qualname: str, obj: Any, is_own: bool) -> None:
+        self.program = program
+        self.edition = edition
+        self.qualname = qualname
+        self.key = _key(program, edition, qualname)
+        self.obj = obj
+        self.is_own = is_own  # found in __main__, not built from a definition
+        self.origin = edition + program
+        # Of a stream in which a bare `__main__.qualname` means this object, and nothing else is bare.
+        bare = qualname.encode("utf-8", "surrogatepass")
+        self.ending = bare + _TRAILER.pack(len(bare), 0, edition, program)
+        self._definition: tuple[bytes, list[_Name]] | None = None
+
+    def definition(self) -> tuple[bytes, list[_Name]]:
+        """The object by value, after its checksum, and the names that occur in it. Made once."""
+        if self._definition is None:
+            stream, needs = _define(self)
+            self._definition = _checksum(self.key, stream) + stream, needs
+        return self._definition
+
+    def reference(self) -> _defining.Reduction:
+        """What a ``reducer_override`` returns to have the object written as a name that says all."""
+        return _named, (self.program, self.edition, self.qualname)
+
+
+def _ending(names: Collection[_Name]) -> bytes:
+    """What follows a stream in which these names, all of one edition of a program, are the bare ones."""
+    first = next(iter(names))
+    if len(names) == 1:
+        return first.ending
+    bare = _SEPARATOR.join(name.qualname.encode("utf-8", "surrogatepass") for name in names)
+    return bare + _TRAILER.pack(len(bare), 0, first.edition, first.program)
+
+
+def _checksum(key: bytes, stream: bytes) -> bytes:
+    return _digest(_CHECKSUM, key, stream)
+
+
+def _key(program: bytes, edition: bytes, qualname: str) -> bytes:
+    return _digest(16, program, edition, qualname.encode("utf-8", "surrogatepass"))
+
+
+class _Program:
+    """The program that this process runs, as long as ``main`` is its ``__main__``."""
+
+    def __init__(self, main: ModuleType | None) -> None:
+        self.main = main
+        path = _file_of(main)
+        self.is_interactive = path is None
+        self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
+        self.edition = bytes(8) if path is None else _content_digest(path)
+        self.origin = self.edition + self.id
+        self.ending = _TRAILER.pack(0, 0, self.edition, self.id)  # of a stream with names that have no definition
+        self.origins = {self.origin}  # of all editions that this process has made or inherited
+        self.names: dict[str, _Name] = {}
+
+    def lookup(self, qualname: str) -> Any:
+        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing. An empty one means the module itself."""
+        found: Any = self.main
+        for part in qualname.split(".") if qualname else ():
+            found = getattr(found, part, None)
+        return found
+
+    def has_plainly(self, names: bytes) -> bool:
+        """Whether all the names that stand bare in a stream are globals of ``__main__`` now; runs no code of it."""
+        found: dict[str, Any] = getattr(self.main, "__dict__", {})
+        return not names or found.keys() >= set(names.decode("utf-8", "replace").split("\0"))
+
+    def has_all(self, names: bytes) -> bool:
+        """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
+        return all(self.lookup(name) is not None for name in names.decode("utf-8", "surrogatepass").split("\0"))
+
+    def has_name_of_spawned(self, payload: bytes) -> bool:
+        """Whether ``__main__`` goes by its other name, too, if that is in a payload: spawned children write it.
+
+        It does in every program that has imported multiprocessing, unless ``__main__`` was replaced since.
+        """
+        return sys.modules.get(_OF_SPAWNED) is self.main or _OF_SPAWNED.encode() not in payload
+
+    def name(self, qualname: str, obj: Any) -> _Name:
+        """The name of ``obj``, which ``lookup`` found under ``qualname``."""
+        name = self.names.get(qualname)
+        if name is None or name.obj is not obj:
+            if name is None:
+                edition = self.edition
+            else:
+                edition = os.urandom(8)
+                _known.by_id.pop(id(name.obj), None)
+            name = self.names[qualname] = _known.by_id[id(obj)] = _Name(self.id, edition, qualname, obj, is_own=True)
+            self.origins.add(name.origin)
+        return name
+
+    def owns(self, program: bytes, edition: bytes) -> bool:
+        """Whether names of that program and edition mean what they mean here."""
+        return program == self.id and (not self.is_interactive or edition + program in self.origins)
+
+
+def _file_of(main: ModuleType | None) -> str | None:
+    path = getattr(main, "__file__", None)
+    # Some call the file of a program that has none "<stdin>" or the like.
+    return os.path.realpath(path) if isinstance(path, str) and not path.startswith("<") else None
+
+
+def _content_digest(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return _digest(8, file.read())
+    except OSError:
+        return bytes(8)
+
+
+class _Known:
+    """What this process knows beyond single items."""
+
+    def __init__(self) -> None:
+        self.program: _Program | None = None
+        self.built: dict[bytes, _Name] = {}  # from definitions
+        # By the id of the object, which the name keeps alive: what was built, and what was found in __main__.
+        self.by_id: dict[int, _Name] = {}
+        # Held while something is built from a definition, so that no two threads build two classes of one name.
+        self.lock = threading.RLock()
+        self.unfinished: dict[bytes, _Name] = {}
+        self.depth = 0
+
+    def after_fork(self) -> None:
+        """In a child: forget what another thread of the parent was at."""
+        self.lock = threading.RLock()
+        self.unfinished = {}
+        self.depth = 0
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """When the outermost definition is complete, so are all that it needed, and they become known."""
+        self.depth += 1
+        try:
+            yield
+            if self.depth == 1:
+                self.by_id.update((id(name.obj), name) for name in self.unfinished.values())
+                self.built.update(self.unfinished)
+        finally:
+            self.depth -= 1
+            if self.depth == 0:
+                self.unfinished = {}
+
+
+_known = _Known()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_known.after_fork)
+
+
+def _program() -> _Program:
+    # In a spawned child __main__ is replaced after this module has been imported.
+    main = sys.modules.get("__main__")
+    program = _known.program
+    if program is None or program.main is not main:
+        program = _known.program = _Program(main)
+        _known.by_id = {id(name.obj): name for name in _known.built.values()}
+    return program
+
+
+def _name_of(obj: Any) -> _Name | None:
+    """The name under which other processes know a class or function, if it is one of some program's ``__main__``."""
+    known = _known.by_id.get(id(obj))
+    if known is not None and not known.is_own:
+        return known
+    if getattr(obj, "__module__", None) not in MAIN_MODULES:
+        return None
+    program = _program()
+    qualname = obj.__qualname__
+    if known is not None and program.names.get(qualname) is known and program.main.__dict__.get(qualname) is obj:
+        return known
+    return program.name(qualname, obj) if program.lookup(qualname) is obj else None
+
+
+# Writing
+# -------
+
+
+class _ItemPickler(Pickler):
+    """Writes an item into ``parts``, and notes the names of ``__main__`` in it.
+
+    Attributes:
+        parts: of the stream, in order.
+        names: of ``__main__`` of any program, by key.
+        origin: edition and program of the names that stand bare in the stream, if there are any.
+        is_explicit: whether there are others, which a bare ``loads`` cannot read.
+        may_name: whether things may stand in the stream by their names that were not noted: an ``lru_cache``, a type
+            variable, whatever has a ``__reduce__`` that returns a text.
+        set_aside: keys of what multiprocessing keeps for the receiver of the item.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        parts = self.parts
+
+        def write(part: Any) -> None:
+            # A large buffer comes as it is, and may change before the parts are joined.
+            parts.append(part if type(part) is bytes else bytes(part))
+
+        super().__init__(SimpleNamespace(write=write), _PROTOCOL)
+        self.names: dict[bytes, _Name] = {}
+        self.origin = b""
+        self.is_explicit = False
+        self._last: object = None  # what pickle has asked about last
+        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # once there are any
+        self._by_value: ByValue | None = None
+        # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
+        # next item.
+        self._left_to_pickle: set[type] = set()
+        self.may_name = False
+        self.set_aside: list[int] = []
+        self._newest_before = 0
+
+    def forget(self) -> None:
+        """Become as new."""
+        self.memo = {}  # clear_memo() keeps the table as large as it ever was, and goes through all of it each time
+        self.parts.clear()
+        if self.names:
+            self.names.clear()
+            self.origin = b""
+        self.is_explicit = False
+        self._last = self._reducers = self._by_value = None
+        self.may_name = False
+        if self.set_aside:
+            self.set_aside = []  # the payload keeps the other one
+        self._left_to_pickle.clear()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Tell pickle how to reduce any object that is not of an exact built-in type."""
+        self._last = obj
+        kind = type(obj)
+        if kind is type or kind is FunctionType:
+            return self._reduce_nameable(obj)
+        if kind not in self._left_to_pickle:
+            reducers = self._reducers
+            if reducers is None:
+                reducers = self._reducers = registered(kind)
+                self._newest_before = newest_shared()
+            if reducers is not None:
+                reduce = reducers.get(kind)
+                if reduce is not None:
+                    reduced = send(obj, reduce)
+                    self.may_name |= isinstance(reduced, str)
+                    return reduced
+            if kind in copyreg.dispatch_table:
+                if issubclass(kind, type):  # as numpy registers that of its dtypes: each class has a module of its own
+                    self.may_name |= obj.__module__ in MAIN_MODULES
+                    return NotImplemented
+                self.may_name = True
+            elif issubclass(kind, type):
+                return self._reduce_nameable(obj)
+            elif kind is ModuleType:
+                return self._refer_to_main() if obj is _program().main else self._reduce_by_value(obj)
+            elif kind is TypeVar:
+                self.may_name = True
+                return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
+            elif kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
+                # Pickle asks an object for its module; if it has no __dict__, that is the one of its class.
+                module = kind.__dict__.get("__module__", "")
+                if kind.__dictoffset__ or type(module) is not str or module in MAIN_MODULES:
+                    self.may_name |= kind is not BuiltinFunctionType  # which is of a module in C
+            else:
+                key = key_of_shared(obj, kind, self._newest_before)
+                if key:
+                    self.set_aside.append(key)
+                    return NotImplemented
+            self._left_to_pickle.add(kind)
+        return NotImplemented if self._by_value is None else self._by_value.reduce_part(obj)
+
+    def _reduce_nameable(self, obj: Any) -> Any:
+        module_name = obj.__module__
+        if module_name not in MAIN_MODULES:
+            # Of most, what follows would find out the same.
+            module = sys.modules.get(module_name)
+            if module is not None and getattr(module, obj.__qualname__, None) is obj and not _is_any_by_value():
+                return NotImplemented
+        name = _name_of(obj)
+        if name is not None:
+            return self._refer(name)
+        return NotImplemented if is_named(obj) and not _is_any_by_value() else self._reduce_by_value(obj)
+
+    def _reduce_by_value(self, obj: Any) -> Any:
+        if self._by_value is None:
+            self._by_value = ByValue(_cloud()(io.BytesIO(), _PROTOCOL))
+        return self._by_value.reduce(obj)
+
+    def _refer(self, name: _Name) -> Any:
+        """Note a name; return how to write it."""
+        self.names[name.key] = name
+        if name.is_own and self.origin in (name.origin, b""):
+            self.origin = name.origin
+            return NotImplemented
+        self.is_explicit = True
+        return name.reference()
+
+    def _refer_to_main(self) -> Any:
+        """Note the module itself; as a name it would be the reader's own, of whatever program."""
+        self.is_explicit = True
+        program = _program()
+        return _named, (program.id, program.edition, "")
+
+    def has_text_of_main(self) -> bool:
+        """Whether what may be a name of ``__main__`` is in the stream. Bytes that only look so do no harm."""
+        return any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
+
+    def complaint(self, item: object, error: Exception) -> str:
+        """Say why ``item`` cannot be written, after ``error``."""
+        culprit = self._last
+        path = None
+        if culprit is not None and culprit is not item and type(error) is not RecursionError:
+            path = path_to(culprit, item, () if self._by_value is None else self._by_value.definitions)
+        return (
+            f"an item of type {classes.type_name(type(item))} cannot be serialised: {describe(error)}"
+            f"{'' if path is None else f' (at {path})'}; leave out what exists only in this process (locks, open "
+            f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
+        )
+
+
+# A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
+# __reduce__ encodes another item.
+_spare_picklers: list[_ItemPickler] = []
+
+
+@late
+def _cloud() -> type[Any]:
+    """Import cloudpickle, which many programs never need, and return its pickler."""
+    import cloudpickle  # noqa: PLC0415
+
+    pickler: type[Any] = cloudpickle.Pickler
+    return pickler
+
+
+def _is_any_by_value() -> bool:
+    """Whether cloudpickle was told of modules whose classes and functions go by value."""
+    if "cloudpickle" not in sys.modules:
+        return False
+    registry = getattr(sys.modules["cloudpickle"], "list_registry_pickle_by_value", None)
+    return registry is not None and bool(registry())
+
+
+def _define(name: _Name) -> tuple[bytes, list[_Name]]:
+    """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
+    needs: dict[bytes, _Name] = {}
+
+    def begin(build: Callable[..., Any], arguments: tuple[Any, ...]) -> _defining.Reduction:
+        return _begin, (name.program, name.edition, name.qualname, build, arguments)
+
+    def refer(obj: Any) -> _defining.Reduction | None:
+        if type(obj) is FunctionType and obj.__qualname__.startswith(f"{name.qualname}."):
+            return None  # methods belong to the class
+        other = _name_of(obj)
+        if other is None:
+            return None
+        needs[other.key] = other
+        return other.reference()
+
+    try:
+        definition = _defining.write(name.obj, begin, refer)
+    except Exception as error:
+        if is_of_a_signal_handler(error):
+            raise
+        # Not an error of the item: a process of the same program does not need the definition.
+        return dumps(describe(error), _PROTOCOL), []
+    return definition, list(needs.values())
+
+
+# Reading
+# -------
+
+
+def _named(program: bytes, edition: bytes, qualname: str) -> NoReturn:
+    """Stand in streams for the object of that name; a ``_Reader`` reads it as its own method ``resolve``."""
+    raise UnpicklingError(f"{qualname!r} of a program's __main__ can only be read through the queue that it came by")
+
+
+def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Begin the object of a definition; it is found by its name from then on, because its parts may refer to it."""
+    key = _key(program, edition, qualname)
+    if key not in _known.unfinished:
+        obj = build(*arguments)
+        _known.unfinished[key] = _Name(program, edition, qualname, obj, is_own=False)
+    return _known.unfinished[key].obj
+
+
+class _Reader(Unpickler):
+    """Reads a stream whose bare names of ``__main__`` belong to ``program`` and ``edition``."""
+
+    def __init__(self, stream: bytes, program: bytes, edition: bytes, find: Callable[[bytes], bytes | None]) -> None:
+        super().__init__(io.BytesIO(stream))
+        self._program = program
+        self._edition = edition
+        self._find = find
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in MAIN_MODULES:
+            return self.resolve(self._program, self._edition, name)
+        if module == __name__ and name == _named.__name__:
+            return self.resolve
+        return super().find_class(module, name)
+
+    def resolve(self, program: bytes, edition: bytes, qualname: str) -> Any:
+        """The object of that name: this program's own, or one built from the definition."""
+        own = _program()
+        if own.owns(program, edition):
+            obj = own.lookup(qualname)
+            if obj is not None:
+                return obj
+        key = _key(program, edition, qualname)
+        built = _known.built.get(key)
+        return self._build(program, edition, qualname, key) if built is None else built.obj
+
+    def _build(self, program: bytes, edition: bytes, qualname: str, key: bytes) -> Any:
+        with _known.lock:
+            known = _known.built.get(key) or _known.unfinished.get(key)
+            if known is not None:
+                return known.obj
+            definition = self._find(key)
+            if definition is None:
+                raise NameError(_missing(program, qualname or "__main__"), name=qualname or "__main__")
+            checksum, stream = definition[:_CHECKSUM], definition[_CHECKSUM:]
+            if checksum != _checksum(key, stream):
+                raise UnpicklingError(
+                    f"the definition of {qualname!r}, of the __main__ of program {program.hex()}, is damaged: something"
+                    f" has written into the queue's memory; unlink the queue and create it again"
+                )
+            with _known.building():
+                obj = _Reader(stream, program, edition, self._find).load()
+                if isinstance(obj, str):
+                    raise UnpicklingError(
+                        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), which could not "
+                        f"send its definition: {obj}; define it in a module that both programs import"
+                    )
+            return obj
+
+
+def _missing(program: bytes, qualname: str) -> str:
+    if program == _program().id:
+        return (
+            f"{qualname!r} is a name in the __main__ of this program which this process does not have, and its "
+            f"definition is not in the queue: there was no room left for it, or it is neither a class nor a function; "
+            f"define it before the process starts, outside of `if __name__ == '__main__':`, or in a module"
+        )
+    return (
+        f"{qualname!r} is a name in the __main__ of another program ({program.hex()}), and its definition is not in "
+        f"the queue: there was no room left for it, or it is neither a class nor a function; define it in a module "
+        f"that both programs import"
+    )

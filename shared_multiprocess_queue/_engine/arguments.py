@@ -1,0 +1,136 @@
+"""What callers pass to the public class: checked, and made plain."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import Any, Final, NamedTuple, SupportsIndex
+
+from .._ring.layout import MAX_CAPACITY, MAX_ITEM_SIZE, MODES, Geometry, Mode
+from ..errors import ArgumentError, QueueMismatchError, shown
+
+
+class _NotGiven:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+NOT_GIVEN: Final[Any] = _NotGiven()
+"""Stands for an argument that was left out, where None would be a value."""
+
+
+class Sizes(NamedTuple):
+    """What is fixed when a queue is created."""
+
+    capacity: int
+    item_size: int
+    mode: Mode
+
+
+DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc")
+
+
+def only_item(method: str, item: Any, obj: Any) -> Any:
+    """Return the item of a put, which has two names: that of ``queue.Queue``, and that of ``multiprocessing.Queue``.
+
+    Raises:
+        TypeError: both were given, or none.
+    """
+    if item is NOT_GIVEN and obj is NOT_GIVEN:
+        raise TypeError(f"{method}() needs an item: {method}(item), {method}(item=item) or {method}(obj=item)")
+    if item is not NOT_GIVEN and obj is not NOT_GIVEN:
+        raise TypeError(f"{method}() takes one item and got two: 'item' and 'obj' are names of the same argument")
+    return obj if item is NOT_GIVEN else item
+
+
+def creates(create: bool) -> bool:
+    """Return the argument ``create``.
+
+    Raises:
+        ArgumentError: it is no bool; a number is likely meant as the capacity.
+    """
+    if create is True or create is False:
+        return create
+    try:
+        number = index(create)
+    except TypeError:
+        raise ArgumentError(
+            f"create must be True or False, not {shown(create)} of type {type(create).__name__}"
+        ) from None
+    raise ArgumentError(f"create must be True or False; the capacity is capacity={shown(number)}")
+
+
+def sizes(capacity: SupportsIndex, item_size: SupportsIndex, mode: str) -> Sizes:
+    """Return the sizes and the mode as plain values.
+
+    Raises:
+        ArgumentError: a size is not a whole number, below 1 or absurdly large, or there is no such mode.
+    """
+    return Sizes(
+        _between("capacity", capacity, MAX_CAPACITY, "slots", _NO_END),
+        _between("item_size", item_size, MAX_ITEM_SIZE, "bytes"),
+        _mode(mode),
+    )
+
+
+def agree(name: str, asked: Sizes, found: Geometry) -> None:
+    """Check that a queue has the sizes and the mode that a caller attaches with; a default asks for nothing.
+
+    Raises:
+        QueueMismatchError: a value differs from that of the queue.
+    """
+    own = Sizes(found.capacity, found.item_size, found.mode)
+    differing = [
+        what
+        for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)
+        if value not in (theirs, default)
+    ]
+    if differing:
+        raise QueueMismatchError(
+            name, {what: getattr(asked, what) for what in differing}, {what: getattr(own, what) for what in differing}
+        )
+
+
+def most_items(max_items: SupportsIndex) -> int:
+    """Return the argument ``max_items`` as a plain number.
+
+    Raises:
+        ArgumentError: it is not a whole number, or below 1.
+    """
+    number = _whole(max_items)
+    if number is None or number < 1:
+        raise ArgumentError(f"max_items must be a whole number of at least 1, not {shown(max_items)}")
+    return number
+
+
+_NO_END: Final = (
+    "; there is no unlimited queue, as its memory is taken at once: choose the most items that may ever wait, "
+    "capacity=1000 for example"
+)
+
+
+def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "") -> int:
+    number = _whole(value)
+    if number is None:
+        raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}{advice}")
+    if not 1 <= number <= limit:
+        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}{advice}")
+    return number
+
+
+def _whole(value: SupportsIndex) -> int | None:
+    """Return any kind of integer as an exact int; None for what is none. A truth value is no number here."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)
+    except TypeError:
+        return None
+
+
+def _mode(value: str) -> Mode:
+    for mode in MODES:
+        if isinstance(value, str) and value == mode:  # may be an enum's
+            return mode
+    raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {shown(value)}")

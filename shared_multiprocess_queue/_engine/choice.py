@@ -1,0 +1,49 @@
+"""Which engine works on a queue."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ArgumentError, shown
+from .atomics import AtomicsEngine
+
+ENVIRONMENT = "SHMQ_ENGINE"
+
+_native: type[AtomicsEngine] | None = None
+_why_not = ""  # not the error itself, whose traceback would keep the frames of whoever imports this
+try:
+    from . import native
+except ImportError as error:
+    _why_not = str(error)
+else:
+    _native = native.NativeEngine
+
+
+def has_native() -> bool:
+    """Whether the native engine is installed."""
+    return _native is not None
+
+
+def choose(engine: str | None) -> type[AtomicsEngine]:
+    """Return the engine to use; one that is asked for by name is used or is an error.
+
+    Args:
+        engine: "atomics" or "native"; None leaves it to the environment variable ``SHMQ_ENGINE`` and, where that is not
+            set, to what is installed.
+
+    Raises:
+        ArgumentError: there is no engine of that name.
+        ImportError: the engine that was asked for is not installed.
+    """
+    asked = engine if engine is not None else os.environ.get(ENVIRONMENT) or None
+    if asked not in (None, "atomics", "native"):
+        where = "engine" if engine is not None else f"the environment variable {ENVIRONMENT}"
+        raise ArgumentError(f"{where} must be 'atomics' or 'native', not {shown(asked)}")
+    if _native is not None:
+        return AtomicsEngine if asked == "atomics" else _native
+    if asked == "native":
+        raise ImportError(
+            f"the native engine was not built here ({_why_not}): it needs Linux, and a C compiler when the package is "
+            f"installed; install it again with one, or ask for engine='atomics', or leave the choice to None"
+        )
+    return AtomicsEngine

@@ -1,0 +1,114 @@
+"""Definitions of things of ``__main__``, kept once a queue for readers that run another program.
+
+They are a log in the last part of the segment, so they need no name of their own and go with the queue. The memory of
+the log is reserved only when it is written. Layout: the end of the log in bytes, then from the second cache line on
+entries of ``key (16 bytes) | length u64 | definition``, each padded to a multiple of 8.
+
+An appender holds the header's word ``definitions_owner`` (0, or the name of a participant; a dead one's is taken over).
+The end is stored last, so an entry is there as a whole or not at all, whenever its writer dies. Readers need no lock.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from .._platform import clock
+from .._platform.atomic_words import Words
+from .._platform.shared_memory import Segment
+from .._ring.layout import DEFINITIONS_END, DEFINITIONS_FIRST, DEFINITIONS_OWNER_AT, DEFINITIONS_SIZE, WORD
+from .._ring.participants import Participants, Record
+
+_KEY: Final = 16
+_HEAD: Final = _KEY + WORD
+_PATIENCE: Final = 100_000_000  # ns to wait for another appender; after that the item carries its definition itself
+
+
+class Operations(Protocol):
+    """What the definitions need of an engine."""
+
+    participants: Participants
+
+    def operation(self) -> AbstractContextManager[Record]:
+        """Give a record for a while."""
+
+
+class Definitions:
+    """The definitions of one queue.
+
+    Args:
+        segment: the mapped segment.
+        start: offset of the log in it.
+        operations: gives a record for the time of one call, and tells who lives.
+    """
+
+    def __init__(self, segment: Segment, start: int, operations: Operations) -> None:
+        self._segment = segment
+        self._start = start
+        self._operations = operations
+
+    def add(self, key: bytes, definition: bytes) -> bool:
+        """Keep a definition under a key of 16 bytes; the first one under a key stays.
+
+        Returns:
+            False: there is no room, or another appender does not come to an end.
+        """
+        with self._operations.operation() as record:
+            words = record.words
+            try:
+                if not self._acquire(record):
+                    return False
+                return self._search(words, key) is not None or self._append(words, key, definition)
+            finally:
+                words.cas(DEFINITIONS_OWNER_AT, record.name, 0)
+
+    def find(self, key: bytes) -> bytes | None:
+        """Return the definition under a key, or None."""
+        with self._operations.operation() as record:
+            return self._search(record.words, key)
+
+    def _acquire(self, record: Record) -> bool:
+        words = record.words
+        until = clock.now() + _PATIENCE
+        while True:
+            owner = words.load(DEFINITIONS_OWNER_AT)
+            if owner in (0, record.name) or self._operations.participants.is_dead(words, owner):
+                if words.cas(DEFINITIONS_OWNER_AT, owner, record.name):
+                    return True
+            elif clock.now() > until:
+                return False
+            else:
+                clock.sleep(0.001)
+
+    def _end(self, words: Words) -> int:
+        return min(max(words.load(self._start + DEFINITIONS_END), DEFINITIONS_FIRST), DEFINITIONS_SIZE)
+
+    def _search(self, words: Words, key: bytes) -> bytes | None:
+        memory = self._segment.buffer[self._start : self._start + self._end(words)]
+        try:
+            at = DEFINITIONS_FIRST
+            while at + _HEAD <= len(memory):
+                data = at + _HEAD
+                length = int.from_bytes(memory[at + _KEY : data], "little")
+                if length > len(memory) - data:
+                    return None  # no queue wrote this
+                if memory[at : at + _KEY] == key:
+                    return bytes(memory[data : data + length])
+                at = data + -(-length // WORD) * WORD
+            return None
+        finally:
+            memory.release()
+
+    def _append(self, words: Words, key: bytes, definition: bytes) -> bool:
+        end = self._end(words)
+        entry = key + len(definition).to_bytes(WORD, "little") + definition
+        entry += bytes(-len(entry) % WORD)
+        if end + len(entry) > DEFINITIONS_SIZE:
+            return False
+        try:
+            self._segment.reserve(self._start + end, len(entry))
+        except OSError:
+            return False  # shared memory is full
+        self._segment.buffer[self._start + end : self._start + end + len(entry)] = entry
+        words.store(self._start + DEFINITIONS_END, end + len(entry))  # last: the entry is complete
+        return True

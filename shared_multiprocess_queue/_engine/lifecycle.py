@@ -1,0 +1,425 @@
+"""Creating a queue and attaching to one: from a name to a mapped segment whose sizes have been checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from .._platform import atomic_words, clock, shared_memory
+from .._platform.atomic_words import Words, open_words
+from .._platform.mutex import LockFlag, lock_class, open_lock, segment_name
+from .._platform.shared_memory import Segment
+from .._ring.layout import (
+    CAPACITY_AT,
+    CREATED_AT,
+    CREATOR_AT,
+    DEFINITIONS_SIZE,
+    DEFINITIONS_SIZE_AT,
+    ITEM_SIZE_AT,
+    MAGIC,
+    MAGIC_AT,
+    MAX_CAPACITY,
+    MAX_ITEM_SIZE,
+    MAX_SEGMENT_SIZE,
+    MODE_AT,
+    MODES,
+    NONCE_AT,
+    RECORDS,
+    RECORDS_AT,
+    SEGMENT_SIZE_AT,
+    SLOTS_START,
+    STATE_BITS,
+    UNLINKED_AT,
+    VERSION,
+    VERSION_AT,
+    WORD,
+    Geometry,
+    Mode,
+)
+from .._ring.participants import Participants
+from ..errors import (
+    ArgumentError,
+    CorruptQueueError,
+    LayoutVersionError,
+    QueueExistsError,
+    QueueNotFoundError,
+    QueueNotReadyError,
+    SharedMemoryQueueError,
+    shown,
+)
+
+_PAGE = 4096
+_MOMENT = 20_000_000  # ns that unlink waits for the lock
+_WAIT_FOR_CREATOR = 1_000_000_000  # ns
+_LONGEST_NAME = 255 - len("-lock")  # of a segment, in bytes, on Linux
+
+
+def names(name: str, run_id: str) -> tuple[str, str]:
+    """Return the name of a queue's segment and of the lock that belongs to it.
+
+    Raises:
+        ArgumentError: no segment can have such a name.
+    """
+    for what, text in (("name", name), ("run_id", run_id)):
+        if not isinstance(text, str):
+            hint = f"; the capacity is capacity={shown(text)}" if what == "name" and type(text) is int else ""
+            raise ArgumentError(f"{what} must be a str, not {type(text).__name__}{hint}")
+        if "/" in text or "\0" in text:
+            raise ArgumentError(
+                f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
+            )
+    name, run_id = str.__str__(name), str.__str__(run_id)  # a subclass, such as an enum, may show itself differently
+    if not name:
+        raise ArgumentError("name must not be empty; processes find the queue by it")
+    segment = f"{run_id}-{name}-queue" if run_id else f"{name}-queue"
+    try:
+        length = len(segment.encode())
+    except UnicodeEncodeError:
+        raise ArgumentError(f"name {shown(name)} and run_id {shown(run_id)} must be encodable as UTF-8") from None
+    if length > _LONGEST_NAME:
+        raise ArgumentError(
+            f"name and run_id together take {length} bytes in the segment's name, and the limit is {_LONGEST_NAME}; "
+            f"choose shorter ones"
+        )
+    return segment, f"{name}-queue"
+
+
+def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
+    """Return the geometry of a queue that is to be created, from values that are possible one by one.
+
+    Raises:
+        ArgumentError: no segment can be that large.
+    """
+    found = Geometry.of(capacity, item_size, mode)
+    if found.size > MAX_SEGMENT_SIZE:
+        raise ArgumentError(
+            f"capacity={capacity} slots of item_size={item_size} bytes take {found.size:,} bytes, and no segment can "
+            f"have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
+        )
+    return found
+
+
+def _import_all() -> None:
+    """Import what is needed, before there is anything that somebody might wait for."""
+    atomic_words.prepare()
+    lock_class()
+
+
+def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:
+    """Make a queue.
+
+    Raises:
+        QueueExistsError: there is one of that name, or something else has it; says who uses it, or what it is.
+        QueueNotReadyError: a live process is creating one.
+        OSError: not enough shared memory.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
+    lock_segment = segment_name(lock_name, run_id)
+    locks: list[LockFlag] = []
+    _import_all()
+
+    def fill(segment: Segment) -> None:
+        memory = open_words(segment.buffer)
+        try:
+            words = memory.words()
+            for at, value in (
+                (VERSION_AT, VERSION),
+                (CAPACITY_AT, wanted.capacity),
+                (ITEM_SIZE_AT, wanted.item_size),
+                (MODE_AT, MODES.index(wanted.mode)),
+                (RECORDS_AT, RECORDS),
+                (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
+                (SEGMENT_SIZE_AT, wanted.size),
+                (NONCE_AT, int.from_bytes(os.urandom(8), "little")),
+                (CREATED_AT, clock.real()),
+                (CREATOR_AT, Participants(words).owner),
+            ):
+                words.store(at, value)
+            _number_slots(segment, wanted)
+            lock = open_lock(lock_name, run_id, create=True)
+            locks.append(lock)
+            lock.try_acquire()  # nobody else is there yet; a leftover 1 would mean nothing, see _batch_lock
+            words.store(MAGIC_AT, MAGIC)  # [X1] release, last: pairs with the load in attach
+            lock.release()
+        finally:
+            memory.release()
+
+    try:
+        segment = shared_memory.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment)
+    except QueueExistsError:
+        raise QueueExistsError(_who_has(segment_of_queue)) from None
+    except BaseException:
+        for lock in locks:
+            lock.close()
+        raise
+    return segment, locks[0]
+
+
+def discard(segment: Segment, lock: LockFlag, name: str, run_id: str) -> None:
+    """Take back a queue that ``create`` made and nobody has got, whatever its creator is interrupted by; never raises.
+
+    Args:
+        segment: as ``create`` returned it; not closed yet.
+        lock: likewise.
+        name: of the queue.
+        run_id: of the queue.
+    """
+    with suppress(Exception):
+        unlink(name, run_id, segment.identity())
+    for opened in (lock, segment):
+        with suppress(Exception):
+            opened.close()
+
+
+def _number_slots(segment: Segment, wanted: Geometry) -> None:
+    """Give every slot i the word FREE(i)."""
+    words = segment.buffer.cast("Q")
+    try:
+        first, step = SLOTS_START // WORD, wanted.stride // WORD
+        for start in range(0, wanted.capacity, 65536):
+            end = min(start + 65536, wanted.capacity)
+            fresh = array("Q", range(start << STATE_BITS, end << STATE_BITS, 1 << STATE_BITS))
+            words[first + start * step : first + (end - 1) * step + 1 : step] = memoryview(fresh)
+    finally:
+        words.release()
+
+
+def _who_has(segment_of_queue: str) -> str:
+    """Say, for an error message, who uses the queue that exists."""
+    try:
+        segment = shared_memory.open_existing(segment_of_queue)
+        try:
+            with _header(segment) as words:
+                check(segment, words)
+                pids = sorted(Participants(words).live(words))
+        finally:
+            segment.close()
+        if os.getppid() in pids and "__mp_main__" in sys.modules:
+            return (
+                f"queue segment {segment_of_queue!r} exists already, and the parent of this spawned child uses it; "
+                f"the child imports the parent's script, so create the queue under `if __name__ == '__main__':`, and "
+                f"attach to it elsewhere with create=False"
+            )
+        users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
+    except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
+        return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
+    except Exception:  # gone meanwhile, or no descriptor is left
+        users = "and who uses it cannot be told"
+    return (
+        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
+        f"first, or choose another name or run_id"
+    )
+
+
+def attach(
+    name: str, run_id: str, until: float = clock.FOREVER, identity: tuple[int, int] | None = None
+) -> tuple[Segment, Geometry, LockFlag]:
+    """Open a queue that exists, waiting for one that is being created for as long as its creator lives.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        until: when to give up waiting.
+        identity: of its segment, if only that one will do; another one of its name is not waited for.
+
+    Raises:
+        QueueNotFoundError: there is none, or its creation was never finished.
+        QueueNotReadyError: it is still being created, or was replaced meanwhile and there is no time left.
+        LayoutVersionError, CorruptQueueError: it cannot be used.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
+    _import_all()
+    creation = _Creation(segment_of_queue)
+    while True:
+        if identity is not None and not shared_memory.means(segment_of_queue, identity):
+            raise _pickled_and_gone(name, segment_of_queue)
+        try:
+            segment = shared_memory.open_existing(segment_of_queue)
+        except QueueNotReadyError:
+            creation.check(clock.now() > until)
+            clock.sleep(0.001)
+            continue
+        if identity not in (None, segment.identity()):
+            segment.close()
+            continue
+        try:
+            with _header(segment) as words:
+                found = check(segment, words)
+            return segment, found, open_lock(lock_name, run_id, create=False)
+        except (SharedMemoryQueueError, OSError):
+            segment.close()
+            if segment.has_name():
+                raise
+        except BaseException:
+            segment.close()
+            raise
+        look_again(name, run_id, until)  # its lock went with it; that of a newer queue may be in the making
+
+
+def look_again(name: str, run_id: str, until: float) -> None:
+    """Return if another queue has, or gets, the name of one that was unlinked while this process attached to it.
+
+    Raises:
+        QueueNotFoundError: there is none.
+        QueueNotReadyError: it is too late to wait for the other one.
+    """
+    segment_of_queue, _ = names(name, run_id)
+    if shared_memory.identity_of(segment_of_queue) is None:
+        raise QueueNotFoundError(
+            f"queue {name!r} was unlinked while this process attached; create it again with create=True"
+        )
+    if clock.now() > until:
+        raise QueueNotReadyError(
+            f"queue {name!r} was unlinked and created anew while this process attached; try again, or with a longer "
+            f"timeout"
+        )
+
+
+def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
+    successor = "" if shared_memory.identity_of(segment_of_queue) is None else ", and another one has its name"
+    return QueueNotFoundError(
+        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process "
+        f"attached{successor}; unlink a queue after the processes that it is handed to have attached, or have ended "
+        f"(close() may come earlier)"
+    )
+
+
+class _Creation:
+    """What somebody sees who waits for the creation of a queue."""
+
+    def __init__(self, segment_of_queue: str) -> None:
+        self._name = segment_of_queue
+        self._identity: tuple[int, int] | None = None
+        self._look_at: float = 0
+
+    def check(self, is_late: bool) -> None:
+        """Raise if the creator is dead, or it is too late to wait for it.
+
+        The creator takes its flock a moment after the segment is there, and each look at the flock may disturb it. So
+        one segment is looked at after a second, and again after each further second.
+        """
+        identity, time = shared_memory.identity_of(self._name), clock.now()
+        if identity != self._identity:
+            self._identity, self._look_at = identity, time + _WAIT_FOR_CREATOR
+        is_new = time < self._look_at
+        if not is_late and is_new:
+            return
+        self._look_at = time + _WAIT_FOR_CREATOR
+        why = shared_memory.why_unfinished(self._name, is_new)
+        if is_late or (shared_memory.identity_of(self._name) == identity and not isinstance(why, QueueNotReadyError)):
+            raise why
+
+
+@contextmanager
+def _header(segment: Segment) -> Iterator[Words]:
+    """Give the words of a segment's header.
+
+    Raises:
+        CorruptQueueError: it is too small to have one.
+    """
+    if segment.size < SLOTS_START:
+        raise CorruptQueueError(
+            f"segment {segment.name!r} is not a queue of this package, or was cut off: it has {segment.size:,} bytes, "
+            f"and the header alone takes {SLOTS_START:,}; choose another name, or "
+            f"{shared_memory.how_to_remove(segment.name)}"
+        )
+    memory = open_words(segment.buffer[:SLOTS_START])
+    try:
+        yield memory.words()
+    finally:
+        memory.release()
+
+
+def check(segment: Segment, words: Words) -> Geometry:
+    """Return the geometry that the header states, if it can be true of this segment.
+
+    Raises:
+        LayoutVersionError: another layout.
+        CorruptQueueError: it cannot be true.
+    """
+    if words.load(MAGIC_AT) != MAGIC:  # acquire, pairs with [X1]
+        raise CorruptQueueError(
+            f"segment {segment.name!r} is not a queue of this package (its magic is {words.load(MAGIC_AT):#x}); choose "
+            f"another name, or {shared_memory.how_to_remove(segment.name)}"
+        )
+    version = words.load(VERSION_AT)
+    if version != VERSION:
+        raise LayoutVersionError(segment.name, version, VERSION)
+    capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
+    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
+        found = Geometry.of(capacity, item_size, MODES[mode])
+        rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
+        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size and not segment.size % WORD:
+            return found
+    raise CorruptQueueError(
+        f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, "
+        f"which does not fit its {segment.size:,} bytes; unlink this queue and create it again"
+    )
+
+
+def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
+    """Remove the names of a queue, and tell those who are attached.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        identity: of its segment; a newer queue of that name stays.
+
+    Returns:
+        Whether this call removed them, and those who are attached can be told.
+    """
+    segment_of_queue, lock_name = names(name, run_id)
+    segment = lock = None
+    held = is_cut = False
+    try:
+        if not shared_memory.means(segment_of_queue, identity):  # may be a stranger's, which nobody here may open
+            return False
+        try:
+            with _unless_means_lack():
+                segment = shared_memory.open_existing(segment_of_queue)
+        except QueueNotReadyError:
+            is_cut = True  # to nothing; or this is another, in the making
+        if segment is not None and segment.identity() != identity:
+            return False
+        with suppress(QueueNotFoundError, CorruptQueueError, PermissionError), _unless_means_lack():
+            lock = open_lock(lock_name, run_id, create=False)
+            held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
+        if not shared_memory.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
+            return False
+        if segment is not None:
+            with suppress(CorruptQueueError), _header(segment) as words:
+                words.store(UNLINKED_AT, 1)
+        return not is_cut
+    except (SharedMemoryQueueError, OSError):
+        if shared_memory.means(segment_of_queue, identity):
+            raise
+        return False
+    finally:
+        if lock is not None:
+            if held:
+                lock.release()
+            lock.close()
+        if segment is not None:
+            segment.close()
+
+
+@contextmanager
+def _unless_means_lack() -> Iterator[None]:
+    """Go on without what could not be opened because this process has no descriptor or no address space left."""
+    try:
+        yield
+    except OSError as error:
+        if not shared_memory.lacks_means(error):
+            raise
+
+
+def _acquire_for_a_moment(lock: LockFlag) -> bool:
+    give_up = clock.now() + _MOMENT
+    while not lock.try_acquire():
+        if clock.now() > give_up:
+            return False  # a batch has it, or a dead process: go on without
+        clock.sleep(0.001)
+    return True

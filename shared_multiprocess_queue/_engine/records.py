@@ -1,0 +1,325 @@
+"""The records of one handle: lent to operations, given back, and found again when an interrupt has lost one.
+
+Beside them lie the items that interrupted gets had taken, for the next gets of the handle.
+
+Python serves signals between two steps, so a handler that raises (Ctrl-C does) can end an operation anywhere, and can
+end its recovery as well. What must survive that does not live in frames. Everything a handle owns stands in a list of
+holds, put there before it is owned; each knows its record weakly. So a record that neither an operation nor the pool
+has any more is gone from its hold, and ``sweep`` takes it up again, together with its claim.
+
+Giving back is a plain store into a dictionary, at which Python serves no signal: a record is either the operation's or
+the pool's, never lost on the way and never both.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import repeat
+from typing import Final, NoReturn
+
+from .._platform import processes
+from .._platform.atomic_words import Words
+from .._ring.batch_lock import BatchLock
+from .._ring.claim import Claim, Payload
+from .._ring.layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
+from .._ring.parking import Parking
+from .._ring.participants import Participants, Record
+from .._ring.ring import Ring
+from ..errors import QueueClosedError, TooManyParticipantsError
+
+_TRIES: Final = 10  # times that a recovery which is itself interrupted begins again
+
+
+def _nothing() -> None:
+    """Stand for a record that is lost."""
+
+
+class _Hold:
+    """What a handle knows of one of its records.
+
+    Attributes:
+        record: the record, weakly; gone when it is lost.
+        claim: the record's; outlives it.
+        index: its place in the table, or the one that is being tried.
+        won: the outcome of the compare-and-swap that takes it; empty before that is decided.
+        generation: the record's; 0 until the record is settled.
+        left: the outcome of the compare-and-swap that gives it up.
+    """
+
+    __slots__ = ("claim", "generation", "index", "left", "record", "won")
+
+    def __init__(self, record: Record) -> None:
+        self.record: Callable[[], Record | None] = weakref.ref(record)
+        self.claim = record.claim
+        self.index = 0
+        self.won: list[int] = []
+        self.generation = 0
+        self.left: list[int] = []
+
+    def is_ours(self) -> bool:
+        """Whether the record was taken and has not been left."""
+        return bool(self.won and self.won[0]) and not (self.left and self.left[0])
+
+
+class Pool:
+    """The records of one handle, and the items that its interrupted gets had taken.
+
+    Args:
+        participants: the table that the records come from.
+        ring: where their operations work.
+        batch_lock: what they may hold.
+        parking: whom to wake.
+        new_words: makes an access to the words.
+        on_keep_back: called when items are kept back.
+        renew: makes another pool, in a forked child that finds this one.
+
+    Attributes:
+        idle: records that no operation uses, by index; an operation that ended well stores its record here.
+        kept_back: payloads that were taken and could not be delivered; the next that a get of this handle takes.
+        closed: whether the handle is closed and lends no records any more.
+        lock: of this process; one thread at a time takes records, sweeps, or leaves.
+    """
+
+    def __init__(
+        self,
+        participants: Participants,
+        ring: Ring,
+        batch_lock: BatchLock,
+        parking: Parking,
+        new_words: Callable[[], Words],
+        on_keep_back: Callable[[], None],
+        renew: Callable[[], Pool],
+    ) -> None:
+        self._participants = participants
+        self._ring = ring
+        self._batch_lock = batch_lock
+        self._parking = parking
+        self._new_words = new_words
+        self._on_keep_back = on_keep_back
+        self._weak_renew = weakref.WeakMethod(renew)  # of the engine, which has this pool
+        self._forks = participants.forks
+        self._holds: list[_Hold] = []
+        self.idle: dict[int, Record] = {}
+        self.kept_back: deque[Payload] = deque()
+        self.closed = False
+        self.lock = threading.RLock()
+
+    def is_of_this_process(self) -> bool:
+        """Whether this is no pool of the parent's, in a forked child that has not used the queue yet."""
+        return self._forks == processes.forks
+
+    # ---- records ----------------------------------------------------------------------------------------------------
+
+    def borrow(self) -> Record:
+        """Lend a record, which announces nothing and whose claim is empty.
+
+        Raises:
+            TooManyParticipantsError: the table is full.
+            QueueClosedError: the handle is closed.
+        """
+        if self._forks != processes.forks:
+            return self._renewed().borrow()
+        try:
+            try:
+                _, record = self.idle.popitem()
+            except KeyError:
+                record = None
+            if record is None:  # not above, or what it raises would come with a KeyError
+                record = self._take()
+            if self.closed:
+                self.idle[record.index] = record
+                self.refuse()
+            return record
+        except (IndexError, ValueError):
+            if self._forks == processes.forks:
+                raise
+        return self._renewed().borrow()  # a signal handler has forked in here, and nothing has begun
+
+    def _renewed(self) -> Pool:
+        renew = self._weak_renew()
+        if renew is None:
+            self.refuse()
+        return renew()
+
+    def refuse(self) -> NoReturn:
+        """Say that the handle is closed."""
+        raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
+
+    def _take(self) -> Record:
+        record = Record(self._new_words(), Claim())
+        hold = _Hold(record)
+        try:
+            with self.lock:
+                self._holds.append(hold)
+                if self.closed:  # looked at after the line above, from which on close waits for this record
+                    self.refuse()
+                self.sweep()
+                if self.idle:
+                    return self.idle.popitem()[1]
+                self._search(hold, record)
+        except BaseException:
+            self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
+            raise
+        return record
+
+    def _search(self, hold: _Hold, record: Record) -> None:
+        verdicts: dict[int, bool] = {}
+        for hold.index in range(RECORDS):
+            owner = self._participants.takeable(record.words, hold.index, self._ring.resolve, verdicts)
+            if owner is not None:
+                hold.won.clear()
+                self._participants.take(record.words, hold.index, owner, hold.won)
+                if hold.won[0]:
+                    self._settle(hold, record)
+                    return
+        raise TooManyParticipantsError(RECORDS)
+
+    def _settle(self, hold: _Hold, record: Record) -> None:
+        if hold.generation:
+            hold.generation = self._participants.generation(record.words, hold.index)
+        else:
+            hold.generation = self._participants.settle(record.words, hold.index)
+        record.place(hold.index, hold.generation)
+
+    def recover(self, record: Record) -> None:
+        """Take back the record of an operation that an exception has cut short.
+
+        Frames that have it may live on in a traceback; so it is lost first, and found again as another object.
+
+        In a child that a signal handler has forked inside the operation it is the parent's, which goes on with it.
+
+        Raises:
+            BaseException: what interrupted the recovery; that is complete nevertheless, or the next sweep completes it.
+        """
+        if not self.is_of_this_process():
+            return
+        late: BaseException | None = None
+        for _ in range(_TRIES):
+            try:
+                self.lose(record)
+                self.sweep()
+                break
+            except BaseException as error:
+                late = error
+        if late is not None:
+            try:
+                raise late
+            finally:
+                late = None  # or this frame and its traceback keep each other
+
+    def lose(self, *records: Record | None) -> None:
+        """Leave records to the next sweep, whatever frames still have them."""
+        for hold in list(self._holds):
+            record = hold.record()
+            if record is not None and record in records:
+                hold.record = _nothing
+
+    def sweep(self) -> None:
+        """End the operations whose records are lost, and lend those records again."""
+        if None not in [hold.record() for hold in list(self._holds)]:
+            return
+        with self.lock:
+            for hold in list(self._holds):
+                seen = hold.record
+                if seen() is None:
+                    self._take_up(hold, seen)
+
+    def _take_up(self, hold: _Hold, seen: Callable[[], Record | None]) -> None:
+        if not hold.is_ours():
+            self._forget(hold)
+            return
+        record = Record(self._new_words(), hold.claim)
+        reference = weakref.ref(record)
+        if hold.record is not seen:
+            return  # a signal handler has just used the queue, and swept
+        hold.record = reference  # between this look and this store Python serves no signal
+        try:
+            self._settle(hold, record)
+            if self.end(record):
+                hold.generation = record.generation
+                self.idle[record.index] = record
+            else:
+                hold.record = _nothing
+        except BaseException:
+            hold.record = _nothing
+            raise
+
+    def end(self, record: Record) -> bool:
+        """End an operation that an exception has cut short; what it got hold of is for the next gets.
+
+        Returns:
+            Whether the record is clean; otherwise this has to be called again before it is used.
+        """
+        words = record.words
+        self._batch_lock.recover(record)  # before the record may get another name
+        if words.load(DEFINITIONS_OWNER_AT) == record.name:
+            words.store(DEFINITIONS_OWNER_AT, 0)
+        clean = self._ring.abandon(record)
+        if record.claim.taken:
+            self.keep_back(record.claim.taken)
+        self._parking.wake_all(words, ITEMS)  # for items kept back, and because the interrupt may have come between
+        self._parking.wake_all(words, SPACE)  # a change and its wake
+        self._parking.wake_word(BATCH_OWNER_AT)
+        return clean
+
+    # ---- items kept back --------------------------------------------------------------------------------------------
+
+    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
+        """Make payloads that were taken, and could not be delivered, the next that a get takes.
+
+        Args:
+            payloads: a list, from which those that are kept back are removed.
+            first: index of the first of them.
+        """
+        # One call, at whose end each payload is in one of both, whatever interrupts: the last of the list goes first.
+        self.kept_back.extendleft(map(list.pop, repeat(payloads, len(payloads) - first)))
+        if self.kept_back:
+            self._on_keep_back()
+
+    def take_kept_back(self, limit: int, claim: Claim) -> bool:
+        """Move up to ``limit`` payloads to the ``taken`` of a claim; return whether there were any."""
+        with suppress(IndexError):  # there are fewer
+            claim.taken.extend(map(deque.popleft, repeat(self.kept_back, limit)))  # one call, as above
+        return bool(claim.taken)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def leave(self, *others: Record | None) -> bool:
+        """Give up all records that no operation uses.
+
+        Args:
+            others: records that stand for something else than an operation; they are left to the caller.
+
+        Returns:
+            Whether no operation has a record any more.
+        """
+        with self.lock:
+            self.sweep()
+            while self.idle:
+                popped: list[tuple[int, Record]] = []
+                try:
+                    popped.extend(map(dict.popitem, (self.idle,)))  # one call: popped, and noted as such
+                    self.leave_with(popped[0][1])
+                except KeyError:  # another thread has borrowed the last one
+                    break
+                except BaseException:
+                    self.lose(popped[0][1] if popped else None)
+                    raise
+            rest = [hold.record() for hold in self._holds]  # a lost one may wait for another's operation to end
+            return not [record for record in rest if record is None or record not in others]
+
+    def leave_with(self, *records: Record | None) -> None:
+        """Give up records that no operation uses, and that are not idle; who is interrupted in this loses them."""
+        for hold in list(self._holds):
+            record = hold.record()
+            if record is not None and record in records:
+                self._participants.leave(record, hold.left)
+                self._forget(hold)
+
+    def _forget(self, hold: _Hold) -> None:
+        with suppress(ValueError):  # a signal handler may have been faster
+            self._holds.remove(hold)

@@ -1,0 +1,294 @@
+"""Shared 64-bit words: the door to the package ``atomics``, and the seam where a test takes over every step.
+
+All that processes agree on goes through a ``Words``: atomic loads, stores, compare-and-swaps and additions, every one
+sequentially consistent, which is at least what any edge of the protocol asks for. The few plain accesses that the
+protocol allows have names of their own (``peek``, ``announce``), and what they may be on which processor is decided
+here and nowhere else.
+
+``atomics`` brings a C library (patomic) and calls it through objects that cost 6 µs a load. The same functions, taken
+from the package's own table and called through ctypes, cost 0.5 µs. They are called with the GIL held (``PYFUNCTYPE``),
+so that no other thread is let in between a claim and its publication merely because an atomic operation was called.
+Where that table is not as expected, opening a queue is an ImportError.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from .lazy_import import late
+
+_SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
+
+# x86 stores and loads an aligned word as one instruction, keeps stores in order and never lets a load pass an older
+# load: there a plain store is a release store and a plain load an acquire load; and as its read-modify-writes are full
+# barriers, a plain load behind one is sequentially consistent. Elsewhere none of this holds.
+_PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
+
+
+class Words(Protocol):
+    """Access to the words of one segment for one operation at a time; offsets are in bytes and aligned to 8.
+
+    It has scratch memory of its own, so two threads never use the same one at once.
+    """
+
+    load: Callable[[int], int]
+    """load(offset): the word, sequentially consistent."""
+    store: Callable[[int, int], None]
+    """store(offset, value): sequentially consistent."""
+    cas: Callable[[int, int, int], bool]
+    """cas(offset, expected, desired): change the word if it is as expected; never fails spuriously."""
+    cas_noted: Callable[[int, int, int, list[int]], None]
+    """cas_noted(offset, expected, desired, note): as cas, and append the outcome to note with no bytecode in between,
+    so that a signal handler that raises cannot come between the two."""
+    add: Callable[[int, int], int]
+    """add(offset, amount): add, and return the word from before."""
+    peek: Callable[[int], int]
+    """peek(offset): a plain load, for hints that an atomic load or a compare-and-swap confirms before anyone acts."""
+    load_after_rmw: Callable[[int], int]
+    """load_after_rmw(offset): a sequentially consistent load that follows a cas or add of this operation; where those
+    are full barriers, a plain load."""
+    announce: Callable[[int, int], None]
+    """announce(offset, value): a release store to a word that only its owner writes."""
+    announce_range: Callable[[int, int, int], None]
+    """announce_range(offset, begin, end): announce begin, then end in the word behind it."""
+
+
+class WordMemory(Protocol):
+    """The words of one mapped segment."""
+
+    def words(self) -> Words:
+        """Return a new access, for one operation at a time."""
+
+    def release(self) -> None:
+        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError.
+
+        At whatever step: nothing between the look whether the memory is there and the step itself serves a signal.
+        """
+
+
+class _Access:
+    __slots__ = (
+        "add",
+        "announce",
+        "announce_range",
+        "cas",
+        "cas_noted",
+        "load",
+        "load_after_rmw",
+        "peek",
+        "store",
+    )
+
+    load: Callable[[int], int]
+    store: Callable[[int, int], None]
+    cas: Callable[[int, int, int], bool]
+    cas_noted: Callable[[int, int, int, list[int]], None]
+    add: Callable[[int, int], int]
+    peek: Callable[[int], int]
+    load_after_rmw: Callable[[int], int]
+    announce: Callable[[int, int], None]
+    announce_range: Callable[[int, int, int], None]
+
+
+@late
+def _atomics() -> Any:
+    """Import ``atomics``: when the first queue is opened, because it takes longer than all of this package."""
+    import atomics  # noqa: PLC0415
+
+    return atomics
+
+
+class _Operations:
+    """patomic's functions for words of one width, called with the GIL held."""
+
+    def __init__(self, width: int) -> None:
+        from atomics._impl.patomic import Patomic  # noqa: PLC0415 (as above)
+
+        table = Patomic.ops(width)
+        pointer, order = ctypes.c_void_p, ctypes.c_int
+
+        def function(field: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+            address = ctypes.cast(field, ctypes.c_void_p).value
+            if not address:
+                raise AttributeError("this processor lacks an atomic operation of the table")
+            return ctypes.PYFUNCTYPE(result, *arguments)(address)
+
+        self.load = function(table.fp_load, None, pointer, order, pointer)
+        self.store = function(table.fp_store, None, pointer, pointer, order)
+        exchange = table.xchg_ops.fp_cmpxchg_strong
+        self.cas = function(exchange, ctypes.c_int, pointer, pointer, pointer, order, order)
+        self.add = function(table.unsigned_ops.fp_fetch_add, None, pointer, pointer, order, pointer)
+        self._try_out(width)
+
+    def _try_out(self, width: int) -> None:
+        cells = (ctypes.c_uint64 * 3)(40, 40, 1)
+        at = ctypes.addressof(cells)
+        self.add(at, at + 16, _SEQ_CST, at + 8)
+        ok = self.cas(at, at + 8, at + 16, _SEQ_CST, _SEQ_CST)  # expects 40 and finds 41
+        if (cells[0], cells[1], ok) != (41, 41, 0):
+            raise AttributeError("the table of atomics does not do what it did in version 1.0.3")
+
+
+class MappedWords:
+    """The words of a mapping, through patomic's table."""
+
+    def __init__(self, buffer: memoryview, operations: _Operations) -> None:
+        self._operations = operations
+        self._plain = buffer.cast("Q")
+        self._anchor: Any = ctypes.c_char.from_buffer(buffer)
+        self._bases = [ctypes.addressof(self._anchor)]  # empty after the release, so that each access ends there
+
+    def words(self) -> Words:
+        """Return a new access, for one operation at a time."""
+        bases, plain, order = self._bases, self._plain, _SEQ_CST
+        do_load, do_store = self._operations.load, self._operations.store
+        do_cas, do_add = self._operations.cas, self._operations.add
+        scratch = (ctypes.c_uint64 * 2)()  # takes a number modulo 2^64, which only a damaged segment leads to
+        first = ctypes.addressof(scratch)
+        second = first + 8
+
+        def load(offset: int) -> int:
+            do_load(bases[0] + offset, order, first)
+            return scratch[0]
+
+        def store(offset: int, value: int) -> None:
+            scratch[0] = value
+            do_store(bases[0] + offset, first, order)
+
+        def cas(offset: int, expected: int, desired: int) -> bool:
+            scratch[0] = expected
+            scratch[1] = desired
+            return bool(do_cas(bases[0] + offset, first, second, order, order))
+
+        def cas_noted(offset: int, expected: int, desired: int, note: list[int]) -> None:
+            outcome = map(do_cas, (bases[0] + offset,), (first,), (second,), (order,), (order,))
+            scratch[0] = expected
+            scratch[1] = desired
+            note.extend(outcome if bases else ())
+
+        def add(offset: int, amount: int) -> int:
+            scratch[0] = amount
+            do_add(bases[0] + offset, first, order, second)
+            return scratch[1]
+
+        return _plain_access(_access(load, store, cas, cas_noted, add), plain)
+
+    def release(self) -> None:
+        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError."""
+        self._anchor = None
+        self._bases.clear()
+        self._plain.release()
+
+
+def _access(
+    load: Callable[[int], int],
+    store: Callable[[int, int], None],
+    cas: Callable[[int, int, int], bool],
+    cas_noted: Callable[[int, int, int, list[int]], None],
+    add: Callable[[int, int], int],
+) -> _Access:
+    access = _Access()
+    access.load, access.store, access.cas, access.cas_noted, access.add = load, store, cas, cas_noted, add
+    return access
+
+
+def _plain_access(access: _Access, plain: memoryview) -> Words:
+    """Add the accesses that may be plain on this processor."""
+    if _PLAIN_IS_ORDERED:
+
+        def peek(offset: int) -> int:
+            return plain[offset >> 3]
+
+        def announce(offset: int, value: int) -> None:
+            plain[offset >> 3] = value
+
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            index = offset >> 3
+            plain[index] = begin
+            plain[index + 1] = end
+
+        access.peek = access.load_after_rmw = peek
+        access.announce = announce
+    else:
+        access.peek = access.load_after_rmw = access.load
+        access.announce = store = access.store
+
+        def announce_range(offset: int, begin: int, end: int) -> None:
+            store(offset, begin)
+            store(offset + 8, end)
+
+    access.announce_range = announce_range
+    return access
+
+
+@late
+def _operations() -> _Operations:
+    try:
+        return _Operations(8)
+    except (ImportError, AttributeError, TypeError, ctypes.ArgumentError) as error:
+        raise ImportError(
+            f"the package atomics that is installed has another table of operations than version 1.0 ({error}); "
+            f"install one that is known to work: pip install 'atomics>=1.0.3,<1.1'"
+        ) from error
+
+
+def prepare() -> None:
+    """Import what ``open_words`` needs, if that was not done yet."""
+    _atomics()
+    _operations()
+
+
+def open_words(buffer: memoryview) -> WordMemory:
+    """Return the words of a mapped segment.
+
+    Args:
+        buffer: the whole segment, writable, aligned to 8 bytes (a mapping always is).
+
+    Raises:
+        ImportError: the package ``atomics`` that is installed is not one that this was written for.
+    """
+    return MappedWords(buffer, _operations())
+
+
+class Flag:
+    """One shared int32 that is 0 or 1, as ``shared_memory_lock`` keeps it."""
+
+    _context: Any = None  # also if __init__ is interrupted
+
+    def __init__(self, buffer: memoryview) -> None:
+        atomics = _atomics()
+        self._context: Any = atomics.atomicview(buffer[:4], atomics.INT)
+        self._view: Any = self._context.__enter__()
+
+    def set(self) -> bool:
+        """Change 0 to 1; False if it was 1."""
+        return bool(self._view.cmpxchg_strong(0, 1).success)
+
+    def is_set(self) -> bool:
+        """Whether it is 1 now."""
+        return bool(self._view.load())
+
+    def clear(self) -> None:
+        """Store 0."""
+        self._view.store(0)
+
+    def release(self) -> None:
+        """Let go of the memory; may be called again."""
+        if self._context is not None:
+            self._context.__exit__(None, None, None)
+
+    def __del__(self) -> None:
+        self.release()  # atomics complains on stderr about a context that is dropped while it is open
+
+
+def keep_to_the_end(owner: object) -> None:
+    """Let an object that has words open live until the process is gone.
+
+    When the interpreter ends it drops what modules have, and with it views of ``atomics`` whose C library is gone by
+    then: they would fill stderr.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))

@@ -1,0 +1,190 @@
+"""Bells: sockets in the abstract namespace that wake a waiter on a descriptor; the only door to sockets and timers.
+
+A bell has no file and is inherited by nobody. It is gone with its process, so a ring for the dead is refused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import os
+import select
+import sys
+from collections import deque
+from contextlib import suppress
+from itertools import repeat
+from typing import Any, Final
+
+from .lazy_import import late
+
+_MONOTONIC: Final = 1
+_AT_ONCE: Final = 1  # ns
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Timer(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("first", _Timespec))
+
+
+@late
+def _socket() -> Any:
+    """Import ``socket`` when the first bell is rung or made; few programs wait on descriptors."""
+    import socket  # noqa: PLC0415
+
+    return socket
+
+
+@late
+def _library() -> Any:
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+    return library if hasattr(library, "timerfd_create") else None
+
+
+def _address(nonce: int, name: int) -> bytes:
+    return b"\0shmq-%016x-%x" % (nonce, name)
+
+
+def ring(nonce: int, name: int) -> bool:
+    """Ring the bell of a participant's name in the segment of this nonce; return whether it is there. Does not wait.
+
+    The socket lives for this one ring: a descriptor that is kept may be closed by the program, and its number is then a
+    stranger's.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    socket = _socket()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.sendto(b"\0", socket.MSG_NOSIGNAL, _address(nonce, name))
+    except OSError as error:
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full of rings: it is rung
+    return True
+
+
+_NO_BUFFERS: Final = 105  # ENOBUFS of Linux
+_NONE_LEFT: Final = (
+    "to wait on a queue takes three descriptors, four while they are made, and too few are left; raise the limit "
+    "(ulimit -n), or close files or queues that are no longer needed"
+)
+
+
+class Bell:
+    """A descriptor that becomes readable when its name is rung, and once a period.
+
+    It is closed until ``open``. What an interrupt leaves open closes ``close``, or the end of the object.
+
+    Args:
+        period: nanoseconds between two times that it becomes readable by itself.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._socket: Any = None
+        self._identity: tuple[int, int] | None = None
+        self._numbers: list[int] = []  # of the descriptors beside the socket
+        self._timer = self._poll = -1
+        self._period = period
+
+    def open(self, nonce: int, name: int) -> None:
+        """Take a name.
+
+        Args:
+            nonce: of the segment.
+            name: of the participant that waits.
+
+        Raises:
+            io.UnsupportedOperation: this system has no such sockets or timers.
+            OSError: too many descriptors are open.
+        """
+        library = _library()
+        if library is None:
+            raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
+        socket = _socket()
+        try:
+            self._socket = bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._identity = _identity_of(bell.fileno())
+            bell.bind(_address(nonce, name))
+            timer = self._note(library.timerfd_create, _MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+            if timer < 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            with select.epoll() as poll:
+                poll.register(bell, select.EPOLLIN)
+                poll.register(timer, select.EPOLLIN)
+                self._timer = timer
+                self._poll = self._note(os.dup, poll.fileno())  # a number: the object could not be made to forget it
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise OSError(error.errno, _NONE_LEFT) from error
+            raise
+
+    def _note(self, make: Any, *arguments: int) -> int:
+        """Make a descriptor and note it in one call, at whose end it is noted, whatever interrupts."""
+        self._numbers.extend(map(make, *((argument,) for argument in arguments)))
+        return self._numbers[-1]
+
+    def is_whole(self) -> bool:
+        """Whether the descriptors are still this bell's: a program may close all that it has, as a daemon does.
+
+        The socket speaks for all three, for the others have no inode of their own.
+        """
+        bell, identity = self._socket, self._identity  # another thread may close it
+        return self._poll >= 0 and None not in (bell, identity) and _identity_of(bell.fileno()) == identity
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 when the bell is closed, and if the program has closed it."""
+        poll = self._poll
+        return poll if self.is_whole() else -1
+
+    def show(self) -> None:
+        """Make the descriptor readable."""
+        if self.is_whole():
+            self._start(_AT_ONCE)
+
+    def drain(self) -> None:
+        """Make the descriptor unreadable until the next ring [B0], or the end of a period."""
+        if not self.is_whole():
+            return
+        with suppress(BlockingIOError):
+            while self._socket.recv(1):
+                pass
+        self._start(self._period)
+
+    def _start(self, first: int) -> None:
+        setting = _Timer(_timespec(self._period), _timespec(first))
+        if _library().timerfd_settime(self._timer, 0, ctypes.byref(setting), None) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def close(self) -> None:
+        """Close the descriptors; in a forked child its own copies of them. May be called again."""
+        self._timer = self._poll = -1
+        bell, numbers = self._socket, self._numbers
+        if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
+            bell.detach()  # closed by the program: the numbers may be a stranger's by now
+            numbers.clear()
+        while numbers:
+            with suppress(OSError):  # one call, as above: what is not noted any more is closed
+                deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
+        if bell is not None:
+            bell.close()
+        self._socket = self._identity = None
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be half gone
+            self.close()
+
+
+def _identity_of(descriptor: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _timespec(nanoseconds: int) -> _Timespec:
+    return _Timespec(nanoseconds // 1_000_000_000, nanoseconds % 1_000_000_000)

@@ -1,0 +1,158 @@
+"""One batch at a time (labels L), and the gate that lets it through a busy queue (label Q).
+
+The int32 of ``shared_memory_lock`` has no owner, so it cannot be inherited when its holder dies. The header's word
+``batch_owner`` is the ownership: 0, or the name of the participant that holds the lock. The int32 is taken before it
+and freed after it.
+
+    acquire   lock_busy in my record; int32 0 -> 1; batch_owner 0 (or a dead name) -> me; clear lock_busy
+    held?     batch_owner is dead: dead -> me inherits
+              batch_owner is 0 and no other live record is lock_busy: its holder died between the words; 0 -> me
+    release   batch_owner me -> 0, and only who won that stores int32 = 0
+
+The lock keeps batches from starving each other and is given back as soon as tail is claimed. The ring's safety does not
+depend on it: the claim is a compare-and-swap of tail.
+
+The gate: a batch that has twice found no room writes into the header until when single puts behave as if the queue
+were full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch
+waits, so a batch that is stopped leaves no closed gate; and a put looks whether the batch lives before it sleeps on
+account of the gate. Fairness is not safety; here, and only here, a clock decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from .._platform import clock
+from .._platform.atomic_words import Words
+from .._platform.mutex import LockFlag
+from .layout import BATCH_OWNER_AT, GATE_AT, LOCK_BUSY, SPACE
+from .parking import Parking
+from .participants import Participants, Record
+
+_BETWEEN: Final = 1_000_000  # ns; the longest sleep while the lock has no owner and is not free
+_LEASE: Final = 250_000_000  # ns that a gate stays closed if nobody renews it
+_FAR_AHEAD: Final = 1_000_000_000  # ns; a gate closed for longer than this was not written by a batch
+
+
+class BatchLock:
+    """The lock of ``put_batch``.
+
+    Args:
+        flag: the int32.
+        participants: who lives.
+        parking: where to sleep.
+    """
+
+    def __init__(self, flag: LockFlag, participants: Participants, parking: Parking) -> None:
+        self._flag = flag
+        self._participants = participants
+        self._parking = parking
+
+    def acquire(self, record: Record, until: float, check: Callable[[], None]) -> bool:
+        """Take the lock, from a dead holder too.
+
+        Args:
+            record: the batch's.
+            until: monotonic time in ns; False is returned when it is over.
+            check: called after each sleep; may raise.
+        """
+        words = record.words
+        while True:
+            if self._take(words, record) or self._inherit(words, record):
+                return True
+            owner = words.load(BATCH_OWNER_AT)
+            if clock.now() >= until:
+                return False
+            # Without an owner somebody is between the two words, and his wake may be past already.
+            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, clock.now() + _BETWEEN))
+            check()
+
+    def _take(self, words: Words, record: Record) -> bool:
+        words.store(record.at + LOCK_BUSY, 1)  # [L3] seq, before the int32
+        won = False
+        if self._flag.try_acquire():
+            owner = words.load(BATCH_OWNER_AT)
+            won = (owner == 0 or self._participants.is_dead(words, owner)) and words.cas(
+                BATCH_OWNER_AT, owner, record.name
+            )  # [L1] acquire, pairs with [L2]
+        words.store(record.at + LOCK_BUSY, 0)
+        return won
+
+    def _inherit(self, words: Words, record: Record) -> bool:
+        owner = words.load(BATCH_OWNER_AT)
+        if owner:
+            left = self._participants.is_dead(words, owner)
+        else:
+            left = self._flag.is_held() and not self._participants.another_takes_the_lock(words, record)
+        return left and words.cas(BATCH_OWNER_AT, owner, record.name)  # [L1]
+
+    def release(self, record: Record) -> None:
+        """Give the lock back if it is the record's; may be called at any time by its owner."""
+        words = record.words
+        words.store(record.at + LOCK_BUSY, 1)
+        if words.cas(BATCH_OWNER_AT, record.name, 0):  # [L2] release, pairs with [L1]
+            self._flag.release()
+        words.store(record.at + LOCK_BUSY, 0)
+        self._parking.wake_word(BATCH_OWNER_AT)
+
+    def is_forsaken(self, words: Words) -> bool:
+        """Whether nobody alive holds the lock, so that a closed gate means nothing."""
+        owner = words.load(BATCH_OWNER_AT)
+        return owner == 0 or self._participants.is_dead(words, owner)
+
+    def holders(self, words: Words) -> list[int]:
+        """Return the owner words of the live processes that hold the lock or are taking it.
+
+        Not of one that waits for room: it keeps the gate shut, and others wait for room with it.
+        """
+        holder = words.load(BATCH_OWNER_AT)
+        if is_shut(words.load(GATE_AT)):
+            return []
+        if holder:
+            return [] if self._participants.is_dead(words, holder) else [self._participants.owner_word(words, holder)]
+        return [owner for _, owner in self._participants.taking_the_lock(words)] if self._flag.is_held() else []
+
+    def recover(self, record: Record) -> None:
+        """Clear what an interrupted batch may have left standing of the lock."""
+        words = record.words
+        if words.load(BATCH_OWNER_AT) == record.name:
+            self.release(record)
+        words.announce(record.at + LOCK_BUSY, 0)
+
+
+def is_shut(gate: int) -> bool:
+    """Whether single puts have to wait for a batch, by what the gate's word says [Q1]."""
+    now = clock.now()
+    return now < gate <= now + _FAR_AHEAD
+
+
+class Gate:
+    """The gate of one batch that found no room.
+
+    Args:
+        parking: whom to wake when the gate opens.
+    """
+
+    __slots__ = ("_mine", "_parking")
+
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
+        self._mine = 0
+
+    def shut(self, words: Words) -> None:
+        """Close the gate, or keep it closed."""
+        self._mine = clock.now() + _LEASE
+        words.store(GATE_AT, self._mine)
+
+    def open(self, words: Words, whosever: bool = False) -> None:
+        """Open the gate that this batch has closed, and wake a putter that waits for it.
+
+        Args:
+            words: the caller's access.
+            whosever: open it whoever has closed it; the caller holds the lock, so that one is dead or gone.
+        """
+        closed = words.load(GATE_AT) if whosever else self._mine
+        self._mine = 0
+        if closed and words.cas(GATE_AT, closed, 0):
+            self._parking.wake(words, SPACE, 1)

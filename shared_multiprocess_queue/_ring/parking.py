@@ -1,0 +1,181 @@
+"""Waiting until something may have changed, and waking who waits (labels W of the protocol).
+
+Each side (getters wait for items, putters for space) has two shared words: ``epoch``, on which they sleep, and
+``hint = version << 1 | armed``, which tells a waker that somebody may be asleep, so that waking costs one load when
+nobody is. There is no count of waiters: a waiter that dies leaves nothing behind but one spare wake.
+
+    waiter                                      waker
+    read epoch                        [W1]      publish or free a slot           [P8][G6][T1-T3]
+    arm the hint (version + 1)        [W2]      read the hint; armed?            [W4]
+    look again at the words           [W3]      epoch + 1                        [W5]
+    sleep while epoch is as read                wake n; fewer there: ring bells [B3][B4];
+                                                nobody at all: disarm the hint, if it is as read
+
+Either the waiter's second look sees the change or the waker sees the hint: both are read-modify-writes followed by a
+sequentially consistent load. The epoch is read before the hint is armed: in the other order a waker in between would
+change the epoch first, and the waiter would sleep through it. No sleep lasts longer than ``SLICE``, which heals what
+remains: a waker that dies between its change and its wake.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from .._platform import bells, clock, futex
+from .._platform.atomic_words import Words
+from .layout import (
+    BELLS_REFUSED_AT,
+    GENERATION,
+    NONCE_AT,
+    RECORDS,
+    RECORDS_USED_AT,
+    WAKE_EPOCH,
+    WAKE_HINT,
+    WORD,
+    bells_of,
+    name_of,
+    record_at,
+)
+
+SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
+
+_LOOKS: Final = 32  # of one spin; a look takes some 3 µs in this engine, and to wake somebody 50 µs
+_MOST_MISSES: Final = 6
+
+T = TypeVar("T")
+
+
+def cores() -> int:
+    """Return how many processors there are; a process that is pinned to one has its partner on another."""
+    return os.cpu_count() or 1
+
+
+class Spin:
+    """Looks for a while before anybody sleeps.
+
+    After spins in vain, the next waits do without: one wait, then three, up to 2^6 - 1. Never for good, or two who
+    answer each other would go on to wake each other for ever.
+    """
+
+    __slots__ = ("_may_spin", "_misses", "_skips")
+
+    def __init__(self) -> None:
+        self._misses = self._skips = 0
+        self._may_spin = cores() > 1
+
+    def until(self, look: Callable[[], T]) -> T | None:
+        """Call ``look`` until it returns something true; return that, or None when spinning does not pay."""
+        if not self._may_spin:
+            return None
+        if self._skips > 0:
+            self._skips -= 1
+            return None
+        for _ in range(_LOOKS):
+            found = look()
+            if found:
+                self._misses = 0
+                return found
+        self._misses = min(self._misses + 1, _MOST_MISSES)
+        self._skips = (1 << self._misses) - 1
+        return None
+
+
+class Parking:
+    """Where the getters and putters of one segment sleep.
+
+    Args:
+        buffer: the mapped segment.
+    """
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._anchor: Any = ctypes.c_char.from_buffer(buffer)
+        self._base = ctypes.addressof(self._anchor)
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._anchor = None
+
+    def wake(self, words: Words, side: int, count: int) -> None:
+        """Wake up to ``count`` waiters of a side, after a change that they can use."""
+        hint = words.load_after_rmw(side + WAKE_HINT)  # [W4] seq, after the caller's change; pairs with [W2]
+        if hint & 1:
+            words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
+            woken = futex.wake(self._base + side + WAKE_EPOCH, count)
+            if woken < count:
+                woken += self._ring_bells(words, side, count - woken)
+            if not woken:
+                words.cas(side + WAKE_HINT, hint, hint & ~1)  # a newer arming has another version and stays
+
+    def wake_all(self, words: Words, side: int) -> None:
+        """Wake everybody of a side, so that each looks again."""
+        words.add(side + WAKE_EPOCH, 1)
+        futex.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
+        self._ring_bells(words, side, RECORDS)
+
+    def _ring_bells(self, words: Words, side: int, count: int) -> int:
+        """Ring up to ``count`` of the bells that wait on a side; return how many were there.
+
+        Each bit of a word is looked at once, so a mask that somebody else keeps filling is no reason to stay. A bell
+        that begins to wait meanwhile looks again after it has armed the hint anew [W3].
+        """
+        # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
+        used = min(words.load(RECORDS_USED_AT), RECORDS)
+        rung = 0
+        for first in range(0, used, 64):
+            bits = words.load(bells_of(side) + first // 64 * WORD) & (1 << min(used - first, 64)) - 1
+            while bits and rung < count:
+                index = first + (bits & -bits).bit_length() - 1
+                bits &= bits - 1
+                if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
+                    continue
+                # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
+                generation = words.load(record_at(index) + GENERATION)
+                if bells.ring(words.load(NONCE_AT), name_of(index, generation)):
+                    rung += 1
+                else:
+                    words.add(BELLS_REFUSED_AT, 1)
+        return rung
+
+    def want_bell(self, words: Words, side: int, index: int) -> None:
+        """Say that the bell of a record waits on a side; the caller arms the hint afterwards."""
+        at, bit = bells_of(side) + index // 64 * WORD, 1 << index % 64
+        while not (bits := words.load(at)) & bit:
+            if words.cas(at, bits, bits | bit):  # [B1] seq, before [W2]; pairs with [B3]
+                return
+
+    def take_bell(self, words: Words, side: int, index: int) -> bool:
+        """Take the bit of a record's bell away; return whether it was there."""
+        at, bit = bells_of(side) + index // 64 * WORD, 1 << index % 64
+        while (bits := words.load(at)) & bit:
+            if words.cas(at, bits, bits & ~bit):  # [B3][B5] acq_rel
+                return True
+        return False
+
+    def armed(self, words: Words, side: int) -> bool:
+        """Whether somebody may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""
+        return bool(words.peek(side + WAKE_HINT) & 1)
+
+    def arm(self, words: Words, side: int) -> int:
+        """Say that somebody is about to sleep on this side; the caller looks once more [W3] before he does.
+
+        Returns:
+            The epoch, which ``sleep`` is to expect.
+        """
+        epoch = words.load(side + WAKE_EPOCH)  # [W1] acquire, before [W2]; pairs with [W5]
+        while True:
+            hint = words.load(side + WAKE_HINT)
+            if words.cas(side + WAKE_HINT, hint, (hint | 1) + 2):  # [W2] seq; pairs with [W4]
+                return epoch
+
+    def sleep(self, offset: int, expected: int, until: float) -> None:
+        """Sleep while the word at ``offset`` is as ``expected``, for a slice at most and not beyond ``until``."""
+        left = until - clock.now()
+        if left > 0:
+            futex.wait(self._base + offset, expected, int(min(left, SLICE)))
+
+    def wake_word(self, offset: int) -> None:
+        """Wake one that sleeps on the word at ``offset``."""
+        futex.wake(self._base + offset, 1)

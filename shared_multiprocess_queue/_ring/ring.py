@@ -1,0 +1,531 @@
+"""The ring: a bounded FIFO over shared words, for any number of getters and putters that may die at any instruction.
+
+docs/protocol.md has the essay, the drawing and the reason for each edge; the labels at the steps are its labels. The
+slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
+(https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). What holds at every step:
+
+- Every change of a slot's word is a compare-and-swap that expects the full position.
+- A claim is announced before it is made. A claimed position that no live record covers is an orphan.
+- An orphan put (FREE(p), tail > p) becomes a TOMB, its whole batch before it: ``rescue_put``. An orphan get (FULL(q),
+  head > q) belongs to the operation that frees its slot: ``rescue_get``.
+- Nothing computes room from tail - head; the word of a slot says whether it is free.
+
+This engine is sequentially consistent throughout.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+
+from .._platform.atomic_words import Words
+from ..errors import ClaimLostError, CorruptQueueError
+from .claim import CORRUPT, Claim, Payload
+from .layout import (
+    ABANDONED,
+    ADOPTED_AT,
+    FREE,
+    FULL,
+    GET_BEGIN,
+    GET_END,
+    HEAD,
+    ITEMS,
+    PUT_BEGIN,
+    PUT_END,
+    SLOT_LENGTH,
+    SLOT_META,
+    SLOT_PAYLOAD,
+    SLOTS_START,
+    SPACE,
+    STATE_BITS,
+    STATE_MASK,
+    TAG_BITS,
+    TAG_MASK,
+    TAIL,
+    TOMB,
+    TOMBS_AT,
+    Geometry,
+    record_at,
+)
+from .parking import Parking
+from .participants import Participants, Record
+
+# What an attempt that took or put nothing found.
+DONE: Final = 0  # of a put: the items are in the queue
+NOTHING: Final = 1  # empty, or full
+HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
+
+_SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
+_MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
+_SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
+
+
+class Ring:
+    """The slots of one segment, and what operations do to them.
+
+    Every method takes an access to the words, or a record that brings one; none of them waits.
+
+    Args:
+        buffer: the mapped segment.
+        geometry: its sizes, checked against the size of the mapping.
+        participants: the records of the segment.
+        parking: who to wake.
+    """
+
+    def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
+        self._bytes = memoryview(buffer)
+        self._halves = buffer.cast("I")
+        self._capacity = geometry.capacity
+        self._stride = geometry.stride
+        self._item_size = geometry.item_size
+        self._participants = participants
+        self._parking = parking
+
+    def release(self) -> None:
+        """Let go of the memory; may be called again."""
+        self._halves.release()
+        self._bytes.release()
+
+    def _slot(self, position: int) -> int:
+        return SLOTS_START + position % self._capacity * self._stride
+
+    # ---- put --------------------------------------------------------------------------------------------------------
+
+    def try_put(
+        self,
+        record: Record,
+        payloads: Sequence[Payload],
+        rescue: bool,
+        claimed: Callable[[], None] | None = None,
+    ) -> int:
+        """Put all payloads, contiguous and visible to getters all at once, or none.
+
+        Args:
+            record: this operation's; it announces nothing.
+            payloads: one or more, not more than the capacity.
+            rescue: whether to find out if a put that holds a slot is dead; that costs a scan.
+            claimed: called right after the claim.
+
+        Returns:
+            DONE, NOTHING (no room) or HELD (no room, but an operation is about to end there).
+
+        Raises:
+            ClaimLostError: others declared this operation dead while it was alive.
+            CorruptQueueError: a slot says something that no queue writes.
+        """
+        words = record.words
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who is refused looks atomically
+        capacity, stride = self._capacity, self._stride
+        count = len(payloads)
+        while True:
+            position = load(TAIL)  # [P1] acquire, pairs with [P6]
+            refused = None
+            for p in range(position, position + count):
+                slot = SLOTS_START + p % capacity * stride
+                word = load(slot)  # [P2] acquire, pairs with [G6][T2][T3]: the last reader has made its copy
+                if word == p - capacity << STATE_BITS | TOMB:
+                    self._free_tomb(words, p - capacity)
+                    word = load(slot)
+                if word != p << STATE_BITS | FREE:
+                    refused = p, word
+                    break
+            if refused is not None:
+                record.withdraw_put()  # before anything slow
+                if load is not words.load:
+                    load = words.load
+                    continue
+                found = self._no_room(words, position, *refused, rescue)
+                if found is None:
+                    continue
+                return found
+            writes = self._writes(position, payloads)  # before the claim: a putter that stops behind it stops getters
+            record.announce_put(position, position + count)  # [P3][P4]
+            if cas(TAIL, position, position + count):  # [P6] release, pairs with [S1]
+                break
+        if claimed is not None:
+            claimed()
+        buffer = self._bytes
+        for place, data in writes:  # [P7] plain, published by [P8]
+            buffer[place] = data
+        for p in range(position + count - 1, position - 1, -1):
+            # [P8] release for the payload, pairs with [G2]; seq for the wake, pairs with [W3]. The first slot comes
+            # last: getters take in order, so the batch is there as a whole or not at all.
+            slot = SLOTS_START + p % capacity * stride
+            if not cas(slot, p << STATE_BITS | FREE, p << STATE_BITS | FULL):
+                record.withdraw_put()
+                raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
+        record.withdraw_put()  # [P9]
+        self._parking.wake(words, ITEMS, count)
+        if self._parking.armed(words, SPACE) and self.has_room(words, False):
+            self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
+        return DONE
+
+    def _writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, bytes]]:
+        """Return what a put from ``position`` on writes, and to where in the segment."""
+        writes = []
+        for index, (data, tag) in enumerate(payloads):
+            slot = self._slot(position + index)
+            start = slot + SLOT_PAYLOAD
+            header = _SLOT_HEADER.pack(len(data), tag | index << TAG_BITS)
+            writes += [(slice(slot + SLOT_LENGTH, start), header), (slice(start, start + len(data)), data)]
+        return writes
+
+    def _no_room(self, words: Words, tail: int, position: int, word: int, rescue: bool) -> int | None:
+        """Say what a slot that is not free means for a put; None means: look again."""
+        if word >> STATE_BITS > position or words.load(TAIL) != tail:
+            self._check_later(words, position, word)
+            return None  # tail was stale
+        before = position - self._capacity
+        if word == before << STATE_BITS | FREE:  # the put of the lap before has not published
+            if rescue:
+                return None if self.rescue_put(words, before) else NOTHING
+            return HELD
+        if word == before << STATE_BITS | FULL:
+            if words.load(HEAD) <= before:
+                return NOTHING
+            if not rescue or self._has_getter(words, before):
+                return HELD  # a get has claimed it, and ends in a moment
+            # A dead get's item is for the next getter to adopt; unless this one has just ended, as a second read tells.
+            return NOTHING if words.load(self._slot(position)) == word else None
+        if word == before << STATE_BITS | TOMB or words.load(self._slot(position)) != word:
+            return None
+        self.corrupt(position, word)
+
+    def _has_getter(self, words: Words, position: int) -> bool:
+        """Whether a position that a get has claimed is covered by a live one."""
+        return self._participants.covered(words, position, GET_BEGIN, GET_END)
+
+    def has_room(self, words: Words, rescue: bool) -> bool:
+        """Whether a single put would find its slot free now.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            rescue: whether to bury a put of the lap before whose process is dead, as the put would.
+        """
+        while True:
+            tail = words.load(TAIL)
+            before = tail - self._capacity
+            word = words.load(self._slot(tail))
+            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
+                return True
+            if rescue and word == before << STATE_BITS | FREE and self.rescue_put(words, before):
+                continue
+            if words.load(TAIL) == tail:
+                return False
+
+    # ---- get --------------------------------------------------------------------------------------------------------
+
+    def try_get(self, record: Record, limit: int, rescue: bool) -> int:
+        """Take what is there, in order, up to ``limit`` items, into the ``taken`` of the record's claim.
+
+        Args:
+            record: this operation's; it announces nothing, and its claim is empty.
+            limit: one or more.
+            rescue: whether to find out if an operation that holds the slot is dead; that costs a scan.
+
+        Returns:
+            DONE, NOTHING (empty) or HELD (empty, but an operation is about to end there).
+
+        Raises:
+            CorruptQueueError: a slot says something that no queue writes.
+        """
+        words, claim = record.words, record.claim
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who finds nothing looks atomically
+        capacity, stride = self._capacity, self._stride
+        passed = 0
+        while True:
+            p = load(HEAD)  # [G1] acquire, pairs with [G5]
+            word = load(SLOTS_START + p % capacity * stride)  # [G2] acquire, pairs with [P8]: the payload is complete
+            if word == p << STATE_BITS | FULL:
+                end = p + 1
+                while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
+                    end += 1
+                record.announce_get(p, end)  # [G4]
+                if not cas(HEAD, p, end):  # [G5] release, pairs with [S1]
+                    continue
+                claim.begin, claim.end = p, end
+                self.finish_get(record)
+                if claim.taken:
+                    return DONE
+                continue
+            if load is not words.load:
+                load = words.load
+                continue
+            if word == p << STATE_BITS | TOMB:
+                self._free_tomb(words, p)
+                continue
+            if word >> STATE_BITS > p:
+                self._check_later(words, p, word)
+                cas(HEAD, p, p + 1)  # [H1] acq_rel: continues the release sequence of [G5]
+                passed += 1
+                if passed > _MOST_PASSED:
+                    record.withdraw_get()
+                    return HELD  # the caller minds its deadline
+                continue
+            record.withdraw_get()  # before anything slow
+            if word == p << STATE_BITS | FREE:
+                if load(TAIL) == p:  # [G3] acquire, after [G2]: nothing is claimed, so this is empty
+                    return NOTHING
+                if not rescue:
+                    return HELD
+                if self.rescue_put(words, p):
+                    passed += len(self._participants.used(words)) // _SCANNED
+                    continue
+                return HELD
+            if load(HEAD) != p:
+                continue
+            if word >> STATE_BITS != p - capacity:
+                self.corrupt(p, word)
+            # The slot is still of the lap before: whoever got that item has not freed it. No record need name it.
+            if not rescue:
+                return HELD
+            if word == p - capacity << STATE_BITS | FULL and self.rescue_get(words, p - capacity, claim):
+                return DONE
+            return NOTHING
+
+    def finish_get(self, record: Record) -> None:
+        """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
+
+        While the record is alive and covers a position, nobody else frees that slot. So a slot that is found freed
+        although its copy is still undecided was freed by this very get, just before it was interrupted.
+        """
+        words, claim = record.words, record.claim
+        count = claim.end - claim.begin
+        while claim.begin < claim.end:
+            p = claim.begin
+            slot = SLOTS_START + p % self._capacity * self._stride
+            full = p << STATE_BITS | FULL
+            if claim.copy is None:
+                claim.copy = self._read(slot)
+            elif words.load(slot) != full:
+                claim.keep(claim.copy)
+            # [G6] release for the copy, pairs with [P2]; seq for the wake, pairs with [W3]. This decides who has the
+            # item: a copy whose freeing fails belongs to whoever adopted it.
+            if words.cas(slot, full, p + self._capacity << STATE_BITS | FREE):
+                claim.taken.append(claim.copy)
+            claim.copy = None
+            claim.begin = p + 1
+        record.withdraw_get()  # [G7]
+        self._parking.wake(words, SPACE, count)
+        if self._parking.armed(words, ITEMS):
+            head = words.load(HEAD)
+            if words.load(self._slot(head)) == head << STATE_BITS | FULL:
+                self._parking.wake(words, ITEMS, 1)  # the chain: one wake may stand for several items
+
+    def _read(self, slot: int) -> Payload:
+        """Copy a payload; its length comes from the segment and is not believed."""
+        length = self._halves[slot + SLOT_LENGTH >> 2]
+        tag = self._halves[slot + SLOT_META >> 2] & TAG_MASK
+        if length > self._item_size:
+            length, tag = self._item_size, CORRUPT
+        return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
+
+    def is_empty(self, words: Words) -> bool:
+        """Whether a get would find nothing, now and in a moment; moves no end, buries the dead puts that it meets.
+
+        Args:
+            words: the caller's access; he announces nothing.
+        """
+        p = words.load(HEAD)
+        tail = words.load(TAIL)
+        last = p + self._capacity + _MOST_PASSED  # beyond that somebody else wrote these words
+        while p < tail:
+            word = words.load(self._slot(p))
+            if p > last:
+                return False
+            if word == p << STATE_BITS | FREE and self.rescue_put(words, p):
+                continue
+            if word != p << STATE_BITS | TOMB and word >> STATE_BITS <= p:
+                return False
+            self._check_later(words, p, word)
+            p += 1
+        return self._find_orphan(words) is None
+
+    def size(self, words: Words) -> int:
+        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity."""
+        head = words.load(HEAD)
+        size = min(max(words.load(TAIL) - head, 0), self._capacity)
+        return 0 if size and self.is_empty(words) else size
+
+    # ---- when a process dies ----------------------------------------------------------------------------------------
+
+    def rescue_put(self, words: Words, position: int) -> bool:
+        """Bury a put that was found FREE at a position below tail, if nobody alive covers it.
+
+        Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
+        slot p+j that is FULL with batch index j can only belong to the batch that began at p.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            position: p; tail was read beyond it [S1].
+
+        Returns:
+            False: somebody alive holds the position. True: look again.
+        """
+        if self._participants.covered(words, position, PUT_BEGIN, PUT_END):
+            return False
+        free = position << STATE_BITS | FREE
+        slot = self._slot(position)
+        if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
+            return True
+        for p in reversed(self._published_of_batch(words, position)):
+            if words.cas(self._slot(p), p << STATE_BITS | FULL, p << STATE_BITS | TOMB):  # [T1]
+                words.add(TOMBS_AT, 1)
+        if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
+            words.add(TOMBS_AT, 1)
+        self._parking.wake(words, ITEMS, 1)
+        return True
+
+    def _published_of_batch(self, words: Words, begin: int) -> list[int]:
+        """Return the positions that a batch whose first slot is FREE has published.
+
+        A batch is contiguous, so it ends before the first slot that holds an item of another put.
+        """
+        found = []
+        for j in range(1, min(words.load(TAIL) - begin, self._capacity)):
+            slot = self._slot(begin + j)
+            if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
+                if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
+                    break
+                found.append(begin + j)
+        return found
+
+    def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
+        """Adopt an item that was found FULL at a position below head, if nobody alive covers it.
+
+        Args:
+            words: the caller's access; he announces nothing.
+            position: q; head was read beyond it [S1].
+            claim: of this operation; the item goes to its ``taken``.
+
+        Returns:
+            Whether the item is this operation's now.
+        """
+        if self._has_getter(words, position):
+            return False
+        slot = self._slot(position)
+        claim.verdict.clear()
+        claim.orphan = self._read(slot)
+        # [T3] acq_rel, after the copy; pairs with [P2]. Several may try; the one who frees the slot has the item.
+        words.cas_noted(
+            slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
+        )
+        if not claim.settle_adoption():
+            return False
+        words.add(ADOPTED_AT, 1)
+        self._parking.wake(words, SPACE, 1)
+        return True
+
+    def adopt(self, record: Record) -> bool:
+        """Look for an item that a dead getter had claimed, and take it over; cheap when nobody is in a get.
+
+        Args:
+            record: the caller's; it announces nothing. The item goes to the ``taken`` of its claim.
+        """
+        words = record.words
+        while (position := self._find_orphan(words)) is not None:
+            if self.rescue_get(words, position, record.claim):
+                return True
+        return False
+
+    def _find_orphan(self, words: Words) -> int | None:
+        """Return a position that a dead getter has claimed and not freed, if a record leads to one."""
+        for index in self._participants.used(words):
+            at = record_at(index)
+            if words.peek(at + GET_END):  # a hint; what follows is atomic
+                for position in self._announced_gets(words, at):
+                    if self._is_orphan(words, position):
+                        return position
+        return None
+
+    def _is_orphan(self, words: Words, position: int) -> bool:
+        """Whether a position is claimed by a dead get; read twice, because a live one may end during the scan."""
+        return (
+            self.is_claimed_by_get(words, position)
+            and not self._has_getter(words, position)
+            and self.is_claimed_by_get(words, position)
+        )
+
+    def _announced_gets(self, words: Words, at: int) -> range:
+        begin = words.load(at + GET_BEGIN)
+        return range(begin, min(words.load(at + GET_END), begin + self._capacity))
+
+    def is_claimed_by_put(self, words: Words, position: int) -> bool:
+        """Whether a put has claimed this position and not published it."""
+        return words.load(TAIL) > position and words.load(self._slot(position)) == position << STATE_BITS | FREE
+
+    def is_claimed_by_get(self, words: Words, position: int) -> bool:
+        """Whether a get has claimed this position and not freed it."""
+        return words.load(HEAD) > position and words.load(self._slot(position)) == position << STATE_BITS | FULL
+
+    def is_resolved(self, words: Words, index: int) -> bool:
+        """Whether nothing is left of the operation that a record announces."""
+        at = record_at(index)
+        if self._unresolved_put(words, at) is not None:
+            return False
+        return not [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
+
+    def resolve(self, words: Words, index: int) -> bool:
+        """Bury the put of a dead record; return whether the record is resolved. Gets are left to the getters."""
+        if self.is_resolved(words, index):
+            return True
+        begin = self._unresolved_put(words, record_at(index))
+        if begin is not None:
+            self.rescue_put(words, begin)
+        return self.is_resolved(words, index)
+
+    def _unresolved_put(self, words: Words, at: int) -> int | None:
+        begin = words.load(at + PUT_BEGIN)
+        announced = begin < words.load(at + PUT_END)
+        return begin if announced and self.is_claimed_by_put(words, begin) else None
+
+    def abandon(self, record: Record) -> bool:
+        """End an operation of this thread that lost control between two steps.
+
+        A get that knows its claim completes it: before the mark the owner alone decides. Otherwise the record is
+        marked, which counts as dead, and from then on it is treated as a stranger would treat it.
+
+        Args:
+            record: the interrupted operation's; what it got hold of is in the ``taken`` of its claim afterwards.
+
+        Returns:
+            True: the record is clean. False: it stays marked and must not be used before it is resolved.
+        """
+        words, claim, at = record.words, record.claim, record.at
+        claim.settle_adoption()
+        if claim.begin < claim.end:
+            self.finish_get(record)
+        if words.load(at + PUT_END) or words.load(at + GET_END):
+            words.store(at + ABANDONED, 1)  # [A1] release, pairs with [S2]
+            for position in self._announced_gets(words, at):
+                if self.is_claimed_by_get(words, position):
+                    self.rescue_get(words, position, claim)
+        if words.load(at + ABANDONED):
+            if not self.resolve(words, record.index):
+                return False
+            self._participants.renew(record)
+        return True
+
+    def _free_tomb(self, words: Words, position: int) -> None:
+        # [T2] acq_rel, pairs with [P2]; seq for the wake. Anybody who meets a TOMB frees it, at the head or not.
+        if words.cas(
+            self._slot(position), position << STATE_BITS | TOMB, position + self._capacity << STATE_BITS | FREE
+        ):
+            self._parking.wake(words, SPACE, 1)
+
+    # ---- hostile memory ---------------------------------------------------------------------------------------------
+
+    def _check_later(self, words: Words, position: int, word: int) -> None:
+        """Refuse a word of a later position that this slot can never have."""
+        later = word >> STATE_BITS
+        if (later - position) % self._capacity or later >= words.load(TAIL) + self._capacity:
+            self.corrupt(position, word)
+
+    def corrupt(self, position: int, word: int) -> NoReturn:
+        """Say that the slot of a position holds a word that no queue writes."""
+        raise CorruptQueueError(
+            f"the slot of position {position} holds the word {word:#x} (position {word >> STATE_BITS}, state "
+            f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create "
+            f"it again"
+        )

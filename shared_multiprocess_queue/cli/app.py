@@ -1,0 +1,223 @@
+"""The command ``shmq``: parsing and printing; what it does is in ``demo``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from .. import __version__
+from ..errors import SharedMemoryQueueError
+from . import demo
+
+_TOP_NAMES = 10
+_LISTED = 10  # files that cannot be tokenised, and differences
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="shmq")
+def main() -> None:
+    """See a queue of Python objects in shared memory at work."""
+
+
+@main.command("demo")
+@click.argument("path", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, demo.MOST_WORKERS),
+    show_default="number of usable cores",
+    help="Number of worker processes.",
+)
+@click.option("--check", is_flag=True, help="Count again in one process, and compare everything.")
+def demo_command(path: Path | None, workers: int | None, check: bool) -> None:
+    """Count the tokens in Python source files with worker processes.
+
+    Tasks go to the workers through one shared-memory queue, and results come back through another.
+
+    PATH is a file, or a folder: then the *.py files in and below it. Without PATH it is the standard library of the
+    running Python. Folders called site-packages are left out. Files that cannot be tokenised count as files, and are
+    named at the end.
+
+    Exit codes: 0 all was counted (and is equal), 1 something was not (or differs), 2 wrong usage, 128 + n stopped by
+    signal n.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        with demo.StopSignals() as signals:
+            root = path or demo.standard_library()
+            files = _files_of(root)
+            workers = min(workers or demo.usable_cores(), len(files))
+            console.print(
+                _plain(
+                    console, f"Counting tokens in {root}: {_number(len(files), 'file')}, {_number(workers, 'worker')}."
+                )
+            )
+            _run(console, files, workers, check, signals)
+    except demo.InterruptedBySignal as stop:
+        click.echo(f"Stopped by {stop.signal.name}: the workers have ended, the queues are removed.", err=True)
+        raise SystemExit(128 + stop.signal) from None
+
+
+def _files_of(root: Path) -> list[str]:
+    """Return what is to be counted.
+
+    Raises:
+        click.UsageError: nothing, or a folder cannot be read.
+    """
+    context = click.get_current_context()
+    try:
+        files = demo.python_files(root)
+    except OSError as error:
+        raise click.UsageError(
+            f"cannot read folder {error.filename!r}: {error.strerror}; give a PATH that can be read", context
+        ) from error
+    if not files:
+        raise click.UsageError(f"there are no *.py files in {str(root)!r}; give a PATH that has some", context)
+    return files
+
+
+def _run(console: Console, files: list[str], workers: int, check: bool, signals: demo.StopSignals) -> None:
+    """Count, print, and count again if that is wanted.
+
+    Raises:
+        click.ClickException: the workers could not do it, or the counts differ.
+        demo.InterruptedBySignal: the user wants to stop.
+    """
+    try:
+        with _progress_bar("with workers", len(files)) as show:
+            result = demo.count_with_workers(
+                files, workers, signals.check, lambda now: show(now.files, _queue_levels(now))
+            )
+    except (demo.WorkersDiedError, SharedMemoryQueueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    signals.check()
+    _print_result(console, result)
+    if check:
+        _check(console, files, result, signals)
+
+
+def _check(console: Console, files: list[str], result: demo.DemoResult, signals: demo.StopSignals) -> None:
+    """Count alone and compare.
+
+    Raises:
+        click.ClickException: the counts differ.
+        demo.InterruptedBySignal: the user wants to stop.
+    """
+    began = time.perf_counter()
+    with _progress_bar("alone", len(files)) as show:
+        alone = demo.count_alone(files, signals.check, lambda done: show(done, ""))
+    seconds = time.perf_counter() - began
+    durations = f"{_number(len(result.workers), 'worker')} {result.seconds:.2f} s, alone {seconds:.2f} s"
+    differences = result.totals.differences(alone)
+    if differences:
+        raise click.ClickException(
+            f"the counts differ ({durations}), first with workers, then alone:\n{_shortened(differences)}\n"
+            f"If nobody changed a file meanwhile, please report this."
+        )
+    console.print(
+        f"Equal: {alone.files:,} files, {alone.tokens:,} tokens, the counts of all {len(alone.names):,} names "
+        f"({durations})."
+    )
+
+
+# ---- printing --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar on standard error, if that is a terminal; it is gone when the ``with`` block ends.
+
+    Yields:
+        What to call with the number of files counted and a note.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
+        bar = progress.add_task(description, total=total, note="")
+        yield lambda done, note: progress.update(bar, completed=done, note=note)
+
+
+def _queue_levels(now: demo.Progress) -> str:
+    return f"tasks {now.tasks}/{demo.TASKS} results {now.results}/{demo.RESULTS}"
+
+
+def _print_result(console: Console, result: demo.DemoResult) -> None:
+    """Print the tables, and what needs to be said about files and workers."""
+    console.print(_summary(console, result), soft_wrap=False)
+    console.print(_worker_table(result), soft_wrap=False)
+    totals = result.totals
+    if totals.not_tokenised:
+        reasons = [f"{path}: {reason}" for path, reason in sorted(totals.not_tokenised.items())]
+        console.print(_plain(console, f"Not tokenised:\n{_shortened(reasons)}"))
+    dead = [(i, report) for i, report in enumerate(result.workers, 1) if not report.finished]
+    for i, report in dead:
+        console.print(
+            f"Worker {i} (process {report.pid}) died, {demo.cause_of_death(report)}; nothing is missing: the main "
+            f"process counted what it had in hand."
+        )
+
+
+def _summary(console: Console, result: demo.DemoResult) -> Table:
+    totals = result.totals
+    table = Table(title="Summary", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_row("files", f"{totals.files:,}")
+    table.add_row("not tokenised", f"{len(totals.not_tokenised):,}")
+    table.add_row("tokens", f"{totals.tokens:,}")
+    table.add_row("different names", f"{len(totals.names):,}")
+    top = sorted(totals.names.items(), key=lambda item: (-item[1], item[0]))[:_TOP_NAMES]
+    table.add_row("top names", _plain(console, ", ".join(f"{name} {count:,}" for name, count in top)))
+    table.add_row("seconds", f"{result.seconds:.2f}")
+    table.add_row("files a second", f"{totals.files / result.seconds:,.0f}")
+    table.add_row("tokens a second", f"{totals.tokens / result.seconds:,.0f}")
+    for queue in result.queues:
+        table.add_row(
+            f"queue of {queue.name}",
+            f"{queue.items:,} items through {queue.capacity} slots of {queue.item_size:,} bytes; "
+            f"full {_number(queue.full, 'time')}, empty {_number(queue.empty, 'time')}",
+        )
+    return table
+
+
+def _worker_table(result: demo.DemoResult) -> Table:
+    table = Table(title="Workers")
+    table.add_column("worker")
+    for heading in ("process", "files", "tokens", "files a second"):
+        table.add_column(heading, justify="right")
+    table.add_column("end")
+    for i, report in enumerate(result.workers, 1):
+        end = "finished" if report.finished else demo.cause_of_death(report)
+        rate = f"{report.files / result.seconds:,.0f}"
+        table.add_row(str(i), str(report.pid), f"{report.files:,}", f"{report.tokens:,}", rate, end)
+    if result.by_main:
+        table.add_row("main", "", f"{result.by_main:,}", "", "", "left over")
+    return table
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _shortened(lines: list[str]) -> str:
+    more = [f"  and {len(lines) - _LISTED:,} more"] if len(lines) > _LISTED else []
+    return "\n".join([f"  {line}" for line in lines[:_LISTED]] + more)
+
+
+def _plain(console: Console, text: str) -> Text:
+    """Return text without markup that the console can print, whatever is in it: file names need not be text."""
+    return Text(text.encode(console.encoding, "backslashreplace").decode(console.encoding))
