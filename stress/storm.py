@@ -255,17 +255,19 @@ def _handling(number: int, handler: Callable[..., None]) -> Iterator[None]:
 
 def _by_timer(consumer: _Consumer, seed: int) -> None:
     rng = Random(seed)
+    is_over = False
 
     def handle(*_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, rng.uniform(20e-6, 150e-6))
-        consumer.interrupt()
+        if not is_over:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(20e-6, 150e-6))
+            consumer.interrupt()
 
     with _handling(signal.SIGALRM, handle):
         signal.setitimer(signal.ITIMER_REAL, 1e-3)
         try:
             consumer.run()
         finally:
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # first: the handler sets the timer again
+            is_over = True  # first: the handler sets the timer again
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
