@@ -6,7 +6,6 @@ import atexit
 import os
 import queue
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Iterable
@@ -18,13 +17,15 @@ from ._codec.codec import Codec
 from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
-from ._engine.atomics import AtomicsEngine, EngineName
-from ._engine.calls import Calls
+from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
-from ._platform import processes
+from ._engine.membership import Membership
+from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
 from ._platform.clock import FOREVER, deadline_of
+from ._platform.mutex import LockFlag
+from ._platform.shared_memory import Segment
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from .errors import QueueClosedError, QueueNotFoundError, TooManyParticipantsError
 
@@ -91,20 +92,14 @@ class SharedMemoryQueue(Generic[T]):
         "__dict__",
         "__orig_class__",
         "__weakref__",
-        "_closed",
-        "_closing",
+        "_calls",
         "_codec",
-        "_direct",
         "_engine",
-        "_flag",
-        "_forks",
         "_geometry",
         "_identity",
-        "_is_closing",
+        "_membership",
         "_name",
-        "_released",
         "_run_id",
-        "_segment",
         "_wanted_engine",
         "_watch",
     )
@@ -134,71 +129,65 @@ class SharedMemoryQueue(Generic[T]):
         else:
             self._attach(engine_class, asked, until)
 
-    def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[AtomicsEngine]:
-        self._closed = self._released = True  # until everything is there
+    def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
+        self._membership: Membership | None = None  # until everything is there
         self._wanted_engine = engine
         lifecycle.names(name, run_id)  # refuses names that cannot be
         self._name = str.__str__(name)
         self._run_id = str.__str__(run_id)
         return choice.choose(engine)
 
-    def _create(self, engine_class: type[AtomicsEngine], wanted: Sizes) -> None:
+    def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(*wanted)
-        self._segment, self._flag = lifecycle.create(self._name, self._run_id, self._geometry)
+        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry)
         try:
-            if not self._start(engine_class):
+            if not self._start(engine_class, segment, flag):
                 raise QueueNotFoundError(
                     f"queue {self._name!r} was unlinked by another process just as this one had created it; create it "
                     f"again, and see to it that one process alone unlinks it"
                 )
         except BaseException:
-            self._abandon()
-            lifecycle.discard(self._segment, self._flag, self._name, self._run_id)
+            self._abandon(segment, flag)
+            lifecycle.discard(segment, flag, self._name, self._run_id)
             raise
 
     def _attach(
         self,
-        engine_class: type[AtomicsEngine],
+        engine_class: type[Engine],
         asked: Sizes = DEFAULTS,
         until: float = FOREVER,
         identity: tuple[int, int] | None = None,
     ) -> None:
         while True:
-            self._segment, self._geometry, self._flag = lifecycle.attach(self._name, self._run_id, until, identity)
+            segment, self._geometry, flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
                 _arguments.agree(self._name, asked, self._geometry)
-                if self._start(engine_class):
+                if self._start(engine_class, segment, flag):
                     return
             except BaseException:
-                self._abandon()
+                self._abandon(segment, flag)
                 raise
-            self._abandon()
+            self._abandon(segment, flag)
             if identity is None:
                 lifecycle.look_again(self._name, self._run_id, until)
 
-    def _abandon(self) -> None:
+    def _abandon(self, segment: Segment, flag: LockFlag) -> None:
         """Let go of everything at once after a failed start: its traceback may keep this handle for long."""
-        if not self._released:
-            with suppress(Exception):
-                self._close(wait=True)
-        self._flag.close()
-        self._segment.close()
+        with suppress(Exception):
+            self._close(wait=True)
+        flag.close()
+        segment.close()
 
-    def _start(self, engine_class: type[AtomicsEngine]) -> bool:
+    def _start(self, engine_class: type[Engine], segment: Segment, flag: LockFlag) -> bool:
         """Take part in the queue; False if it has lost its name."""
-        self._identity = self._segment.identity()
-        self._engine = engine_class(self._segment, self._geometry, self._flag, on_keep_back=_retire_at_exit)
+        self._identity = segment.identity()
         self._watch = metrics.Watch()
-        definitions = Definitions(self._segment, self._geometry.definitions, self._engine)
-        self._codec = codec = Codec(definitions, self._geometry.item_size)
-        self._closing = threading.RLock()
-        self._is_closing = False
-        self._forks = processes.forks
-        self._closed = self._released = False
+        self._membership = member = Membership(segment, self._geometry, flag, on_keep_back=_retire_at_exit)
         _live[id(self)] = weakref.ref(self)
-        calls = Calls(self._engine, codec, self._geometry, self._check_open)
-        self._direct = self._engine.open(codec, calls)  # from here on others see who uses the queue
-        return self._segment.has_name()
+        self._engine = engine_class(member)
+        self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
+        self._calls = self._engine.open(self._codec, self._check_open)  # from here on others see who uses the queue
+        return segment.has_name()
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -222,7 +211,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        self._direct.put(item, block, timeout, obj)
+        self._calls.put(item, block, timeout, obj)
 
     @overload
     def put_nowait(self, item: T) -> None: ...
@@ -247,7 +236,7 @@ class SharedMemoryQueue(Generic[T]):
             ArgumentError: more items than the queue can ever hold; a ValueError.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
-        self._direct.put_batch(items, block, timeout)
+        self._calls.put_batch(items, block, timeout)
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
@@ -264,7 +253,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        return self._direct[block, timeout]  # type: ignore[no-any-return]  # not a call: see _engine/calls.py
+        return self._calls[block, timeout]  # type: ignore[no-any-return]  # not a call: see _engine/calls.py
 
     def get_nowait(self) -> T:
         """Take the next item if there is one now; as ``get(block=False)``."""
@@ -287,7 +276,7 @@ class SharedMemoryQueue(Generic[T]):
             ArgumentError: max_items is below 1; a ValueError.
             DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
-        taken: list[T] = self._direct[max_items, block, timeout]
+        taken: list[T] = self._calls[max_items, block, timeout]
         return taken
 
     # ---- looking ----------------------------------------------------------------------------------------------------
@@ -299,18 +288,18 @@ class SharedMemoryQueue(Generic[T]):
 
     def empty(self) -> bool:
         """Whether there is no item; what others do next can make it wrong at once."""
-        self._check_open()
+        member = self._check_open()
         found = self._engine.is_empty()
         if found:
-            self._engine.quieten(ITEMS)
+            member.doorbells.quieten(ITEMS)
         return found
 
     def full(self) -> bool:
         """Whether there is no room; what others do next can make it wrong at once."""
-        self._check_open()
+        member = self._check_open()
         found = self._engine.is_full()
         if found:
-            self._engine.quieten(SPACE)
+            member.doorbells.quieten(SPACE)
         return found
 
     # ---- waiting on descriptors -------------------------------------------------------------------------------------
@@ -371,9 +360,8 @@ class SharedMemoryQueue(Generic[T]):
             "position", "doing", "seconds"}``, one for each live process that others wait for right now, with the
             seconds since this handle first saw it there.
         """
-        self._check_open()
-        with self._engine.operation() as record:
-            return metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
+        with self._check_open().operation() as record:
+            return metrics.snapshot(self._engine, record.words, self._watch)
 
     @property
     def name(self) -> str:
@@ -408,10 +396,10 @@ class SharedMemoryQueue(Generic[T]):
     @property
     def closed(self) -> bool:
         """Whether this handle is closed."""
-        return self._closed
+        return self._membership is None or self._membership.state is not State.OPEN
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self._engine.size()}/{self.capacity} items"
+        state = "closed" if self.closed else f"{self._engine.size()}/{self.capacity} items"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
         return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
 
@@ -423,10 +411,7 @@ class SharedMemoryQueue(Generic[T]):
         May be called again, also to complete a call that was interrupted. Items that an interrupted ``get`` had taken
         go back into the queue, at its end.
         """
-        if self._released:
-            return
-        self._close(wait=True)
-        if self._released and (left := self._engine.kept_back()):
+        if self._close(wait=True) and self._membership is not None and (left := self._membership.kept_back()):
             warnings.warn(
                 f"{left} items that this handle had taken and not returned are lost with it, as the queue is full "
                 f"or, in mode 'spsc', has another producer",
@@ -434,22 +419,13 @@ class SharedMemoryQueue(Generic[T]):
                 stacklevel=2,
             )
 
-    def _close(self, wait: bool) -> None:
-        if self._forks != processes.forks:
-            self._settle()
-        self._closed = True
-        with self._closing:
-            if self._is_closing:  # this is a signal handler that has interrupted close(), which goes on after it
-                return
-            self._is_closing = True
-            try:
-                if not self._released and self._engine.close(wait):
-                    self._flag.close()
-                    self._segment.close()
-                    self._released = True
-                    _live.pop(id(self), None)
-            finally:
-                self._is_closing = False
+    def _close(self, wait: bool) -> bool:
+        """Close, or go on with that; return whether this call has completed it."""
+        member = self._membership
+        if member is None or member.state is State.CLOSED or not member.close(wait):
+            return False
+        _live.pop(id(self), None)
+        return True
 
     def join_thread(self) -> None:
         """Do nothing: a ``multiprocessing.Queue`` has a thread to join here; this has none, and ``put`` itself puts."""
@@ -463,17 +439,17 @@ class SharedMemoryQueue(Generic[T]):
         Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
         name means another queue by now.
         """
-        if lifecycle.unlink(self._name, self._run_id, self._identity) and not self._closed:
-            with suppress(QueueClosedError, TooManyParticipantsError):  # closed by another thread, just now
-                with self._engine.operation() as record:  # without a descriptor only this handle can say it
-                    record.words.store(UNLINKED_AT, 1)
-                self._engine.wake_all()
+        member = self._membership
+        if lifecycle.unlink(self._name, self._run_id, self._identity) and member is not None:
+            with suppress(QueueClosedError, TooManyParticipantsError), member.operation() as record:
+                record.words.store(UNLINKED_AT, 1)  # without a descriptor only this handle can say it
+                member.wake_all(record.words)
 
-    def _check_open(self) -> None:
-        if not self._closed:
-            return
-        if not self._released:
-            self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
+    def _check_open(self) -> Membership:
+        member = self._membership
+        if member is not None and member.state is State.OPEN:
+            return member
+        self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
         raise QueueClosedError(
             f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
         )
@@ -490,9 +466,8 @@ class SharedMemoryQueue(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_released", True):
-            with suppress(Exception):  # the interpreter may be half gone
-                self._close(wait=False)
+        with suppress(Exception):  # the interpreter may be half gone; and no __init__ may have run
+            self._close(wait=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -506,18 +481,6 @@ class SharedMemoryQueue(Generic[T]):
             slots = {name: value for name, value in slots.items() if name not in _OWN_SLOTS}
             return (attributes, slots) if slots else attributes
         return state
-
-    def _settle(self) -> None:
-        """Make ready for closing in a forked child, where another thread of the parent may have been closing."""
-        with processes.settling:
-            if self._forks == processes.forks:
-                return
-            if self._closed:  # the child cannot know how far that thread got
-                self._released = True
-                self._engine.shut()  # that thread may not have come to it
-            self._closing = threading.RLock()
-            self._is_closing = False
-            self._forks = processes.forks
 
 
 _OWN_SLOTS = frozenset(SharedMemoryQueue.__slots__)
@@ -568,6 +531,6 @@ def _retire_all() -> None:
     """Give up roles, records and items kept back when the process ends; threads that still run are left alone."""
     for reference in list(_live.values()):
         handle = reference()
-        if handle is not None:
-            handle._engine.retire()
+        if handle is not None and handle._membership is not None:
+            handle._membership.retire()
             keep_to_the_end(handle)

@@ -209,7 +209,7 @@ class Stage:
     def __init__(self, queue: SharedMemoryQueue) -> None:
         self.queue = queue
         self.geometry = queue._geometry
-        self._memory = queue._segment.buffer
+        self._memory = queue._membership.segment.buffer
 
     def word(self, at: int) -> int:
         return int(struct.unpack_from("=Q", self._memory, at)[0])
@@ -307,7 +307,7 @@ def _many_participants(stage: Stage, rng: Random) -> None:
 
 def _defined(stage: Stage, rng: Random) -> None:
     """Hold definitions of things of ``__main__``."""
-    definitions = Definitions(stage.queue._segment, stage.geometry.definitions, stage.queue._engine)
+    definitions = Definitions(stage.queue._membership.segment, stage.geometry.definitions, stage.queue._membership)
     for number in range(rng.randint(1, 3)):
         definitions.add(bytes([number]) * 16, pickle.dumps("a definition"))
 

@@ -70,7 +70,7 @@ class Plan:
 
 
 def _definitions(queue: SharedMemoryQueue) -> None:
-    log = Definitions(queue._segment, queue._geometry.definitions, queue._engine)
+    log = Definitions(queue._membership.segment, queue._geometry.definitions, queue._membership)
     log.find(b"k" * 16)
     log.add(b"k" * 16, b"definition")
 
@@ -120,7 +120,7 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "fork": _fork,
     "attach by pickle": _attach_by_pickle,
     "create again": _create_again,
-    "retire": lambda q: q._engine.retire(),
+    "retire": lambda q: q._membership.retire(),
     "close": lambda q: q.close(),
     "unlink": lambda q: q.unlink(),
 }

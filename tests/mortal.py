@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._platform import atomic_words
 from stress import mortal
 
@@ -19,8 +20,8 @@ def dies(name: str, run_id: str, operation: Operation, steps: int) -> bool:
     def prepare() -> Callable[[], object]:
         segment, geometry, flag = lifecycle.attach(name, run_id)
         memory = mortal.MortalMemory(atomic_words.open_words(segment.buffer), fate)
-        engine = AtomicsEngine(segment, geometry, mortal.MortalFlag(flag, fate), memory)  # type: ignore[arg-type]
-        with engine.operation():
+        engine = AtomicsEngine(Membership(segment, geometry, mortal.MortalFlag(flag, fate), memory))  # type: ignore[arg-type]
+        with engine.membership.operation():
             pass
         return lambda: operation(engine)
 

@@ -52,7 +52,7 @@ def get(limit: int = 1) -> Operation:
 def roles_given_back(queue: SharedMemoryQueue) -> Iterator[None]:
     """Work on a queue, and let a child have the roles of mode spsc afterwards."""
     yield
-    queue._engine.retire()
+    queue._membership.retire()
 
 
 def drain(queue: SharedMemoryQueue) -> list[str]:
@@ -274,7 +274,7 @@ def test_a_claimed_item_that_no_record_names_is_found_by_its_slot(make_queue: Ma
     """A getter knows from the word of a slot alone that the lap before was never freed."""
     queue = make_queue(capacity=capacity)
     before = fill(queue, capacity)
-    with queue._engine.operation() as record:
+    with queue._membership.operation() as record:
         assert record.words.cas(layout.HEAD, 0, 1)  # a claim, and nobody who announced it
     found = drain(queue)
     assert sorted(found) == before
@@ -288,7 +288,7 @@ def first_death(queue: SharedMemoryQueue, operation: Operation, leaves: Callable
 
 def test_a_queue_that_holds_nothing_but_a_dead_put_is_empty(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=3)
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
     first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     assert queue.empty()
     assert queue.qsize() == 0
@@ -298,7 +298,7 @@ def test_a_queue_that_holds_nothing_but_a_dead_put_is_empty(make_queue: MakeQueu
 
 def test_a_queue_whose_only_slot_a_dead_put_holds_is_not_full(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=1)
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
     first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     assert not queue.full()
     queue.put_nowait("there")
@@ -307,7 +307,7 @@ def test_a_queue_whose_only_slot_a_dead_put_holds_is_not_full(make_queue: MakeQu
 def test_a_queue_whose_last_item_a_dead_getter_holds_is_not_empty(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=2)
     queue.put(b"item")
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
     first_death(queue, get(), lambda: words.load(layout.HEAD) > 0)
     assert not queue.empty()
     assert queue.get_nowait() == b"item"
@@ -318,7 +318,7 @@ def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, mo
     """Only a getter can adopt its item; until one comes, the queue is full at once."""
     queue = make_queue(capacity=1)
     queue.put(b"item")
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
     first_death(queue, get(), lambda: words.load(layout.HEAD) > 0)
     monkeypatch.setattr(clock, "sleep", pytest.fail)
     assert queue.full()
@@ -328,11 +328,11 @@ def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, mo
 
 def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=10_000, item_size=8)
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
     first_death(queue, put("victim"), lambda: words.load(layout.TAIL) > 0)
     queue.put_batch([b"behind"] * 9_000)
     looks = 0
-    with queue._engine.operation() as record:
+    with queue._membership.operation() as record:
         load = record.words.load
 
         def counted(offset: int) -> int:
@@ -341,7 +341,7 @@ def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue:
             return load(offset)
 
         record.words.load = counted
-        assert queue._engine.ring.rescue_put(record.words, 0)
+        assert queue._membership.ring.rescue_put(record.words, 0)
         record.words.load = load
     assert looks < 100
     assert queue.get_nowait() == b"behind"

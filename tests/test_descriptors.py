@@ -384,9 +384,9 @@ def test_memory_to_which_something_refers_late_goes_when_that_does(run_id: str) 
         return run_id in Path("/proc/self/maps").read_text()
 
     q = SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id)
-    memory = q._engine._memory
+    memory = q._membership.memory
     late = getattr(memory, "_anchor", None)
-    export = memoryview(q._segment.buffer)
+    export = memoryview(q._membership.segment.buffer)
     ctypes_like = (late, export)
     q.unlink()
     q.close()

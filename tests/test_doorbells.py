@@ -245,7 +245,7 @@ def test_nothing_is_left_behind(pair: tuple[SharedMemoryQueue, SharedMemoryQueue
     before = descriptors()
     q = SharedMemoryQueue(waker.name)
     opened = descriptors()
-    nonce = f"@shmq-{int.from_bytes(q._segment.buffer[layout.NONCE_AT :][:8], sys.byteorder):016x}-"
+    nonce = f"@shmq-{int.from_bytes(q._membership.segment.buffer[layout.NONCE_AT :][:8], sys.byteorder):016x}-"
     bell, _ = q.readable, q.writable
     exhaust(q)
     assert len(descriptors() - opened) == 6
@@ -258,13 +258,13 @@ def test_nothing_is_left_behind(pair: tuple[SharedMemoryQueue, SharedMemoryQueue
         bell.fileno()
     with pytest.raises(QueueClosedError):
         q.fileno()
-    assert not any(waker._segment.buffer[layout.BELLS_AT : layout.RECORDS_START])
+    assert not any(waker._membership.segment.buffer[layout.BELLS_AT : layout.RECORDS_START])
 
 
 def test_hostile_masks_are_bounded(pair: tuple[SharedMemoryQueue, SharedMemoryQueue]) -> None:
     waker, waiter = pair
     assert waiter.readable
-    memory = waker._segment.buffer
+    memory = waker._membership.segment.buffer
     memory[layout.RECORDS_USED_AT :][: layout.WORD] = b"\xff" * layout.WORD
     for index in range(600, layout.RECORDS):  # generations that nobody wrote
         at = layout.record_at(index) + layout.GENERATION
@@ -324,7 +324,7 @@ def test_a_doorbell_that_never_waited_passes_a_ring_for_its_predecessor_on(
         first, second = sorted((waiter, other), key=lambda handle: handle.readable.record.index)
         bell = first.readable
         exhaust(second)
-        first._engine.parking.want_bell(bell.record.words, layout.ITEMS, bell.record.index)  # left by a dead owner
+        first._membership.parking.want_bell(bell.record.words, layout.ITEMS, bell.record.index)  # left by a dead owner
         waker.put(1)
         assert not is_ready(second)
         bell.close()  # alone: to take back its record wakes a getter, too
@@ -391,12 +391,12 @@ def test_a_batch_that_the_batch_lock_refuses_quietens(pair: tuple[SharedMemoryQu
     bell = waiter.writable
     other.put_batch([1, 2, 3])
     engine = other._engine
-    with engine.operation() as record:
-        assert engine._batch_lock.acquire(record, 0, lambda: None)
+    with engine.membership.operation() as record:
+        assert engine.membership.batch_lock.acquire(record, 0, lambda: None)
         with pytest.raises(Full):
             waiter.put_batch([4, 5], block=False)
         assert not is_ready(bell)
-        engine._batch_lock.release(record)
+        engine.membership.batch_lock.release(record)
     other.get()
     assert is_ready(bell, LONG)
 
@@ -405,19 +405,19 @@ def test_a_doorbell_that_is_made_while_the_handle_closes_keeps_nobody_waiting(
     pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, waiter = pair
-    engine = waiter._engine
-    close_doorbells = engine.close_doorbells
+    engine, doorbells = waiter._engine, waiter._membership.doorbells
+    close_doorbells = doorbells.close
     made: list[Any] = []
 
     def close_and_make_another() -> None:
         close_doorbells()
-        if len(made) < 3 and not engine._pool.closed:
+        if len(made) < 3 and engine.membership.records.state.name == "OPEN":
             made.append(engine.doorbell(layout.ITEMS))
 
     def never(seconds: float) -> None:
         raise AssertionError("close waits for an operation")
 
-    monkeypatch.setattr(engine, "close_doorbells", close_and_make_another)
+    monkeypatch.setattr(doorbells, "close", close_and_make_another)
     monkeypatch.setattr(clock, "sleep", never)
     waiter.close()
     assert made
@@ -433,7 +433,9 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
 
     def show_and_close(bell: bells.Bell) -> None:
         show(bell)
-        monkeypatch.setattr("shared_multiprocess_queue._engine.atomics.QUIET", 0)  # it would wait for its own thread
+        monkeypatch.setattr(
+            "shared_multiprocess_queue._engine.membership._QUIET", 0
+        )  # it would wait for its own thread
         waiter.close()  # as a signal handler may
 
     monkeypatch.setattr(bells.Bell, "show", show_and_close)
@@ -442,7 +444,7 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
     assert descriptors() <= before
     with pytest.raises(QueueClosedError):
         waiter.qsize()  # completes the close
-    assert waiter._released, "the last operation of a closed handle has not ended it"
+    assert waiter._membership.state.name == "CLOSED", "the last operation of a closed handle has not ended it"
 
 
 @pytest.mark.parametrize("at", ["_poll", "_socket", "_identity"])
@@ -471,16 +473,16 @@ def test_an_interrupt_leaks_no_descriptor(name: str, engine: Any, closes: bool) 
     with SharedMemoryQueue(name, create=True, capacity=3, engine=engine) as q:
         try:
             assert q.readable  # imports what is imported late
-            q._engine.close_doorbells()
+            q._membership.doorbells.close()
             gc.collect()
             before = descriptors()
-            use: Callable[[], object] = q._engine.close_doorbells if closes else lambda: q.readable
+            use: Callable[[], object] = q._membership.doorbells.close if closes else lambda: q.readable
             for point in itertools.count():
                 if closes:
                     assert q.readable
                 where, _ = interrupted_with_traceback(point, use)
                 assert is_ready(q)  # the handle goes on
-                q._engine.close_doorbells()
+                q._membership.doorbells.close()
                 assert descriptors() <= before, where
                 if where is None:
                     break

@@ -186,7 +186,7 @@ def test_an_item_is_the_parents_or_the_childs(
 
 
 def tail_of(q: SharedMemoryQueue) -> int:
-    return int.from_bytes(q._segment.buffer[layout.TAIL :][: layout.WORD], sys.byteorder)
+    return int.from_bytes(q._membership.segment.buffer[layout.TAIL :][: layout.WORD], sys.byteorder)
 
 
 def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
@@ -195,7 +195,7 @@ def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
     for _ in range(2):
         q.put_batch([1, 2, 3, 4, 5], False)
         assert drain(q) == [1, 2, 3, 4, 5], where
-    words = q._segment.buffer.cast("Q")
+    words = q._membership.segment.buffer.cast("Q")
     try:
         assert words[layout.BATCH_OWNER_AT >> 3] == 0, where
     finally:
@@ -209,21 +209,21 @@ def test_a_close_that_waited_for_an_operation_that_cannot_begin_is_completed(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue(engine="native")
-    q._engine.retire()  # so that the next operation needs a record
-    memory = q._segment.buffer
+    q._membership.retire()  # so that the next operation needs a record
+    memory = q._membership.segment.buffer
     for index in range(layout.RECORDS):
         at = layout.record_at(index) + layout.OWNER
-        memory[at : at + layout.WORD] = q._engine.participants.owner.to_bytes(layout.WORD, sys.byteorder)
+        memory[at : at + layout.WORD] = q._membership.participants.owner.to_bytes(layout.WORD, sys.byteorder)
     begin = TooManyParticipantsError.__init__
 
     def close_first(self: TooManyParticipantsError, records: int) -> None:  # as a signal handler may
         begin(self, records)
         monkeypatch.setattr(TooManyParticipantsError, "__init__", begin)
-        monkeypatch.setattr("shared_multiprocess_queue._engine.native.QUIET", 0)
+        monkeypatch.setattr("shared_multiprocess_queue._engine.membership._QUIET", 0)
         q.close()
-        assert q._engine._is_late  # type: ignore[attr-defined]
+        assert q._membership.state.name == "CLOSING"
 
     monkeypatch.setattr(TooManyParticipantsError, "__init__", close_first)
     with pytest.raises(TooManyParticipantsError):
         q.put(1)
-    assert not q._engine._is_late  # type: ignore[attr-defined]
+    assert not q._membership.records.leave() or not q._membership.roles.record

@@ -116,14 +116,14 @@ def test_a_child_forked_while_another_thread_closes_can_close_and_end(make_queue
     q = make_queue()
     q.put(1)
     inside, go_on = threading.Event(), threading.Event()
-    real = q._engine.close
+    real = q._membership.close
 
     def slow(wait: bool) -> bool:
         inside.set()
         go_on.wait(LONG)
         return real(wait)
 
-    q._engine.close = slow  # type: ignore[method-assign]
+    q._membership.close = slow  # type: ignore[method-assign]
     thread = threading.Thread(target=q.close)
     thread.start()
     try:
@@ -161,7 +161,7 @@ def test_a_child_forked_within_a_batch_leaves_it_to_the_parent(
 ) -> None:
     """The child unwound the parent's frames, and took back the put that the parent had claimed."""
     q = make_queue(engine="atomics", capacity=4)
-    lock = q._engine._batch_lock
+    lock = q._membership.batch_lock
     release = lock.release
     children: list[int] = []
 

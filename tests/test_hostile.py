@@ -84,8 +84,8 @@ def test_an_attempt_to_get_passes_fewer_dead_puts_the_more_records_each_has_to_s
     stage.write(layout.TAIL, 1 << 60)
     for index in range(1, layout.RECORDS - 2):
         stage.participant(index, alive=True)
-    with q._engine.operation() as record:
-        assert q._engine.ring.try_get(record, 1, True) == ring.HELD
+    with q._membership.operation() as record:
+        assert q._membership.ring.try_get(record, 1, True) == ring.HELD
     assert 0 < stage.word(layout.HEAD) < 32
 
 

@@ -17,6 +17,7 @@ import pytest
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._engine import atomics, lifecycle
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._platform import atomic_words
 
 from .conftest import MakeQueue
@@ -67,8 +68,8 @@ class Actor:
         self._stepping = False
         self._baton = Baton()
         memory = SteppedMemory(atomic_words.open_words(segment.buffer), self)
-        self.engine = AtomicsEngine(segment, geometry, flag, memory)
-        with self.engine.operation():
+        self.engine = AtomicsEngine(Membership(segment, geometry, flag, memory))
+        with self.engine.membership.operation():
             pass
         self._segment, self._flag = segment, flag
 
@@ -99,7 +100,7 @@ class Actor:
         self._thread.join()
 
     def close(self) -> None:
-        assert self.engine.close(wait=True)
+        assert self.engine.membership.close(wait=True)
         self._flag.close()
         self._segment.close()
 

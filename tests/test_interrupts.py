@@ -26,7 +26,7 @@ import pytest
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._codec import codec
 from shared_multiprocess_queue._engine import choice
-from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._ring.layout import (
     ABANDONED,
     BATCH_OWNER_AT,
@@ -252,19 +252,19 @@ def test_an_interrupted_look_at_an_empty_or_full_queue_changes_nothing(make_queu
 @pytest.fixture
 def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Interrupter]:
     """Interrupt the next recovery from an interrupt, too, at a point of its own."""
-    recover = AtomicsEngine._recover
+    recover = Membership.recover
     second: list[Interrupter] = []
 
-    def recover_once(engine: AtomicsEngine, record: Any) -> None:
+    def recover_once(member: Membership, record: Any) -> None:
         if second and second[0].left >= 0:
             sys.settrace(second[0])
-        recover(engine, record)
+        recover(member, record)
 
     def interrupt(point: int) -> Interrupter:
         second[:] = [Interrupter(point)]
         return second[0]
 
-    monkeypatch.setattr(AtomicsEngine, "_recover", recover_once)
+    monkeypatch.setattr(Membership, "recover", recover_once)
     return interrupt
 
 
@@ -308,7 +308,7 @@ def test_an_interrupt_while_a_record_is_being_taken_leaves_it_to_the_next_operat
     queue = make_queue(capacity=2)
 
     def first_operation() -> None:
-        queue._engine.retire()  # so that the next operation takes a record
+        queue._membership.retire()  # so that the next operation takes a record
         queue.put("item")
 
     for where in points(first_operation):
@@ -324,7 +324,7 @@ def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_it
     def holds_the_lock(steps: int) -> bool:
         queue = make_queue(capacity=2)
         assert dies(queue.name, queue.run_id, lambda engine: engine.put_batch([(b"dead", 1)], 0), steps)
-        held = bool(queue._engine._memory.words().load(BATCH_OWNER_AT))
+        held = bool(queue._membership.memory.words().load(BATCH_OWNER_AT))
         queue.close()
         queue.unlink()
         return held
@@ -334,7 +334,7 @@ def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_it
         queue = make_queue(capacity=2)
         assert dies(queue.name, queue.run_id, lambda engine: engine.put_batch([(b"dead", 1)], 0), step)
         # The record of the dead one is the first that can be taken, because this handle has the one before.
-        with queue._engine.operation():
+        with queue._membership.operation():
             where = interrupted_at(point, lambda queue=queue: queue.put("item"))  # type: ignore[misc]
             queue.put_batch(["whole", "batch"][: 2 - queue.qsize()], timeout=10)
         drain(queue)
@@ -355,11 +355,11 @@ def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mo
         assert handle.get() == "item"
         where, _kept = interrupted_with_traceback(point, handle.close)
         handle.close()  # where people call it: in an except or finally, when the frames of the first are still there
-        assert handle._released, f"interrupted at {where}"
+        assert handle._membership.state.name == "CLOSED", f"interrupted at {where}"
         assert len(os.listdir("/proc/self/fd")) == descriptors, f"interrupted at {where}"
         queue.put("mine")  # in mode spsc the roles are free again
         assert drain(queue) == ["mine"]
-        queue._engine.retire()
+        queue._membership.retire()
         if where is None:
             assert point > 20
             break
@@ -371,7 +371,7 @@ def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_nex
         queue = make_queue(capacity=2)
         store = queue._codec._definitions
         where = interrupted_at(point, lambda store=store: store.add(b"0123456789abcdef", b"definition"))  # type: ignore[misc]
-        assert queue._engine._memory.words().load(DEFINITIONS_OWNER_AT) == 0, f"interrupted at {where}"
+        assert queue._membership.memory.words().load(DEFINITIONS_OWNER_AT) == 0, f"interrupted at {where}"
         assert store.add(b"another key of 16"[:16], b"other")
         queue.close()
         queue.unlink()
@@ -409,17 +409,17 @@ def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQu
 def test_a_record_that_was_abandoned_has_another_name_afterwards(make_queue: MakeQueue) -> None:
     """Its old name counted as dead: somebody who has read that could take a lock from its next operation."""
     queue = make_queue(capacity=2)
-    with queue._engine.operation() as record:
+    with queue._membership.operation() as record:
         index, name = record.index, record.name
-    with suppress(KeyboardInterrupt), queue._engine.operation() as record:
+    with suppress(KeyboardInterrupt), queue._membership.operation() as record:
         assert record.name == name
         record.announce_put(0, 1)  # and here an interrupt comes
         raise KeyboardInterrupt
-    with queue._engine.operation() as record:
+    with queue._membership.operation() as record:
         assert record.index == index
         assert record.name != name
-        assert not queue._engine.participants.is_dead(record.words, record.name)
-        assert queue._engine.participants.is_dead(record.words, name)
+        assert not queue._membership.participants.is_dead(record.words, record.name)
+        assert queue._membership.participants.is_dead(record.words, name)
 
 
 def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_queue: MakeQueue, run_id: str) -> None:
@@ -427,17 +427,17 @@ def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_
     queue = make_queue(capacity=2)
     queue.put("item")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
-    with queue._engine.operation() as loser:
+    with queue._membership.operation() as loser:
         loser.announce_get(0, 1)
-        with suppress(KeyboardInterrupt), handle._engine.operation() as record:
+        with suppress(KeyboardInterrupt), handle._membership.operation() as record:
             record.announce_get(0, 1)
             assert record.words.cas(HEAD, 0, 1)  # the claim, and an interrupt before anybody has noted it
             raise KeyboardInterrupt
         handle._close(wait=False)
-        assert not handle._released
+        assert handle._membership.state.name != "CLOSED"
         loser.withdraw_get()
     handle.close()
-    assert handle._released
+    assert handle._membership.state.name == "CLOSED"
     assert sum(queue.get_metrics()["participants"].values()) == 1
     assert drain(queue) == ["item"]
 
@@ -449,7 +449,7 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
     from .mortal import dies
 
     queue = make_queue(capacity=2)
-    words = queue._engine._memory.words()
+    words = queue._membership.memory.words()
 
     def has_announced(steps: int) -> bool:
         assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), steps)
@@ -458,14 +458,16 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
     step = next(steps for steps in itertools.count() if has_announced(steps))
     for point in itertools.count():
         queue = make_queue("q" + str(point), capacity=2)
-        words = queue._engine._memory.words()
+        words = queue._membership.memory.words()
         handle = SharedMemoryQueue(queue.name, run_id=queue.run_id)
         assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), step)
-        with handle._engine.operation():  # the next needs another record, and finds that of the dead one
+        with handle._membership.operation():  # the next needs another record, and finds that of the dead one
             where, _kept = interrupted_with_traceback(point, handle.qsize)
             for index in range(8):
                 at = record_at(index)
-                mine = words.load(at + OWNER) == handle._engine.participants.owner and not words.load(at + ABANDONED)
+                mine = words.load(at + OWNER) == handle._membership.participants.owner and not words.load(
+                    at + ABANDONED
+                )
                 assert not (mine and words.load(at + PUT_END)), f"interrupted at {where}"
         handle.close()
         queue.close()
@@ -482,16 +484,16 @@ def test_a_handle_of_the_same_process_keeps_the_record_that_an_interrupted_close
     queue = make_queue(capacity=2)
     for point in itertools.count():
         handle = SharedMemoryQueue(queue.name, run_id=run_id)
-        with handle._engine.operation() as record:
+        with handle._membership.operation() as record:
             index = record.index
         del record
         where = interrupted_at(point, handle.close)
-        words = queue._engine._memory.words()
+        words = queue._membership.memory.words()
         at = record_at(index) + OWNER
-        taken = words.cas(at, 0, queue._engine.participants.owner)  # another handle begins to take it
+        taken = words.cas(at, 0, queue._membership.participants.owner)  # another handle begins to take it
         handle.close()
         if taken:
-            assert words.load(at) == queue._engine.participants.owner, f"interrupted at {where}"
+            assert words.load(at) == queue._membership.participants.owner, f"interrupted at {where}"
             words.store(at, 0)
         if where is None:
             break

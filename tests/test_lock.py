@@ -88,7 +88,7 @@ if kind == "package":
 else:
     _lock.lock_class = lambda: _lock.OwnLock
 q = SharedMemoryQueue(name, run_id=run_id)
-assert isinstance(q._flag, shared_memory_lock.SharedMemoryLock if kind == "package" else _lock.OwnLock)
+assert isinstance(q._membership.flag, shared_memory_lock.SharedMemoryLock if kind == "package" else _lock.OwnLock)
 
 
 class Raw:
@@ -169,7 +169,7 @@ def set_int32(q: SharedMemoryQueue, value: int) -> None:
 
 def owner(q: SharedMemoryQueue) -> int:
     """Return the name of the participant that holds the lock."""
-    return q._engine._memory.words().load(layout.BATCH_OWNER_AT)
+    return q._membership.memory.words().load(layout.BATCH_OWNER_AT)
 
 
 def is_held(q: SharedMemoryQueue) -> bool:
@@ -181,7 +181,7 @@ def is_held(q: SharedMemoryQueue) -> bool:
 
 def test_the_worker_uses_the_real_package_beside_ours(make_queue: MakeQueue, package: Path) -> None:
     q = make_queue()
-    assert type(q._flag) is mutex.OwnLock
+    assert type(q._membership.flag) is mutex.OwnLock
     with worker("package", package, q) as process:
         assert process.ask("_lock.lock_class().__name__") == "PackageLock"
         assert process.ask("shared_memory_lock.__version__") == VERSION
@@ -209,15 +209,15 @@ def test_the_lock_of_the_package_sees_our_hold_and_we_see_its(make_queue: MakeQu
     with worker("package", package, q) as process:
         assert process.ask("globals().update(raw=Raw().lock)") is None
         assert process.ask("raw.acquire(blocking=False)") is True
-        assert q._flag.is_held()
-        assert not q._flag.try_acquire()
+        assert q._membership.flag.is_held()
+        assert not q._membership.flag.try_acquire()
         assert process.ask("raw.release()") is None
-        assert not q._flag.is_held()
-        assert q._flag.try_acquire()
+        assert not q._membership.flag.is_held()
+        assert q._membership.flag.try_acquire()
         assert process.ask("raw.acquire(blocking=False)") is False
         assert process.ask("raw.acquire(timeout=0.01)") is False
         process.tell("raw.acquire(timeout=60)")
-        q._flag.release()
+        q._membership.flag.release()
         assert process.answer() is True
         assert process.ask("raw.release()") is None
         process.end()
@@ -230,13 +230,13 @@ def test_one_int32_lets_one_in_at_a_time(make_queue: MakeQueue, package: Path, o
     count = textwrap.dedent(
         """
         def count(times):
-            words = q._engine._memory.words()
+            words = q._membership.memory.words()
             at = {at}
             for _ in range(times):
-                while not q._flag.try_acquire():
+                while not q._membership.flag.try_acquire():
                     os.sched_yield()
                 words.announce(at, words.peek(at) + 1)
-                q._flag.release()
+                q._membership.flag.release()
         """
     ).format(at=layout.GATE_AT)
     with worker(one, package, q) as first, worker(other, package, q) as second:
@@ -244,7 +244,7 @@ def test_one_int32_lets_one_in_at_a_time(make_queue: MakeQueue, package: Path, o
             process.ask(f"exec({count!r}, globals())")
             process.tell("count(3000)")
         assert first.answer() is second.answer() is None
-        words = q._engine._memory.words()
+        words = q._membership.memory.words()
         assert words.load(layout.GATE_AT) == 6000
         words.store(layout.GATE_AT, 0)
         first.end()
@@ -364,7 +364,7 @@ def test_an_int32_at_1_is_left_to_a_live_batch_that_is_about_to_own_it(make_queu
     q = make_queue()
     set_int32(q, 1)
     engine = q._engine
-    with engine.operation() as busy:
+    with engine.membership.operation() as busy:
         busy.words.store(busy.at + layout.LOCK_BUSY, 1)
         with pytest.raises(q.Full):
             q.put_batch([1], timeout=0.05)
@@ -402,14 +402,14 @@ def test_who_goes_to_sleep_while_the_lock_is_being_released_is_not_left_asleep(
     for module in (parking, _atomics_engine):
         monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes him
     q = make_queue()
-    lock, sleep = q._engine._batch_lock, q._engine.parking.sleep
-    flag = SlowRelease(q._flag)
+    lock, sleep = q._membership.batch_lock, q._membership.parking.sleep
+    flag = SlowRelease(q._membership.flag)
 
     def look_on() -> None:
         """Nothing keeps him from waiting on."""
 
     monkeypatch.setattr(lock, "_flag", flag)
-    with q._engine.operation() as one, q._engine.operation() as other:
+    with q._membership.operation() as one, q._membership.operation() as other:
         assert lock.acquire(one, 0, look_on)
         released = in_thread(lock.release, one)
         assert flag.releasing.wait(LONG)
@@ -419,12 +419,12 @@ def test_who_goes_to_sleep_while_the_lock_is_being_released_is_not_left_asleep(
             released.result(LONG)
             sleep(*arguments)
 
-        monkeypatch.setattr(q._engine.parking, "sleep", sleep_after_the_release)
+        monkeypatch.setattr(q._membership.parking, "sleep", sleep_after_the_release)
         acquired = in_thread(lock.acquire, other, math.inf, look_on)
         try:
             acquired.result(LONG / 4)  # or the lock is free, and he sleeps for as long as a slice lasts
         finally:
-            q._engine.parking.wake_word(layout.BATCH_OWNER_AT)
+            q._membership.parking.wake_word(layout.BATCH_OWNER_AT)
         lock.release(other)
     assert (int32(q), owner(q)) == (0, 0)
 
@@ -495,12 +495,12 @@ def test_a_lock_that_is_closed_lets_go_of_its_segment(make_queue: MakeQueue) -> 
 def test_single_puts_and_gets_never_touch_the_lock(make_queue: MakeQueue, mode: str) -> None:
     q = make_queue(mode=mode)
     set_int32(q, 1)
-    q._engine._memory.words().store(layout.BATCH_OWNER_AT, layout.name_of(5, 5))
+    q._membership.memory.words().store(layout.BATCH_OWNER_AT, layout.name_of(5, 5))
 
     def touched(*_: object) -> bool:
         raise AssertionError("a put or a get took the lock")
 
-    lock = q._engine._batch_lock
+    lock = q._membership.batch_lock
     for method in ("acquire", "release"):
         setattr(lock, method, touched)
     for number in range(10):
@@ -508,4 +508,4 @@ def test_single_puts_and_gets_never_touch_the_lock(make_queue: MakeQueue, mode: 
         q.put_nowait(number)
         assert q.get_batch(2) == [number, number]
     set_int32(q, 0)
-    q._engine._memory.words().store(layout.BATCH_OWNER_AT, 0)
+    q._membership.memory.words().store(layout.BATCH_OWNER_AT, 0)

@@ -114,7 +114,7 @@ def work(q: SharedMemoryQueue) -> Iterator[Any]:
 def bytes_after(make_queue: MakeQueue, engine: str, mode: str) -> tuple[bytes, list[Any]]:
     q = make_queue(engine, capacity=4, item_size=100, mode=mode, engine=engine)
     results = list(work(q))
-    return without_leftovers(bytearray(q._segment.buffer), q), results
+    return without_leftovers(bytearray(q._membership.segment.buffer), q), results
 
 
 def without_leftovers(memory: bytearray, q: SharedMemoryQueue) -> bytes:
@@ -354,7 +354,7 @@ def test_a_word_that_no_queue_writes_is_named(make_queue: MakeQueue, use: str, w
     said = []
     for engine in ("native", "atomics"):
         q = make_queue(engine, capacity=3, engine=engine)
-        q._segment.buffer.cast("Q")[layout.SLOTS_START >> 3] = word
+        q._membership.segment.buffer.cast("Q")[layout.SLOTS_START >> 3] = word
         arguments: list[Any] = {"put": [1], "get": [], "put_batch": [[1]], "get_batch": [2]}[use]
         with pytest.raises(CorruptQueueError, match=f"position 0 holds the word {word:#x}") as caught:
             getattr(q, use)(*arguments, block=False)
@@ -367,7 +367,7 @@ def test_a_word_that_no_queue_writes_is_named(make_queue: MakeQueue, use: str, w
 def test_a_length_beyond_the_slot_costs_one_item(q: SharedMemoryQueue, use: str) -> None:
     q.put_batch([b"1", b"2", b"3"])
     stride = layout.Geometry.of(q.capacity, q.item_size, q.mode).stride
-    q._segment.buffer.cast("I")[layout.SLOTS_START + stride + layout.SLOT_LENGTH >> 2] = 0xFFFFFFFF
+    q._membership.segment.buffer.cast("I")[layout.SLOTS_START + stride + layout.SLOT_LENGTH >> 2] = 0xFFFFFFFF
     if use == "get_batch":
         assert q.get_batch(3) == [b"1"]
     else:
@@ -383,7 +383,7 @@ def test_a_length_beyond_the_slot_costs_one_item(q: SharedMemoryQueue, use: str)
 def test_a_scalar_of_a_wrong_length_is_an_error_with_its_bytes(q: SharedMemoryQueue, item: object, length: int) -> None:
     q.put_batch([item, b"next"])
     at = layout.SLOTS_START + layout.SLOT_LENGTH >> 2
-    with q._segment.buffer.cast("I") as lengths:
+    with q._membership.segment.buffer.cast("I") as lengths:
         right, lengths[at] = lengths[at], length
     if right == length:
         q.get()

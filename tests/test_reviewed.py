@@ -12,6 +12,7 @@ import pytest
 
 from shared_multiprocess_queue import QueueClosedError
 from shared_multiprocess_queue._engine import metrics
+from shared_multiprocess_queue._engine.records import State
 from shared_multiprocess_queue._ring import layout
 
 from .conftest import MakeQueue
@@ -24,7 +25,7 @@ def test_a_batch_that_is_interrupted_while_it_gives_the_lock_back_wakes_who_wait
 ) -> None:
     """The lock had no owner any more, so recovery had nothing to do, and the next batch slept out its slice."""
     q = make_queue(capacity=4, engine="atomics")
-    parking, lock = q._engine.parking, q._engine._batch_lock
+    parking, lock = q._membership.parking, q._membership.batch_lock
     woken: list[int] = []
     wake = parking.wake_word
 
@@ -102,13 +103,13 @@ def test_a_child_that_is_forked_while_a_thread_closes_keeps_off_its_parents_reco
     """Between the mark of close() and what it does then, the child put with its parent's record."""
     q = make_queue(engine=each_engine)
     q.put(0)
-    q._closed = True  # as another thread has it that has just begun to close
+    q._membership.records.state = State.CLOSING  # as another thread has it that has just begun to close
     if (pid := os.fork()) == 0:
         try:
             q.put(1)
         except QueueClosedError:
             os._exit(7)
         os._exit(1)
-    q._closed = False
+    q._membership.records.state = State.OPEN
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
     assert q.qsize() == 1

@@ -1463,11 +1463,11 @@ def test_a_process_in_another_pid_namespace_shares_a_queue(run_id: str, how: str
 def test_a_full_table_of_participants_is_an_error_that_changes_nothing(run_id: str) -> None:
     q = create(run_id)
     q.put("before")
-    memory = q._engine._memory
+    memory = q._membership.memory
     words = memory.words()
     filled = [index for index in range(layout.RECORDS) if not words.load(layout.record_at(index) + layout.OWNER)]
     for index in filled:
-        words.store(layout.record_at(index) + layout.OWNER, q._engine.participants.owner)
+        words.store(layout.record_at(index) + layout.OWNER, q._membership.participants.owner)
     descriptors = open_descriptors()
     for _ in range(3):
         with pytest.raises(TooManyParticipantsError, match=str(layout.RECORDS)) as caught:
@@ -1490,8 +1490,8 @@ def test_records_of_the_dead_are_taken_when_no_others_are_free(run_id: str) -> N
     gone = fork(lambda: None)
     end_of(gone)
     q = create(run_id)
-    words = q._engine._memory.words()
-    _, _, namespace = layout.parse_owner(q._engine.participants.owner)
+    words = q._membership.memory.words()
+    _, _, namespace = layout.parse_owner(q._membership.participants.owner)
     for index in range(layout.RECORDS):
         if not words.load(layout.record_at(index) + layout.OWNER):
             words.store(layout.record_at(index) + layout.OWNER, layout.owner_of(gone, 1, namespace))

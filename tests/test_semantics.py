@@ -1302,7 +1302,7 @@ class ClosedAtTheLastMoment:
     def __init__(self, handle: SharedMemoryQueue, attempt: str) -> None:
         self.closing: list[Future[None]] = []
         engine = handle._engine
-        arm, real_attempt = engine.parking.arm, getattr(engine.ring, attempt)
+        arm, real_attempt = engine.membership.parking.arm, getattr(engine.membership.ring, attempt)
         asleep = False
 
         def attempt_when_asleep(*arguments: Any) -> int:
@@ -1311,7 +1311,7 @@ class ClosedAtTheLastMoment:
             found: int = real_attempt(*arguments)
             if found == DONE and not self.closing:
                 self.closing.append(in_thread(handle.close))
-                eventually(lambda: engine._pool.closed)
+                eventually(lambda: engine.membership.records.state.name != "OPEN")
             return found
 
         def arm_and_sleep(*arguments: Any) -> int:
@@ -1319,8 +1319,8 @@ class ClosedAtTheLastMoment:
             asleep = True
             return arm(*arguments)
 
-        setattr(engine.ring, attempt, attempt_when_asleep)
-        engine.parking.arm = arm_and_sleep  # type: ignore[method-assign]
+        setattr(engine.membership.ring, attempt, attempt_when_asleep)
+        engine.membership.parking.arm = arm_and_sleep  # type: ignore[method-assign]
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
@@ -1359,12 +1359,12 @@ def test_a_handle_closed_in_a_signal_handler_is_released_when_it_is_next_used(ma
     q = make()
     before = q.get_metrics()["participants"]
     handle = SharedMemoryQueue("q", run_id=run_id)
-    with handle._engine.operation():  # an operation, and in it a signal
+    with handle._membership.operation():  # an operation, and in it a signal
         handle._close(wait=False)
-    assert not handle._released
+    assert handle._membership.state.name != "CLOSED"
     with pytest.raises(QueueClosedError):
         handle.put(1)
-    assert handle._released
+    assert handle._membership.state.name == "CLOSED"
     assert q.get_metrics()["participants"] == before
 
 

@@ -439,7 +439,7 @@ def test_a_child_forked_while_a_thread_holds_the_handles_own_lock_is_not_blocked
     held, free = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with q._engine._pool.lock:
+        with q._membership.records.lock:
             held.set()
             free.wait(LONG)
 
@@ -461,14 +461,14 @@ def test_a_child_forked_while_a_thread_is_in_the_ring_can_close_its_handle(make_
     q = make_queue(capacity=2)
     q.put(1)
     inside, go_on = threading.Event(), threading.Event()
-    wake = q._engine.parking.wake
+    wake = q._membership.parking.wake
 
     def wake_later(*arguments: Any) -> None:  # the last step of the ring in a put and in a get
         inside.set()
         assert go_on.wait(LONG)
         wake(*arguments)
 
-    q._engine.parking.wake = wake_later  # type: ignore[method-assign]
+    q._membership.parking.wake = wake_later  # type: ignore[method-assign]
     operation = in_thread(q.get) if use_ == "get" else in_thread(q.put, 2)
     try:
         assert inside.wait(LONG)
@@ -691,14 +691,14 @@ STOPPED_WITH_LOCK = """
 import math, os, signal, sys
 from shared_multiprocess_queue import SharedMemoryQueue
 q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
-lock = q._engine._batch_lock
+lock = q._membership.batch_lock
 take = lock._flag.try_acquire
 def stop():
     print("here", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
 if sys.argv[2] == "between its words":
     lock._flag.try_acquire = lambda: take() and stop()
-with q._engine.operation() as record:
+with q._membership.operation() as record:
     lock.acquire(record, math.inf, lambda: None)
     stop()
 """
@@ -728,7 +728,7 @@ import os, signal, sys
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._ring import layout as _layout
 q = SharedMemoryQueue("q", run_id=sys.argv[1], engine="atomics")
-with q._engine.operation() as record:
+with q._membership.operation() as record:
     record.announce_get(1, 2)
     assert record.words.cas(_layout.HEAD, 1, 2)
     print("here", flush=True)
@@ -760,7 +760,7 @@ def test_metrics_do_not_blame_a_batch_that_waits_for_room(make_queue: MakeQueue)
     q.put(1)
     with stranger(BLOCKED, q.run_id, "put_batch", "([2, 3],)") as process:
         assert line(process) == "here"
-        words = q._engine._memory.words()
+        words = q._membership.memory.words()
         eventually(lambda: words.load(GATE_AT), "the gate shut")
         eventually(lambda: q.get_metrics()["blocked_by"] == [], "nobody blamed while the gate is shut")
         assert q.get_nowait() == 1
@@ -857,7 +857,7 @@ def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> Non
             pass
         assert q.get() == 2
     assert q.get_metrics()["participants"] == before
-    used = q._engine._memory.words()
+    used = q._membership.memory.words()
     from shared_multiprocess_queue._ring.layout import RECORDS_USED_AT
 
     assert used.load(RECORDS_USED_AT) <= 4, "records of those who left, or died, are taken again"
@@ -929,14 +929,14 @@ def test_closing_a_handle_ends_its_batch_that_waits_for_the_lock_of_another(make
     waits = queue.get_metrics()["put_waits"]
     has_the_lock = in_thread(other.put_batch, [1, 2])
     eventually(lambda: queue.get_metrics()["put_waits"] > waits, "the first batch sleeps")
-    sleep = handle._engine.parking.sleep
+    sleep = handle._membership.parking.sleep
     sleeping = threading.Event()
 
     def sleep_and_tell(*arguments: Any) -> None:
         sleeping.set()
         sleep(*arguments)
 
-    handle._engine.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
+    handle._membership.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
     waits_for_it = in_thread(handle.put_batch, [3, 4])
     assert sleeping.wait(LONG)
     handle.close()
@@ -983,16 +983,16 @@ def test_a_batch_whose_handle_is_closed_opens_its_gate_before_the_memory_goes(
 def test_an_item_kept_back_goes_to_a_thread_that_waits_on_the_same_handle(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=3)
     sleeps = threading.Event()
-    sleep = queue._engine.parking.sleep
+    sleep = queue._membership.parking.sleep
 
     def sleep_and_tell(*arguments: Any) -> None:
         sleeps.set()
         sleep(*arguments)
 
-    queue._engine.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
+    queue._membership.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
     waiting = in_thread(queue.get)
     assert sleeps.wait(LONG)
-    with suppress(KeyboardInterrupt), queue._engine.operation() as record:
+    with suppress(KeyboardInterrupt), queue._membership.operation() as record:
         record.claim.taken.append((b"kept back", 1))  # as a get has it when an interrupt comes
         raise KeyboardInterrupt
     assert waiting.result(LONG) == b"kept back"
@@ -1015,7 +1015,7 @@ def test_a_put_that_is_about_to_take_the_role_when_its_handle_is_closed_ends_wel
     queue = make_queue(capacity=3, mode="spsc")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
     handle.put("first")
-    words = next(iter(handle._engine._pool.idle.values())).words
+    words = next(iter(handle._membership.records.idle.values())).words
     load, looks = words.load, threading.Event()
     closing: list[Future[None]] = []
 
@@ -1023,7 +1023,7 @@ def test_a_put_that_is_about_to_take_the_role_when_its_handle_is_closed_ends_wel
         value = load(offset)
         if offset == PRODUCER_AT and not closing:
             closing.append(in_thread(handle.close))
-            eventually(lambda: handle._engine._pool.closed, "the handle is being closed")
+            eventually(lambda: handle._membership.records.state.name != "OPEN", "the handle is being closed")
             looks.set()
         return value
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import index
 from typing import Any, Final, NamedTuple, SupportsIndex
 
-from .._ring.layout import MAX_CAPACITY, MAX_ITEM_SIZE, MODES, Geometry, Mode
+from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MODES, Geometry, Mode
 from ..errors import ArgumentError, QueueMismatchError, shown
 
 
@@ -90,6 +91,22 @@ def agree(name: str, asked: Sizes, found: Geometry) -> None:
         raise QueueMismatchError(
             name, {what: getattr(asked, what) for what in differing}, {what: getattr(own, what) for what in differing}
         )
+
+
+def countable(items: Iterable[object], capacity: int) -> list[object]:
+    """Return the items of a batch as a list.
+
+    Raises:
+        ArgumentError: they can never fit.
+    """
+    batch = list(items)
+    limit = min(capacity, MAX_BATCH)
+    if len(batch) > limit:
+        raise ArgumentError(
+            f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or "
+            f"create the queue with a larger capacity"
+        )
+    return batch
 
 
 def most_items(max_items: SupportsIndex) -> int:

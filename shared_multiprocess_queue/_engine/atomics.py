@@ -1,33 +1,24 @@
-"""The engine in pure Python: the ring, driven by threads that wait, are interrupted, fork and close.
+"""The engine in pure Python: the ring, driven by threads that wait and are interrupted.
 
 The ring's methods never wait and never keep anything; this module gives every operation a record, waits between
 attempts, and sees to it that an operation that ends by an exception, at whatever bytecode, leaves nothing behind.
 
-Python serves signals after a call returns, so a handler that raises (Ctrl-C does) can cut an operation between any two
-steps. Two rules make that harmless. What a get has got hold of stands in its record's claim, until the very last steps
-hand it to the caller and the record to the pool; these are plain stores and a return, at which no signal is served. And
-nothing touches the shared words but operations that have a record, so ``close`` knows when it may unmap them.
+What a get has got hold of stands in its record's claim, until the very last steps hand it to the caller and the record
+back; these are plain stores and a return, at which no signal is served.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from queue import Empty, Full
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import ClassVar, TypeVar
 
 from .._codec.codec import Codec
 from .._platform import clock, processes
-from .._platform.atomic_words import WordMemory, Words, open_words
-from .._platform.mutex import LockFlag
-from .._platform.shared_memory import Segment
+from .._platform.atomic_words import Words
 from .._ring import batch_lock
 from .._ring.claim import Payload
 from .._ring.layout import (
-    BATCH_OWNER_AT,
     CONSUMER_AT,
     EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
@@ -38,18 +29,17 @@ from .._ring.layout import (
     PUT_WAITS_AT,
     SPACE,
     WAKE_EPOCH,
-    Geometry,
 )
-from .._ring.parking import SLICE, Parking, Spin
-from .._ring.participants import Participants, Record
-from .._ring.ring import DONE, HELD, NOTHING, Ring
-from ..errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
+from .._ring.parking import SLICE, Spin
+from .._ring.participants import Record
+from .._ring.ring import DONE, HELD, NOTHING
+from .calls import InPython
+from .contract import EngineName
 from .doorbell import Doorbell
-from .records import Pool
+from .membership import Membership
+from .records import State, refuse_child
 
 T = TypeVar("T")
-EngineName = Literal["atomics", "native"]
-
 
 # A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
 # takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
@@ -57,7 +47,6 @@ _PATIENCE = 100_000_000  # ns in all
 _YIELDING = 1_000_000  # ns of it without sleeping
 _NAP = 0.0002  # seconds; a sleep after that
 _HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
-QUIET = 2_000_000_000  # ns that close waits for the operations of other threads
 
 
 class AtomicsEngine:
@@ -66,132 +55,21 @@ class AtomicsEngine:
     Times are monotonic, in nanoseconds: 0 does not wait, infinity waits for ever.
 
     Args:
-        segment: the mapped segment of a complete queue.
-        geometry: its sizes, checked.
-        flag: the int32 of the batch lock.
-        memory: access to the words; by default those of the segment.
-        on_keep_back: called when payloads are kept back that were taken and could not be delivered.
+        membership: the handle's part in the queue.
     """
 
     name: ClassVar[EngineName] = "atomics"
 
-    def __init__(
-        self,
-        segment: Segment,
-        geometry: Geometry,
-        flag: LockFlag,
-        memory: WordMemory | None = None,
-        on_keep_back: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._segment = segment
-        self._geometry = geometry
-        self._flag = flag
-        self._memory = memory if memory is not None else open_words(segment.buffer)
-        self._on_keep_back = on_keep_back
-        self._spsc = geometry.mode == "spsc"
-        self.parking = Parking(segment.buffer)
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+        self._spsc = membership.geometry.mode == "spsc"
         self._put_spin, self._get_spin = Spin(), Spin()
-        self._role: Record | None = None  # names this handle as producer or consumer; announces nothing
-        self._last: Record | None = None  # with which a handle that closes puts items back
         self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
-        self._begin()
-        _engines.add(self)
 
-    def _begin(self) -> None:
-        """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
-        self.doorbells: dict[int, Doorbell] = {}  # by side; made when they are asked for
-        self.participants = Participants(self._memory.words())
-        self.ring = Ring(self._segment.buffer, self._geometry, self.participants, self.parking)
-        self._batch_lock = batch_lock.BatchLock(self._flag, self.participants, self.parking)
-        self._pool = Pool(  # last: from here on other threads use it
-            self.participants,
-            self.ring,
-            self._batch_lock,
-            self.parking,
-            self._memory.words,
-            self._on_keep_back,
-            self.settle,
-        )
-
-    def open(self, codec: Codec, calls: Any) -> Any:
-        """Take part in the queue: from here on others see who uses it.
-
-        Args:
-            codec: of the queue.
-            calls: of the handle, in Python, by way of this engine; see ``_engine/calls.py``.
-
-        Returns:
-            What answers the calls: these, or an engine's own that leave to these what is not plain.
-        """
-        with self.operation():
-            return calls
-
-    def settle(self) -> Pool:
-        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent.
-
-        An operation that another thread was in stays in the child for ever, as dead frames. They must not keep the
-        memory; and should a signal handler have forked, the child cannot go on with the parent's operation.
-
-        Returns:
-            The pool of this process.
-        """
-        with processes.settling:
-            if not self._pool.is_of_this_process():
-                self.cut_off()
-                self._memory = open_words(self._segment.buffer)
-                self._role = self._last = None
-                self._begin()
-            return self._pool
-
-    def cut_off(self) -> None:
-        """Make each further step of an operation that has a record raise, in a forked child: it is the parent's."""
-        with suppress(BufferError):
-            self.ring.release()
-        self._memory.release()
-
-    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
-        """Make payloads that ``get`` was about to deliver the next that it takes; see ``Pool.keep_back``."""
-        self._pool.keep_back(payloads, first)
-
-    def kept_back(self) -> int:
-        """Return how many payloads are kept back."""
-        return len(self._pool.kept_back) if self._pool.is_of_this_process() else 0
-
-    def corrupt_slot(self) -> NoReturn:
-        """Say that a slot stated more bytes than it holds."""
-        raise CorruptQueueError(
-            f"a slot stated more bytes than the {self._geometry.item_size:,} that it holds; its item is lost, and "
-            f"somebody other than this package writes into segment {self._segment.name!r}"
-        )
-
-    # ---- operations -------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def operation(self) -> Iterator[Record]:
-        """Lend a record for a while."""
-        record = self._pool.borrow()
-        try:
-            yield record
-            if record.forks != processes.forks:
-                _refuse_child()
-        except BaseException:
-            self._recover(record)
-            raise
-        self._pool.idle[record.index] = record
-
-    def _recover(self, record: Record) -> None:
-        """Take back the record of an operation that an exception has cut short.
-
-        Raises:
-            RuntimeError: this is a child, which a signal handler has forked inside the operation, and was cut off.
-        """
-        if record.forks != processes.forks:
-            if type(sys.exception()) in (IndexError, ValueError):
-                _refuse_child()
-            return
-        self._pool.recover(record)
-        if self._pool.closed:
-            self._leave()  # close may have waited for just this operation, and in vain if it came from its own thread
+    def open(self, codec: Codec, check_open: Callable[[], object]) -> InPython:
+        """Take part in the queue; see ``Engine.open``."""
+        with self.membership.operation():
+            return InPython(self, codec, check_open)
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -203,39 +81,40 @@ class AtomicsEngine:
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        record = self._pool.borrow()
+        member = self.membership
+        record = member.records.borrow()
         try:
             done = self._put(record, payload, until)
             if record.forks != processes.forks:
-                _refuse_child()
+                refuse_child()
         except BaseException:
-            self._recover(record)
+            member.recover(record)
             raise
-        self._pool.idle[record.index] = record
+        member.records.idle[record.index] = record
         if not done:
             raise Full
 
     def _put(self, record: Record, payload: Payload, until: float) -> bool:
         words = record.words
         if self._spsc:
-            self._take_role(words, PRODUCER_AT, "producer")
-        if not words.peek(GATE_AT) and self.ring.try_put(record, (payload,), False) == DONE:
+            self.membership.roles.take(words, PRODUCER_AT)
+        if not words.peek(GATE_AT) and self.membership.ring.try_put(record, (payload,), False) == DONE:
             return True
         return self._put_waiting(record, payload, until)
 
     def _put_waiting(self, record: Record, payload: Payload, until: float) -> bool:
-        words = record.words
+        words, member = record.words, self.membership
         passed_on = 0
 
         def attempt(rescue: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
-            if gate and batch_lock.is_shut(gate) and not (rescue and self._batch_lock.is_forsaken(words)):
+            if gate and batch_lock.is_shut(gate) and not (rescue and member.batch_lock.is_forsaken(words)):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
-                    self.parking.wake(words, SPACE, 1)
+                    member.parking.wake(words, SPACE, 1)
                 return NOTHING
-            return self.ring.try_put(record, (payload,), rescue)
+            return member.ring.try_put(record, (payload,), rescue)
 
         return self._wait(words, SPACE, attempt, until, self._put_spin)
 
@@ -247,44 +126,46 @@ class AtomicsEngine:
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
-        gate = batch_lock.Gate(self.parking)
-        record = self._pool.borrow()
+        member = self.membership
+        gate = batch_lock.Gate(member.parking)
+        record = member.records.borrow()
+        ring, lock = member.ring, member.batch_lock  # not before: the first call in a forked child has others
         try:
             words = record.words
             if self._spsc:
-                self._take_role(words, PRODUCER_AT, "producer")
+                self.membership.roles.take(words, PRODUCER_AT)
 
             def claimed() -> None:
                 gate.open(words, whosever=True)
-                self._batch_lock.release(record)
+                lock.release(record)
 
             def attempt(rescue: bool) -> int:
-                return self.ring.try_put(record, payloads, rescue, claimed)
+                return ring.try_put(record, payloads, rescue, claimed)
 
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if self._batch_lock.acquire(record, until or clock.now() + _PATIENCE, self._after_sleep):
+            if lock.acquire(record, until or clock.now() + _PATIENCE, self._after_sleep):
                 done = attempt(False) == DONE
                 if not done:
                     done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
                 if not done:
                     gate.open(words)
-                    self._batch_lock.release(record)
+                    lock.release(record)
             else:
                 words.add(FULL_EVENTS_AT, 1)
-                self.quieten(SPACE)
+                member.doorbells.quieten(SPACE)
                 done = False
             if record.forks != processes.forks:
-                _refuse_child()
+                refuse_child()
         except BaseException:
             try:
                 if record.forks == processes.forks:
                     gate.open(record.words)
             finally:
-                self._recover(record)
+                member.recover(record)
             raise
-        self._pool.idle[record.index] = record
+        member.records.idle[record.index] = record
         if not done:
             raise Full
 
@@ -305,37 +186,41 @@ class AtomicsEngine:
             RoleTakenError: mode "spsc", and another live handle is the consumer.
             CorruptQueueError: a slot says something that no queue writes.
         """
-        record = self._pool.borrow()
+        member = self.membership
+        record = member.records.borrow()
+        records = member.records  # not before: the first call in a forked child has others
         try:
             words, claim = record.words, record.claim
             if self._spsc:
-                self._take_role(words, CONSUMER_AT, "consumer")
-            done = bool(self._pool.kept_back) and self._pool.take_kept_back(limit, claim)
+                member.roles.take(words, CONSUMER_AT)
+            done = bool(records.kept_back) and records.take_kept_back(limit, claim)
             if not done:
-                done = self.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
+                done = member.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
             if done:
                 delivered = deliver(claim.taken)
-                if self._pool.kept_back:
-                    self.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
+                if records.kept_back:
+                    member.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
             if record.forks != processes.forks:
-                _refuse_child()
+                refuse_child()
         except BaseException:
-            self._recover(record)
+            member.recover(record)
             raise
         # From here to the caller no signal is served.
         if not done:
-            self._pool.idle[record.index] = record
+            records.idle[record.index] = record
             raise Empty
         claim.taken = []
-        self._pool.idle[record.index] = record
+        records.idle[record.index] = record
         return delivered
 
     def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
+        ring, records = self.membership.ring, self.membership.records
+
         def attempt(rescue: bool) -> int:
-            if self._pool.kept_back and self._pool.take_kept_back(limit, record.claim):
+            if records.kept_back and records.take_kept_back(limit, record.claim):
                 return DONE
-            found = self.ring.try_get(record, limit, rescue)
-            if rescue and found != DONE and self.ring.adopt(record):
+            found = ring.try_get(record, limit, rescue)
+            if rescue and found != DONE and ring.adopt(record):
                 return DONE
             return found
 
@@ -379,7 +264,8 @@ class AtomicsEngine:
                     found = attempt(True)
             return found
 
-        self._pool.sweep()  # what an interrupt has left may be what this waits for
+        member = self.membership
+        member.records.sweep()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(attempt, words, side)
         if spin.until(done) or look() == DONE:
@@ -388,14 +274,14 @@ class AtomicsEngine:
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
-            epoch = self.parking.arm(words, side)
-            found = HELD if self._pool.closed else look()  # [W3] seq, after [W2]
+            epoch = member.parking.arm(words, side)
+            found = look() if member.state is State.OPEN else HELD  # [W3] seq, after [W2]
             if found == DONE:
                 return True
-            if not self._pool.closed:
+            if member.state is State.OPEN:
                 # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
                 longest = clock.now() + (_HELD_SLICE if found == HELD else SLICE)
-                self.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
+                member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self._after_sleep()
             if done():
                 return True
@@ -411,243 +297,38 @@ class AtomicsEngine:
                 return True
             if found == NOTHING or waited > _PATIENCE:
                 words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
-                self.quieten(side)
+                self.membership.doorbells.quieten(side)
                 return False
             clock.sleep(0 if waited < _YIELDING else _NAP)
 
     def _after_sleep(self) -> None:
-        if not self._pool.is_of_this_process():
-            _refuse_child()
-        if self._pool.closed:
-            self._pool.refuse()
-        self._pool.sweep()
-
-    # ---- mode spsc --------------------------------------------------------------------------------------------------
-
-    def _take_role(self, words: Words, at: int, role: str) -> int:
-        """Be the one producer (consumer), or refuse; tail (head) is read after this, never before.
-
-        Returns:
-            The name of the participant that has the role.
-        """
-        mine = self._role
-        if mine is None:
-            taken = self._pool.borrow()
-            mine = self._role
-            if taken.forks != processes.forks:  # forked in here; the handler may have used the queue
-                _refuse_child()
-            if mine is None:
-                mine = self._role = taken
-            else:  # another thread of this handle was faster
-                self._pool.idle[taken.index] = taken
-        if words.load(at) == mine.name:
-            return mine.name
-        until = clock.now() + _PATIENCE  # a consumer that closes is the producer for as long as it puts items back
-        while (holder := words.load(at)) != mine.name:
-            if holder == 0 or self.participants.is_dead(words, holder):
-                words.cas(at, holder, mine.name)
-            elif clock.now() > until:
-                raise RoleTakenError(role, self.participants.pid_of(words, holder))
-            else:
-                clock.sleep(_NAP)
-        return mine.name
+        records = self.membership.records
+        if not records.is_of_this_process():
+            refuse_child()
+        if records.state is not State.OPEN:
+            records.refuse()
+        records.sweep()
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def size(self) -> int:
         """Return about how many items are there."""
-        with self.operation() as record:
-            return self.ring.size(record.words) + len(self._pool.kept_back)
+        member = self.membership
+        with member.operation() as record:
+            return member.ring.size(record.words) + len(member.records.kept_back)
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        with self.operation() as record:
-            return not self._pool.kept_back and self.ring.is_empty(record.words)
+        member = self.membership
+        with member.operation() as record:
+            return not member.records.kept_back and member.ring.is_empty(record.words)
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        with self.operation() as record:
-            return not self.ring.has_room(record.words, True)
-
-    # ---- doorbells --------------------------------------------------------------------------------------------------
+        member = self.membership
+        with member.operation() as record:
+            return not member.ring.has_room(record.words, True)
 
     def doorbell(self, side: int) -> Doorbell:
-        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
-        pool = self.settle()
-        try:
-            found = self._make_doorbell(pool, side)
-        except Exception:
-            if pool.is_of_this_process():
-                raise
-        else:
-            if pool.is_of_this_process():
-                return found
-        return self.doorbell(side)  # a signal handler has forked in here, and that was the parent's
-
-    def _make_doorbell(self, pool: Pool, side: int) -> Doorbell:
-        with pool.lock:
-            found = self.doorbells.get(side)
-            if found is not None and not found.is_there():
-                self._close_doorbell(side)
-                found = None
-            if found is None:
-                record = pool.borrow()
-                try:
-                    found = self.doorbells[side] = Doorbell(self, record, side)
-                    if pool.closed:  # by another thread, which may have closed the doorbells before this one was there
-                        pool.refuse()
-                except BaseException:
-                    self._close_doorbell(side)
-                    self._recover(record)
-                    raise
-            return found
-
-    def may_find(self, side: int) -> bool:
-        """Whether a call that does not wait may find what a side waits for."""
-        if side == ITEMS:
-            return not self.is_empty()
-        with self.operation() as record:
-            gate = record.words.load(GATE_AT)
-        return not (gate and batch_lock.is_shut(gate)) and not self.is_full()
-
-    def quieten(self, side: int) -> None:
-        """Let the doorbell of a side, if there is one, wait for what a call has not found."""
-        doorbell = self.doorbells.get(side)
-        if doorbell is not None:
-            # The operation keeps the memory, should the handle be closed here.
-            with suppress(QueueClosedError), self.operation():
-                doorbell.quieten()
-
-    def close_doorbells(self) -> None:
-        """Wait on no descriptor any more."""
-        if not self._pool.is_of_this_process():
-            return
-        for side in list(self.doorbells):
-            self._close_doorbell(side)
-
-    def _close_doorbell(self, side: int) -> None:
-        """Close the doorbell of a side, if there is one; may be called again, also to complete what was interrupted."""
-        doorbell = self.doorbells.get(side)
-        if doorbell is not None:
-            doorbell.close()  # the record is the doorbell's until this has returned
-            self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
-
-    # ---- the end ----------------------------------------------------------------------------------------------------
-
-    def batch_lock_holders(self, words: Words) -> list[int]:
-        """Return the owner words of the live processes that keep other batches waiting, other than for room."""
-        return self._batch_lock.holders(words)
-
-    def wake_all(self) -> None:
-        """Let everybody who waits look again."""
-        with self.operation() as record:
-            self._wake_all(record.words)
-
-    def _wake_all(self, words: Words) -> None:
-        self.parking.wake_all(words, ITEMS)
-        self.parking.wake_all(words, SPACE)
-        self.parking.wake_word(BATCH_OWNER_AT)
-
-    def retire(self) -> None:
-        """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
-        if not self._pool.is_of_this_process():
-            return
-        self.close_doorbells()
-        if self._pool.kept_back:
-            with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
-                self._put_back(record)
-        self._leave()
-
-    def _put_back(self, record: Record) -> None:
-        """Put items back that were taken and could not be delivered, as far as there is room for them."""
-        moving = record.claim
-        try:
-            while self._pool.take_kept_back(1, moving) and self._put(record, moving.taken[0], 0):
-                moving.taken.clear()
-        except (QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
-            pass
-        self._pool.keep_back(moving.taken)
-
-    def _leave(self) -> bool:
-        """Leave with all records that no operation uses, and then with the rest; return whether that was possible."""
-        with self._pool.lock:
-            if not self._pool.leave(self._role, self._last):
-                return False
-            if self._last is not None:
-                if not self._pool.end(self._last):  # an interrupt has cut short what follows
-                    return False
-                self._put_back(self._last)
-            if self._role is not None:
-                for at in (PRODUCER_AT, CONSUMER_AT):
-                    self._role.words.cas(at, self._role.name, 0)
-            role, self._role = self._role, None
-            last, self._last = self._last, None
-            try:
-                self._pool.leave_with(role, last)
-            except BaseException:
-                self._pool.lose(role, last)
-                raise
-            return True
-
-    def shut(self) -> None:
-        """Begin no operation any more."""
-        self._pool.closed = True
-
-    def close(self, wait: bool) -> bool:
-        """End the operations of this handle's threads, and leave.
-
-        Args:
-            wait: for up to two seconds, for threads that are in an operation.
-
-        Returns:
-            Whether no thread uses the segment any more, so that it may be unmapped; if not, or after an interrupt, this
-            may be called again.
-        """
-        pool = self._pool
-        try:
-            if pool.is_of_this_process() and not self._leave_for_good(wait):
-                return False
-        except (IndexError, ValueError, RuntimeError):
-            if pool.is_of_this_process():
-                raise
-            return self.close(wait)  # a signal handler has forked in here; what was given up is the parent's
-        self.ring.release()
-        self.parking.release()
-        self._memory.release()
-        return True
-
-    def _leave_for_good(self, wait: bool) -> bool:
-        self.close_doorbells()
-        if not self._pool.closed:
-            with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
-                self._last = self._pool.borrow()
-            self._pool.closed = True
-            self.close_doorbells()  # another thread may have made one, and makes none from here on
-        until = clock.now() + QUIET
-        words = self._memory.words()
-        while not self._leave():
-            if not wait or clock.now() > until:
-                return False
-            self._wake_all(words)
-            clock.sleep(0.001)
-        return True
-
-
-def _refuse_child() -> NoReturn:
-    raise RuntimeError(
-        "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, call again "
-        "in the child"
-    ) from None
-
-
-_engines: weakref.WeakSet[AtomicsEngine] = weakref.WeakSet()
-
-
-def _cut_off_all() -> None:
-    if processes.is_forked_inside():
-        for engine in list(_engines):
-            engine.cut_off()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_cut_off_all)
+        """Return the doorbell of a side, ITEMS or SPACE."""
+        return self.membership.doorbells.of(side)

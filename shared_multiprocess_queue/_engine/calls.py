@@ -7,8 +7,8 @@ subscription, whether C or Python serves it, nor when a function of Python retur
 raised between the freeing of a slot and the caller's own next step. A call of a method in C would be followed by such a
 look, at which the item is in nobody's hands yet.
 
-The native engine's ``Handle`` answers the same calls, and leaves to this what is not plain: a handle that is closed,
-arguments that are wrong or unusual. So there is one place that knows the messages.
+The native engine's ``Handle`` answers the same calls, and leaves what is not plain to ``NotPlain``: a handle that is
+closed, arguments that are wrong or unusual. So C needs no messages.
 """
 
 from __future__ import annotations
@@ -16,42 +16,67 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from queue import Full
-from typing import Any
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from .._codec.codec import Codec
-from .._platform.clock import deadline_of
+from .._platform.clock import deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Payload
-from .._ring.layout import MAX_BATCH, Geometry
-from ..errors import ArgumentError, CorruptQueueError, DeserializationError, SharedMemoryQueueError
-from .arguments import most_items, only_item
-from .atomics import AtomicsEngine
+from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError
+from .arguments import NOT_GIVEN, countable, most_items, only_item
+from .contract import Calls
+from .membership import Membership
+
+T = TypeVar("T")
 
 
-class Calls:
+class Operations(Protocol):
+    """What an engine does with payloads; see ``AtomicsEngine``."""
+
+    membership: Membership
+
+    def put(self, payload: Payload, until: float) -> None:
+        """Put one item."""
+
+    def put_batch(self, payloads: list[Payload], until: float) -> None:
+        """Put all items, or none."""
+
+    def get(self, limit: int, until: float, deliver: Callable[[list[Payload]], T]) -> T:
+        """Take one to ``limit`` items."""
+
+
+class _Checked:
+    """Calls that look first whether the handle is open.
+
+    Args:
+        membership: the handle's part in the queue.
+        check_open: method of the handle that raises if it is closed; held weakly, for the handle has the calls.
+    """
+
+    def __init__(self, membership: Membership, check_open: Callable[[], object]) -> None:
+        self._membership = membership
+        self._handles_check = weakref.WeakMethod(check_open)
+
+    def _check_open(self) -> None:
+        check = self._handles_check()
+        if check is None:
+            self._membership.records.refuse()
+        check()
+
+
+class InPython(_Checked):
     """The calls of one handle, in Python; ``SharedMemoryQueue`` documents them.
 
     Args:
         engine: of the handle.
         codec: of the queue.
-        geometry: its sizes.
         check_open: method of the handle that raises if it is closed; held weakly, for the handle has these calls.
     """
 
-    def __init__(self, engine: AtomicsEngine, codec: Codec, geometry: Geometry, check_open: Callable[[], None]) -> None:
+    def __init__(self, engine: Operations, codec: Codec, check_open: Callable[[], object]) -> None:
+        super().__init__(engine.membership, check_open)
         self._engine = engine
         self._codec = codec
-        self._geometry = geometry
-        self._handles_check = weakref.WeakMethod(check_open)
-
-    def _check_open(self) -> None:
-        check = self._handles_check()
-        if check is not None:
-            check()
-
-    def settle(self) -> None:
-        """Begin in a forked child; not with a handle that another thread of the parent was closing."""
-        self._check_open()
-        self._engine.settle()
+        self._geometry = engine.membership.geometry
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -73,7 +98,7 @@ class Calls:
         """Put several items at once."""
         until = deadline_of(block, timeout)
         self._check_open()
-        batch = self._countable(items)
+        batch = countable(items, self._geometry.capacity)
         payloads: list[Payload] = []
         try:
             for i, item in enumerate(batch):
@@ -91,16 +116,6 @@ class Calls:
     def _withdraw(self, payloads: list[Payload]) -> None:
         for payload, _ in payloads:
             self._codec.withdraw(payload)
-
-    def _countable(self, items: Iterable[object]) -> list[object]:
-        batch = list(items)
-        limit = min(self._geometry.capacity, MAX_BATCH)
-        if len(batch) > limit:
-            raise ArgumentError(
-                f"a batch of {len(batch):,} items can never fit: this queue holds {limit:,}; split the batch, or "
-                f"create the queue with a larger capacity"
-            )
-        return batch
 
     def _checked(self, payload: Payload, index: int) -> Payload:
         if len(payload[0]) > self._geometry.item_size:
@@ -124,11 +139,62 @@ class Calls:
         for data, tag in taken:
             try:
                 if tag == CORRUPT:
-                    self._engine.corrupt_slot()
+                    corrupt_slot(self._membership)
                 items.append(self._codec.decode(data, tag))
             except (DeserializationError, CorruptQueueError):
-                self._engine.keep_back(taken, max(len(items), 1))
+                self._membership.keep_back(taken, max(len(items), 1))
                 if not items:
                     taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
                     raise
         return items
+
+
+class NotPlain(_Checked):
+    """The calls of the native engine that C does not take: closed, or with arguments that are made plain here.
+
+    Args:
+        handle: in C, which takes every call whose arguments are plain.
+        membership: the handle's part in the queue.
+        check_open: as for ``InPython``.
+    """
+
+    def __init__(self, membership: Membership, check_open: Callable[[], object]) -> None:
+        super().__init__(membership, check_open)
+        self.handle: Calls | None = None
+
+    def put(self, item: object, block: bool, timeout: float | None, obj: object) -> None:
+        """Put an item, which is called ``item`` or ``obj``."""
+        item = only_item("put", item, obj)
+        seconds = seconds_of(block, timeout)
+        self._plain().put(item, True, seconds, NOT_GIVEN)
+
+    def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
+        """Put several items at once."""
+        seconds = seconds_of(block, timeout)
+        handle = self._plain()
+        handle.put_batch(countable(items, self._membership.geometry.capacity), True, seconds)
+
+    def __getitem__(self, wish: tuple[Any, ...]) -> Any:
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
+        *most, block, timeout = wish
+        seconds = seconds_of(block, timeout)
+        limit = [most_items(*most)] if most else []
+        return self._plain()[(*limit, True, seconds)]
+
+    def _plain(self) -> Calls:
+        self._check_open()
+        if self.handle is None:
+            self._membership.records.refuse()
+        return self.handle
+
+
+def corrupt_slot(membership: Membership) -> NoReturn:
+    """Say that a slot stated more bytes than it holds.
+
+    Raises:
+        CorruptQueueError: always.
+    """
+    raise CorruptQueueError(
+        f"a slot stated more bytes than the {membership.geometry.item_size:,} that it holds; its item is lost, and "
+        f"somebody other than this package writes into segment {membership.segment.name!r}"
+    )

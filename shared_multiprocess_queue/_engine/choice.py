@@ -6,10 +6,11 @@ import os
 
 from ..errors import ArgumentError, shown
 from .atomics import AtomicsEngine
+from .contract import Engine
 
 ENVIRONMENT = "SHMQ_ENGINE"
 
-_native: type[AtomicsEngine] | None = None
+_native: type[Engine] | None = None
 _why_not = ""  # not the error itself, whose traceback would keep the frames of whoever imports this
 try:
     from . import native
@@ -24,7 +25,7 @@ def has_native() -> bool:
     return _native is not None
 
 
-def choose(engine: str | None) -> type[AtomicsEngine]:
+def choose(engine: str | None) -> type[Engine]:
     """Return the engine to use; one that is asked for by name is used or is an error.
 
     Args:

@@ -20,19 +20,28 @@ import weakref
 from typing import Protocol
 
 from .._platform import bells
-from .._ring.layout import NONCE_AT
+from .._platform.atomic_words import Words
+from .._ring.batch_lock import is_shut
+from .._ring.layout import GATE_AT, ITEMS, NONCE_AT
 from .._ring.parking import SLICE, Parking
 from .._ring.participants import Record
+from .._ring.ring import Ring
 from ..errors import QueueClosedError
+from .records import Records, State
 
 
-class Waiter(Protocol):
-    """What a doorbell needs of an engine."""
+class Member(Protocol):
+    """What doorbells need of a handle's part in its queue; see ``Membership``."""
 
     parking: Parking
+    records: Records
+    ring: Ring
 
-    def may_find(self, side: int) -> bool:
-        """Whether a call that does not wait may find what the side waits for."""
+    def settle(self) -> Records:
+        """Return the records of this process."""
+
+    def recover(self, record: Record) -> None:
+        """Take back the record of an operation that an exception has cut short."""
 
 
 class Doorbell:
@@ -42,7 +51,7 @@ class Doorbell:
     again when something may be there, and ten times a second. Nothing is read from it.
 
     Args:
-        engine: of the handle.
+        member: the handle's part in the queue.
         record: the doorbell's own, which announces nothing.
         side: ITEMS or SPACE.
 
@@ -51,8 +60,8 @@ class Doorbell:
         OSError: too many descriptors are open.
     """
 
-    def __init__(self, engine: Waiter, record: Record, side: int) -> None:
-        self._engine = engine
+    def __init__(self, member: Member, record: Record, side: int) -> None:
+        self._member = member
         self.record = record
         self._side = side
         self._lock = threading.RLock()
@@ -89,22 +98,37 @@ class Doorbell:
     def quieten(self) -> None:
         """Wait: the handle has found nothing."""
         with self._lock:
-            if self._bell.fileno() < 0:
-                return
-            words, parking = self.record.words, self._engine.parking
-            self._bell.drain()  # [B0]
-            parking.want_bell(words, self._side, self.record.index)  # [B1]
-            parking.arm(words, self._side)  # [W2]
-            if self._engine.may_find(self._side):  # [W3]
-                self._bell.show()
+            try:
+                self._wait()
+            except (IndexError, ValueError):
+                if not self._is_over:  # a signal handler has closed the handle in here, or forked
+                    raise
+
+    def _wait(self) -> None:
+        if self._bell.fileno() < 0:
+            return
+        words, parking = self.record.words, self._member.parking
+        self._bell.drain()  # [B0]
+        parking.want_bell(words, self._side, self.record.index)  # [B1]
+        parking.arm(words, self._side)  # [W2]
+        if self._may_find(words):  # [W3]
+            self._bell.show()
+
+    def _may_find(self, words: Words) -> bool:
+        """Whether a call that does not wait may find what the side waits for."""
+        ring = self._member.ring
+        if self._side == ITEMS:
+            return bool(self._member.records.kept_back) or not ring.is_empty(words)
+        gate = words.load(GATE_AT)
+        return not (gate and is_shut(gate)) and ring.has_room(words, True)
 
     def close(self) -> None:
-        """Wait no more; the record is the engine's to take back. May be called again."""
+        """Wait no more; the record is free to be taken back. May be called again."""
         with self._lock:
             if self._is_over:
                 return
             self._bell.close()
-            words, parking = self.record.words, self._engine.parking
+            words, parking = self.record.words, self._member.parking
             parking.take_bell(words, self._side, self.record.index)  # [B5]
             # A bit that is there says nothing: it may be newer than the last ring, and the ring may have been for the
             # bit of a dead predecessor. All that was sent and not refused was sent before this.
@@ -116,6 +140,73 @@ class Doorbell:
         self._is_over = True
         self._bell.close()
         self._lock = threading.RLock()  # another thread of the parent may have the old one
+
+
+class Doorbells:
+    """The doorbells of one handle, made when they are asked for.
+
+    A forked child has closed its copies of the parent's, so it makes others.
+
+    Args:
+        member: the handle's part in the queue.
+    """
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._by_side: dict[int, Doorbell] = {}
+
+    def of(self, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised if it cannot be made."""
+        records = self._member.settle()
+        try:
+            found = self._make(records, side)
+        except Exception:
+            if records.is_of_this_process():
+                raise
+        else:
+            if records.is_of_this_process():
+                return found
+        return self.of(side)  # a signal handler has forked in here, and that was the parent's
+
+    def _make(self, records: Records, side: int) -> Doorbell:
+        with records.lock:
+            found = self._by_side.get(side)
+            if found is not None and not found.is_there():
+                self._close(side)
+                found = None
+            if found is None:
+                record = records.borrow()
+                try:
+                    found = self._by_side[side] = Doorbell(self._member, record, side)
+                    if records.state is not State.OPEN:  # another thread may have closed the doorbells before
+                        records.refuse()
+                except BaseException:
+                    self._close(side)
+                    self._member.recover(record)
+                    raise
+            return found
+
+    def made(self) -> list[Doorbell]:
+        """Return those that there are."""
+        return list(self._by_side.values())
+
+    def quieten(self, side: int) -> None:
+        """Let the doorbell of a side, if there is one, wait for what a call has not found."""
+        doorbell = self._by_side.get(side)
+        if doorbell is not None:
+            doorbell.quieten()
+
+    def close(self) -> None:
+        """Wait on no descriptor any more."""
+        for side in list(self._by_side):
+            self._close(side)
+
+    def _close(self, side: int) -> None:
+        """Close the doorbell of a side, if there is one; may be called again, also to complete what was interrupted."""
+        doorbell = self._by_side.get(side)
+        if doorbell is not None:
+            doorbell.close()  # the record is the doorbell's until this has returned
+            self._member.records.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
 
 
 _all: weakref.WeakSet[Doorbell] = weakref.WeakSet()

@@ -22,10 +22,10 @@ from .._ring.layout import (
     TAIL,
     TOMBS_AT,
     UNLINKED_AT,
-    Geometry,
     parse_owner,
 )
-from .atomics import AtomicsEngine
+from .contract import Engine
+from .membership import Membership
 
 
 class Watch:
@@ -43,11 +43,12 @@ class Watch:
         return [(now - self._since[key]) / 1e9 for key in keys]
 
 
-def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> dict[str, Any]:
+def snapshot(engine: Engine, words: Words, watch: Watch) -> dict[str, Any]:
     """Return the metrics of a queue."""
-    size = engine.ring.size(words)
+    member, geometry = engine.membership, engine.membership.geometry
+    size = member.ring.size(words)
     tombs = words.load(TOMBS_AT)
-    doorbells = list(engine.doorbells.values())
+    doorbells = member.doorbells.made()
     put_total = max(words.load(TAIL) - tombs, 0)
     return {
         "queue_size": size,
@@ -64,28 +65,28 @@ def snapshot(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Wat
         "dead_puts": tombs,
         "bells": "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring",
         "bells_refused": words.load(BELLS_REFUSED_AT),
-        "participants": engine.participants.live(words),
-        "blocked_by": _blockers(engine, words, geometry, watch),
+        "participants": member.participants.live(words),
+        "blocked_by": _blockers(member, words, watch),
         "unlinked": bool(words.load(UNLINKED_AT)),
         "mode": geometry.mode,
         "engine": engine.name,
     }
 
 
-def _blockers(engine: AtomicsEngine, words: Words, geometry: Geometry, watch: Watch) -> list[dict[str, Any]]:
+def _blockers(member: Membership, words: Words, watch: Watch) -> list[dict[str, Any]]:
     """Say which live processes hold what others need: a slot that a get or a put comes to next, or the lock of batches.
 
     A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is.
     """
     head, tail = words.load(HEAD), words.load(TAIL)
     found: list[tuple[int, int, str]] = []
-    if engine.ring.is_claimed_by_put(words, head):
-        found += [(owner, head, "put") for _, owner in engine.participants.covering(words, head, PUT_BEGIN, PUT_END)]
-    for owner, begin, end in engine.participants.announcing(words, GET_BEGIN, GET_END):
-        claimed = range(max(begin, tail - geometry.capacity), min(end, head, tail))
-        held = (position for position in claimed if engine.ring.is_claimed_by_get(words, position))
+    if member.ring.is_claimed_by_put(words, head):
+        found += [(owner, head, "put") for _, owner in member.participants.covering(words, head, PUT_BEGIN, PUT_END)]
+    for owner, begin, end in member.participants.announcing(words, GET_BEGIN, GET_END):
+        claimed = range(max(begin, tail - member.geometry.capacity), min(end, head, tail))
+        held = (position for position in claimed if member.ring.is_claimed_by_get(words, position))
         found += [(owner, position, "get") for position in islice(held, 1)]
-    found += [(owner, tail, "put_batch") for owner in engine.batch_lock_holders(words)]
+    found += [(owner, tail, "put_batch") for owner in member.batch_lock.holders(words)]
     return [
         {"pid": parse_owner(owner)[0], "position": position, "doing": doing, "seconds": seconds}
         for (owner, position, doing), seconds in zip(found, watch.seconds(found), strict=True)

@@ -1,8 +1,8 @@
 """The native engine: put, get and their batches in C, on the same segment, by the same protocol.
 
-The C code (_native/handle.h) has records of its own and does all that is frequent. What is rare is done by the engine
-in Python, on the same segment and beside it: metrics, definitions, roles, liveness, the end. So this *is* that engine,
-with a ``Handle`` in front. Items that interrupted gets had taken lie in the one pool of both.
+The C code (_native/handle.h) has records of its own and does all that is frequent. What is rare needs a record in
+Python, for the moment: definitions, the mark of an unlinked queue. Items that interrupted gets had taken lie in one
+place for both.
 
 There is no such module where the extension was not built: the import fails.
 """
@@ -10,158 +10,112 @@ There is no such module where the extension was not built: the import fails.
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable
+from typing import ClassVar, NoReturn
 
 from .._codec.codec import Codec
 from .._native.extension import Handle, note_fork
-from .._platform import clock, processes
 from .._ring import parking
 from .._ring.layout import CONSUMER_AT, ITEMS, PRODUCER_AT, SPACE
-from .atomics import QUIET, AtomicsEngine, EngineName
+from .calls import NotPlain, corrupt_slot
+from .contract import EngineName
 from .doorbell import Doorbell
-from .records import Pool
+from .membership import Membership
 
 os.register_at_fork(after_in_child=note_fork)
 
 
-class NativeEngine(AtomicsEngine):
-    """The operations of one handle on one segment; see ``AtomicsEngine`` for the arguments."""
+class NativeEngine:
+    """The operations of one handle on one segment.
+
+    Args:
+        membership: the handle's part in the queue.
+    """
 
     name: ClassVar[EngineName] = "native"
 
-    _handle: Handle | None = None  # until it takes part
-    _is_late = False  # close was called, and an operation is still in progress
+    def __init__(self, membership: Membership) -> None:
+        self.membership = membership
+        self._handle: Handle | None = None  # until it takes part
 
-    def open(self, codec: Codec, calls: Any) -> Handle:
-        """Take part in the queue; see ``AtomicsEngine.open``."""
-        self._handle = handle = Handle(
-            segment=self._segment.buffer,
-            lock=self._flag.buffer,
-            capacity=self._geometry.capacity,
-            item_size=self._geometry.item_size,
-            spsc=self._spsc,
-            owner=self.participants.owner,
+    def open(self, codec: Codec, check_open: Callable[[], object]) -> Handle:
+        """Take part in the queue; see ``Engine.open``."""
+        member = self.membership
+        calls = NotPlain(member, check_open)
+        calls.handle = member.native = self._handle = handle = Handle(
+            segment=member.segment.buffer,
+            lock=member.flag.buffer,
+            capacity=member.geometry.capacity,
+            item_size=member.geometry.item_size,
+            spsc=member.geometry.mode == "spsc",
+            owner=member.participants.owner,
             slice=parking.SLICE,
             may_spin=parking.cores() > 1,
             engine=self,
             codec=codec,
             calls=calls,
-            kept_back=self._pool.kept_back,
-            on_keep_back=self._on_keep_back,
+            kept_back=member.records.kept_back,
+            on_keep_back=member.on_keep_back,
         )
-        try:
-            handle.size()  # takes the first record
-        except BaseException:
-            handle.shut()
-            handle.leave()
-            handle.release()
-            self._handle = None
-            raise
+        handle.size()  # takes the first record
         return handle
 
-    def settle(self) -> Pool:
-        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent."""
-        with processes.settling:
-            pool = super().settle()
-            if self._handle is not None:
-                self._handle.settle(self.participants.owner, pool.kept_back)
-            return pool
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Return about how many items are there."""
+        return self._open_handle().size()
+
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
+        return self._open_handle().is_empty()
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
+        return self._open_handle().is_full()
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE, of whose calls that find nothing C tells from here on."""
+        found = self.membership.doorbells.of(side)
+        self._open_handle().set_doorbell(side == SPACE, True)
+        return found
+
+    def _open_handle(self) -> Handle:
+        if self._handle is None:
+            self.membership.records.refuse()
+        return self._handle
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Begin in a forked child; not with a handle that another thread of the parent was closing."""
+        records = self.membership.settle()
+        self._open_handle().settle(self.membership.participants.owner, records.kept_back)
 
     def serve(self) -> None:  # what a signal handler raises shows here
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
 
     def take_role(self, produces: bool) -> int:
         """Be the one producer (consumer) of mode "spsc", or raise; return the name of the participant that has it."""
-        with self.operation() as record:
-            if produces:
-                return self._take_role(record.words, PRODUCER_AT, "producer")
-            return self._take_role(record.words, CONSUMER_AT, "consumer")
+        with self.membership.operation() as record:
+            return self.membership.roles.take(record.words, PRODUCER_AT if produces else CONSUMER_AT)
 
     def nothing_found(self, puts: bool) -> None:
         """Let the doorbell of a side wait for what a call has not found."""
-        self.quieten(SPACE if puts else ITEMS)
+        self.membership.doorbells.quieten(SPACE if puts else ITEMS)
+
+    def ended(self) -> None:
+        """Leave, if this was the last operation of a handle that is closing."""
+        self.membership.ended()
 
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""
-        self._pool.refuse()
+        self.membership.records.refuse()
 
     def corrupt(self, position: int, word: int) -> NoReturn:
         """Say that the slot of a position holds a word that no queue writes."""
-        self.ring.corrupt(position, word)
+        self.membership.ring.corrupt(position, word)
 
-    # ---- looking ----------------------------------------------------------------------------------------------------
-
-    def size(self) -> int:
-        """Return about how many items are there."""
-        handle = self._handle  # another thread may close meanwhile
-        return super().size() if handle is None else handle.size()
-
-    def is_empty(self) -> bool:
-        """Whether a get would find nothing."""
-        handle = self._handle  # another thread may close meanwhile
-        return super().is_empty() if handle is None else handle.is_empty()
-
-    def is_full(self) -> bool:
-        """Whether a put would find no room."""
-        handle = self._handle  # another thread may close meanwhile
-        return super().is_full() if handle is None else handle.is_full()
-
-    # ---- doorbells --------------------------------------------------------------------------------------------------
-
-    def doorbell(self, side: int) -> Doorbell:
-        """Return the doorbell of a side; see ``AtomicsEngine.doorbell``."""
-        found = super().doorbell(side)
-        handle = self._handle
-        if handle is not None:
-            handle.set_doorbell(side == SPACE, True)
-        return found
-
-    # ---- the end ----------------------------------------------------------------------------------------------------
-
-    def wake_all(self) -> None:
-        """Let everybody who waits look again."""
-        handle = self._handle
-        if handle is not None:
-            handle.wake_all()
-
-    def retire(self) -> None:
-        """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
-        super().retire()
-        handle = self._handle
-        if handle is not None:
-            handle.leave()
-
-    def shut(self) -> None:
-        """Begin no operation any more."""
-        super().shut()
-        handle = self._handle
-        if handle is not None:
-            handle.shut()
-
-    def close(self, wait: bool) -> bool:
-        """End the operations of this handle's threads, and leave; see ``AtomicsEngine.close``."""
-        handle = self._handle
-        if handle is None:
-            return super().close(wait)
-        self.close_doorbells()
-        handle.shut()
-        until = clock.now() + QUIET
-        while not handle.leave():
-            if not wait or clock.now() > until:
-                self._is_late = True
-                return False
-            handle.wake_all()
-            clock.sleep(0.001)
-        if not super().close(wait):
-            return False
-        handle.release()
-        self._handle = None  # which refers to this; a call that was serialising an item may still use it
-        return True
-
-    def ended(self) -> None:
-        """Leave after the last operation of a closed handle, if ``close`` has not waited for it."""
-        if self._is_late:
-            self._is_late = False
-            super().close(False)
+    def corrupt_slot(self) -> NoReturn:
+        """Say that a slot stated more bytes than it holds."""
+        corrupt_slot(self.membership)

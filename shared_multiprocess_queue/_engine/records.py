@@ -3,12 +3,12 @@
 Beside them lie the items that interrupted gets had taken, for the next gets of the handle.
 
 Python serves signals between two steps, so a handler that raises (Ctrl-C does) can end an operation anywhere, and can
-end its recovery as well. What must survive that does not live in frames. Everything a handle owns stands in a list of
-holds, put there before it is owned; each knows its record weakly. So a record that neither an operation nor the pool
-has any more is gone from its hold, and ``sweep`` takes it up again, together with its claim.
+end its recovery as well. State that must survive this is kept outside stack frames. Before a record is taken, it is
+registered, with a weak reference only. If an interrupt loses the record, the reference dies, and ``sweep`` recovers the
+record and its claim.
 
 Giving back is a plain store into a dictionary, at which Python serves no signal: a record is either the operation's or
-the pool's, never lost on the way and never both.
+idle, never lost on the way and never both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from itertools import repeat
 from typing import Final, NoReturn
 
@@ -38,7 +39,15 @@ def _nothing() -> None:
     """Stand for a record that is lost."""
 
 
-class _Hold:
+class State(Enum):
+    """How far a handle is on its way to the end."""
+
+    OPEN = 1  # records are lent
+    CLOSING = 2  # none is lent any more; operations that are in progress end
+    CLOSED = 3  # the memory is let go
+
+
+class _Registration:
     """What a handle knows of one of its records.
 
     Attributes:
@@ -65,7 +74,7 @@ class _Hold:
         return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
-class Pool:
+class Records:
     """The records of one handle, and the items that its interrupted gets had taken.
 
     Args:
@@ -75,12 +84,12 @@ class Pool:
         parking: whom to wake.
         new_words: makes an access to the words.
         on_keep_back: called when items are kept back.
-        renew: makes another pool, in a forked child that finds this one.
+        renew: makes others, in a forked child that finds these.
 
     Attributes:
         idle: records that no operation uses, by index; an operation that ended well stores its record here.
         kept_back: payloads that were taken and could not be delivered; the next that a get of this handle takes.
-        closed: whether the handle is closed and lends no records any more.
+        state: of the handle.
         lock: of this process; one thread at a time takes records, sweeps, or leaves.
     """
 
@@ -92,7 +101,7 @@ class Pool:
         parking: Parking,
         new_words: Callable[[], Words],
         on_keep_back: Callable[[], None],
-        renew: Callable[[], Pool],
+        renew: Callable[[], Records],
     ) -> None:
         self._participants = participants
         self._ring = ring
@@ -100,16 +109,16 @@ class Pool:
         self._parking = parking
         self._new_words = new_words
         self._on_keep_back = on_keep_back
-        self._weak_renew = weakref.WeakMethod(renew)  # of the engine, which has this pool
+        self._weak_renew = weakref.WeakMethod(renew)  # of the membership, which has these
         self._forks = participants.forks
-        self._holds: list[_Hold] = []
+        self._registered: list[_Registration] = []
         self.idle: dict[int, Record] = {}
         self.kept_back: deque[Payload] = deque()
-        self.closed = False
+        self.state = State.OPEN
         self.lock = threading.RLock()
 
     def is_of_this_process(self) -> bool:
-        """Whether this is no pool of the parent's, in a forked child that has not used the queue yet."""
+        """Whether these are not the parent's, in a forked child that has not used the queue yet."""
         return self._forks == processes.forks
 
     # ---- records ----------------------------------------------------------------------------------------------------
@@ -130,7 +139,7 @@ class Pool:
                 record = None
             if record is None:  # not above, or what it raises would come with a KeyError
                 record = self._take()
-            if self.closed:
+            if self.state is not State.OPEN:
                 self.idle[record.index] = record
                 self.refuse()
             return record
@@ -139,51 +148,56 @@ class Pool:
                 raise
         return self._renewed().borrow()  # a signal handler has forked in here, and nothing has begun
 
-    def _renewed(self) -> Pool:
+    def _renewed(self) -> Records:
         renew = self._weak_renew()
         if renew is None:
             self.refuse()
         return renew()
 
     def refuse(self) -> NoReturn:
-        """Say that the handle is closed."""
+        """Say that the handle is closed.
+
+        Raises:
+            QueueClosedError: always.
+        """
         raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
 
     def _take(self) -> Record:
         record = Record(self._new_words(), Claim())
-        hold = _Hold(record)
+        entry = _Registration(record)
         try:
             with self.lock:
-                self._holds.append(hold)
-                if self.closed:  # looked at after the line above, from which on close waits for this record
+                self._registered.append(entry)
+                # Looked at after the line above, from which on close waits for this record.
+                if self.state is not State.OPEN:
                     self.refuse()
                 self.sweep()
                 if self.idle:
                     return self.idle.popitem()[1]
-                self._search(hold, record)
+                self._search(entry, record)
         except BaseException:
             self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
             raise
         return record
 
-    def _search(self, hold: _Hold, record: Record) -> None:
+    def _search(self, entry: _Registration, record: Record) -> None:
         verdicts: dict[int, bool] = {}
-        for hold.index in range(RECORDS):
-            owner = self._participants.takeable(record.words, hold.index, self._ring.resolve, verdicts)
+        for entry.index in range(RECORDS):
+            owner = self._participants.takeable(record.words, entry.index, self._ring.resolve, verdicts)
             if owner is not None:
-                hold.won.clear()
-                self._participants.take(record.words, hold.index, owner, hold.won)
-                if hold.won[0]:
-                    self._settle(hold, record)
+                entry.won.clear()
+                self._participants.take(record.words, entry.index, owner, entry.won)
+                if entry.won[0]:
+                    self._settle(entry, record)
                     return
         raise TooManyParticipantsError(RECORDS)
 
-    def _settle(self, hold: _Hold, record: Record) -> None:
-        if hold.generation:
-            hold.generation = self._participants.generation(record.words, hold.index)
+    def _settle(self, entry: _Registration, record: Record) -> None:
+        if entry.generation:
+            entry.generation = self._participants.generation(record.words, entry.index)
         else:
-            hold.generation = self._participants.settle(record.words, hold.index)
-        record.place(hold.index, hold.generation)
+            entry.generation = self._participants.settle(record.words, entry.index)
+        record.place(entry.index, entry.generation)
 
     def recover(self, record: Record) -> None:
         """Take back the record of an operation that an exception has cut short.
@@ -213,43 +227,43 @@ class Pool:
 
     def lose(self, *records: Record | None) -> None:
         """Leave records to the next sweep, whatever frames still have them."""
-        for hold in list(self._holds):
-            record = hold.record()
+        for entry in list(self._registered):
+            record = entry.record()
             if record is not None and record in records:
-                hold.record = _nothing
+                entry.record = _nothing
 
     def sweep(self) -> None:
         """End the operations whose records are lost, and lend those records again."""
-        if None not in [hold.record() for hold in list(self._holds)]:
+        if None not in [entry.record() for entry in list(self._registered)]:
             return
         with self.lock:
-            for hold in list(self._holds):
-                seen = hold.record
+            for entry in list(self._registered):
+                seen = entry.record
                 if seen() is None:
-                    self._take_up(hold, seen)
+                    self._take_up(entry, seen)
 
-    def _take_up(self, hold: _Hold, seen: Callable[[], Record | None]) -> None:
-        if not hold.is_ours():
-            self._forget(hold)
+    def _take_up(self, entry: _Registration, seen: Callable[[], Record | None]) -> None:
+        if not entry.is_ours():
+            self._forget(entry)
             return
-        record = Record(self._new_words(), hold.claim)
+        record = Record(self._new_words(), entry.claim)
         reference = weakref.ref(record)
-        if hold.record is not seen:
+        if entry.record is not seen:
             return  # a signal handler has just used the queue, and swept
-        hold.record = reference  # between this look and this store Python serves no signal
+        entry.record = reference  # between this look and this store Python serves no signal
         try:
-            self._settle(hold, record)
+            self._settle(entry, record)
             if self.end(record):
-                hold.generation = record.generation
+                entry.generation = record.generation
                 self.idle[record.index] = record
             else:
-                hold.record = _nothing
+                entry.record = _nothing
         except BaseException:
-            hold.record = _nothing
+            entry.record = _nothing
             raise
 
     def end(self, record: Record) -> bool:
-        """End an operation that an exception has cut short; what it got hold of is for the next gets.
+        """End an operation that an exception has cut short; what it got entry of is for the next gets.
 
         Returns:
             Whether the record is clean; otherwise this has to be called again before it is used.
@@ -288,6 +302,20 @@ class Pool:
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
+    def leave_idle(self) -> None:
+        """Give up the records that no operation uses now."""
+        with self.lock:
+            while self.idle:
+                popped: list[tuple[int, Record]] = []
+                try:
+                    popped.extend(map(dict.popitem, (self.idle,)))  # one call: popped, and noted as such
+                    self.leave_with(popped[0][1])
+                except KeyError:  # another thread has borrowed the last one
+                    break
+                except BaseException:
+                    self.lose(popped[0][1] if popped else None)
+                    raise
+
     def leave(self, *others: Record | None) -> bool:
         """Give up all records that no operation uses.
 
@@ -299,27 +327,30 @@ class Pool:
         """
         with self.lock:
             self.sweep()
-            while self.idle:
-                popped: list[tuple[int, Record]] = []
-                try:
-                    popped.extend(map(dict.popitem, (self.idle,)))  # one call: popped, and noted as such
-                    self.leave_with(popped[0][1])
-                except KeyError:  # another thread has borrowed the last one
-                    break
-                except BaseException:
-                    self.lose(popped[0][1] if popped else None)
-                    raise
-            rest = [hold.record() for hold in self._holds]  # a lost one may wait for another's operation to end
+            self.leave_idle()
+            rest = [entry.record() for entry in self._registered]  # a lost one may wait for another's operation to end
             return not [record for record in rest if record is None or record not in others]
 
     def leave_with(self, *records: Record | None) -> None:
         """Give up records that no operation uses, and that are not idle; who is interrupted in this loses them."""
-        for hold in list(self._holds):
-            record = hold.record()
+        for entry in list(self._registered):
+            record = entry.record()
             if record is not None and record in records:
-                self._participants.leave(record, hold.left)
-                self._forget(hold)
+                self._participants.leave(record, entry.left)
+                self._forget(entry)
 
-    def _forget(self, hold: _Hold) -> None:
+    def _forget(self, entry: _Registration) -> None:
         with suppress(ValueError):  # a signal handler may have been faster
-            self._holds.remove(hold)
+            self._registered.remove(entry)
+
+
+def refuse_child() -> NoReturn:
+    """Say that an operation is the parent's.
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(
+        "a signal handler has forked this process inside a call of a queue; the call goes on in the parent, call again "
+        "in the child"
+    ) from None

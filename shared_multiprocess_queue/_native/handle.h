@@ -299,7 +299,7 @@ static inline void leave_seat(struct seat *seat)
 static inline struct seat *new_seat(Handle *self)
 {
     if (self->owner == 0) { /* in a forked child, see forget_parent */
-        PyObject *settled = PyObject_CallMethod(self->calls, "settle", NULL);
+        PyObject *settled = PyObject_CallMethod(self->engine, "settle", NULL);
         if (settled == NULL) {
             return NULL;
         }

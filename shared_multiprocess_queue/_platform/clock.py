@@ -15,14 +15,24 @@ FOREVER = math.inf
 
 
 def deadline_of(block: bool, timeout: float | None) -> float:
-    """Return when a call has to end, with the rules of ``queue.Queue``.
+    """Return when a call has to end, with the rules of ``queue.Queue``; see ``seconds_of`` for arguments and errors.
+
+    Returns:
+        A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always past.
+    """
+    seconds = seconds_of(block, timeout)
+    return now() + seconds * 1e9 if seconds else 0
+
+
+def seconds_of(block: bool, timeout: float | None) -> float:
+    """Return for how long a call may wait, with the rules of ``queue.Queue``.
 
     Args:
         block: False means that the call does not wait at all; ``timeout`` is then ignored.
         timeout: seconds; None waits for ever, 0 means now.
 
     Returns:
-        A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always past.
+        Seconds; infinity waits for ever.
 
     Raises:
         ArgumentError: the timeout is negative or NaN.
@@ -45,4 +55,4 @@ def deadline_of(block: bool, timeout: float | None) -> float:
             f"'timeout' must be a non-negative number of seconds, not {shown(timeout)}; None waits for ever, 0 does "
             f"not wait"
         )
-    return now() + seconds * 1e9 if seconds else 0
+    return seconds

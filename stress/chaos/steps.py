@@ -173,7 +173,7 @@ class _Steps:
             filled = self._make(0, self._filled)
             for item in filled:
                 queue.put_nowait(item)
-            queue._engine.retire()  # a child may have the roles of mode spsc
+            queue._membership.retire()  # a child may have the roles of mode spsc
             puts = [ProducerHistory(0, self._puts(filled, acknowledged=True))]
             gets = []
             if self._before is not None:
@@ -191,7 +191,7 @@ class _Steps:
                 where = f"{self._mode}, capacity {self._capacity}, with {self._filled} items, survivor {self._survivor}"
                 result.faults.append(f"{dies}{after}: {where}")
                 return
-            queue._engine.retire()
+            queue._membership.retire()
             if not died:
                 return
 
@@ -209,7 +209,7 @@ class _Steps:
 
         def prepare() -> Callable[[], object]:
             own = SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=engine)
-            own._engine._batch_lock._flag = mortal.MortalFlag(own._flag, self._fate)  # type: ignore
+            own._membership.batch_lock._flag = mortal.MortalFlag(own._membership.flag, self._fate)  # type: ignore
 
             def operate() -> None:
                 with suppress(Empty, Full):

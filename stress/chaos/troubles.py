@@ -168,7 +168,7 @@ class _Holder:
 
 @contextmanager
 def _lock_holder(queue: SharedMemoryQueue) -> Iterator[_Holder]:
-    with queue._segment.buffer[: layout.SLOTS_START] as part, part.cast("Q") as words:
+    with queue._membership.segment.buffer[: layout.SLOTS_START] as part, part.cast("Q") as words:
         yield _Holder(words)
 
 

@@ -225,12 +225,12 @@ BUGS: Final = (
     _bug(
         _ENGINE,
         "a gate that a dead batch keeps shut",
-        (" and not (rescue and self._batch_lock.is_forsaken(words))", ""),
+        (" and not (rescue and member.batch_lock.is_forsaken(words))", ""),
     ),
     _bug(
-        _ENGINE,
+        "_engine/roles.py",
         "the role of a dead producer goes to nobody",
-        ("if holder == 0 or self.participants.is_dead(words, holder):", "if holder == 0:"),
+        ("if holder == 0 or self._participants.is_dead(words, holder):", "if holder == 0:"),
     ),
     # ---- waiting
     _bug(

@@ -19,6 +19,7 @@ from greenlet import getcurrent
 from shared_multiprocess_queue._codec.codec import Codec
 from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._platform import atomic_words, clock, futex, processes
 from shared_multiprocess_queue._ring import layout, parking, participants
 from shared_multiprocess_queue.errors import RoleTakenError
@@ -235,14 +236,18 @@ class Handle:
 
             if explored_library() is None:
                 raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see build.py")
-            self.engine: AtomicsEngine = native.NativeEngine(*arguments)
+            self.engine: AtomicsEngine | native.NativeEngine = native.NativeEngine(Membership(*arguments))
         else:
-            self.engine = AtomicsEngine(*arguments)
-        self.engine._pool.lock = cast(Any, _ThreadLock(scheduler))
-        self.engine.ring._bytes = _Bytes(self.engine.ring._bytes, step)  # type: ignore[assignment]
-        self.engine.ring._halves = _Halves(self.engine.ring._halves, step)  # type: ignore[assignment]
+            self.engine = AtomicsEngine(Membership(*arguments))
+        self.engine.membership.records.lock = cast(Any, _ThreadLock(scheduler))
+        self.engine.membership.ring._bytes = _Bytes(self.engine.membership.ring._bytes, step)  # type: ignore[assignment]
+        self.engine.membership.ring._halves = _Halves(self.engine.membership.ring._halves, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
-        self._direct: Any = self.engine.open(codec, None)  # of the engine in Python nothing; it is called itself
+        calls = self.engine.open(codec, self._is_open)
+        self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself
+
+    def _is_open(self) -> None:
+        """Stand for the look of the public class whether it is open."""
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         """Make a call.

@@ -127,7 +127,7 @@ class World:
                 taken = handle.call("take", [])
                 history.kept += taken if isinstance(taken, list) else []
             if self.program.mode == "spsc":
-                handle.engine.close(wait=True)
+                handle.engine.membership.close(wait=True)
         self._probe_if_empty()
         history.rest = self._drain()
         if left := self._memory.held():
@@ -170,7 +170,7 @@ class World:
     def _leave_roles(self) -> None:
         """Let others be the producer and the consumer."""
         if self.program.mode == "spsc":
-            self._survivor.engine.retire()
+            self._survivor.engine.membership.retire()
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""What the public class needs of an engine: the contract that both fulfil, and neither inherits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Protocol
+
+from .._codec.codec import Codec
+from .doorbell import Doorbell
+from .membership import Membership
+
+EngineName = Literal["atomics", "native"]
+
+
+class Calls(Protocol):
+    """What answers ``put`` and ``get``, with the arguments of the public class; ``calls.py`` tells why in this form."""
+
+    def put(self, item: Any, block: bool, timeout: float | None, obj: Any, /) -> None:
+        """Put an item, which is called ``item`` or ``obj``."""
+
+    def put_batch(self, items: Any, block: bool, timeout: float | None, /) -> None:
+        """Put all items at once, or none."""
+
+    def __getitem__(self, wish: tuple[Any, ...], /) -> Any:
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
+
+
+class Engine(Protocol):
+    """The operations of one handle on one segment.
+
+    Attributes:
+        name: which engine this is.
+        membership: the handle's records, liveness, fork and end, which no engine has for itself.
+    """
+
+    name: ClassVar[EngineName]
+    membership: Membership
+
+    def __init__(self, membership: Membership) -> None: ...
+
+    def open(self, codec: Codec, check_open: Callable[[], object]) -> Calls:
+        """Take part in the queue: from here on others see who uses it.
+
+        Args:
+            codec: of the queue.
+            check_open: method of the handle that raises if it is closed; held weakly, for the handle has the calls.
+        """
+
+    def size(self) -> int:
+        """Return about how many items are there."""
+
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
+
+    def doorbell(self, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""

@@ -1,0 +1,330 @@
+"""A handle's part in its queue: records, liveness, what a fork makes of them, and the end.
+
+Both engines have one, and neither has a second: what the native engine keeps in C it joins here as ``native``.
+
+Python serves signals after a call returns, so a handler that raises (Ctrl-C does) can cut an operation between any two
+steps. Nothing touches the shared words but operations that have a record. So an operation that was cut is found by its
+record, and ``close`` knows when it may unmap the words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, Protocol
+
+from .._platform import clock, processes
+from .._platform.atomic_words import WordMemory, Words, open_words
+from .._platform.mutex import LockFlag
+from .._platform.shared_memory import Segment
+from .._ring.batch_lock import BatchLock
+from .._ring.claim import Payload
+from .._ring.layout import BATCH_OWNER_AT, ITEMS, PRODUCER_AT, SPACE, Geometry
+from .._ring.parking import Parking
+from .._ring.participants import Participants, Record
+from .._ring.ring import DONE, HELD, Ring
+from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
+from .doorbell import Doorbells
+from .records import Records, State, refuse_child
+from .roles import Roles
+
+_QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
+_PATIENCE: Final = 100_000_000  # ns that a put of an item kept back waits for an operation that is about to end
+_NAP: Final = 0.0002  # seconds
+
+
+class NativeRecords(Protocol):
+    """The records that an engine in C has beside those in Python."""
+
+    def shut(self) -> None:
+        """Begin no operation any more."""
+
+    def leave(self) -> bool:
+        """Give up the records that no operation uses; return whether none is in progress."""
+
+    def release(self) -> None:
+        """Let go of the memory, if no operation is in progress."""
+
+
+class Membership:
+    """One handle's part in one queue.
+
+    Args:
+        segment: the mapped segment of a complete queue.
+        geometry: its sizes, checked.
+        flag: the int32 of the batch lock.
+        memory: access to the words; by default those of the segment.
+        on_keep_back: called when payloads are kept back that were taken and could not be delivered.
+
+    Attributes:
+        native: the records in C, if the engine has any.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        geometry: Geometry,
+        flag: LockFlag,
+        memory: WordMemory | None = None,
+        on_keep_back: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.segment = segment
+        self.geometry = geometry
+        self.flag = flag
+        self.memory = memory if memory is not None else open_words(segment.buffer)
+        self.on_keep_back = on_keep_back
+        self.parking = Parking(segment.buffer)
+        self.native: NativeRecords | None = None
+        self._last: Record | None = None  # with which a handle that closes puts items back
+        self._forks = processes.forks
+        self._closing = threading.RLock()
+        self._is_closing = False
+        self.doorbells = Doorbells(self)
+        self._begin()
+        _all.add(self)
+
+    def _begin(self) -> None:
+        """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
+        self.participants = Participants(self.memory.words())
+        self.ring = Ring(self.segment.buffer, self.geometry, self.participants, self.parking)
+        self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
+        self.records = Records(  # last but for what needs it: from here on other threads use it
+            self.participants,
+            self.ring,
+            self.batch_lock,
+            self.parking,
+            self.memory.words,
+            self.on_keep_back,
+            self.settle,
+        )
+        self.roles = Roles(self.participants, self.records)
+
+    @property
+    def state(self) -> State:
+        """Whether the handle is open, closing, or closed."""
+        return self.records.state
+
+    def is_of_this_process(self) -> bool:
+        """Whether this is not the parent's, in a forked child that has not used the queue yet."""
+        return self.records.is_of_this_process()
+
+    # ---- fork -------------------------------------------------------------------------------------------------------
+
+    def settle(self) -> Records:
+        """Forget, in a forked child that uses the queue for the first time, what belongs to the parent.
+
+        In the child, frames of the parent's other threads never run again; they must not keep the mapping alive. If a
+        signal handler forked during an operation, the child must not continue it.
+
+        Returns:
+            The records of this process.
+
+        Raises:
+            QueueClosedError: another thread of the parent was closing the handle.
+        """
+        with processes.settling:
+            if not self.is_of_this_process():
+                if self.state is not State.OPEN:
+                    self.records.refuse()
+                self.cut_off()
+                self.memory = open_words(self.segment.buffer)
+                self._last = None
+                self._begin()
+            return self.records
+
+    def cut_off(self) -> None:
+        """Make each further step of an operation that has a record raise, in a forked child: it is the parent's."""
+        with suppress(BufferError):
+            self.ring.release()
+        self.memory.release()
+
+    def _settle_end(self) -> None:
+        """Make ready for closing in a forked child, where another thread of the parent may have been closing."""
+        with processes.settling:
+            if self._forks == processes.forks:
+                return
+            if self.state is not State.OPEN:  # the child cannot know how far that thread got
+                self.records.state = State.CLOSED
+                self._shut_native()  # that thread may not have come to it
+            self._closing = threading.RLock()
+            self._is_closing = False
+            self._forks = processes.forks
+
+    # ---- operations -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def operation(self) -> Iterator[Record]:
+        """Lend a record for a while."""
+        record = self.records.borrow()
+        try:
+            yield record
+            if record.forks != processes.forks:
+                refuse_child()
+        except BaseException:
+            self.recover(record)
+            raise
+        self.records.idle[record.index] = record
+        if self.native is not None:  # what is frequent has records in C
+            self.records.leave_idle()
+
+    def recover(self, record: Record) -> None:
+        """Take back the record of an operation that an exception has cut short.
+
+        Raises:
+            RuntimeError: this is a child, which a signal handler has forked inside the operation, and was cut off.
+        """
+        if record.forks != processes.forks:
+            if type(sys.exception()) in (IndexError, ValueError):
+                refuse_child()
+            return
+        self.records.recover(record)
+        self.ended()
+
+    def ended(self) -> None:
+        """Leave, if ``close`` has waited for just this operation, and in vain as it came from its own thread."""
+        if self.state is State.CLOSING:
+            self._leave()
+
+    def wake_all(self, words: Words) -> None:
+        """Let everybody who waits look again."""
+        self.parking.wake_all(words, ITEMS)
+        self.parking.wake_all(words, SPACE)
+        self.parking.wake_word(BATCH_OWNER_AT)
+
+    # ---- items kept back --------------------------------------------------------------------------------------------
+
+    def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
+        """Make payloads that ``get`` was about to deliver the next that it takes; see ``Records.keep_back``."""
+        self.records.keep_back(payloads, first)
+
+    def kept_back(self) -> int:
+        """Return how many payloads are kept back."""
+        return len(self.records.kept_back) if self.is_of_this_process() else 0
+
+    def _put_back(self, record: Record) -> None:
+        """Put items back that were taken and could not be delivered, as far as there is room for them."""
+        moving = record.claim
+        with suppress(QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
+            while self.records.take_kept_back(1, moving) and self._put_one_back(record, moving.taken[0]):
+                moving.taken.clear()
+        self.records.keep_back(moving.taken)
+
+    def _put_one_back(self, record: Record, payload: Payload) -> bool:
+        if self.geometry.mode == "spsc":
+            self.roles.take(record.words, PRODUCER_AT)
+        until = clock.now() + _PATIENCE
+        while (found := self.ring.try_put(record, (payload,), True)) == HELD and clock.now() < until:
+            clock.sleep(_NAP)
+        return found == DONE
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def retire(self) -> None:
+        """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
+        if not self.is_of_this_process():
+            return
+        self.doorbells.close()
+        if self.records.kept_back:
+            with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
+                self._put_back(record)
+        self._leave()
+
+    def close(self, wait: bool) -> bool:
+        """End the operations of this handle's threads, leave, and unmap the segment.
+
+        Args:
+            wait: for up to two seconds, for threads that are in an operation.
+
+        Returns:
+            Whether the handle is closed; if not, or after an interrupt, this may be called again, also to complete what
+            a call in a signal handler could not.
+        """
+        self._settle_end()
+        with self._closing:
+            if self._is_closing:  # this is a signal handler that has interrupted a close, which goes on after it
+                return False
+            self._is_closing = True
+            try:
+                return self.state is State.CLOSED or self._end(wait)
+            finally:
+                self._is_closing = False
+
+    def _end(self, wait: bool) -> bool:
+        try:
+            if not self._leave_for_good(wait):
+                return False
+        except (IndexError, ValueError, RuntimeError):
+            if self.is_of_this_process():
+                raise
+            self._shut_native()  # a signal handler has forked in here; what was given up is the parent's
+        self.ring.release()
+        self.parking.release()
+        self.memory.release()
+        if self.native is not None:
+            self.native.release()
+        self.flag.close()
+        self.segment.close()
+        self.records.state = State.CLOSED
+        return True
+
+    def _leave_for_good(self, wait: bool) -> bool:
+        if not self.is_of_this_process():
+            self._shut_native()
+            return True
+        self.doorbells.close()
+        if self.state is State.OPEN:
+            with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
+                self._last = self.records.borrow()
+            self.records.state = State.CLOSING
+            self.doorbells.close()  # another thread may have made one, and makes none from here on
+        self._shut_native()
+        until = clock.now() + _QUIET
+        words = self.memory.words()
+        while not self._leave():
+            if not wait or clock.now() > until:
+                return False
+            self.wake_all(words)
+            clock.sleep(0.001)
+        return True
+
+    def _shut_native(self) -> None:
+        if self.native is not None:
+            self.native.shut()
+            self.native.leave()
+
+    def _leave(self) -> bool:
+        """Leave with all records that no operation uses, and then with the rest; return whether that was possible."""
+        is_left = self.native is None or self.native.leave()
+        with self.records.lock:
+            if not self.records.leave(self.roles.record, self._last) or not is_left:
+                return False
+            if self._last is not None:
+                if not self.records.end(self._last):  # an interrupt has cut short what follows
+                    return False
+                self._put_back(self._last)
+            self.roles.give_up()
+            role, self.roles.record = self.roles.record, None
+            last, self._last = self._last, None
+            try:
+                self.records.leave_with(role, last)
+            except BaseException:
+                self.records.lose(role, last)
+                raise
+            return True
+
+
+_all: weakref.WeakSet[Membership] = weakref.WeakSet()
+
+
+def _cut_off_all() -> None:
+    if processes.is_forked_inside():
+        for membership in list(_all):
+            membership.cut_off()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_cut_off_all)
