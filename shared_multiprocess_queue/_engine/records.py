@@ -263,7 +263,7 @@ class Records:
             raise
 
     def end(self, record: Record) -> bool:
-        """End an operation that an exception has cut short; what it got entry of is for the next gets.
+        """End an operation that an exception has cut short; what it got hold of is for the next gets.
 
         Returns:
             Whether the record is clean; otherwise this has to be called again before it is used.
