@@ -424,11 +424,21 @@ class AtomicsEngine:
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 
-    def _take_role(self, words: Words, at: int, role: str) -> int:
-        """Be the one producer (consumer), or refuse; tail (head) is read after this, never before.
+    def _take_role(self, words: Words, at: int, role: str) -> None:
+        """Be the one producer (consumer), or refuse; tail (head) is read after this, never before."""
+        until = 0
+        while holder := self._try_role(words, at):
+            # A consumer that closes is the producer for as long as it puts items back.
+            until = until or clock.now() + _PATIENCE
+            if clock.now() > until:
+                raise RoleTakenError(role, self.participants.pid_of(words, holder))
+            clock.sleep(_NAP)
+
+    def _try_role(self, words: Words, at: int) -> int:
+        """Try to be the one producer (consumer).
 
         Returns:
-            The name of the participant that has the role.
+            The name of the other participant that is; 0: it is this handle.
         """
         mine = self._role
         if mine is None:
@@ -440,17 +450,15 @@ class AtomicsEngine:
                 mine = self._role = taken
             else:  # another thread of this handle was faster
                 self._pool.idle[taken.index] = taken
-        if words.load(at) == mine.name:
-            return mine.name
-        until = clock.now() + _PATIENCE  # a consumer that closes is the producer for as long as it puts items back
-        while (holder := words.load(at)) != mine.name:
-            if holder == 0 or self.participants.is_dead(words, holder):
-                words.cas(at, holder, mine.name)
-            elif clock.now() > until:
-                raise RoleTakenError(role, self.participants.pid_of(words, holder))
-            else:
-                clock.sleep(_NAP)
-        return mine.name
+        holder = self.participants.take_role(words, at, mine.name)
+        return 0 if holder == mine.name else holder
+
+    def _leave_roles(self) -> None:
+        """Be producer and consumer no longer; no operation is in progress."""
+        role = self._role
+        if role is not None:
+            for at in (PRODUCER_AT, CONSUMER_AT):
+                self.participants.leave_role(role.words, at, role.name)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -577,9 +585,7 @@ class AtomicsEngine:
                 if not self._pool.end(self._last):  # an interrupt has cut short what follows
                     return False
                 self._put_back(self._last)
-            if self._role is not None:
-                for at in (PRODUCER_AT, CONSUMER_AT):
-                    self._role.words.cas(at, self._role.name, 0)
+            self._leave_roles()
             role, self._role = self._role, None
             last, self._last = self._last, None
             try:

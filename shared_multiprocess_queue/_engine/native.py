@@ -1,8 +1,9 @@
 """The native engine: put, get and their batches in C, on the same segment, by the same protocol.
 
-The C code (_native/handle.h) has records of its own and does all that is frequent. What is rare is done by the engine
-in Python, on the same segment and beside it: metrics, definitions, roles, liveness, the end. So this *is* that engine,
-with a ``Handle`` in front. Items that interrupted gets had taken lie in the one pool of both.
+The C code (_native/handle.h) has records of its own and does all that is frequent, and takes the roles of mode "spsc".
+What is rare is done by the engine in Python, on the same segment and beside it: metrics, definitions, liveness, the
+end. So this *is* that engine, with a ``Handle`` in front. Items that interrupted gets had taken lie in the one pool of
+both.
 
 There is no such module where the extension was not built: the import fails.
 """
@@ -15,8 +16,9 @@ from typing import Any, ClassVar, NoReturn
 from .._codec.codec import Codec
 from .._native.extension import Handle, note_fork
 from .._platform import clock, processes
+from .._platform.atomic_words import Words
 from .._ring import parking
-from .._ring.layout import CONSUMER_AT, ITEMS, PRODUCER_AT, SPACE
+from .._ring.layout import ITEMS, PRODUCER_AT, SPACE
 from .atomics import QUIET, AtomicsEngine, EngineName
 from .doorbell import Doorbell
 from .records import Pool
@@ -72,13 +74,6 @@ class NativeEngine(AtomicsEngine):
     def serve(self) -> None:  # what a signal handler raises shows here
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
 
-    def take_role(self, produces: bool) -> int:
-        """Be the one producer (consumer) of mode "spsc", or raise; return the name of the participant that has it."""
-        with self.operation() as record:
-            if produces:
-                return self._take_role(record.words, PRODUCER_AT, "producer")
-            return self._take_role(record.words, CONSUMER_AT, "consumer")
-
     def nothing_found(self, puts: bool) -> None:
         """Let the doorbell of a side wait for what a call has not found."""
         self.quieten(SPACE if puts else ITEMS)
@@ -90,6 +85,19 @@ class NativeEngine(AtomicsEngine):
     def corrupt(self, position: int, word: int) -> NoReturn:
         """Say that the slot of a position holds a word that no queue writes."""
         self.ring.corrupt(position, word)
+
+    # ---- mode spsc --------------------------------------------------------------------------------------------------
+
+    def _try_role(self, words: Words, at: int) -> int:
+        """Take the role under the name that the puts and gets in C have."""
+        handle = self._handle
+        return super()._try_role(words, at) if handle is None else handle.take_role(at == PRODUCER_AT)
+
+    def _leave_roles(self) -> None:
+        super()._leave_roles()
+        handle = self._handle
+        if handle is not None:
+            handle.leave_roles()
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
