@@ -475,7 +475,7 @@ class AtomicsEngine:
     def is_full(self) -> bool:
         """Whether a put would find no room."""
         with self.operation() as record:
-            return not self.ring.has_room(record.words, True)
+            return not self.ring.has_room(record.words)
 
     # ---- doorbells --------------------------------------------------------------------------------------------------
 
