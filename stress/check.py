@@ -19,7 +19,7 @@ from typing import Final
 from rich.console import Console
 
 from . import sanitize
-from .sanitize import HEADERS, SOURCES
+from .sanitize import SOURCES
 
 _WATCHDOG: Final = 1800.0  # seconds for one proof
 # No loop turns more often at these sizes, and a copy of a word of eight bytes; the checker says so if one does.
@@ -148,19 +148,14 @@ def find_checker() -> str:
 
 
 def prove(proof: Proof, more: sanitize.Replacements = ()) -> Verdict:
-    """Run one proof, with further replacements in the header ``ring.h``."""
+    """Run one proof, with further replacements in the headers."""
     began = time.monotonic()
     checker = find_checker()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fewer_records = ((_RECORDS, _RECORDS.replace("1024", "2" if proof.switches is None else "3")),)
         bells, masks = ((), ()) if proof.switches is None else (_NO_BELLS, _NO_MASKS)
-        for file, replacements in (
-            ("ring.h", (*more, *_FEWER_RETRIES, *bells)),
-            ("layout.h", (*fewer_records, *masks)),
-        ):
-            text = (HEADERS / file).read_text(encoding="utf-8")
-            (folder / file).write_text(sanitize.replace_each(text, replacements), encoding="utf-8")
+        sanitize.write_headers(folder, (*more, *_FEWER_RETRIES, *bells, *fewer_records, *masks))
         command = [checker, str(SOURCES / f"{proof.program}.c"), "-I", name, "-Wc,-std=c11", "--quiet"]
         command += [f"-D{define}" for define in proof.defines]
         command += _UNWIND

@@ -7,7 +7,6 @@ package. This compiles and runs them; with planted bugs, it shows that they can 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,8 @@ Replacements = tuple[tuple[str, str], ...]
 _ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = _ROOT / "stress" / "native"
 HEADERS: Final = _ROOT / "shared_multiprocess_queue" / "_native"
+# What the algorithm consists of; none of these knows Python.
+ALGORITHM: Final = ("layout.h", "atomic_words.h", "participants.h", "parking.h", "batch_lock.h", "recovery.h", "ring.h")
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic")
 _WATCHDOG: Final = 120.0  # seconds; a short program that takes longer hangs
 _LONG_WATCHDOG: Final = 7200.0
@@ -71,13 +72,13 @@ class Mutation:
 
 @dataclass(frozen=True, kw_only=True)
 class Bug(Mutation):
-    """One in the algorithm in C, and who has to find it."""
+    """One in the algorithm in C, in whichever header has the text, and who has to find it."""
 
     found_by: Program
 
 
 def _bug(name: str, found_by: Program, *replacements: tuple[str, str]) -> Bug:
-    return Bug(name=name, file="_native/ring.h", replacements=replacements, found_by=found_by)
+    return Bug(name=name, file="_native", replacements=replacements, found_by=found_by)
 
 
 BUGS: Final = (
@@ -142,7 +143,7 @@ BUGS: Final = (
         "take an operation for dead that lasts longer than the looks",
         "explore",
         (
-            "        if (shmq_keeps_announcing(record, side, position) && shmq_is_manned(ring, record)) {",
+            "        if (shmq_keeps_announcing(record, side, position) && shmq_is_live(ring, record)) {",
             "        if (shmq_announces(record, side, position) && !shmq_keeps_announcing(record, side, position)) {",
         ),
     ),
@@ -205,7 +206,7 @@ BUGS: Final = (
     _bug(
         "take a record with the mark of its former owner",
         "explore",
-        ('        SHMQ_STORE("R2", &record->abandoned, 0, memory_order_release);\n', ""),
+        ('    SHMQ_STORE("R2", &record->abandoned, 0, memory_order_release);\n', ""),
     ),
     _bug(
         "clean an abandoned record before it is resolved",
@@ -219,12 +220,14 @@ BUGS: Final = (
         "clean an abandoned record and let it keep its name",
         "explore",
         (
-            "    me->name = shmq_name_of(me->index, generation);\n    return true;",
-            "    return true;",
+            "    me->name = shmq_name_of(me->index, generation);\n",
+            "",
         ),
         (
-            "memory_order_relaxed) + 1;\n    SHMQ_STORE",
-            "memory_order_relaxed);\n    SHMQ_STORE",
+            '"R2", &record->get_end, 0, memory_order_release);\n    const uint64_t generation = '
+            'SHMQ_LOAD("R2", &record->generation, memory_order_relaxed) + 1;',
+            '"R2", &record->get_end, 0, memory_order_release);\n    const uint64_t generation = '
+            'SHMQ_LOAD("R2", &record->generation, memory_order_relaxed);',
         ),
     ),
     _bug(
@@ -378,6 +381,15 @@ def replace_each(text: str, replacements: Replacements) -> str:
     return text
 
 
+def write_headers(folder: Path, replacements: Replacements) -> None:
+    """Write the headers of the algorithm into a folder, with replacements of what is in all of them once."""
+    files = [(file, (HEADERS / file).read_text(encoding="utf-8")) for file in ALGORITHM]
+    end = "\n/* the end of a file */\n"
+    changed = replace_each(end.join(text for _, text in files), replacements).split(end)
+    for (file, _), text in zip(files, changed, strict=True):
+        (folder / file).write_text(text, encoding="utf-8")
+
+
 def default_compiler() -> str:
     """Return the compiler to use: that of the environment variable CC, or cc."""
     return os.environ.get("CC") or "cc"
@@ -441,8 +453,7 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] = BUGS) -> boo
     for bug in bugs:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            shutil.copy(HEADERS / "layout.h", folder)
-            (folder / "ring.h").write_text(plant(bug, (HEADERS / "ring.h").read_text(encoding="utf-8")), "utf-8")
+            write_headers(folder, bug.replacements)
             binary = _build(bug.found_by, plan.compiler, folder, folder)
             command = _command(bug.found_by, binary, plan)
             began = time.monotonic()

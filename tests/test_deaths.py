@@ -326,6 +326,32 @@ def test_a_put_does_not_wait_for_a_getter_that_is_dead(make_queue: MakeQueue, mo
         queue.put_nowait("late")
 
 
+@pytest.mark.parametrize(
+    ("filled", "victim"), [(0, put("victim")), (0, put_batch("victim0", "victim1")), (1, put("victim")), (2, get(2))]
+)
+def test_looking_changes_nothing_and_tells_what_a_get_finds(
+    make_queue: MakeQueue, each_engine: str, filled: int, victim: Operation
+) -> None:
+    """Before a put or get that looks for the dead has made them absent, and after."""
+    queue = make_queue(capacity=2, engine=each_engine)
+    fill(queue, filled)
+    for _ in steps_of(queue, victim):
+        before = bytes(queue._segment.buffer)
+        is_empty, is_full, size = queue.empty(), queue.full(), queue.qsize()
+        assert bytes(queue._segment.buffer) == before
+        try:
+            queue.put_nowait(b"probe")
+            has_room = True
+        except SharedMemoryQueue.Full:
+            has_room = False
+        assert has_room != is_full
+        found = drain(queue)
+        assert (found in ([], ["probe"])) == is_empty
+        assert size == 0 or not is_empty
+        assert_works(queue)
+        fill(queue, filled)
+
+
 def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=10_000, item_size=8)
     words = queue._membership.memory.words()

@@ -327,7 +327,7 @@ class AtomicsEngine:
         """Whether a put would find no room."""
         member = self.membership
         with member.operation() as record:
-            return not member.ring.has_room(record.words, True)
+            return not member.ring.has_room(record.words)
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE."""

@@ -120,7 +120,7 @@ class Doorbell:
         if self._side == ITEMS:
             return bool(self._member.records.kept_back) or not ring.is_empty(words)
         gate = words.load(GATE_AT)
-        return not (gate and is_shut(gate)) and ring.has_room(words, True)
+        return not (gate and is_shut(gate)) and ring.has_room(words)
 
     def close(self) -> None:
         """Wait no more; the record is free to be taken back. May be called again."""

@@ -30,15 +30,15 @@ from .._ring.ring import DONE, HELD, Ring
 from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
 from .doorbell import Doorbells
 from .records import Records, State, refuse_child
-from .roles import Roles
+from .roles import NativeRoles, Roles
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
 _PATIENCE: Final = 100_000_000  # ns that a put of an item kept back waits for an operation that is about to end
 _NAP: Final = 0.0002  # seconds
 
 
-class NativeRecords(Protocol):
-    """The records that an engine in C has beside those in Python."""
+class NativeRecords(NativeRoles, Protocol):
+    """What an engine in C has beside the records in Python."""
 
     def shut(self) -> None:
         """Begin no operation any more."""
@@ -102,6 +102,11 @@ class Membership:
             self.settle,
         )
         self.roles = Roles(self.participants, self.records)
+        self.roles.native = self.native
+
+    def add_native(self, native: NativeRecords) -> None:
+        """Have records in C beside those in Python, and the roles there instead."""
+        self.native = self.roles.native = native
 
     @property
     def state(self) -> State:
@@ -306,7 +311,7 @@ class Membership:
                 if not self.records.end(self._last):  # an interrupt has cut short what follows
                     return False
                 self._put_back(self._last)
-            self.roles.give_up()
+            self.roles.leave()
             role, self.roles.record = self.roles.record, None
             last, self._last = self._last, None
             try:

@@ -1,7 +1,7 @@
 """The native engine: put, get and their batches in C, on the same segment, by the same protocol.
 
-The C code (_native/handle.h) has records of its own and does all that is frequent. What is rare needs a record in
-Python, for the moment: definitions, the mark of an unlinked queue. Items that interrupted gets had taken lie in one
+The C code (_native/handle.h) has records of its own, does all that is frequent, and takes the roles of mode "spsc". What
+is rare needs a record in Python, for the moment: definitions, the mark of an unlinked queue. Items that interrupted gets had taken lie in one
 place for both.
 
 There is no such module where the extension was not built: the import fails.
@@ -16,7 +16,7 @@ from typing import ClassVar, NoReturn
 from .._codec.codec import Codec
 from .._native.extension import Handle, note_fork
 from .._ring import parking
-from .._ring.layout import CONSUMER_AT, ITEMS, PRODUCER_AT, SPACE
+from .._ring.layout import ITEMS, SPACE
 from .calls import NotPlain, corrupt_slot
 from .contract import EngineName
 from .doorbell import Doorbell
@@ -42,7 +42,7 @@ class NativeEngine:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         calls = NotPlain(member, check_open)
-        calls.handle = member.native = self._handle = handle = Handle(
+        calls.handle = self._handle = handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,
             capacity=member.geometry.capacity,
@@ -57,6 +57,7 @@ class NativeEngine:
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
         )
+        member.add_native(handle)
         handle.size()  # takes the first record
         return handle
 
@@ -94,11 +95,6 @@ class NativeEngine:
 
     def serve(self) -> None:  # what a signal handler raises shows here
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""
-
-    def take_role(self, produces: bool) -> int:
-        """Be the one producer (consumer) of mode "spsc", or raise; return the name of the participant that has it."""
-        with self.membership.operation() as record:
-            return self.membership.roles.take(record.words, PRODUCER_AT if produces else CONSUMER_AT)
 
     def nothing_found(self, puts: bool) -> None:
         """Let the doorbell of a side wait for what a call has not found."""

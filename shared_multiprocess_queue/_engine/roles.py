@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from .._platform import clock, processes
 from .._platform.atomic_words import Words
@@ -15,6 +15,16 @@ _PATIENCE: Final = 100_000_000  # ns; a consumer that closes is the producer for
 _NAP: Final = 0.0002  # seconds
 
 
+class NativeRoles(Protocol):
+    """The roles that an engine in C takes, under a name of its own."""
+
+    def take_role(self, puts: bool, /) -> int:
+        """Try to be the one producer (consumer); return the name of the other participant that is, or 0."""
+
+    def leave_roles(self) -> None:
+        """Be producer and consumer no longer; no operation is in progress."""
+
+
 class Roles:
     """The roles of one handle, which its threads share.
 
@@ -24,39 +34,39 @@ class Roles:
 
     Attributes:
         record: the one whose name has the roles; it announces nothing. None until a role is asked for.
+        native: has the roles instead, if puts and gets are in C.
     """
 
     def __init__(self, participants: Participants, records: Records) -> None:
         self._participants = participants
         self._records = records
         self.record: Record | None = None
+        self.native: NativeRoles | None = None
 
-    def take(self, words: Words, at: int) -> int:
+    def take(self, words: Words, role: int) -> None:
         """Be the one producer (consumer), or refuse; tail (head) is read after this, never before.
 
         Args:
             words: the caller's access.
-            at: offset of the role, PRODUCER_AT or CONSUMER_AT.
-
-        Returns:
-            The name of the participant that has the role.
+            role: offset of the role, PRODUCER_AT or CONSUMER_AT.
 
         Raises:
             RoleTakenError: another live handle has it.
         """
-        name = self._mine().name
-        if words.load(at) == name:
-            return name
-        until = clock.now() + _PATIENCE
-        while (holder := words.load(at)) != name:
-            if holder == 0 or self._participants.is_dead(words, holder):
-                words.cas(at, holder, name)
-            elif clock.now() > until:
-                role = "producer" if at == PRODUCER_AT else "consumer"
-                raise RoleTakenError(role, self._participants.pid_of(words, holder))
-            else:
-                clock.sleep(_NAP)
-        return name
+        until = 0
+        while holder := self._try(words, role):
+            until = until or clock.now() + _PATIENCE
+            if clock.now() > until:
+                name = "producer" if role == PRODUCER_AT else "consumer"
+                raise RoleTakenError(name, self._participants.pid_of(words, holder))
+            clock.sleep(_NAP)
+
+    def _try(self, words: Words, role: int) -> int:
+        if self.native is not None:
+            return self.native.take_role(role == PRODUCER_AT)
+        mine = self._mine().name
+        holder = self._participants.take_role(words, role, mine)
+        return 0 if holder == mine else holder
 
     def _mine(self) -> Record:
         mine = self.record
@@ -71,8 +81,10 @@ class Roles:
                 self._records.idle[taken.index] = taken
         return mine
 
-    def give_up(self) -> None:
-        """Be neither any more; the record is the caller's to leave with."""
-        if self.record is not None:
-            for at in (PRODUCER_AT, CONSUMER_AT):
-                self.record.words.cas(at, self.record.name, 0)
+    def leave(self) -> None:
+        """Be neither any more, once no operation is in progress; the record is the caller's to leave with."""
+        if self.native is not None:
+            self.native.leave_roles()
+        elif self.record is not None:
+            for role in (PRODUCER_AT, CONSUMER_AT):
+                self._participants.leave_role(self.record.words, role, self.record.name)

@@ -59,6 +59,11 @@ struct shmq_slot {
 #define SHMQ_NAME_INDEX_BITS 16
 #define SHMQ_NAME_INDEX_MASK ((UINT64_C(1) << SHMQ_NAME_INDEX_BITS) - 1)
 
+static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
+{
+    return generation << SHMQ_NAME_INDEX_BITS | (uint64_t)(index + 1);
+}
+
 /* ---- the header ---- */
 
 #define SHMQ_VERSION 2

@@ -1,521 +1,10 @@
-/* The native engine's door to Python: the calls of _engine/calls.py, which also tells why a get is a subscription.
+/* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes is
+   inlined into it. In order: layout, participants, parking, batch_lock, recovery, ring <- handle <- attempt <- wait,
+   codec <- methods.
 
-   A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
-   are wrong or unusual. So there is one place that knows the messages.
+   Not declared safe without the GIL: the seats of a handle and the roles of mode spsc rely on it (see handle.h). */
 
-   Not declared safe without the GIL: the pool of seats and the roles of mode spsc rely on it (see handle.h). */
-
-#include "handle.h"
-
-/* ---- arguments ---------------------------------------------------------------------------------------------------- */
-
-/* When a call has to end; -1: this is for the calls in Python. */
-static int64_t deadline_of(PyObject *block, PyObject *timeout)
-{
-    if (block == Py_False) {
-        return 0;
-    }
-    if (block != Py_True) {
-        return -1;
-    }
-    if (timeout == Py_None) {
-        return FOREVER;
-    }
-    if (!PyFloat_CheckExact(timeout) && !(PyLong_CheckExact(timeout))) {
-        return -1;
-    }
-    const double seconds = PyFloat_AsDouble(timeout);
-    if (!(seconds >= 0)) {
-        PyErr_Clear(); /* an int may be too large */
-        return -1;
-    }
-    if (seconds == 0) {
-        return 0;
-    }
-    return seconds < 9e9 ? now() + (int64_t)(seconds * 1e9) : FOREVER;
-}
-
-/* ---- items -------------------------------------------------------------------------------------------------------- */
-
-#define PICKLE_PROTOCOL 5
-#define LOOKED_THROUGH 256 /* objects of an item; a longer one takes much longer to pickle than the codec's ways take */
-#define LOOKED_DEEP 16
-
-/* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
-static bool encode_scalar(PyObject *item, struct payload *payload)
-{
-    _Static_assert(sizeof(int64_t) == SHMQ_WORD && sizeof(double) == SHMQ_WORD, "a number is a word");
-    payload->owner = NULL;
-    payload->length = 0;
-    if (PyLong_CheckExact(item)) {
-        int overflow;
-        const int64_t number = PyLong_AsLongLongAndOverflow(item, &overflow);
-        if (overflow != 0) {
-            return false;
-        }
-        payload->tag = TAG_INT;
-        payload->length = sizeof number;
-        memcpy(payload->scalar, &number, sizeof number);
-    } else if (PyFloat_CheckExact(item)) {
-        const double number = PyFloat_AS_DOUBLE(item);
-        payload->tag = TAG_FLOAT;
-        payload->length = sizeof number;
-        memcpy(payload->scalar, &number, sizeof number);
-    } else if (item == Py_None) {
-        payload->tag = TAG_NONE;
-    } else if (PyBool_Check(item)) {
-        payload->tag = item == Py_True ? TAG_TRUE : TAG_FALSE;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-/* Turn a scalar back; NULL without an error: its bytes are wrong, and the codec says it. */
-static PyObject *decode_scalar(const struct payload *payload)
-{
-    if (payload->length == SHMQ_WORD && payload->tag == TAG_INT) {
-        int64_t number;
-        memcpy(&number, data_of(payload), sizeof number);
-        return PyLong_FromLongLong(number);
-    }
-    if (payload->length == SHMQ_WORD && payload->tag == TAG_FLOAT) {
-        double number;
-        memcpy(&number, data_of(payload), sizeof number);
-        return PyFloat_FromDouble(number);
-    }
-    if (payload->length == 0 && payload->tag == TAG_NONE) {
-        return Py_NewRef(Py_None);
-    }
-    if (payload->length == 0 && (payload->tag == TAG_FALSE || payload->tag == TAG_TRUE)) {
-        return PyBool_FromLong(payload->tag == TAG_TRUE);
-    }
-    return NULL;
-}
-
-static inline bool is_leaf(PyObject *item)
-{
-    PyTypeObject *const type = Py_TYPE(item);
-    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type || item == Py_None ||
-           type == &PyBool_Type || type == &PyBytes_Type || type == &PyByteArray_Type;
-}
-
-/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
-   False also where there is more to look through than the room says, which is what is left of it. */
-static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
-{
-    if (is_leaf(item)) {
-        return true;
-    }
-    const bool is_dict = PyDict_CheckExact(item), is_set = PyAnySet_CheckExact(item);
-    if (depth == 0 || !(is_dict || is_set || PyList_CheckExact(item) || PyTuple_CheckExact(item))) {
-        return false;
-    }
-    *room -= is_dict ? PyDict_GET_SIZE(item) : is_set ? PySet_GET_SIZE(item) : Py_SIZE(item);
-    if (*room < 0) {
-        return false;
-    }
-    bool found = true;
-    if (is_dict) {
-        PyObject *key, *value;
-        Py_ssize_t at = 0;
-        while (found && PyDict_Next(item, &at, &key, &value)) {
-            if (!is_leaf(key) || !is_leaf(value)) { /* a collection in the look at a set may empty this */
-                Py_INCREF(key);
-                Py_INCREF(value);
-                found = is_built_in(key, room, depth - 1) && is_built_in(value, room, depth - 1);
-                Py_DECREF(key);
-                Py_DECREF(value);
-            }
-        }
-    } else if (!is_set) {
-        for (Py_ssize_t i = 0; found && i < Py_SIZE(item); i++) {
-            PyObject *part = PySequence_Fast_GET_ITEM(item, i);
-            if (!is_leaf(part)) {
-                Py_INCREF(part);
-                found = is_built_in(part, room, depth - 1);
-                Py_DECREF(part);
-            }
-        }
-    } else {
-        PyObject *parts = PyObject_GetIter(item);
-        PyObject *part;
-        found = parts != NULL;
-        while (found && (part = PyIter_Next(parts)) != NULL) {
-            found = is_built_in(part, room, depth - 1);
-            Py_DECREF(part);
-        }
-        Py_XDECREF(parts);
-        if (PyErr_Occurred()) { /* there is no memory for the iterator */
-            PyErr_Clear();
-            found = false;
-        }
-    }
-    return found;
-}
-
-/* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
-static PyObject *pickle(Handle *self, PyObject *item)
-{
-    Py_ssize_t room = LOOKED_THROUGH;
-    if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
-        PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
-        PyObject *arguments[] = {item, protocol};
-        PyObject *stream = protocol == NULL ? NULL : PyObject_Vectorcall(self->codec[DUMPS], arguments, 2, NULL);
-        Py_XDECREF(protocol);
-        if (stream != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
-            return stream;
-        }
-        PyErr_Clear(); /* the codec says it better */
-    }
-    return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
-}
-
-/* Have the codec make a payload fit that is too large for a slot; it raises ItemTooLargeError where it cannot. */
-static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
-{
-    PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
-                          ? Py_NewRef(payload->owner)
-                          : PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
-    PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
-    PyObject *fitting = bytes == NULL || place == NULL
-                            ? NULL
-                            : PyObject_CallFunction(self->codec[FIT], "OIO", bytes, payload->tag, place);
-    Py_XDECREF(bytes);
-    Py_XDECREF(place);
-    Py_CLEAR(payload->owner);
-    PyObject *smaller;
-    unsigned int tag;
-    if (fitting == NULL || !PyArg_ParseTuple(fitting, "SI", &smaller, &tag)) {
-        Py_XDECREF(fitting);
-        return FAILED;
-    }
-    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would be written into the next slot */
-        PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
-        Py_DECREF(fitting);
-        return FAILED;
-    }
-    payload->owner = Py_NewRef(smaller);
-    payload->tag = tag;
-    payload->data = PyBytes_AS_STRING(smaller);
-    payload->length = (uint32_t)PyBytes_GET_SIZE(smaller);
-    Py_DECREF(fitting);
-    return 0;
-}
-
-/* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
-static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
-{
-    Py_ssize_t length;
-    if (PyBytes_CheckExact(item)) {
-        payload->owner = Py_NewRef(item);
-        payload->tag = TAG_BYTES;
-        payload->data = PyBytes_AS_STRING(item);
-        length = PyBytes_GET_SIZE(item);
-    } else if (PyUnicode_CheckExact(item) && PyUnicode_IS_COMPACT_ASCII(item)) {
-        payload->owner = Py_NewRef(item);
-        payload->tag = TAG_STR;
-        payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
-        length = PyUnicode_GET_LENGTH(item);
-    } else if (encode_scalar(item, payload)) {
-        length = payload->length;
-    } else {
-        PyObject *encoded = pickle(self, item);
-        PyObject *bytes = encoded;
-        unsigned int tag = TAG_PICKLE;
-        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
-            Py_XDECREF(encoded);
-            return FAILED;
-        }
-        payload->owner = Py_NewRef(bytes);
-        payload->tag = tag;
-        payload->data = PyBytes_AS_STRING(bytes);
-        length = PyBytes_GET_SIZE(bytes);
-        Py_DECREF(encoded);
-    }
-    if (length > (Py_ssize_t)self->item_size) {
-        return fit(self, index, length, payload);
-    }
-    payload->length = (uint32_t)length;
-    return 0;
-}
-
-/* Turn bytes back into an item; may run the user's code. */
-static PyObject *decode(Handle *self, const struct payload *payload)
-{
-    if (payload->tag == TAG_BYTES) {
-        return Py_NewRef(payload->owner);
-    }
-    if (payload->tag == TAG_STR) {
-        PyObject *text = PyUnicode_DecodeUTF8(payload->data, payload->length, "surrogatepass");
-        if (text != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-            return text;
-        }
-        PyErr_Clear(); /* the codec says it better */
-    }
-    if (payload->tag == TAG_PICKLE) {
-        PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
-        if (item == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            PyObject *error = raised();
-            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], payload->owner, error, NULL));
-            Py_DECREF(error);
-        }
-        return item;
-    }
-    PyObject *scalar = decode_scalar(payload);
-    if (scalar != NULL || PyErr_Occurred()) {
-        return scalar;
-    }
-    if (payload->tag == SHMQ_CORRUPT_TAG) {
-        fail_by(PyObject_CallMethod(self->engine, "corrupt_slot", NULL));
-        return NULL;
-    }
-    PyObject *bytes = bytes_of(payload);
-    PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
-    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
-    Py_XDECREF(bytes);
-    Py_XDECREF(tag);
-    return item;
-}
-
-/* Make what a get returns from what it has taken. An item that cannot be rebuilt is consumed; whatever else is raised
-   is not the item's fault, and everything is kept back. */
-static PyObject *deliver(struct seat *seat, bool is_batch)
-{
-    Handle *self = seat->handle;
-    PyObject *result = is_batch ? PyList_New(0) : NULL;
-    if (is_batch && result == NULL) {
-        goto failed;
-    }
-    for (uint64_t i = 0; i < seat->count; i++) {
-        PyObject *item = decode(self, &seat->payloads[i]);
-        if (item == NULL) {
-            if (!PyErr_ExceptionMatches(self->state->deserialization) && !PyErr_ExceptionMatches(self->state->corrupt)) {
-                goto failed;
-            }
-            if (i > 0) {
-                PyErr_Clear(); /* the next call raises it */
-            }
-            if (keep_back(seat, i > 0 ? i : 1) < 0) {
-                goto failed;
-            }
-            if (i > 0) {
-                break;
-            }
-            clear_payloads(seat, 0); /* consumed */
-            goto failed;
-        }
-        if (!is_batch) {
-            result = item;
-            break;
-        }
-        const int appended = PyList_Append(result, item);
-        Py_DECREF(item);
-        if (appended < 0) {
-            goto failed;
-        }
-    }
-    /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
-       item. */
-    return result;
-
-failed:
-    Py_XDECREF(result);
-    keep_back(seat, 0);
-    return NULL;
-}
-
-/* ---- the calls ---------------------------------------------------------------------------------------------------- */
-
-/* Have the codec close what items that were not put would have led their receivers to. The error that is set stays,
-   unless another comes here. */
-static int withdraw(Handle *self, const struct payload *payloads, uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        PyObject *owner = payloads[i].owner;
-        if (owner != NULL && PyBytes_Check(owner) && !PyBytes_CheckExact(owner)) {
-            PyObject *before = raised();
-            PyObject *done = PyObject_CallOneArg(self->codec[WITHDRAW], owner);
-            if (done != NULL && before != NULL) {
-                raise_again(before);
-            } else {
-                Py_XDECREF(before);
-            }
-            if (done == NULL) {
-                return FAILED;
-            }
-            Py_DECREF(done);
-        }
-    }
-    return 0;
-}
-
-static PyObject *end_put(struct seat *seat, int found)
-{
-    module_state *state = seat->handle->state;
-    /* After an exception from outside they may have been put. */
-    if (found != SHMQ_DONE && (found != FAILED || PyErr_ExceptionMatches(state->ours)) &&
-        withdraw(seat->handle, seat->payloads, seat->count) < 0) {
-        found = FAILED;
-    }
-    if (!give_back(seat)) {
-        return NULL;
-    }
-    if (found == SHMQ_DONE) {
-        Py_RETURN_NONE;
-    }
-    if (found != FAILED) {
-        PyErr_SetNone(state->full);
-    }
-    return NULL;
-}
-
-static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
-{
-    struct payload payload;
-    if (encode(self, item, -1, &payload) < 0) {
-        return NULL;
-    }
-    struct seat *seat = borrow(self, SHMQ_PUT);
-    if (seat == NULL || make_room(seat, 1) < 0) {
-        withdraw(self, &payload, 1);
-        Py_XDECREF(payload.owner);
-        return seat == NULL ? NULL : end_put(seat, FAILED);
-    }
-    seat->payloads[0] = payload;
-    seat->count = 1;
-    int found = attempt(seat, false);
-    if (!is_over(found)) {
-        found = wait_until(seat, until);
-    }
-    return end_put(seat, found);
-}
-
-static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
-{
-    if (count != 4) {
-        PyErr_SetString(PyExc_TypeError, "put takes item, block, timeout and obj");
-        return NULL;
-    }
-    PyObject *not_given = self->state->not_given;
-    const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
-    const int64_t until = is_plain ? deadline_of(args[1], args[2]) : -1;
-    if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
-    }
-    return put_item(self, args[0], until);
-}
-
-static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
-{
-    if (given != 3) {
-        PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
-        return NULL;
-    }
-    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
-    if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
-    }
-    PyObject *items = PySequence_List(args[0]);
-    if (items == NULL) {
-        return NULL;
-    }
-    const Py_ssize_t count = PyList_GET_SIZE(items);
-    if ((uint64_t)count > self->capacity || (uint64_t)count > SHMQ_MAX_BATCH) {
-        PyObject *refused = PyObject_CallMethod(self->calls, "put_batch", "OOO", items, args[1], args[2]);
-        Py_DECREF(items);
-        return refused;
-    }
-    struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
-    Py_ssize_t encoded = 0;
-    PyObject *result = NULL;
-    if (payloads == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    for (; encoded < count; encoded++) {
-        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &payloads[encoded]) < 0) {
-            goto done;
-        }
-    }
-    if (count == 0) {
-        result = Py_NewRef(Py_None);
-        goto done;
-    }
-    struct seat *seat = borrow(self, SHMQ_PUT);
-    if (seat != NULL) {
-        PyMem_Free(seat->payloads);
-        seat->payloads = payloads;
-        seat->count = seat->room = (uint64_t)count;
-        payloads = NULL;
-        encoded = 0;
-        result = end_put(seat, put_together(seat, until));
-    }
-done:
-    withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */
-    while (encoded > 0) {
-        encoded--;
-        Py_XDECREF(payloads[encoded].owner);
-    }
-    PyMem_Free(payloads);
-    Py_DECREF(items);
-    return result;
-}
-
-static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_batch)
-{
-    module_state *state = self->state;
-    struct seat *seat = borrow(self, SHMQ_GET);
-    if (seat == NULL) {
-        return NULL;
-    }
-    seat->limit = limit;
-    int found = attempt(seat, false);
-    if (!is_over(found)) {
-        found = wait_until(seat, until);
-    }
-    PyObject *result = NULL;
-    if (found == SHMQ_DONE) {
-        result = deliver(seat, is_batch);
-    } else if (found == FAILED) {
-        keep_back(seat, 0);
-    } else {
-        PyErr_SetNone(state->empty);
-    }
-    if (!give_back(seat)) {
-        Py_CLEAR(result);
-    }
-    return result;
-}
-
-/* At most how many items a get_batch takes; 0: this is for the calls in Python. */
-static uint64_t limit_of(const Handle *self, PyObject *max_items)
-{
-    if (!PyLong_CheckExact(max_items)) {
-        return 0;
-    }
-    int overflow;
-    const long long most = PyLong_AsLongLongAndOverflow(max_items, &overflow);
-    if (overflow < 0 || (overflow == 0 && most < 1)) {
-        return 0;
-    }
-    return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
-}
-
-/* Take one item for [block, timeout], a list of them for [max_items, block, timeout]. */
-static PyObject *handle_subscript(Handle *self, PyObject *wish)
-{
-    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
-    if (!self->is_closed && (count == 2 || count == 3)) {
-        const bool is_batch = count == 3;
-        const int64_t until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
-        const uint64_t limit = is_batch ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
-        if (until >= 0 && limit > 0) {
-            return get_items(self, limit, until, is_batch);
-        }
-    }
-    return PyObject_GetItem(self->calls, wish);
-}
+#include "methods.h"
 
 /* ---- Handle ------------------------------------------------------------------------------------------------------- */
 
@@ -607,8 +96,7 @@ static void handle_dealloc(Handle *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    free_seats(&self->idle);
-    free_seats(&self->marked);
+    free_all_seats(self);
     PyBuffer_Release(&self->segment);
     PyBuffer_Release(&self->lock);
     handle_clear(self);
@@ -640,14 +128,48 @@ static PyObject *handle_leave(Handle *self, PyObject *nothing)
     return PyBool_FromLong(self->operations == 0);
 }
 
+static PyObject *handle_take_role(Handle *self, PyObject *args)
+{
+    int puts;
+    if (!PyArg_ParseTuple(args, "p", &puts)) {
+        return NULL;
+    }
+    if (self->life != current_life && forget_parent(self) < 0) {
+        return NULL;
+    }
+    if (!self->is_open) {
+        fail_as_closed(self);
+        return NULL;
+    }
+    if (self->role == NULL && (self->role = new_seat(self)) == NULL) {
+        return NULL;
+    }
+    const uint64_t name = self->role->me.name;
+    const struct shmq_ring *ring = &self->role->ring;
+    const uint64_t holder = shmq_take_role(ring, shmq_role_of(ring, puts ? SHMQ_PUT : SHMQ_GET), name);
+    return PyLong_FromUnsignedLongLong(holder == name ? 0 : holder);
+}
+
+static PyObject *handle_leave_roles(Handle *self, PyObject *nothing)
+{
+    (void)nothing;
+    struct seat *seat = self->role;
+    if (self->life == current_life && seat != NULL && self->operations == 0) {
+        self->role = NULL;
+        shmq_leave_role(shmq_role_of(&seat->ring, SHMQ_PUT), seat->me.name);
+        shmq_leave_role(shmq_role_of(&seat->ring, SHMQ_GET), seat->me.name);
+        leave_seat(seat);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *handle_release(Handle *self, PyObject *nothing)
 {
     (void)nothing;
     if (self->operations == 0) {
         self->is_open = false;
         self->is_closed = true;
-        free_seats(&self->idle);
-        free_seats(&self->marked);
+        free_all_seats(self);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
         /* Engine and codec stay: this may be inside the pickling of an item, which needs them to say that it is closed. */
@@ -691,11 +213,7 @@ static PyObject *handle_size(Handle *self, PyObject *nothing)
     if (seat == NULL) {
         return NULL;
     }
-    uint64_t size = shmq_size(&seat->ring);
-    if (size > 0 && shmq_is_empty(&seat->ring)) {
-        size = 0; /* all that was put died */
-    }
-    size += (uint64_t)PyObject_Size(self->kept_back);
+    const uint64_t size = shmq_size(&seat->ring) + (uint64_t)PyObject_Size(self->kept_back);
     give_back(seat);
     return PyLong_FromUnsignedLongLong(size);
 }
@@ -745,6 +263,10 @@ static PyMethodDef handle_methods[] = {
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},
+    {"take_role", (PyCFunction)handle_take_role, METH_VARARGS,
+     "Try to be the one producer, or consumer, of mode spsc; return the name of the participant that is, 0 for this."},
+    {"leave_roles", (PyCFunction)handle_leave_roles, METH_NOARGS,
+     "Be producer and consumer no longer, if no operation is in progress."},
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Let go of the memory, if no operation is in progress."},
     {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let everybody who waits look again."},
     {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Say who this process is, and what its gets keep back."},
@@ -795,6 +317,7 @@ static int module_exec(PyObject *module)
         (state->corrupt = import_from(errors, "CorruptQueueError")) == NULL ||
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
         (state->ours = import_from(errors, "SharedMemoryQueueError")) == NULL ||
+        (state->role_taken = import_from(errors, "RoleTakenError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
         (state->not_given = import_from("shared_multiprocess_queue._engine.arguments", "NOT_GIVEN")) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
@@ -810,6 +333,7 @@ static int module_exec(PyObject *module)
     VISIT(state->corrupt);                                                                                             \
     VISIT(state->deserialization);                                                                                     \
     VISIT(state->ours);                                                                                                \
+    VISIT(state->role_taken);                                                                                          \
     VISIT(state->too_many);                                                                                            \
     VISIT(state->not_given);                                                                                           \
     VISIT(state->handle_type)
@@ -864,3 +388,4 @@ PyMODINIT_FUNC PyInit_extension(void)
 {
     return PyModuleDef_Init(&module_definition);
 }
+

@@ -246,6 +246,35 @@ class Participants:
         record.words.store(record.at + LOCK_BUSY, 0)
         record.words.cas_noted(record.at + OWNER, self.owner, 0, left)  # [R2] release, after the ends are 0
 
+    # ---- mode spsc: roles -------------------------------------------------------------------------------------------
+
+    def take_role(self, words: Words, role: int, name: int) -> int:
+        """Try to be the one producer (consumer).
+
+        Args:
+            words: the caller's access.
+            role: offset of the role, PRODUCER_AT or CONSUMER_AT.
+            name: of a participant that stays for as long as it has the role.
+
+        Returns:
+            The name of the participant that has the role. If it is ``name``, tail (head) is read after this, never
+            before.
+        """
+        # [O1] acquire, pairs with [O2]: tail (head) is not older than what the last producer (consumer) has left.
+        holder = words.load(role)
+        while holder != name:
+            if holder and not self.is_dead(words, holder):
+                break
+            words.cas(role, holder, name)  # [O1] acq_rel
+            holder = words.load(role)  # [O1]
+        return holder
+
+    def leave_role(self, words: Words, role: int, name: int) -> None:
+        """Be it no longer, if it was. Called while no operation of the role is in progress."""
+        words.cas(role, name, 0)  # [O2] release, after the last claim of this role; pairs with [O1]
+
+    # ---- for people -------------------------------------------------------------------------------------------------
+
     def live(self, words: Words) -> dict[int, int]:
         """Return the live participants: number of records by process id."""
         found: dict[int, int] = {}

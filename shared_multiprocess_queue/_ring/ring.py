@@ -58,6 +58,7 @@ HELD: Final = 2  # another operation is between its claim and its end there; it 
 
 _SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
+_MOST_LOOKS: Final = 16  # at the whole queue, while others put
 _SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
 
 
@@ -157,7 +158,7 @@ class Ring:
                 raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
         record.withdraw_put()  # [P9]
         self._parking.wake(words, ITEMS, count)
-        if self._parking.armed(words, SPACE) and self.has_room(words, False):
+        if self._parking.armed(words, SPACE) and self.has_room(words):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
 
@@ -192,25 +193,28 @@ class Ring:
             return None
         self.corrupt(position, word)
 
+    def _has_putter(self, words: Words, position: int) -> bool:
+        """Whether a position that a put has claimed is covered by a live one."""
+        return self._participants.covered(words, position, PUT_BEGIN, PUT_END)
+
     def _has_getter(self, words: Words, position: int) -> bool:
         """Whether a position that a get has claimed is covered by a live one."""
         return self._participants.covered(words, position, GET_BEGIN, GET_END)
 
-    def has_room(self, words: Words, rescue: bool) -> bool:
-        """Whether a single put would find its slot free now.
-
-        Args:
-            words: the caller's access; he announces nothing.
-            rescue: whether to bury a put of the lap before whose process is dead, as the put would.
-        """
+    def has_room(self, words: Words) -> bool:
+        """Whether a single put would find its slot free now, or freed when it looks for the dead; changes nothing."""
         while True:
             tail = words.load(TAIL)
             before = tail - self._capacity
-            word = words.load(self._slot(tail))
+            slot = self._slot(tail)
+            word = words.load(slot)
             if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
                 return True
-            if rescue and word == before << STATE_BITS | FREE and self.rescue_put(words, before):
+            if word == before << STATE_BITS | FREE and not self._has_putter(words, before):
+                if words.load(slot) == word:  # [S4] the put of the lap before is dead; otherwise it has published
+                    return True
                 continue
+            # FULL, even of a dead get: there is no room until a getter has adopted the item.
             if words.load(TAIL) == tail:
                 return False
 
@@ -321,29 +325,52 @@ class Ring:
             length, tag = self._item_size, CORRUPT
         return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
 
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def _holds_nothing(self, words: Words, head: int, tail: int, position: int) -> bool:
+        """Whether the slot of this position holds nothing for a getter: neither an item nor a put under way.
+
+        The dead are seen through: a dead put is nothing, with all of its batch; an item that a dead get had claimed is
+        one.
+        """
+        slot = self._slot(position)
+        while True:
+            word = words.load(slot)
+            q, state = word >> STATE_BITS, word & STATE_MASK
+            if state == FULL:
+                if q < head:
+                    return self._has_getter(words, q)  # it is its getter's, or will be adopted
+                index = self._halves[slot + SLOT_META >> 2] >> TAG_BITS
+                # The first of its batch is not published: that one's slot decides.
+                return 0 < index <= q and words.load(self._slot(q - index)) == q - index << STATE_BITS | FREE
+            if state != FREE or not head <= q < tail:
+                return True
+            if self._has_putter(words, q):
+                return False
+            if words.load(slot) == word:  # [S4]
+                return True
+
     def is_empty(self, words: Words) -> bool:
-        """Whether a get would find nothing, now and in a moment; moves no end, buries the dead puts that it meets.
+        """Whether a get would find nothing, though it looked for the dead; changes nothing.
 
         Args:
-            words: the caller's access; he announces nothing.
+            words: the caller's access; it announces nothing.
         """
-        p = words.load(HEAD)
-        tail = words.load(TAIL)
-        last = p + self._capacity + _MOST_PASSED  # beyond that somebody else wrote these words
-        while p < tail:
-            word = words.load(self._slot(p))
-            if p > last:
+        for _ in range(_MOST_LOOKS):
+            head = words.load(HEAD)
+            tail = words.load(TAIL)
+            # Each slot once. That of head is looked at even without a claim ahead: a dead get may still hold it.
+            for position in range(head, head + min(max(tail - head, 1), self._capacity)):
+                if not self._holds_nothing(words, head, tail, position):
+                    return False
+            if self._find_orphan(words) is not None:
                 return False
-            if word == p << STATE_BITS | FREE and self.rescue_put(words, p):
-                continue
-            if word != p << STATE_BITS | TOMB and word >> STATE_BITS <= p:
-                return False
-            self._check_later(words, p, word)
-            p += 1
-        return self._find_orphan(words) is None
+            if words.load(TAIL) == tail:
+                return True  # all that was put before this load was found finished
+        return False  # others keep putting
 
     def size(self, words: Words) -> int:
-        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity."""
+        """Return about how many items are there: none if all that was put died; changes nothing."""
         head = words.load(HEAD)
         size = min(max(words.load(TAIL) - head, 0), self._capacity)
         return 0 if size and self.is_empty(words) else size
@@ -363,7 +390,7 @@ class Ring:
         Returns:
             False: somebody alive holds the position. True: look again.
         """
-        if self._participants.covered(words, position, PUT_BEGIN, PUT_END):
+        if self._has_putter(words, position):
             return False
         free = position << STATE_BITS | FREE
         slot = self._slot(position)

@@ -14,7 +14,7 @@ from .corpus import Engines
 _RING: Final = "_ring/ring.py"
 _PEOPLE: Final = "_ring/participants.py"
 _ENGINE: Final = "_engine/atomics.py"
-_HANDLE: Final = "_native/handle.h"
+_ATTEMPT: Final = "_native/attempt.h"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,9 +228,9 @@ BUGS: Final = (
         (" and not (rescue and member.batch_lock.is_forsaken(words))", ""),
     ),
     _bug(
-        "_engine/roles.py",
+        _PEOPLE,
         "the role of a dead producer goes to nobody",
-        ("if holder == 0 or self._participants.is_dead(words, holder):", "if holder == 0:"),
+        ("            if holder and not self.is_dead(words, holder):", "            if holder:"),
     ),
     # ---- waiting
     _bug(
@@ -271,31 +271,31 @@ BUGS: Final = (
         program="mpmc 1 1 n:take n:take n:put",
     ),
     _bug(
-        _HANDLE,
+        "_native/wait.h",
         "native: no patience with an operation that is about to end",
         ("if (found == SHMQ_NOTHING || waited > PATIENCE) {", "if (true) {"),
     ),
     _bug(
-        _HANDLE,
+        _ATTEMPT,
         "native: keep the lock after the claim",
         (
-            "        shmq_leave_lock(ring, me, lock_flag(seat));\n        seat->has_lock = false;\n    }\n    for",
+            "        shmq_release_lock(ring, me, lock_flag(seat));\n        seat->has_lock = false;\n    }\n    for",
             "        seat->has_lock = false;\n    }\n    for",
         ),
     ),
     _bug(
-        _HANDLE,
+        _ATTEMPT,
         "native: say Empty without a look for the items of the dead",
         ("(sure && shmq_find_orphan(ring, &position))", "false"),
     ),
     _bug(
-        _HANDLE,
+        _ATTEMPT,
         "native: read tail before the role is taken",
         (
-            "    struct shmq_participant *me = &seat->me;\n    if (take_role(seat) < 0) {",
+            "    struct shmq_participant *me = &seat->me;\n    if (take_role(seat, seat->side) < 0) {",
             "    struct shmq_participant *me = &seat->me;\n"
             '    const uint64_t early = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire);\n'
-            "    if (take_role(seat) < 0) {",
+            "    if (take_role(seat, seat->side) < 0) {",
         ),
         (
             "    if (claimed != SHMQ_DONE) {\n        return claimed == SHMQ_CORRUPT",

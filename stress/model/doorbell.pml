@@ -1,5 +1,5 @@
 /* Doorbells: waiters on a descriptor, beside waiters who sleep on the epoch, and wakers; each may die before any step.
-   shmq_wake and shmq_ring_bells of ring.h with Doorbell of _engine/doorbell.py, on the getters' side (the putters' is the same).
+   shmq_wake and shmq_ring_bells of parking.h with Doorbell of _engine/doorbell.py, on the getters' side (the putters' is the same).
 
    Producers claim positions and publish them in any order. A doorbell waits for a message in a socket that is named
    after its record and the record's generation. Its waiter may be told to leave, and a successor may take the record

@@ -1,4 +1,4 @@
-/* The lock of batches: shmq_take_lock and shmq_leave_lock of ring.h. The int32 of shared_memory_lock has no owner;
+/* The lock of batches: shmq_try_acquire_lock and shmq_release_lock of batch_lock.h. The int32 of shared_memory_lock has no owner;
    batch_owner beside it names one and decides. N participants take and leave it ROUNDS times; CRASH of them die at any
    step, INTR are interrupted at any step: they leave the lock, or do not get as far, abandon their record, and go on
    under another name. The last one neither dies nor is interrupted.

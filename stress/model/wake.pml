@@ -1,4 +1,4 @@
-/* Waiting and waking: shmq_arm, shmq_wake and the chain of wakes of ring.h, on the getters' side (the putters' is the
+/* Waiting and waking: shmq_arm, shmq_wake and the chain of wakes of parking.h, on the getters' side (the putters' is the
    same). Producers claim positions and publish them in any order; getters take TAKE items each and are then busy for
    ever. The bound of every sleep is left out: it must not be needed.
 

@@ -321,9 +321,9 @@ static void note(struct actor *a, uint64_t position, const struct shmq_item *ite
 
 static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, unsigned count, bool sure, bool publish)
 {
-    uint64_t position, holder;
+    uint64_t position;
     if (world.spsc &&
-        shmq_take_role(&a->ring, &a->ring.header->producer, a->me.name, &holder) != SHMQ_DONE) {
+        shmq_take_role(&a->ring, &a->ring.header->producer, a->me.name) != a->me.name) {
         return SHMQ_NOTHING;
     }
     const enum shmq_result found = checked(a, shmq_claim_put(&a->ring, &a->me, count, sure, &position));
@@ -331,7 +331,7 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
         return found;
     }
     if (a->kind == LOCKED) {
-        shmq_leave_lock(&a->ring, &a->me, &world.flag);
+        shmq_release_lock(&a->ring, &a->me, &world.flag);
     }
     for (unsigned i = 0; i < count; i++) {
         const unsigned char item[3] = {(unsigned char)putter, (unsigned char)(first + i), (unsigned char)count};
@@ -345,9 +345,9 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
 
 static bool get(struct actor *a, uint64_t limit, bool sure)
 {
-    uint64_t position, count, holder;
+    uint64_t position, count;
     if (world.spsc &&
-        shmq_take_role(&a->ring, &a->ring.header->consumer, a->me.name, &holder) != SHMQ_DONE) {
+        shmq_take_role(&a->ring, &a->ring.header->consumer, a->me.name) != a->me.name) {
         return false;
     }
     const enum shmq_result found = checked(a, shmq_claim_get(&a->ring, &a->me, limit, sure, &position, &count));
@@ -412,7 +412,7 @@ static void act(struct actor *a)
     if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
         fail("no record for a newcomer");
     }
-    if (a->kind == LOCKED && !shmq_take_lock(&a->ring, &a->me, &world.flag, &holder)) {
+    if (a->kind == LOCKED && !shmq_try_acquire_lock(&a->ring, &a->me, &world.flag, &holder)) {
         a->refused_by_lock = true;
         return;
     }
@@ -438,7 +438,7 @@ static void act(struct actor *a)
         }
     }
     if (a->kind == LOCKED && !ok) {
-        shmq_leave_lock(&a->ring, &a->me, &world.flag);
+        shmq_release_lock(&a->ring, &a->me, &world.flag);
     }
     if (a->kind == QUIT_PUT) {
         if (ok) {
@@ -665,10 +665,10 @@ static void judge(const enum kind *kinds)
         }
     }
     uint64_t holder;
-    if (!shmq_take_lock(&survivor.ring, &survivor.me, &world.flag, &holder)) {
+    if (!shmq_try_acquire_lock(&survivor.ring, &survivor.me, &world.flag, &holder)) {
         fail("the lock of the dead cannot be had");
     }
-    shmq_leave_lock(&survivor.ring, &survivor.me, &world.flag);
+    shmq_release_lock(&survivor.ring, &survivor.me, &world.flag);
 }
 
 /* Set by Ctrl-C, which ends a long exploration early, with the count of what was gone through. */

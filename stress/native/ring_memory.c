@@ -105,7 +105,7 @@ static void get(void)
     }
 }
 
-/* The two of which shmq_adopt is a loop. */
+/* What a get that finds nothing does about the dead: this, and then the next. */
 static void find_orphan(void)
 {
     uint64_t position;
@@ -127,11 +127,11 @@ static void bury(void)
 
 static void look(void)
 {
-    __ESBMC_assert(shmq_size(&ring) <= CAPACITY, "a size is not more than the capacity");
+    __ESBMC_assert(shmq_distance(&ring) <= CAPACITY, "a size is not more than the capacity");
     shmq_has_room(&ring);
 }
 
-/* Of this, and of find_orphan, shmq_is_empty is a loop. */
+/* Of this, and of find_orphan, shmq_is_empty is a loop, and shmq_size asks that. */
 static void look_at_slot(void)
 {
     shmq_holds_nothing(&ring, nondet_ulong(), nondet_ulong(), nondet_ulong());
@@ -159,19 +159,19 @@ static void abandon(void)
 
 static void take_role(void)
 {
-    uint64_t holder;
-    shmq_take_role(&ring, nondet_bool() ? &ring.header->producer : &ring.header->consumer, me.name, &holder);
-    shmq_leave_role(&ring.header->producer, me.name);
+    _Atomic uint64_t *role = shmq_role_of(&ring, nondet_bool() ? SHMQ_PUT : SHMQ_GET);
+    shmq_owner_word(&ring, shmq_take_role(&ring, role, me.name));
+    shmq_leave_role(role, me.name);
 }
 
 static void lock(void)
 {
     _Atomic int32_t *flag = (_Atomic int32_t *)(void *)segment; /* any place will do: it lies in another segment */
     uint64_t holder;
-    shmq_take_lock(&ring, &me, flag, &holder);
-    shmq_lock_is_forsaken(&ring);
+    shmq_try_acquire_lock(&ring, &me, flag, &holder);
+    shmq_lock_has_no_live_owner(&ring);
     shmq_open_gate(&ring, shmq_shut_gate(&ring, nondet_ulong()));
-    shmq_leave_lock(&ring, &me, flag);
+    shmq_release_lock(&ring, &me, flag);
 }
 
 int main(void)

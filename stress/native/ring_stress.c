@@ -245,7 +245,7 @@ static enum shmq_result checked(struct worker *w, enum shmq_result result)
 static void take_lock(struct worker *w)
 {
     uint64_t holder;
-    while (!shmq_take_lock(&w->ring, &w->me, &run.flag, &holder)) {
+    while (!shmq_try_acquire_lock(&w->ring, &w->me, &run.flag, &holder)) {
         sleep_on(&w->ring.header->batch_owner, holder);
     }
     run.guarded++;
@@ -257,8 +257,8 @@ static void produce(struct worker *w)
     const uint32_t most = run.capacity < 4 ? (uint32_t)run.capacity : 4;
     const uint32_t count = batch ? 2 + (uint32_t)random_below(&w->random, most - 1) : 1;
     const uint32_t first = w->next;
-    uint64_t position, holder;
-    if (run.spsc && shmq_take_role(&w->ring, &w->ring.header->producer, w->me.name, &holder) != SHMQ_DONE) {
+    uint64_t position;
+    if (run.spsc && shmq_take_role(&w->ring, &w->ring.header->producer, w->me.name) != w->me.name) {
         w->steps_to_live = 0; /* who only waits for a role need not die */
         sched_yield();
         return;
@@ -275,7 +275,7 @@ static void produce(struct worker *w)
          tries++) {
         if (tries % 4 == 0 && is_over()) {
             if (batch) {
-                shmq_leave_lock(&w->ring, &w->me, &run.flag);
+                shmq_release_lock(&w->ring, &w->me, &run.flag);
             }
             memset(w->fates + first, NEVER, count);
             return;
@@ -289,7 +289,7 @@ static void produce(struct worker *w)
         }
     }
     if (batch) {
-        shmq_leave_lock(&w->ring, &w->me, &run.flag);
+        shmq_release_lock(&w->ring, &w->me, &run.flag);
     }
     for (uint32_t i = 0; i < count; i++) {
         unsigned char item[ITEM_SIZE];
@@ -308,9 +308,9 @@ static void produce(struct worker *w)
 static bool consume(struct worker *w, bool sure)
 {
     const uint64_t limit = 1 + random_below(&w->random, 2) * random_below(&w->random, run.capacity + 2);
-    uint64_t position, count, holder;
+    uint64_t position, count;
     w->lacks_role =
-        run.spsc && shmq_take_role(&w->ring, &w->ring.header->consumer, w->me.name, &holder) != SHMQ_DONE;
+        run.spsc && shmq_take_role(&w->ring, &w->ring.header->consumer, w->me.name) != w->me.name;
     if (w->lacks_role) {
         w->steps_to_live = 0; /* who only waits for a role need not die */
         sched_yield();
@@ -672,7 +672,9 @@ static void scribble(uint64_t rounds)
                 }
                 break;
             case 2:
-                shmq_adopt(&ring, buffer, &item);
+                if (shmq_find_orphan(&ring, &position)) {
+                    shmq_rescue_get(&ring, position, buffer, &item);
+                }
                 break;
             case 3:
                 shmq_is_empty(&ring);
@@ -690,12 +692,13 @@ static void scribble(uint64_t rounds)
                 break;
             }
             case 6:
-                shmq_take_role(&ring, &ring.header->producer, me.name, &position);
+                shmq_take_role(&ring, &ring.header->producer, me.name);
+                shmq_owner_word(&ring, evil(&random, capacity));
                 shmq_is_dead(&ring, evil(&random, capacity));
                 break;
             case 7:
-                shmq_take_lock(&ring, &me, &run.flag, &position);
-                shmq_leave_lock(&ring, &me, &run.flag);
+                shmq_try_acquire_lock(&ring, &me, &run.flag, &position);
+                shmq_release_lock(&ring, &me, &run.flag);
                 break;
             default:
                 shmq_arm(&ring.header->items);

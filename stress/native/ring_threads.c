@@ -113,8 +113,8 @@ static bool get(enum who who, uint64_t limit)
         shmq_finish_get(&rings[who], &actors[who], count);
         return true;
     }
-    if (found == SHMQ_ORPHAN ? shmq_rescue_get(&rings[who], position, &value, &item)
-                             : shmq_adopt(&rings[who], &value, &item)) {
+    if ((found == SHMQ_ORPHAN || shmq_find_orphan(&rings[who], &position)) &&
+        shmq_rescue_get(&rings[who], position, &value, &item)) {
         take(value);
         return true;
     }

@@ -1,0 +1,272 @@
+/* Items <-> payloads: the tags of _codec/codec.py that need no pickle, and calls of the codec for the rest. */
+
+#ifndef SHMQ_CODEC_H
+#define SHMQ_CODEC_H
+
+#include "handle.h"
+
+#define PICKLE_PROTOCOL 5
+#define LOOKED_THROUGH 256 /* objects of an item; a longer one takes much longer to pickle than the codec's ways take */
+#define LOOKED_DEEP 16
+
+/* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
+static bool encode_scalar(PyObject *item, struct payload *payload)
+{
+    _Static_assert(sizeof(int64_t) == SHMQ_WORD && sizeof(double) == SHMQ_WORD, "a number is a word");
+    payload->owner = NULL;
+    payload->length = 0;
+    if (PyLong_CheckExact(item)) {
+        int overflow;
+        const int64_t number = PyLong_AsLongLongAndOverflow(item, &overflow);
+        if (overflow != 0) {
+            return false;
+        }
+        payload->tag = TAG_INT;
+        payload->length = sizeof number;
+        memcpy(payload->scalar, &number, sizeof number);
+    } else if (PyFloat_CheckExact(item)) {
+        const double number = PyFloat_AS_DOUBLE(item);
+        payload->tag = TAG_FLOAT;
+        payload->length = sizeof number;
+        memcpy(payload->scalar, &number, sizeof number);
+    } else if (item == Py_None) {
+        payload->tag = TAG_NONE;
+    } else if (PyBool_Check(item)) {
+        payload->tag = item == Py_True ? TAG_TRUE : TAG_FALSE;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Turn a scalar back; NULL without an error: its bytes are wrong, and the codec says it. */
+static PyObject *decode_scalar(const struct payload *payload)
+{
+    if (payload->length == SHMQ_WORD && payload->tag == TAG_INT) {
+        int64_t number;
+        memcpy(&number, data_of(payload), sizeof number);
+        return PyLong_FromLongLong(number);
+    }
+    if (payload->length == SHMQ_WORD && payload->tag == TAG_FLOAT) {
+        double number;
+        memcpy(&number, data_of(payload), sizeof number);
+        return PyFloat_FromDouble(number);
+    }
+    if (payload->length == 0 && payload->tag == TAG_NONE) {
+        return Py_NewRef(Py_None);
+    }
+    if (payload->length == 0 && (payload->tag == TAG_FALSE || payload->tag == TAG_TRUE)) {
+        return PyBool_FromLong(payload->tag == TAG_TRUE);
+    }
+    return NULL;
+}
+
+static inline bool is_leaf(PyObject *item)
+{
+    PyTypeObject *const type = Py_TYPE(item);
+    return type == &PyUnicode_Type || type == &PyLong_Type || type == &PyFloat_Type || item == Py_None ||
+           type == &PyBool_Type || type == &PyBytes_Type || type == &PyByteArray_Type;
+}
+
+/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
+   False also where there is more to look through than the room says, which is what is left of it. */
+static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
+{
+    if (is_leaf(item)) {
+        return true;
+    }
+    const bool is_dict = PyDict_CheckExact(item), is_set = PyAnySet_CheckExact(item);
+    if (depth == 0 || !(is_dict || is_set || PyList_CheckExact(item) || PyTuple_CheckExact(item))) {
+        return false;
+    }
+    *room -= is_dict ? PyDict_GET_SIZE(item) : is_set ? PySet_GET_SIZE(item) : Py_SIZE(item);
+    if (*room < 0) {
+        return false;
+    }
+    bool found = true;
+    if (is_dict) {
+        PyObject *key, *value;
+        Py_ssize_t at = 0;
+        while (found && PyDict_Next(item, &at, &key, &value)) {
+            if (!is_leaf(key) || !is_leaf(value)) { /* a collection in the look at a set may empty this */
+                Py_INCREF(key);
+                Py_INCREF(value);
+                found = is_built_in(key, room, depth - 1) && is_built_in(value, room, depth - 1);
+                Py_DECREF(key);
+                Py_DECREF(value);
+            }
+        }
+    } else if (!is_set) {
+        for (Py_ssize_t i = 0; found && i < Py_SIZE(item); i++) {
+            PyObject *part = PySequence_Fast_GET_ITEM(item, i);
+            if (!is_leaf(part)) {
+                Py_INCREF(part);
+                found = is_built_in(part, room, depth - 1);
+                Py_DECREF(part);
+            }
+        }
+    } else {
+        PyObject *parts = PyObject_GetIter(item);
+        PyObject *part;
+        found = parts != NULL;
+        while (found && (part = PyIter_Next(parts)) != NULL) {
+            found = is_built_in(part, room, depth - 1);
+            Py_DECREF(part);
+        }
+        Py_XDECREF(parts);
+        if (PyErr_Occurred()) { /* there is no memory for the iterator */
+            PyErr_Clear();
+            found = false;
+        }
+    }
+    return found;
+}
+
+/* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
+static PyObject *pickle(Handle *self, PyObject *item)
+{
+    Py_ssize_t room = LOOKED_THROUGH;
+    if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
+        PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
+        PyObject *arguments[] = {item, protocol};
+        PyObject *stream = protocol == NULL ? NULL : PyObject_Vectorcall(self->codec[DUMPS], arguments, 2, NULL);
+        Py_XDECREF(protocol);
+        if (stream != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+            return stream;
+        }
+        PyErr_Clear(); /* the codec says it better */
+    }
+    return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
+}
+
+/* Have the codec make a payload fit that is too large for a slot; it raises ItemTooLargeError where it cannot. */
+static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
+{
+    PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
+                          ? Py_NewRef(payload->owner)
+                          : PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
+    PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
+    PyObject *fitting = bytes == NULL || place == NULL
+                            ? NULL
+                            : PyObject_CallFunction(self->codec[FIT], "OIO", bytes, payload->tag, place);
+    Py_XDECREF(bytes);
+    Py_XDECREF(place);
+    Py_CLEAR(payload->owner);
+    PyObject *smaller;
+    unsigned int tag;
+    if (fitting == NULL || !PyArg_ParseTuple(fitting, "SI", &smaller, &tag)) {
+        Py_XDECREF(fitting);
+        return FAILED;
+    }
+    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would be written into the next slot */
+        PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
+        Py_DECREF(fitting);
+        return FAILED;
+    }
+    payload->owner = Py_NewRef(smaller);
+    payload->tag = tag;
+    payload->data = PyBytes_AS_STRING(smaller);
+    payload->length = (uint32_t)PyBytes_GET_SIZE(smaller);
+    Py_DECREF(fitting);
+    return 0;
+}
+
+/* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
+static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
+{
+    Py_ssize_t length;
+    if (PyBytes_CheckExact(item)) {
+        payload->owner = Py_NewRef(item);
+        payload->tag = TAG_BYTES;
+        payload->data = PyBytes_AS_STRING(item);
+        length = PyBytes_GET_SIZE(item);
+    } else if (PyUnicode_CheckExact(item) && PyUnicode_IS_COMPACT_ASCII(item)) {
+        payload->owner = Py_NewRef(item);
+        payload->tag = TAG_STR;
+        payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
+        length = PyUnicode_GET_LENGTH(item);
+    } else if (encode_scalar(item, payload)) {
+        length = payload->length;
+    } else {
+        PyObject *encoded = pickle(self, item);
+        PyObject *bytes = encoded;
+        unsigned int tag = TAG_PICKLE;
+        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
+            Py_XDECREF(encoded);
+            return FAILED;
+        }
+        payload->owner = Py_NewRef(bytes);
+        payload->tag = tag;
+        payload->data = PyBytes_AS_STRING(bytes);
+        length = PyBytes_GET_SIZE(bytes);
+        Py_DECREF(encoded);
+    }
+    if (length > (Py_ssize_t)self->item_size) {
+        return fit(self, index, length, payload);
+    }
+    payload->length = (uint32_t)length;
+    return 0;
+}
+
+/* Turn bytes back into an item; may run the user's code. */
+static PyObject *decode(Handle *self, const struct payload *payload)
+{
+    if (payload->tag == TAG_BYTES) {
+        return Py_NewRef(payload->owner);
+    }
+    if (payload->tag == TAG_STR) {
+        PyObject *text = PyUnicode_DecodeUTF8(payload->data, payload->length, "surrogatepass");
+        if (text != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            return text;
+        }
+        PyErr_Clear(); /* the codec says it better */
+    }
+    if (payload->tag == TAG_PICKLE) {
+        PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
+        if (item == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyObject *error = raised();
+            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], payload->owner, error, NULL));
+            Py_DECREF(error);
+        }
+        return item;
+    }
+    PyObject *scalar = decode_scalar(payload);
+    if (scalar != NULL || PyErr_Occurred()) {
+        return scalar;
+    }
+    if (payload->tag == SHMQ_CORRUPT_TAG) {
+        fail_by(PyObject_CallMethod(self->engine, "corrupt_slot", NULL));
+        return NULL;
+    }
+    PyObject *bytes = bytes_of(payload);
+    PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
+    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
+    Py_XDECREF(bytes);
+    Py_XDECREF(tag);
+    return item;
+}
+
+/* Have the codec close what items that were not put would have led their receivers to. The error that is set stays,
+   unless another comes here. */
+static int withdraw(Handle *self, const struct payload *payloads, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        PyObject *owner = payloads[i].owner;
+        if (owner != NULL && PyBytes_Check(owner) && !PyBytes_CheckExact(owner)) {
+            PyObject *before = raised();
+            PyObject *done = PyObject_CallOneArg(self->codec[WITHDRAW], owner);
+            if (done != NULL && before != NULL) {
+                raise_again(before);
+            } else {
+                Py_XDECREF(before);
+            }
+            if (done == NULL) {
+                return FAILED;
+            }
+            Py_DECREF(done);
+        }
+    }
+    return 0;
+}
+
+#endif

@@ -1,0 +1,256 @@
+/* The calls of _engine/calls.py, which also tells why a get is a subscription.
+
+   A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
+   are wrong or unusual. So there is one place that knows the messages. */
+
+#ifndef SHMQ_METHODS_H
+#define SHMQ_METHODS_H
+
+#include "codec.h"
+#include "wait.h"
+
+/* ---- arguments ---------------------------------------------------------------------------------------------------- */
+
+/* When a call has to end; -1: this is for the calls in Python. */
+static int64_t deadline_of(PyObject *block, PyObject *timeout)
+{
+    if (block == Py_False) {
+        return 0;
+    }
+    if (block != Py_True) {
+        return -1;
+    }
+    if (timeout == Py_None) {
+        return FOREVER;
+    }
+    if (!PyFloat_CheckExact(timeout) && !(PyLong_CheckExact(timeout))) {
+        return -1;
+    }
+    const double seconds = PyFloat_AsDouble(timeout);
+    if (!(seconds >= 0)) {
+        PyErr_Clear(); /* an int may be too large */
+        return -1;
+    }
+    if (seconds == 0) {
+        return 0;
+    }
+    return seconds < 9e9 ? now() + (int64_t)(seconds * 1e9) : FOREVER;
+}
+
+/* Make what a get returns from what it has taken. An item that cannot be rebuilt is consumed; whatever else is raised
+   is not the item's fault, and everything is kept back. */
+static PyObject *deliver(struct seat *seat, bool is_batch)
+{
+    Handle *self = seat->handle;
+    PyObject *result = is_batch ? PyList_New(0) : NULL;
+    if (is_batch && result == NULL) {
+        goto failed;
+    }
+    for (uint64_t i = 0; i < seat->count; i++) {
+        PyObject *item = decode(self, &seat->payloads[i]);
+        if (item == NULL) {
+            if (!PyErr_ExceptionMatches(self->state->deserialization) && !PyErr_ExceptionMatches(self->state->corrupt)) {
+                goto failed;
+            }
+            if (i > 0) {
+                PyErr_Clear(); /* the next call raises it */
+            }
+            if (keep_back(seat, i > 0 ? i : 1) < 0) {
+                goto failed;
+            }
+            if (i > 0) {
+                break;
+            }
+            clear_payloads(seat, 0); /* consumed */
+            goto failed;
+        }
+        if (!is_batch) {
+            result = item;
+            break;
+        }
+        const int appended = PyList_Append(result, item);
+        Py_DECREF(item);
+        if (appended < 0) {
+            goto failed;
+        }
+    }
+    /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
+       item. */
+    return result;
+
+failed:
+    Py_XDECREF(result);
+    keep_back(seat, 0);
+    return NULL;
+}
+
+/* ---- the calls ---------------------------------------------------------------------------------------------------- */
+
+static PyObject *end_put(struct seat *seat, int found)
+{
+    module_state *state = seat->handle->state;
+    /* After an exception from outside they may have been put. */
+    if (found != SHMQ_DONE && (found != FAILED || PyErr_ExceptionMatches(state->ours)) &&
+        withdraw(seat->handle, seat->payloads, seat->count) < 0) {
+        found = FAILED;
+    }
+    if (!give_back(seat)) {
+        return NULL;
+    }
+    if (found == SHMQ_DONE) {
+        Py_RETURN_NONE;
+    }
+    if (found != FAILED) {
+        PyErr_SetNone(state->full);
+    }
+    return NULL;
+}
+
+static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
+{
+    struct payload payload;
+    if (encode(self, item, -1, &payload) < 0) {
+        return NULL;
+    }
+    struct seat *seat = borrow(self, SHMQ_PUT);
+    if (seat == NULL || make_room(seat, 1) < 0) {
+        withdraw(self, &payload, 1);
+        Py_XDECREF(payload.owner);
+        return seat == NULL ? NULL : end_put(seat, FAILED);
+    }
+    seat->payloads[0] = payload;
+    seat->count = 1;
+    int found = attempt(seat, false);
+    if (!is_over(found)) {
+        found = wait_until(seat, until);
+    }
+    return end_put(seat, found);
+}
+
+static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "put takes item, block, timeout and obj");
+        return NULL;
+    }
+    PyObject *not_given = self->state->not_given;
+    const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
+    const int64_t until = is_plain ? deadline_of(args[1], args[2]) : -1;
+    if (until < 0) {
+        return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
+    }
+    return put_item(self, args[0], until);
+}
+
+static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 3) {
+        PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
+        return NULL;
+    }
+    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
+    if (until < 0) {
+        return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
+    }
+    PyObject *items = PySequence_List(args[0]);
+    if (items == NULL) {
+        return NULL;
+    }
+    const Py_ssize_t count = PyList_GET_SIZE(items);
+    if ((uint64_t)count > self->capacity || (uint64_t)count > SHMQ_MAX_BATCH) {
+        PyObject *refused = PyObject_CallMethod(self->calls, "put_batch", "OOO", items, args[1], args[2]);
+        Py_DECREF(items);
+        return refused;
+    }
+    struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
+    Py_ssize_t encoded = 0;
+    PyObject *result = NULL;
+    if (payloads == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (; encoded < count; encoded++) {
+        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &payloads[encoded]) < 0) {
+            goto done;
+        }
+    }
+    if (count == 0) {
+        result = Py_NewRef(Py_None);
+        goto done;
+    }
+    struct seat *seat = borrow(self, SHMQ_PUT);
+    if (seat != NULL) {
+        PyMem_Free(seat->payloads);
+        seat->payloads = payloads;
+        seat->count = seat->room = (uint64_t)count;
+        payloads = NULL;
+        encoded = 0;
+        result = end_put(seat, put_together(seat, until));
+    }
+done:
+    withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */
+    while (encoded > 0) {
+        encoded--;
+        Py_XDECREF(payloads[encoded].owner);
+    }
+    PyMem_Free(payloads);
+    Py_DECREF(items);
+    return result;
+}
+
+static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_batch)
+{
+    module_state *state = self->state;
+    struct seat *seat = borrow(self, SHMQ_GET);
+    if (seat == NULL) {
+        return NULL;
+    }
+    seat->limit = limit;
+    int found = attempt(seat, false);
+    if (!is_over(found)) {
+        found = wait_until(seat, until);
+    }
+    PyObject *result = NULL;
+    if (found == SHMQ_DONE) {
+        result = deliver(seat, is_batch);
+    } else if (found == FAILED) {
+        keep_back(seat, 0);
+    } else {
+        PyErr_SetNone(state->empty);
+    }
+    if (!give_back(seat)) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
+/* At most how many items a get_batch takes; 0: this is for the calls in Python. */
+static uint64_t limit_of(const Handle *self, PyObject *max_items)
+{
+    if (!PyLong_CheckExact(max_items)) {
+        return 0;
+    }
+    int overflow;
+    const long long most = PyLong_AsLongLongAndOverflow(max_items, &overflow);
+    if (overflow < 0 || (overflow == 0 && most < 1)) {
+        return 0;
+    }
+    return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
+}
+
+/* Take one item for [block, timeout], a list of them for [max_items, block, timeout]. */
+static PyObject *handle_subscript(Handle *self, PyObject *wish)
+{
+    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
+    if (!self->is_closed && (count == 2 || count == 3)) {
+        const bool is_batch = count == 3;
+        const int64_t until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+        const uint64_t limit = is_batch ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
+        if (until >= 0 && limit > 0) {
+            return get_items(self, limit, until, is_batch);
+        }
+    }
+    return PyObject_GetItem(self->calls, wish);
+}
+
+#endif

@@ -1,0 +1,292 @@
+/* The table of participants: who works on the queue, what each has announced, and who of them is dead (labels R, S); the
+   roles of mode spsc (label O). The same as _ring/participants.py. */
+
+#ifndef SHMQ_PARTICIPANTS_H
+#define SHMQ_PARTICIPANTS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "atomic_words.h"
+#include "layout.h"
+
+/* Looks at an announcement that is in the way before it is asked whether its owner lives. An operation of a process that
+   has a processor ends in less time than these take, about 1 µs; to ask takes 7 to 12 µs. */
+#ifndef SHMQ_LOOKS
+#define SHMQ_LOOKS 32
+#endif
+
+/* Retries that mean that others got on are not counted by any queue; this many in a row happen in a broken one. */
+#define SHMQ_ATTEMPTS 4096
+
+/* What the ring needs from outside. */
+struct shmq_calls {
+    /* Whether the process of an owner word lives [S3]. When in doubt it does. Off the fast path; may be slow. */
+    bool (*is_alive)(void *context, uint64_t owner);
+    /* Wakes up to count sleepers of the low half of a word; returns how many there were. Does not wait. */
+    int (*futex_wake)(void *context, _Atomic uint64_t *word, int count);
+    /* Rings the bell of a participant's name in the segment of this nonce; returns whether it is there. Does not wait. */
+    bool (*ring_bell)(void *context, uint64_t nonce, uint64_t name);
+    void *context;
+};
+
+/* One mapped segment, seen from one process. Not changed by any function here, so threads may share it. */
+struct shmq_ring {
+    struct shmq_header *header;
+    struct shmq_record *records;
+    unsigned char *slots;
+    uint64_t capacity;
+    uint64_t stride;
+    uint32_t item_size;
+    bool spsc;
+    uint64_t owner; /* the owner word of this process */
+    struct shmq_calls calls;
+};
+
+/* A record that this process has taken, for one operation at a time. */
+struct shmq_participant {
+    struct shmq_record *record;
+    uint32_t index;
+    uint64_t name; /* for whatever outlives one scan: a role, a lock */
+    uint64_t bad_position;
+    uint64_t bad_word;
+};
+
+/* What a record can announce. */
+enum shmq_side { SHMQ_PUT, SHMQ_GET };
+
+/* The sizes must have been checked against the length of the mapping; the header is not believed later. */
+static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capacity, uint32_t item_size, bool spsc,
+                             uint64_t owner, struct shmq_calls calls)
+{
+    ring->header = base;
+    ring->records = (struct shmq_record *)(void *)((unsigned char *)base + SHMQ_RECORDS_START);
+    ring->slots = (unsigned char *)base + SHMQ_SLOTS_START;
+    ring->capacity = capacity;
+    ring->stride = SHMQ_STRIDE(item_size);
+    ring->item_size = item_size;
+    ring->spsc = spsc;
+    ring->owner = owner;
+    ring->calls = calls;
+}
+
+/* ---- announcements ------------------------------------------------------------------------------------------------ */
+
+static inline void shmq_announce_put(struct shmq_participant *me, uint64_t begin, uint64_t end)
+{
+    /* [P3] relaxed; begin first, so that nothing is covered in between. */
+    SHMQ_STORE("P3", &me->record->put_begin, begin, memory_order_relaxed);
+    /* [P4] release, pairs with [S2]: begin is there when end is. */
+    SHMQ_STORE("P4", &me->record->put_end, end, memory_order_release);
+}
+
+static inline void shmq_withdraw_put(struct shmq_participant *me)
+{
+    /* [P9] release, pairs with [S2]: who sees this sees FULL. */
+    SHMQ_STORE("P9", &me->record->put_end, 0, memory_order_release);
+}
+
+static inline void shmq_announce_get(struct shmq_participant *me, uint64_t begin, uint64_t end)
+{
+    /* [G4] relaxed, then release, pairs with [S2]; as [P3][P4]. */
+    SHMQ_STORE("G4", &me->record->get_begin, begin, memory_order_relaxed);
+    SHMQ_STORE("G4", &me->record->get_end, end, memory_order_release);
+}
+
+static inline void shmq_withdraw_get(struct shmq_participant *me)
+{
+    /* [G7] release, pairs with [S2]: who sees this sees FREE. */
+    SHMQ_STORE("G7", &me->record->get_end, 0, memory_order_release);
+}
+
+/* ---- who is alive ------------------------------------------------------------------------------------------------- */
+
+/* Whether somebody alive is in the operation of this record; asked anew each time, a verdict is never kept. */
+static inline bool shmq_is_live(const struct shmq_ring *ring, struct shmq_record *record)
+{
+    /* [S2] acquire, each; pairs with [R1][R2][A1]. */
+    const uint64_t owner = SHMQ_LOAD("S2", &record->owner, memory_order_acquire);
+    if (owner == 0 || SHMQ_LOAD("S2", &record->abandoned, memory_order_acquire) != 0) {
+        return false;
+    }
+    return owner == ring->owner || ring->calls.is_alive(ring->calls.context, owner); /* [S3] */
+}
+
+/* The record that a name speaks of, or NULL for a name that nobody has. */
+static inline struct shmq_record *shmq_record_of(const struct shmq_ring *ring, uint64_t name)
+{
+    const uint64_t number = name & SHMQ_NAME_INDEX_MASK;
+    return number >= 1 && number <= SHMQ_RECORDS ? &ring->records[number - 1] : NULL;
+}
+
+/* The owner word of the participant of a name; 0: there is none. */
+static inline uint64_t shmq_owner_word(const struct shmq_ring *ring, uint64_t name)
+{
+    struct shmq_record *record = shmq_record_of(ring, name);
+    return record == NULL ? 0 : SHMQ_LOAD("S2", &record->owner, memory_order_acquire);
+}
+
+/* Whether the participant of this name is gone: its record is free, abandoned or another's, or its process dead. */
+static inline bool shmq_is_dead(const struct shmq_ring *ring, uint64_t name)
+{
+    struct shmq_record *record = shmq_record_of(ring, name);
+    if (record == NULL) {
+        return true;
+    }
+    /* [S2] acquire. A newcomer has the owner's word before the generation: it passes for the old one for a moment. */
+    if (SHMQ_LOAD("S2", &record->generation, memory_order_acquire) << SHMQ_NAME_INDEX_BITS !=
+        (name & ~SHMQ_NAME_INDEX_MASK)) {
+        return true;
+    }
+    return !shmq_is_live(ring, record);
+}
+
+/* ---- scans -------------------------------------------------------------------------------------------------------- */
+
+/* How many records may be in use; read after tail (head), it covers whoever moved that. */
+static inline uint32_t shmq_records_used(const struct shmq_ring *ring)
+{
+    const uint64_t used = SHMQ_LOAD("S2", &ring->header->records_used, memory_order_acquire);
+    return used < SHMQ_RECORDS ? (uint32_t)used : SHMQ_RECORDS;
+}
+
+/* Whether a record announces a position. */
+static inline bool shmq_announces(struct shmq_record *record, enum shmq_side side, uint64_t position)
+{
+    /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
+    const uint64_t begin =
+        SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
+    const uint64_t end =
+        SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
+    return begin <= position && position < end;
+}
+
+/* Whether a record announces a position, and goes on to for SHMQ_LOOKS looks. A later look is a later scan. */
+static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
+{
+    for (int look = 0; look < SHMQ_LOOKS; look++) {
+        if (!shmq_announces(record, side, position)) {
+            return false;
+        }
+        shmq_relax();
+    }
+    return true;
+}
+
+/* The index of the next record, from index `from` on, whose live owner covers a position; SHMQ_RECORDS if there is none.
+   The caller has read tail (head) beyond the position before [S1], and reads the slot's word again after [S4]. */
+static inline uint32_t shmq_next_covering(const struct shmq_ring *ring, enum shmq_side side, uint64_t position,
+                                          uint32_t from)
+{
+    const uint32_t used = shmq_records_used(ring);
+    for (uint32_t index = from; index < used; index++) {
+        struct shmq_record *record = &ring->records[index];
+        if (shmq_keeps_announcing(record, side, position) && shmq_is_live(ring, record)) {
+            return index;
+        }
+    }
+    return SHMQ_RECORDS;
+}
+
+static inline bool shmq_is_covered(const struct shmq_ring *ring, enum shmq_side side, uint64_t position)
+{
+    return shmq_next_covering(ring, side, position, 0) < SHMQ_RECORDS;
+}
+
+/* Whether a live participant other than me is between the two words of the lock. */
+static inline bool shmq_another_takes_the_lock(const struct shmq_ring *ring, const struct shmq_participant *me)
+{
+    const uint32_t used = shmq_records_used(ring);
+    for (uint32_t index = 0; index < used; index++) {
+        struct shmq_record *record = &ring->records[index];
+        /* seq_cst, pairs with [L3] */
+        if (index != me->index && SHMQ_LOAD("S2", &record->lock_busy, memory_order_seq_cst) != 0 &&
+            shmq_is_live(ring, record)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- taking and leaving ------------------------------------------------------------------------------------------- */
+
+/* Make a record that was just taken ready for its first announcement. */
+static inline void shmq_settle(const struct shmq_ring *ring, struct shmq_participant *me, uint32_t index)
+{
+    struct shmq_record *record = &ring->records[index];
+    /* [R2] release; the ends before the mark: the next announcement comes under a clean mark. */
+    SHMQ_STORE("R2", &record->put_end, 0, memory_order_release);
+    SHMQ_STORE("R2", &record->get_end, 0, memory_order_release);
+    SHMQ_STORE("R2", &record->lock_busy, 0, memory_order_release);
+    SHMQ_STORE("R2", &record->abandoned, 0, memory_order_release);
+    const uint64_t generation = SHMQ_LOAD("R2", &record->generation, memory_order_relaxed) + 1;
+    SHMQ_STORE("R2", &record->generation, generation, memory_order_release);
+    /* The mark up to which scans go is raised before the first announcement; [P6][G5] publish it. */
+    uint64_t used = SHMQ_LOAD("R2", &ring->header->records_used, memory_order_relaxed);
+    for (int attempt = 0; attempt < SHMQ_ATTEMPTS && used <= index; attempt++) {
+        SHMQ_CAS("R2", &ring->header->records_used, used, (uint64_t)index + 1, memory_order_acq_rel,
+                 memory_order_relaxed);
+        used = SHMQ_LOAD("R2", &ring->header->records_used, memory_order_relaxed);
+    }
+    me->record = record;
+    me->index = index;
+    me->name = shmq_name_of(index, generation);
+    me->bad_position = 0;
+    me->bad_word = 0;
+}
+/* Make a record that was abandoned, and is resolved, usable again; the mark goes last.
+
+   The participant has another name afterwards. Others may have seen the old one as dead and may be taking over its role or
+   its lock: their compare-and-swap must not find a name that has come back to life. So an operation that holds the lock
+   leaves it before it is abandoned, or loses it to the next. */
+static inline void shmq_renew(struct shmq_participant *me)
+{
+    struct shmq_record *record = me->record;
+    SHMQ_STORE("R2", &record->put_end, 0, memory_order_release);
+    SHMQ_STORE("R2", &record->get_end, 0, memory_order_release);
+    const uint64_t generation = SHMQ_LOAD("R2", &record->generation, memory_order_relaxed) + 1;
+    SHMQ_STORE("R2", &record->generation, generation, memory_order_release);
+    SHMQ_STORE("R2", &record->abandoned, 0, memory_order_release); /* [R2] release, pairs with [S2] */
+    me->name = shmq_name_of(me->index, generation);
+}
+
+/* Free a record that announces nothing and is not abandoned. Only in the process that took it, never in its child. */
+static inline void shmq_leave_record(const struct shmq_ring *ring, struct shmq_participant *me)
+{
+    SHMQ_STORE("R2", &me->record->lock_busy, 0, memory_order_release);
+    /* [R2] release, after the ends are 0; pairs with [R1]. */
+    SHMQ_CAS("R2", &me->record->owner, ring->owner, 0, memory_order_release, memory_order_relaxed);
+}
+
+/* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
+
+static inline _Atomic uint64_t *shmq_role_of(const struct shmq_ring *ring, enum shmq_side side)
+{
+    return side == SHMQ_PUT ? &ring->header->producer : &ring->header->consumer;
+}
+
+/* Try to be the one producer (consumer); returns the name of the participant that has the role. If that is `name`, tail
+   (head) is read after this, never before. */
+static inline uint64_t shmq_take_role(const struct shmq_ring *ring, _Atomic uint64_t *role, uint64_t name)
+{
+    /* [O1] acquire, pairs with [O2]: tail (head) is not older than the one that the last producer (consumer) has left. */
+    uint64_t holder = SHMQ_LOAD("O1", role, memory_order_acquire);
+    for (int attempt = 0; attempt < SHMQ_ATTEMPTS && holder != name; attempt++) {
+        if (holder != 0 && !shmq_is_dead(ring, holder)) {
+            break;
+        }
+        SHMQ_CAS("O1", role, holder, name, memory_order_acq_rel, memory_order_relaxed); /* [O1] */
+        holder = SHMQ_LOAD("O1", role, memory_order_acquire);
+    }
+    return holder;
+}
+
+/* Be it no longer, if it was. Called while no operation of the role is in progress. */
+static inline void shmq_leave_role(_Atomic uint64_t *role, uint64_t name)
+{
+    /* [O2] release, after the last claim of this role; pairs with [O1]. */
+    SHMQ_CAS("O2", role, name, 0, memory_order_release, memory_order_relaxed);
+}
+
+#endif

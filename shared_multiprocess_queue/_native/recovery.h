@@ -1,0 +1,321 @@
+/* When a process dies: what it had claimed is made absent or adopted, and its record can be taken (labels S, T, A). The part
+   of _ring/ring.py that is called so. */
+
+#ifndef SHMQ_RECOVERY_H
+#define SHMQ_RECOVERY_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "parking.h"
+#include "participants.h"
+
+/* The tag of an item whose slot said more bytes than a slot holds; no codec has it. */
+#define SHMQ_CORRUPT_TAG (1U << SHMQ_TAG_BITS)
+
+/* An item in its slot, or in the buffer of its adopter. */
+struct shmq_item {
+    const unsigned char *data;
+    uint32_t length; /* not more than item_size */
+    uint32_t tag;    /* of its codec, or SHMQ_CORRUPT_TAG */
+    bool mine;       /* of shmq_rescue_get: decided, and won */
+};
+
+/* ---- slots -------------------------------------------------------------------------------------------------------- */
+
+static inline uint64_t shmq_word_of(uint64_t position, uint64_t state)
+{
+    return position << SHMQ_STATE_BITS | state;
+}
+
+static inline uint64_t shmq_position_of(uint64_t word)
+{
+    return word >> SHMQ_STATE_BITS;
+}
+
+static inline struct shmq_slot *shmq_slot_of(const struct shmq_ring *ring, uint64_t position)
+{
+    const uint64_t capacity = ring->capacity;
+    const bool power_of_two = (capacity & (capacity - 1)) == 0; /* a division takes longer than the rest of a claim */
+    const uint64_t index = power_of_two ? position & (capacity - 1) : position % capacity;
+    return (struct shmq_slot *)(void *)(ring->slots + index * ring->stride);
+}
+
+/* Whether a put has claimed this position and not published it. */
+static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t position)
+{
+    /* [S1] acquire, pairs with [P6]. */
+    return SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire) > position &&
+           SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
+               shmq_word_of(position, SHMQ_FREE);
+}
+
+/* Whether a get has claimed this position and not freed it. */
+static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
+{
+    /* [S1] acquire, pairs with [G5]. */
+    return SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire) > position &&
+           SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
+               shmq_word_of(position, SHMQ_FULL);
+}
+
+/* Read length and tag; they come from the segment and are not believed. */
+static inline void shmq_describe(const struct shmq_ring *ring, struct shmq_slot *slot, struct shmq_item *item)
+{
+    item->length = SHMQ_LOAD("G2", &slot->length, memory_order_relaxed);
+    item->tag = SHMQ_LOAD("G2", &slot->meta, memory_order_relaxed) & SHMQ_TAG_MASK;
+    item->data = slot->payload;
+    item->mine = false;
+    if (item->length > ring->item_size) {
+        item->length = ring->item_size;
+        item->tag = SHMQ_CORRUPT_TAG;
+    }
+}
+
+/* ---- dead puts and gets ------------------------------------------------------------------------------------------- */
+
+/* Anybody who meets a TOMB frees it, at the head or not. */
+static inline void shmq_free_tomb(const struct shmq_ring *ring, uint64_t position)
+{
+    /* [T2] acq_rel, pairs with [P2]; seq_cst for the wake. */
+    if (SHMQ_CAS("T2", &shmq_slot_of(ring, position)->word, shmq_word_of(position, SHMQ_TOMB),
+                 shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst, memory_order_relaxed)) {
+        shmq_wake(ring, &ring->header->space, 1);
+    }
+}
+
+/* Whether the slot of position + j holds a member of the batch that began at `position`, j places behind its first.
+   Its index says so: no put that begins later has index j there. */
+static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t j, bool *of_another)
+{
+    struct shmq_slot *slot = shmq_slot_of(ring, position + j);
+    /* [S5] acquire, pairs with [P8]: its batch index is read next. */
+    if (SHMQ_LOAD("S5", &slot->word, memory_order_acquire) != shmq_word_of(position + j, SHMQ_FULL)) {
+        *of_another = false;
+        return false;
+    }
+    const bool member = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS == j;
+    *of_another = !member;
+    return member;
+}
+
+/* Bury a put that was found FREE at a position below tail, if nobody alive covers it. The caller announces nothing.
+   False: somebody alive holds the position. True: look again.
+
+   Its batch is made absent as a whole, the first position last. Where does the batch end? Its record may be gone, and
+   its slots are published from the last to the first: behind p come FREE ones, then FULL ones with their index, then
+   slots of others in any state. A FREE or TOMB slot tells nothing (it may be of the batch, with members behind it).
+   But a FULL slot p+j whose index is not j is of another put; a batch is contiguous, so no member lies behind it, and
+   the walk up can end there. It costs a look at the batch, and at claims that are as unfinished as this one, instead
+   of one at every slot of a long queue. The slots are made TOMBs from the last to the first, so that who dies here
+   leaves no less to find. A walk that is fooled by slots that changed meanwhile runs behind somebody who has buried
+   the put already, for slot p must leave FREE(p) before any of these can be claimed anew; then all its
+   compare-and-swaps fail. */
+static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t position)
+{
+    /* [S1] acquire, pairs with [P6]. It lies behind the whole batch, which was claimed in one step. */
+    const uint64_t tail = SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire);
+    if (tail <= position || shmq_is_covered(ring, SHMQ_PUT, position)) {
+        return false;
+    }
+    struct shmq_slot *slot = shmq_slot_of(ring, position);
+    const uint64_t free = shmq_word_of(position, SHMQ_FREE);
+    /* [S4] the second read, after [S2]: published before its owner's announcement went. */
+    if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != free) {
+        return true;
+    }
+    uint64_t limit = tail - position < ring->capacity ? tail - position : ring->capacity;
+    limit = limit < SHMQ_MAX_BATCH ? limit : SHMQ_MAX_BATCH;
+    uint64_t end = 1;
+    bool of_another = false;
+    for (uint64_t j = 1; j < limit && !of_another; j++) {
+        if (shmq_is_member(ring, position, j, &of_another)) {
+            end = j + 1;
+        }
+    }
+    for (uint64_t j = end - 1; j > 0; j--) {
+        if (shmq_is_member(ring, position, j, &of_another) &&
+            /* [T1] acq_rel, before the last one. */
+            SHMQ_CAS("T1", &shmq_slot_of(ring, position + j)->word, shmq_word_of(position + j, SHMQ_FULL),
+                     shmq_word_of(position + j, SHMQ_TOMB), memory_order_acq_rel, memory_order_relaxed)) {
+            SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
+        }
+    }
+    /* [T1] acq_rel, after the others, pairs with [T2]; seq_cst for the wake. */
+    if (SHMQ_CAS("T1", &slot->word, free, shmq_word_of(position, SHMQ_TOMB), memory_order_seq_cst,
+                 memory_order_relaxed)) {
+        SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
+    }
+    shmq_wake(ring, &ring->header->items, 1);
+    return true;
+}
+
+/* Adopt an item that was found FULL at a position below head, if nobody alive covers it. The caller announces nothing;
+   the buffer has item_size bytes. True: the item is his, and lies in the buffer. */
+static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer,
+                                   struct shmq_item *item)
+{
+    item->mine = false;
+    if (!shmq_is_claimed_by_get(ring, position) || shmq_is_covered(ring, SHMQ_GET, position)) {
+        return false;
+    }
+    struct shmq_slot *slot = shmq_slot_of(ring, position);
+    const uint64_t full = shmq_word_of(position, SHMQ_FULL);
+    /* [S4] the second read, pairs with [P8]: what is copied now is this item, or the compare-and-swap will fail. */
+    if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != full) {
+        return false;
+    }
+    shmq_describe(ring, slot, item);
+    unsigned char *to = buffer;
+    _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
+    for (uint32_t at = 0; at < item->length; at += SHMQ_WORD) {
+        const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
+        memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
+    }
+    item->data = buffer;
+    /* [T3] acq_rel, after the copy; pairs with [P2]; seq_cst for the wake. Several may try; the one who frees the slot
+       has the item. */
+    item->mine = SHMQ_CAS("T3", &slot->word, full, shmq_word_of(position + ring->capacity, SHMQ_FREE),
+                          memory_order_seq_cst, memory_order_relaxed);
+    if (item->mine) {
+        SHMQ_ADD("T3", &ring->header->adopted, 1, memory_order_relaxed);
+        shmq_wake(ring, &ring->header->space, 1);
+    }
+    return item->mine;
+}
+
+/* The positions that a record's get may have claimed; more than a capacity of them nobody claims. */
+static inline void shmq_announced_gets(const struct shmq_ring *ring, struct shmq_record *record, uint64_t *begin,
+                                       uint64_t *end)
+{
+    *begin = SHMQ_LOAD("S2", &record->get_begin, memory_order_acquire);
+    *end = SHMQ_LOAD("S2", &record->get_end, memory_order_acquire);
+    if (*end > *begin && *end - *begin > ring->capacity) {
+        *end = *begin + ring->capacity;
+    }
+}
+
+/* Look for an item that a dead get had claimed; a few plain looks when nobody is in a get. The caller announces nothing.
+   True: try shmq_rescue_get with this position. */
+static inline bool shmq_find_orphan(const struct shmq_ring *ring, uint64_t *position)
+{
+    const uint32_t used = shmq_records_used(ring);
+    for (uint32_t index = 0; index < used; index++) {
+        struct shmq_record *record = &ring->records[index];
+        if (SHMQ_LOAD("S2", &record->get_end, memory_order_relaxed) == 0) { /* a hint; what follows is not */
+            continue;
+        }
+        uint64_t begin, end;
+        shmq_announced_gets(ring, record, &begin, &end);
+        if (begin >= end || !shmq_keeps_announcing(record, SHMQ_GET, begin) || shmq_is_live(ring, record)) {
+            continue;
+        }
+        for (uint64_t q = begin; q < end; q++) {
+            if (shmq_is_claimed_by_get(ring, q) && !shmq_is_covered(ring, SHMQ_GET, q)) {
+                *position = q;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* ---- records of the dead ------------------------------------------------------------------------------------------ */
+
+static inline bool shmq_is_resolved_get(const struct shmq_ring *ring, struct shmq_record *record)
+{
+    uint64_t begin, end;
+    shmq_announced_gets(ring, record, &begin, &end);
+    for (uint64_t q = begin; q < end; q++) {
+        if (shmq_is_claimed_by_get(ring, q)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline bool shmq_is_resolved_put(const struct shmq_ring *ring, struct shmq_record *record, uint64_t *begin)
+{
+    *begin = SHMQ_LOAD("S2", &record->put_begin, memory_order_acquire);
+    return SHMQ_LOAD("S2", &record->put_end, memory_order_acquire) <= *begin || !shmq_is_claimed_by_put(ring, *begin);
+}
+
+/* Whether nothing is left of the operation that a record announces. */
+static inline bool shmq_is_resolved(const struct shmq_ring *ring, uint32_t index)
+{
+    uint64_t begin;
+    return shmq_is_resolved_put(ring, &ring->records[index], &begin) &&
+           shmq_is_resolved_get(ring, &ring->records[index]);
+}
+
+/* Bury the put of a dead record; says whether the record is resolved. Gets are left to the getters. */
+static inline bool shmq_resolve(const struct shmq_ring *ring, uint32_t index)
+{
+    uint64_t begin;
+    if (!shmq_is_resolved_put(ring, &ring->records[index], &begin)) {
+        shmq_rescue_put(ring, begin);
+    }
+    return shmq_is_resolved(ring, index);
+}
+
+/* Take a record, a free one or a dead one whose announcements are resolved. False: all are taken. */
+static inline bool shmq_take_record(const struct shmq_ring *ring, struct shmq_participant *me)
+{
+    /* Verdicts of this one search: the records of a process with many threads stand side by side. */
+    enum { VERDICTS = 8 };
+    struct {
+        uint64_t owner;
+        bool alive;
+    } verdicts[VERDICTS] = {{ring->owner, true}};
+    unsigned known = 1;
+    for (uint32_t index = 0; index < SHMQ_RECORDS; index++) {
+        _Atomic uint64_t *word = &ring->records[index].owner;
+        const uint64_t owner = SHMQ_LOAD("R1", word, memory_order_acquire);
+        if (owner != 0) {
+            unsigned which = 0;
+            while (which < VERDICTS && which < known && verdicts[which].owner != owner) {
+                which++;
+            }
+            if (which == known || which == VERDICTS) {
+                which = known++ % VERDICTS;
+                verdicts[which].owner = owner;
+                verdicts[which].alive = ring->calls.is_alive(ring->calls.context, owner);
+            }
+            if (verdicts[which].alive || !shmq_resolve(ring, index)) {
+                continue;
+            }
+        }
+        /* [R1] acq_rel, pairs with [S2][R2]. */
+        if (!SHMQ_CAS("R1", word, owner, ring->owner, memory_order_acq_rel, memory_order_relaxed)) {
+            continue;
+        }
+        shmq_settle(ring, me, index);
+        return true;
+    }
+    return false;
+}
+
+/* Make an abandoned record usable again, under another name, if it is resolved. */
+static inline bool shmq_clean(const struct shmq_ring *ring, struct shmq_participant *me)
+{
+    if (!shmq_resolve(ring, me->index)) {
+        return false;
+    }
+    shmq_renew(me);
+    return true;
+}
+
+/* Give up an operation between claim and end. From the mark on its record counts as dead, and its owner treats it as a
+   stranger would: he neither publishes nor frees. What a get had claimed and not freed goes to the next getter.
+   True: the record is clean. False: it must not be used before shmq_clean says that it is. */
+static inline bool shmq_abandon(const struct shmq_ring *ring, struct shmq_participant *me)
+{
+    SHMQ_STORE("A1", &me->record->abandoned, 1, memory_order_release); /* [A1] release, pairs with [S2] */
+    shmq_wake(ring, &ring->header->items, 1);
+    return shmq_clean(ring, me);
+}
+
+#endif
