@@ -372,8 +372,7 @@ class SharedMemoryQueue(Generic[T]):
             seconds since this handle first saw it there.
         """
         self._check_open()
-        with self._engine.operation() as record:
-            return metrics.snapshot(self._engine, record.words, self._geometry, self._watch)
+        return metrics.read(self._engine, self._watch)
 
     @property
     def name(self) -> str:

@@ -43,6 +43,7 @@ from .._ring.layout import (
 from .._ring.parking import SLICE, Parking, Spin
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, NOTHING, Ring
+from .._ring.snapshot import Look
 from ..errors import CorruptQueueError, QueueClosedError, RoleTakenError, TooManyParticipantsError
 from .doorbell import Doorbell
 from .records import Pool
@@ -454,22 +455,37 @@ class AtomicsEngine:
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
+    def look(self) -> Look:
+        """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
+        try:
+            return Look(self._memory.reader(), self._geometry)
+        except ValueError:  # another thread has closed it just now
+            self._pool.refuse()
+
+    def is_batch_lock_held(self) -> bool:
+        """Whether the int32 of the batch lock is taken; False if the handle is closed."""
+        with suppress(ValueError):
+            return any(self._flag.buffer[:4])
+        return False
+
     def size(self) -> int:
         """Return about how many items are there."""
-        with self.operation() as record:
-            return self.ring.size(record.words) + len(self._pool.kept_back)
+        return self.look().items() + self.kept_back()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        with self.operation() as record:
-            return not self._pool.kept_back and self.ring.is_empty(record.words)
+        return not self.kept_back() and self.look().is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        with self.operation() as record:
-            return not self.ring.has_room(record.words, True)
+        return self.look().is_full()
 
     # ---- doorbells --------------------------------------------------------------------------------------------------
+
+    def bells(self) -> str:
+        """Return whether what wakes this handle's doorbells works, as the metrics call it: "none", "ring" or "deaf"."""
+        doorbells = list(self.doorbells.values()) if self._pool.is_of_this_process() else []
+        return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
@@ -533,10 +549,6 @@ class AtomicsEngine:
             self._pool.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
 
     # ---- the end ----------------------------------------------------------------------------------------------------
-
-    def batch_lock_holders(self, words: Words) -> list[int]:
-        """Return the owner words of the live processes that keep other batches waiting, other than for room."""
-        return self._batch_lock.holders(words)
 
     def wake_all(self) -> None:
         """Let everybody who waits look again."""
