@@ -459,8 +459,11 @@ class AtomicsEngine:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
             return Look(self._memory.reader(), self._geometry)
-        except ValueError:  # another thread has closed it just now
-            self._pool.refuse()
+        except ValueError:
+            if self._pool.is_of_this_process():  # another thread has closed the handle just now
+                self._pool.refuse()
+        self.settle()  # this is a child that was forked inside a call, and cut off
+        return self.look()
 
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""

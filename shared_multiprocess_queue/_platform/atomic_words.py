@@ -149,6 +149,10 @@ class _Operations:
             raise AttributeError("the table of atomics does not do what it did in version 1.0.3")
 
 
+_GONE: Final = memoryview(b"")
+_GONE.release()
+
+
 class PlainWords:
     """A ``Reader`` of a mapping that may be one that cannot be written: plain loads, of an aligned word each.
 
@@ -210,11 +214,13 @@ class MappedWords:
 
     def reader(self) -> Reader:
         """Return what reads for one look, and keeps the memory for as long as it is referred to."""
-        return PlainWords(self._buffer) if _PLAIN_IS_ORDERED else _AtomicReader(self._buffer, self._operations)
+        buffer = self._buffer
+        return PlainWords(buffer) if _PLAIN_IS_ORDERED else _AtomicReader(buffer, self._operations)
 
     def release(self) -> None:
         """Let go of the memory; an access that is used after this raises an IndexError or a ValueError."""
         self._anchor = None
+        self._buffer = _GONE
         self._bases.clear()
         self._plain.release()
 
