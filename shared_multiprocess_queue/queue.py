@@ -359,6 +359,9 @@ class SharedMemoryQueue(Generic[T]):
     def get_metrics(self) -> dict[str, Any]:
         """Return what an operator wants to know, as plain numbers and texts.
 
+        This only looks: it writes nothing, takes no record and waits for nothing. The numbers may be of moments that
+        are microseconds apart.
+
         Returns:
             ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
             and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),

@@ -12,7 +12,7 @@ from .atomics import AtomicsEngine
 
 
 class Watch:
-    """Remembers since when this handle has seen somebody block the queue."""
+    """Remembers since when this handle has seen each blocker."""
 
     def __init__(self) -> None:
         self._since: dict[Blocker, int] = {}

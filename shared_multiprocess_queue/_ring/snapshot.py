@@ -1,4 +1,4 @@
-"""What a queue looks like from outside: sizes, positions, participants, and who blocks whom.
+"""What a queue looks like from outside: sizes, positions, participants, blockers.
 
 Looking never writes. A look takes no record and no lock, waits for nothing and wakes nobody. So it works on a queue
 that is stuck, whose table of participants is full, or whose segment can only be read. Its words come from a ``Reader``:
@@ -88,12 +88,12 @@ _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the w
 
 # What the slot of a position holds for a getter.
 _ITEM: Final = 0  # an item, or a put under way
-_DEAD: Final = 1  # a put that died, which nobody has buried yet
+_DEAD: Final = 1  # a put that died and is not marked TOMB yet
 _NOTHING: Final = 2
 
 
 class Process(NamedTuple):
-    """Who an owner word names; see ``processes.Identity``. The namespace is the number that the header gives it."""
+    """The process that an owner word names; the namespace is the number that the header gives it."""
 
     pid: int
     start: int
@@ -105,7 +105,7 @@ class Participant(NamedTuple):
 
     Attributes:
         number: index of the record in the table.
-        process: whose it is.
+        process: its owner.
         liveness: "unknown" if that process cannot be looked up from here; such a process is never declared dead.
         is_abandoned: a live thread lost control of it; it counts as dead.
         puts: the positions that a put of it may have claimed; empty if it announces none.
@@ -132,7 +132,7 @@ class Blocker(NamedTuple):
     """A live process that holds what others need.
 
     Attributes:
-        process: who.
+        process: that one.
         position: of the slot that it holds; for the batch lock that of the next put.
         doing: what it is in the middle of.
     """
@@ -152,7 +152,7 @@ class Counters(NamedTuple):
         empty_events: times that Empty was raised.
         put_waits: times that a put or a batch parked.
         get_waits: times that a get parked.
-        bells_refused: rings that nobody answered.
+        bells_refused: rings without an answer.
     """
 
     tombs: int
@@ -178,10 +178,11 @@ class Snapshot(NamedTuple):
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
         is_damaged: the words say what no queue says.
         items: as ``qsize`` counts them.
-        dead: positions from head on that dead puts hold and nobody has buried yet; ``counters.tombs`` lacks them.
+        dead: positions that dead puts hold before the first item, not marked TOMB yet, so that ``counters.tombs``
+            lacks them.
         counters: what was counted.
         participants: the records that are taken.
-        blockers: who holds what others need.
+        blockers: live processes that hold what others need.
     """
 
     version: int
@@ -292,7 +293,7 @@ class Look:
                 return False
             if self._load(TAIL) == tail:  # all that was put before this load was found finished
                 return True
-        return False  # somebody keeps putting
+        return False  # puts keep coming
 
     def is_full(self) -> bool:
         """Whether a put would find no room, though it looked for the dead."""
@@ -315,8 +316,8 @@ class Look:
         """Return whether no position holds anything for a getter, and how many dead puts stand before what does.
 
         One scan of the records serves all slots: head and tail were read before it [S1], and each slot is read after it
-        [S4]. So a claimed position that is still unpublished (not freed) then, and that nobody alive has announced, is
-        an orphan.
+        [S4]. So a claimed position that is still unpublished (not freed) then, and that no live record announces, is an
+        orphan.
         """
         puts = self._announced(PUT_BEGIN)[0] if tail > head else []
         gets, orphaned = self._announced(GET_BEGIN)
@@ -385,7 +386,7 @@ class Look:
         return "alive" if processes.is_alive(process.pid, process.start) else "dead"
 
     def _used(self) -> range:
-        """Return the indexes that may be in use; read after tail (head), they cover the participant that moved it."""
+        """Return the indexes that may be in use; read after tail (head), they cover whatever moved it."""
         return range(min(self._load(RECORDS_USED_AT), RECORDS))
 
     def _announced(self, begin: int) -> tuple[list[range], list[range]]:
@@ -434,10 +435,10 @@ class Look:
     # ---- blockers ---------------------------------------------------------------------------------------------------
 
     def _blockers(self, participants: Iterable[Participant], is_lock_held: bool) -> Iterator[Blocker]:
-        """Yield who holds a slot that a get or a put comes to next, or the batch lock.
+        """Yield the live processes that hold the slot that a get or a put comes to next, or the batch lock.
 
-        A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is. Nobody is
-        named who has gone on since the records were read.
+        A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is. A process
+        that has gone on since the records were read is not named.
 
         Args:
             participants: read before this.
@@ -478,8 +479,8 @@ class Look:
         """Return all that can be seen.
 
         Args:
-            is_lock_held: whether the int32 of the batch lock is taken; True where nobody has looked. It lies in another
-                segment.
+            is_lock_held: whether the int32 of the batch lock, which lies in another segment, is taken; True if that is
+                not known.
         """
         load = self._load
         head = load(HEAD)
@@ -517,7 +518,7 @@ class Look:
         )
 
     def _is_damaged(self, head: int, tail: int) -> bool:
-        """Whether positions or words contradict each other, if nobody has moved meanwhile."""
+        """Whether positions or words contradict each other, if head and tail have not moved meanwhile."""
         if head > tail or self._load(RECORDS_USED_AT) > RECORDS:
             return True
         words = ((position, self._load(self._slot(position))) for position in (head, tail))
