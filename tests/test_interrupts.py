@@ -462,7 +462,7 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
         handle = SharedMemoryQueue(queue.name, run_id=queue.run_id)
         assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), step)
         with handle._engine.operation():  # the next needs another record, and finds that of the dead one
-            where, _kept = interrupted_with_traceback(point, handle.qsize)
+            where, _kept = interrupted_with_traceback(point, handle._engine.wake_all)
             for index in range(8):
                 at = record_at(index)
                 mine = words.load(at + OWNER) == handle._engine.participants.owner and not words.load(at + ABANDONED)

@@ -31,7 +31,7 @@ from shared_multiprocess_queue import (
     TooManyParticipantsError,
 )
 from shared_multiprocess_queue._engine import choice
-from shared_multiprocess_queue._platform import atomic_words, shared_memory
+from shared_multiprocess_queue._platform import atomic_words, clock, shared_memory
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
@@ -190,17 +190,52 @@ def test_a_queue_is_seen_beside_those_who_use_it_and_those_who_were_killed_in_it
 # ---- what is seen is true -------------------------------------------------------------------------------------------
 
 
+def claims(stage: damage.Stage, rng: Random) -> None:
+    """Let puts and gets, live, dead or abandoned, hold some of the slots."""
+    capacity, base = stage.geometry.capacity, rng.choice([0, 5, 1 << 40])
+    items = rng.randint(0, capacity)
+    head, tail = base + rng.randint(0, items), base + items + rng.randint(0, capacity - items)
+    stage.place(base, items)
+    stage.write(layout.HEAD, head)
+    stage.write(layout.TAIL, tail)
+    numbers = itertools.count(1)
+
+    def claim(**announced: int) -> None:
+        if rng.random() < 0.9:  # otherwise no record names the claim
+            stage.participant(next(numbers), rng.random() < 0.5, abandoned=rng.random() < 0.2, **announced)
+
+    for position in range(base, head):
+        if rng.random() < 0.5:
+            stage.slot(position + capacity, layout.FREE)
+        else:
+            claim(get_begin=position, get_end=position + 1)
+    position = base + items
+    while position < tail:
+        size = rng.randint(1, min(3, tail - position))
+        state = rng.choice([layout.FREE, layout.FREE, layout.FULL, layout.TOMB])
+        for index in range(size):
+            is_published = state == layout.FREE and index > 0 and rng.random() < 0.7
+            stage.slot(position + index, layout.FULL if is_published else state, meta=1 | index << layout.TAG_BITS)
+        if state == layout.FREE:
+            claim(put_begin=position, put_end=position + size)
+        position += size
+
+
+STATES = {**damage.STATES, "claims": claims}
+
+
 @pytest.mark.skipif(not choice.has_native(), reason="the native engine was not built")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rng=st.randoms(use_true_random=False), state=st.sampled_from(sorted(damage.STATES)))
-def test_sizes_are_those_of_the_native_engine(make_queue: MakeQueue, rng: Random, state: str) -> None:
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(), state=st.sampled_from([*STATES, *["claims"] * len(STATES)]))
+def test_sizes_are_those_of_the_native_engine(make_queue: MakeQueue, seed: int, state: str) -> None:
+    rng = Random(seed)
     q = make_queue(f"q{next(_numbers)}", capacity=rng.choice([1, 2, 3, 7]), item_size=8, engine="native")
     try:
         stage = damage.Stage(q)
         if rng.random() < 0.3:
             stage.place(rng.choice([0, 5, 1 << 40]), rng.randint(0, q.capacity))
         if state != "near the end of positions":
-            damage.STATES[state](stage, rng)
+            STATES[state](stage, rng)
         with opened(path_of(q)) as words:
             look = Look(words, check(words, "q", words.size))
             assert answers(look) == (q.qsize(), q.empty(), q.full())
@@ -239,7 +274,7 @@ def test_a_snapshot_says_who_takes_part_and_what_each_has_announced(make_queue: 
     stage.write(layout.BATCH_OWNER_AT, 0)
 
 
-def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue) -> None:
+def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     q = make_queue(capacity=3, engine="atomics")
     stage = damage.Stage(q)
     stage.place(6, 2)
@@ -255,6 +290,9 @@ def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue) -> Non
     found = [(blocker.position, blocker.doing) for blocker in seen(q).blockers]
     assert found == [(8, "put"), (6, "get"), (9, "put_batch")]
     assert {blocker.process.pid for blocker in seen(q).blockers} == {os.getpid()}
+    monkeypatch.setattr(clock, "now", lambda: 1000)
+    stage.write(layout.GATE_AT, 2000)  # the batch waits for room, as others do
+    assert [blocker.doing for blocker in seen(q).blockers] == ["put", "get"]
     stage.write(layout.BATCH_OWNER_AT, 0)
 
 

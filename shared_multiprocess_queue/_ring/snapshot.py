@@ -324,7 +324,8 @@ class Look:
         if orphaned and any(not _covers(gets, position) for position in self._held(orphaned, head, tail)):
             return False, 0
         dead = 0
-        for position in range(head, min(tail, head + self._capacity)):
+        # That of head in any case: a dead get of the lap before may still hold it, without a record that names it.
+        for position in range(head, max(min(tail, head + self._capacity), head + 1)):
             found = self._holds(position, head, tail, puts, gets)
             if found == _ITEM:
                 return False, dead
