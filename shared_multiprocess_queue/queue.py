@@ -348,6 +348,9 @@ class SharedMemoryQueue(Generic[T]):
     def get_metrics(self) -> dict[str, Any]:
         """Return what an operator wants to know, as plain numbers and texts.
 
+        This only looks: it writes nothing, takes no record and waits for nothing. The numbers may be of moments that
+        are microseconds apart.
+
         Returns:
             ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
             and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
@@ -360,8 +363,8 @@ class SharedMemoryQueue(Generic[T]):
             "position", "doing", "seconds"}``, one for each live process that others wait for right now, with the
             seconds since this handle first saw it there.
         """
-        with self._check_open().operation() as record:
-            return metrics.snapshot(self._engine, record.words, self._watch)
+        self._check_open()
+        return metrics.read(self._engine, self._watch)
 
     @property
     def name(self) -> str:

@@ -336,9 +336,9 @@ def test_looking_changes_nothing_and_tells_what_a_get_finds(
     queue = make_queue(capacity=2, engine=each_engine)
     fill(queue, filled)
     for _ in steps_of(queue, victim):
-        before = bytes(queue._segment.buffer)
+        before = bytes(queue._membership.segment.buffer)
         is_empty, is_full, size = queue.empty(), queue.full(), queue.qsize()
-        assert bytes(queue._segment.buffer) == before
+        assert bytes(queue._membership.segment.buffer) == before
         try:
             queue.put_nowait(b"probe")
             has_room = True

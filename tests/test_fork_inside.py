@@ -133,6 +133,12 @@ GETS: dict[str, Call] = {
 }
 
 
+def use(q: SharedMemoryQueue) -> None:
+    """Use the queue in the child, with a record."""
+    q.qsize()
+    q._membership.wake_all()
+
+
 def nothing() -> None:
     """Do nothing in the child but go on."""
 
@@ -147,7 +153,7 @@ def test_the_parents_put_is_put_once_and_the_childs_is_its_own(
     for point in itertools.count():
         q = make_queue(capacity=5, mode=mode)
         before = tail_of(q)
-        forker = Forker(point, child_first, q.qsize if uses else nothing, lambda q=q: tail_of(q))  # type: ignore[misc]
+        forker = Forker(point, child_first, (lambda q=q: use(q)) if uses else nothing, lambda q=q: tail_of(q))  # type: ignore[misc]
         mine, childs, has_forked = forker.run(lambda q=q: call(q))  # type: ignore[misc]
         assert mine is None, forker.where
         where = f"{forker.where}: {childs!r}"
@@ -171,7 +177,7 @@ def test_an_item_is_the_parents_or_the_childs(
     for point in itertools.count():
         q = make_queue(capacity=5, mode=mode)
         q.put_batch(["a", "b", "c"])
-        forker = Forker(point, child_first, q.qsize if uses else nothing, nothing)
+        forker = Forker(point, child_first, (lambda q=q: use(q)) if uses else nothing, nothing)
         mine, childs, has_forked = forker.run(lambda q=q: GETS[how](q))  # type: ignore[misc]
         where = f"{forker.where}: {mine!r}, {childs!r}"
         assert isinstance(mine, list), where

@@ -18,6 +18,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -442,6 +443,11 @@ def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_
     assert drain(queue) == ["item"]
 
 
+def _borrow(queue: SharedMemoryQueue) -> None:
+    with queue._membership.operation():
+        pass
+
+
 def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announcement_under_a_live_name(
     make_queue: MakeQueue,
 ) -> None:
@@ -462,12 +468,11 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
         handle = SharedMemoryQueue(queue.name, run_id=queue.run_id)
         assert dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", 1), 0), step)
         with handle._membership.operation():  # the next needs another record, and finds that of the dead one
-            where, _kept = interrupted_with_traceback(point, handle.qsize)
+            where, _kept = interrupted_with_traceback(point, partial(_borrow, handle))
             for index in range(8):
                 at = record_at(index)
-                mine = words.load(at + OWNER) == handle._membership.participants.owner and not words.load(
-                    at + ABANDONED
-                )
+                owner = handle._membership.participants.owner
+                mine = words.load(at + OWNER) == owner and not words.load(at + ABANDONED)
                 assert not (mine and words.load(at + PUT_END)), f"interrupted at {where}"
         handle.close()
         queue.close()

@@ -313,21 +313,15 @@ class AtomicsEngine:
 
     def size(self) -> int:
         """Return about how many items are there."""
-        member = self.membership
-        with member.operation() as record:
-            return member.ring.size(record.words) + len(member.records.kept_back)
+        return self.membership.look().items() + self.membership.kept_back()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        member = self.membership
-        with member.operation() as record:
-            return not member.records.kept_back and member.ring.is_empty(record.words)
+        return not self.membership.kept_back() and self.membership.look().is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        member = self.membership
-        with member.operation() as record:
-            return not member.ring.has_room(record.words)
+        return self.membership.look().is_full()
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE."""

@@ -37,6 +37,9 @@ class Member(Protocol):
     records: Records
     ring: Ring
 
+    def is_of_this_process(self) -> bool:
+        """Whether this is not the parent's, in a forked child that has not used the queue yet."""
+
     def settle(self) -> Records:
         """Return the records of this process."""
 
@@ -186,9 +189,10 @@ class Doorbells:
                     raise
             return found
 
-    def made(self) -> list[Doorbell]:
-        """Return those that there are."""
-        return list(self._by_side.values())
+    def bells(self) -> str:
+        """Return whether what wakes the doorbells works, as the metrics call it: "none", "ring" or "deaf"."""
+        doorbells = list(self._by_side.values()) if self._member.is_of_this_process() else []
+        return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
 
     def quieten(self, side: int) -> None:
         """Let the doorbell of a side, if there is one, wait for what a call has not found."""

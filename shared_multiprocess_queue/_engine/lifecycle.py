@@ -21,8 +21,6 @@ from .._ring.layout import (
     ITEM_SIZE_AT,
     MAGIC,
     MAGIC_AT,
-    MAX_CAPACITY,
-    MAX_ITEM_SIZE,
     MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
@@ -40,6 +38,7 @@ from .._ring.layout import (
     Mode,
 )
 from .._ring.participants import Participants
+from .._ring.snapshot import Look, check, check_size
 from ..errors import (
     ArgumentError,
     CorruptQueueError,
@@ -193,8 +192,8 @@ def _who_has(segment_of_queue: str) -> str:
         segment = shared_memory.open_existing(segment_of_queue)
         try:
             with _header(segment) as words:
-                check(segment, words)
-                pids = sorted(Participants(words).live(words))
+                records = Look(words, check(words, segment.name, segment.size)).participants()
+            pids = sorted({record.process.pid for record in records if record.liveness != "dead"})
         finally:
             segment.close()
         if os.getppid() in pids and "__mp_main__" in sys.modules:
@@ -247,7 +246,7 @@ def attach(
             continue
         try:
             with _header(segment) as words:
-                found = check(segment, words)
+                found = check(words, segment.name, segment.size)  # [X1]
             return segment, found, open_lock(lock_name, run_id, create=False)
         except (SharedMemoryQueueError, OSError):
             segment.close()
@@ -320,44 +319,12 @@ def _header(segment: Segment) -> Iterator[Words]:
     Raises:
         CorruptQueueError: it is too small to have one.
     """
-    if segment.size < SLOTS_START:
-        raise CorruptQueueError(
-            f"segment {segment.name!r} is not a queue of this package, or was cut off: it has {segment.size:,} bytes, "
-            f"and the header alone takes {SLOTS_START:,}; choose another name, or "
-            f"{shared_memory.how_to_remove(segment.name)}"
-        )
+    check_size(segment.name, segment.size)
     memory = open_words(segment.buffer[:SLOTS_START])
     try:
         yield memory.words()
     finally:
         memory.release()
-
-
-def check(segment: Segment, words: Words) -> Geometry:
-    """Return the geometry that the header states, if it can be true of this segment.
-
-    Raises:
-        LayoutVersionError: another layout.
-        CorruptQueueError: it cannot be true.
-    """
-    if words.load(MAGIC_AT) != MAGIC:  # acquire, pairs with [X1]
-        raise CorruptQueueError(
-            f"segment {segment.name!r} is not a queue of this package (its magic is {words.load(MAGIC_AT):#x}); choose "
-            f"another name, or {shared_memory.how_to_remove(segment.name)}"
-        )
-    version = words.load(VERSION_AT)
-    if version != VERSION:
-        raise LayoutVersionError(segment.name, version, VERSION)
-    capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
-        found = Geometry.of(capacity, item_size, MODES[mode])
-        rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
-        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and segment.size >= found.size and not segment.size % WORD:
-            return found
-    raise CorruptQueueError(
-        f"the header of segment {segment.name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, "
-        f"which does not fit its {segment.size:,} bytes; unlink this queue and create it again"
-    )
 
 
 def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:

@@ -27,6 +27,7 @@ from .._ring.layout import BATCH_OWNER_AT, ITEMS, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
+from .._ring.snapshot import Look
 from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
 from .doorbell import Doorbells
 from .records import Records, State, refuse_child
@@ -199,6 +200,24 @@ class Membership:
         self.parking.wake_all(words, ITEMS)
         self.parking.wake_all(words, SPACE)
         self.parking.wake_word(BATCH_OWNER_AT)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> Look:
+        """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
+        try:
+            return Look(self.memory.reader(), self.geometry)
+        except ValueError:
+            if self.is_of_this_process():  # another thread has closed the handle just now
+                self.records.refuse()
+        self.settle()  # this is a child that was forked inside a call, and cut off
+        return self.look()
+
+    def is_batch_lock_held(self) -> bool:
+        """Whether the int32 of the batch lock is taken; False if the handle is closed."""
+        with suppress(ValueError):
+            return any(self.flag.buffer[:4])
+        return False
 
     # ---- items kept back --------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The native engine: put, get and their batches in C, on the same segment, by the same protocol.
 
-The C code (_native/handle.h) has records of its own, does all that is frequent, and takes the roles of mode "spsc". What
-is rare needs a record in Python, for the moment: definitions, the mark of an unlinked queue. Items that interrupted gets had taken lie in one
-place for both.
+The C code (_native/handle.h) has records of its own, does all that is frequent, and takes the roles of mode "spsc".
+What is rare needs a record in Python, for the moment: definitions, the mark of an unlinked queue. Items that
+interrupted gets had taken lie in one place for both.
 
 There is no such module where the extension was not built: the import fails.
 """

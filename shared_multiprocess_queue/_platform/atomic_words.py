@@ -29,6 +29,13 @@ _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 _PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
 
 
+class Reader(Protocol):
+    """What a look needs of a segment: its words, and no way to write."""
+
+    load: Callable[[int], int]
+    """load(offset): the word. It may be called by any number of threads."""
+
+
 class Words(Protocol):
     """Access to the words of one segment for one operation at a time; offsets are in bytes and aligned to 8.
 
@@ -62,6 +69,15 @@ class WordMemory(Protocol):
 
     def words(self) -> Words:
         """Return a new access, for one operation at a time."""
+
+    def reader(self) -> Reader:
+        """Return what reads for one look, and keeps the memory for as long as it is referred to.
+
+        So a look needs no operation that ``release`` would have to wait for.
+
+        Raises:
+            ValueError: the memory is gone.
+        """
 
     def release(self) -> None:
         """Let go of the memory; an access that is used after this raises an IndexError or a ValueError.
@@ -133,10 +149,29 @@ class _Operations:
             raise AttributeError("the table of atomics does not do what it did in version 1.0.3")
 
 
+_GONE: Final = memoryview(b"")
+_GONE.release()
+
+
+class PlainWords:
+    """A ``Reader`` of a mapping that may be one that cannot be written: plain loads, of an aligned word each.
+
+    Args:
+        buffer: the segment, from its start.
+    """
+
+    __slots__ = ("load",)
+
+    def __init__(self, buffer: memoryview) -> None:
+        words = buffer[: len(buffer) // 8 * 8].cast("Q")
+        self.load: Callable[[int], int] = lambda offset: words[offset >> 3]
+
+
 class MappedWords:
     """The words of a mapping, through patomic's table."""
 
     def __init__(self, buffer: memoryview, operations: _Operations) -> None:
+        self._buffer = buffer
         self._operations = operations
         self._plain = buffer.cast("Q")
         self._anchor: Any = ctypes.c_char.from_buffer(buffer)
@@ -177,11 +212,34 @@ class MappedWords:
 
         return _plain_access(_access(load, store, cas, cas_noted, add), plain)
 
+    def reader(self) -> Reader:
+        """Return what reads for one look, and keeps the memory for as long as it is referred to."""
+        buffer = self._buffer
+        return PlainWords(buffer) if _PLAIN_IS_ORDERED else _AtomicReader(buffer, self._operations)
+
     def release(self) -> None:
         """Let go of the memory; an access that is used after this raises an IndexError or a ValueError."""
         self._anchor = None
+        self._buffer = _GONE
         self._bases.clear()
         self._plain.release()
+
+
+class _AtomicReader:
+    """A ``Reader`` with sequentially consistent loads, for processors whose plain ones are in no order."""
+
+    __slots__ = ("load",)
+
+    def __init__(self, buffer: memoryview, operations: _Operations) -> None:
+        anchor = ctypes.c_char.from_buffer(buffer)
+        do_load, order = operations.load, _SEQ_CST
+
+        def load(offset: int) -> int:
+            found = ctypes.c_uint64()  # of this call: another thread may be in one, too
+            do_load(ctypes.addressof(anchor) + offset, order, ctypes.addressof(found))
+            return found.value
+
+        self.load: Callable[[int], int] = load
 
 
 def _access(

@@ -101,18 +101,6 @@ class BatchLock:
         owner = words.load(BATCH_OWNER_AT)
         return owner == 0 or self._participants.is_dead(words, owner)
 
-    def holders(self, words: Words) -> list[int]:
-        """Return the owner words of the live processes that hold the lock or are taking it.
-
-        Not of one that waits for room: it keeps the gate shut, and others wait for room with it.
-        """
-        holder = words.load(BATCH_OWNER_AT)
-        if is_shut(words.load(GATE_AT)):
-            return []
-        if holder:
-            return [] if self._participants.is_dead(words, holder) else [self._participants.owner_word(words, holder)]
-        return [owner for _, owner in self._participants.taking_the_lock(words)] if self._flag.is_held() else []
-
     def recover(self, record: Record) -> None:
         """Clear what an interrupted batch may have left standing of the lock."""
         words = record.words

@@ -162,16 +162,6 @@ class Participants:
                     found.append((index, owner))
         return found
 
-    def announcing(self, words: Words, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Yield owner, first position and position behind the last of every live participant's announcement."""
-        for index in self.used(words):
-            at = record_at(index)
-            first, behind = words.load(at + begin), words.load(at + end)
-            if first < behind:
-                owner = words.load(at + OWNER)
-                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
-                    yield owner, first, behind
-
     def taking_the_lock(self, words: Words) -> Iterator[tuple[int, int]]:
         """Yield index and owner of every live participant that is between the two words of the batch lock."""
         for index in self.used(words):
@@ -272,21 +262,6 @@ class Participants:
     def leave_role(self, words: Words, role: int, name: int) -> None:
         """Be it no longer, if it was. Called while no operation of the role is in progress."""
         words.cas(role, name, 0)  # [O2] release, after the last claim of this role; pairs with [O1]
-
-    # ---- for people -------------------------------------------------------------------------------------------------
-
-    def live(self, words: Words) -> dict[int, int]:
-        """Return the live participants: number of records by process id."""
-        found: dict[int, int] = {}
-        verdicts: dict[int, bool] = {}
-        for index in self.used(words):
-            owner = words.load(record_at(index) + OWNER)
-            if owner and owner not in verdicts:
-                verdicts[owner] = self.is_alive(owner)
-            if owner and verdicts[owner]:
-                pid = parse_owner(owner)[0]
-                found[pid] = found.get(pid, 0) + 1
-        return found
 
 
 def _keeps_announcing(words: Words, position: int, begin: int, end: int) -> bool:

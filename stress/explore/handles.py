@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, Full
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from greenlet import getcurrent
@@ -157,6 +158,15 @@ class _Words:
         access.store, access.announce, access.announce_range = stepped_store, stepped_announce, stepped_announce_range
         access.add, access.cas, access.cas_noted = stepped_add, stepped_cas, stepped_cas_noted
         return access
+
+    def reader(self) -> Any:
+        inner, step = self._inner.reader(), self._step
+
+        def stepped_load(offset: int) -> int:
+            step()
+            return int(inner.load(offset))
+
+        return SimpleNamespace(load=stepped_load)
 
     def release(self) -> None:
         self._inner.release()

@@ -1,0 +1,533 @@
+"""What a queue looks like from outside: sizes, positions, participants, blockers.
+
+Looking never writes. A look takes no record and no lock, waits for nothing and wakes nobody. So it works on a queue
+that is stuck, whose table of participants is full, or whose segment can only be read. Its words come from a ``Reader``:
+plain reads of a mapping, or ``pread`` of a file.
+
+A look is no moment: its words are read one after the other, while others go on. What must fit together is read in the
+order that the protocol asks for, or read twice. No word is believed: each loop is bounded by the capacity and the
+number of records, whatever the segment says.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, NamedTuple
+
+from .._platform import processes, shared_memory
+from .._platform.atomic_words import Reader
+from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
+from .batch_lock import is_shut
+from .layout import (
+    ABANDONED,
+    ADOPTED_AT,
+    BATCH_OWNER_AT,
+    BELLS_REFUSED_AT,
+    CAPACITY_AT,
+    CONSUMER_AT,
+    CREATED_AT,
+    CREATOR_AT,
+    DEFINITIONS_SIZE,
+    DEFINITIONS_SIZE_AT,
+    EMPTY_EVENTS_AT,
+    FREE,
+    FULL,
+    FULL_EVENTS_AT,
+    GATE_AT,
+    GENERATION,
+    GET_BEGIN,
+    GET_END,
+    GET_WAITS_AT,
+    HEAD,
+    ITEM_SIZE_AT,
+    LOCK_BUSY,
+    MAGIC,
+    MAGIC_AT,
+    MAX_BATCH,
+    MAX_CAPACITY,
+    MAX_ITEM_SIZE,
+    MODE_AT,
+    MODES,
+    NAMESPACES,
+    NAMESPACES_AT,
+    OWNER,
+    PRODUCER_AT,
+    PUT_BEGIN,
+    PUT_END,
+    PUT_WAITS_AT,
+    RECORDS,
+    RECORDS_AT,
+    RECORDS_USED_AT,
+    SEGMENT_SIZE_AT,
+    SLOT_LENGTH,
+    SLOTS_START,
+    STATE_BITS,
+    STATE_MASK,
+    TAG_BITS,
+    TAIL,
+    TOMB,
+    TOMBS_AT,
+    UNFINISHED,
+    UNLINKED_AT,
+    VERSION,
+    VERSION_AT,
+    WORD,
+    Geometry,
+    name_of,
+    parse_owner,
+    record_at,
+)
+
+Liveness = Literal["alive", "dead", "unknown"]
+Doing = Literal["put", "get", "put_batch"]
+
+_ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
+_META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the word that it shares with the length
+
+# What the slot of a position holds for a getter.
+_ITEM: Final = 0  # an item, or a put under way
+_DEAD: Final = 1  # a put that died and is not marked TOMB yet
+_NOTHING: Final = 2
+
+
+class Process(NamedTuple):
+    """The process that an owner word names; the namespace is the number that the header gives it."""
+
+    pid: int
+    start: int
+    namespace: int
+
+
+class Participant(NamedTuple):
+    """One record of the table that is taken.
+
+    Attributes:
+        number: index of the record in the table.
+        process: its owner.
+        liveness: "unknown" if that process cannot be looked up from here; such a process is never declared dead.
+        is_abandoned: a live thread lost control of it; it counts as dead.
+        puts: the positions that a put of it may have claimed; empty if it announces none.
+        gets: the same of a get.
+        roles: what it is in mode "spsc": "producer", "consumer", both or nothing.
+        batch_lock: "holds", "takes" (between the two words of the lock), or "".
+    """
+
+    number: int
+    process: Process
+    liveness: Liveness
+    is_abandoned: bool
+    puts: range
+    gets: range
+    roles: tuple[str, ...]
+    batch_lock: Literal["holds", "takes", ""]
+
+    def counts_as_live(self) -> bool:
+        """Whether what it holds is respected by others."""
+        return self.liveness != "dead" and not self.is_abandoned
+
+
+class Blocker(NamedTuple):
+    """A live process that holds what others need.
+
+    Attributes:
+        process: that one.
+        position: of the slot that it holds; for the batch lock that of the next put.
+        doing: what it is in the middle of.
+    """
+
+    process: Process
+    position: int
+    doing: Doing
+
+
+class Counters(NamedTuple):
+    """What was counted since the queue was created.
+
+    Attributes:
+        tombs: positions that will never hold an item.
+        adopted: items taken over from dead getters.
+        full_events: times that Full was raised.
+        empty_events: times that Empty was raised.
+        put_waits: times that a put or a batch parked.
+        get_waits: times that a get parked.
+        bells_refused: rings without an answer.
+    """
+
+    tombs: int
+    adopted: int
+    full_events: int
+    empty_events: int
+    put_waits: int
+    get_waits: int
+    bells_refused: int
+
+
+class Snapshot(NamedTuple):
+    """What one look has found.
+
+    Attributes:
+        version: of the layout.
+        geometry: sizes and mode.
+        created: real time of the creation, in ns.
+        creator: the process that made the queue.
+        is_unlinked: the names are gone.
+        head: position of the next get.
+        tail: position of the next put.
+        is_moving: head or tail changed during the look, so that its numbers are of different moments.
+        is_damaged: the words say what no queue says.
+        items: as ``qsize`` counts them.
+        dead: positions that dead puts hold before the first item, not marked TOMB yet, so that ``counters.tombs``
+            lacks them.
+        counters: what was counted.
+        participants: the records that are taken.
+        blockers: live processes that hold what others need.
+    """
+
+    version: int
+    geometry: Geometry
+    created: int
+    creator: Process
+    is_unlinked: bool
+    head: int
+    tail: int
+    is_moving: bool
+    is_damaged: bool
+    items: int
+    dead: int
+    counters: Counters
+    participants: tuple[Participant, ...]
+    blockers: tuple[Blocker, ...]
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse a segment that is too small for the header.
+
+    Raises:
+        CorruptQueueError: it is.
+    """
+    if size < SLOTS_START:
+        raise CorruptQueueError(
+            f"segment {name!r} is not a queue of this package, or was cut off: it has {size:,} bytes, and the header "
+            f"alone takes {SLOTS_START:,}; choose another name, or {shared_memory.how_to_remove(name)}"
+        )
+
+
+def check(words: Reader, name: str, size: int) -> Geometry:
+    """Return the geometry that the header of a segment states, if it can be true.
+
+    Args:
+        words: of the segment.
+        name: of the segment, for messages.
+        size: of the segment, in bytes.
+
+    Raises:
+        QueueNotReadyError: its creation has not ended.
+        LayoutVersionError: it has another layout.
+        CorruptQueueError: it is no queue, or was damaged.
+    """
+    magic = words.load(MAGIC_AT) if size >= MAGIC_AT + WORD else None  # [X1] acquire, where a queue is attached to
+    if magic == UNFINISHED or size == 0:
+        raise QueueNotReadyError(
+            f"the creation of queue segment {name!r} has not ended, or its creator died in it; look again in a moment"
+        )
+    check_size(name, size)
+    if magic != MAGIC:
+        raise CorruptQueueError(
+            f"segment {name!r} is not a queue of this package (its magic is {magic:#x}); choose another name, or "
+            f"{shared_memory.how_to_remove(name)}"
+        )
+    version = words.load(VERSION_AT)
+    if version != VERSION:
+        raise LayoutVersionError(name, version, VERSION)
+    capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
+    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
+        found = Geometry.of(capacity, item_size, MODES[mode])
+        rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
+        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
+            return found
+    raise CorruptQueueError(
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, which does "
+        f"not fit its {size:,} bytes; unlink this queue and create it again"
+    )
+
+
+class Look:
+    """One look at a queue. A process is asked for once a look whether it lives, and not before that matters.
+
+    Args:
+        words: of the segment. What it raises, because the segment was cut for example, passes through.
+        geometry: as ``check`` has returned it.
+    """
+
+    __slots__ = ("_capacity", "_geometry", "_load", "_stride", "_verdicts")
+
+    def __init__(self, words: Reader, geometry: Geometry) -> None:
+        self._load = words.load
+        self._geometry = geometry
+        self._capacity = geometry.capacity
+        self._stride = geometry.stride
+        self._verdicts: dict[int, Liveness] = {}
+
+    def _slot(self, position: int) -> int:
+        return SLOTS_START + position % self._capacity * self._stride
+
+    # ---- sizes ------------------------------------------------------------------------------------------------------
+
+    def items(self) -> int:
+        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
+        head = self._load(HEAD)  # before tail, or a queue that moves might have a head beyond it
+        tail = self._load(TAIL)
+        size = min(max(tail - head, 0), self._capacity)
+        return 0 if size and self.is_empty() else size
+
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing, though it looked for the dead."""
+        for _ in range(_ATTEMPTS):
+            head = self._load(HEAD)
+            tail = self._load(TAIL)
+            if self._load(self._slot(head)) == head << STATE_BITS | FULL and not self._is_in_batch(head):
+                return False
+            if not self._passes(head, tail)[0]:
+                return False
+            if self._load(TAIL) == tail:  # all that was put before this load was found finished
+                return True
+        return False  # puts keep coming
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room, though it looked for the dead."""
+        for _ in range(_ATTEMPTS):
+            tail = self._load(TAIL)
+            before = tail - self._capacity
+            word = self._load(self._slot(tail))
+            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
+                return False
+            if word == before << STATE_BITS | FREE and not _covers(self._announced(PUT_BEGIN)[0], before):
+                if self._load(self._slot(tail)) == word:  # [S4] otherwise it has published
+                    return False
+                continue
+            # FULL(before), even of a dead get: there is no room until a getter has adopted it.
+            if self._load(TAIL) == tail:
+                return True
+        return True
+
+    def _passes(self, head: int, tail: int) -> tuple[bool, int]:
+        """Return whether no position holds anything for a getter, and how many dead puts stand before what does.
+
+        One scan of the records serves all slots: head and tail were read before it [S1], and each slot is read after it
+        [S4]. So a claimed position that is still unpublished (not freed) then, and that no live record announces, is an
+        orphan.
+        """
+        puts = self._announced(PUT_BEGIN)[0] if tail > head else []
+        gets, orphaned = self._announced(GET_BEGIN)
+        if orphaned and any(not _covers(gets, position) for position in self._held(orphaned, head, tail)):
+            return False, 0
+        dead = 0
+        # That of head in any case: a dead get of the lap before may still hold it, without a record that names it.
+        for position in range(head, max(min(tail, head + self._capacity), head + 1)):
+            found = self._holds(position, head, tail, puts, gets)
+            if found == _ITEM:
+                return False, dead
+            dead += found == _DEAD
+        return True, dead
+
+    def _holds(self, position: int, head: int, tail: int, puts: list[range], gets: list[range]) -> int:
+        """Say what the slot of a position holds for a getter.
+
+        Args:
+            position: any.
+            head: as it was before the scan.
+            tail: likewise.
+            puts: the positions that live puts announce.
+            gets: the positions that live gets announce.
+        """
+        word = self._load(self._slot(position))
+        claimed, state = word >> STATE_BITS, word & STATE_MASK
+        if state == FULL:
+            if claimed < head:  # its getter's, or for the next getter to adopt
+                return _NOTHING if _covers(gets, claimed) else _ITEM
+            return _DEAD if self._is_in_batch(claimed) else _ITEM
+        if state != FREE or not head <= claimed < tail:
+            return _NOTHING
+        return _ITEM if _covers(puts, claimed) else _DEAD
+
+    def _is_in_batch(self, position: int) -> bool:
+        """Whether the item of a position belongs to a batch whose first slot is not published: that one decides."""
+        index = self._load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT + TAG_BITS & MAX_BATCH - 1
+        first = position - index
+        return 0 < index <= position and self._load(self._slot(first)) == first << STATE_BITS | FREE
+
+    def _held(self, announced: list[range], head: int, tail: int) -> Iterator[int]:
+        """Yield, in order, the positions among those announced that a get has claimed and not freed."""
+        first = max(tail - self._capacity, 0)
+        for begin, end in sorted((positions.start, positions.stop) for positions in announced):
+            for position in range(max(begin, first), min(end, head, tail)):
+                if self._load(self._slot(position)) == position << STATE_BITS | FULL:
+                    yield position
+            first = max(first, end)  # what several announce is looked at once
+
+    # ---- participants -----------------------------------------------------------------------------------------------
+
+    def liveness(self, owner: int) -> Liveness:
+        """Return whether the process of an owner word lives."""
+        found = self._verdicts.get(owner)
+        if found is None:
+            found = self._verdicts[owner] = self._ask(Process(*parse_owner(owner)))
+        return found
+
+    def _ask(self, process: Process) -> Liveness:
+        if processes.is_me(process.pid, process.start):
+            return "alive"
+        here = processes.identity().namespace
+        if not here or not 0 < process.namespace <= NAMESPACES:
+            return "unknown"
+        if self._load(NAMESPACES_AT + (process.namespace - 1) * WORD) != here:
+            return "unknown"
+        return "alive" if processes.is_alive(process.pid, process.start) else "dead"
+
+    def _used(self) -> range:
+        """Return the indexes that may be in use; read after tail (head), they cover whatever moved it."""
+        return range(min(self._load(RECORDS_USED_AT), RECORDS))
+
+    def _announced(self, begin: int) -> tuple[list[range], list[range]]:
+        """Return what live participants have announced, and what dead ones have.
+
+        Args:
+            begin: offset of the announcement in a record, PUT_BEGIN or GET_BEGIN.
+        """
+        live: list[range] = []
+        dead: list[range] = []
+        load = self._load
+        for index in self._used():
+            at = record_at(index)
+            end = load(at + begin + WORD)  # [S2], and 0 in most
+            if end and (first := load(at + begin)) < end:
+                owner = load(at + OWNER)
+                is_live = owner and not load(at + ABANDONED) and self.liveness(owner) != "dead"  # [S3]
+                (live if is_live else dead).append(range(first, end))
+        return live, dead
+
+    def participants(self) -> tuple[Participant, ...]:
+        """Return the records that are taken."""
+        load = self._load
+        holder, producer, consumer = load(BATCH_OWNER_AT), load(PRODUCER_AT), load(CONSUMER_AT)
+        found = []
+        for index in self._used():
+            at = record_at(index)
+            owner = load(at + OWNER)
+            if not owner:
+                continue
+            name = name_of(index, load(at + GENERATION))
+            found.append(
+                Participant(
+                    index,
+                    Process(*parse_owner(owner)),
+                    self.liveness(owner),
+                    bool(load(at + ABANDONED)),
+                    range(load(at + PUT_BEGIN), load(at + PUT_END)),
+                    range(load(at + GET_BEGIN), load(at + GET_END)),
+                    ("producer",) * (name == producer) + ("consumer",) * (name == consumer),
+                    "holds" if name == holder else "takes" if load(at + LOCK_BUSY) else "",
+                )
+            )
+        return tuple(found)
+
+    # ---- blockers ---------------------------------------------------------------------------------------------------
+
+    def _blockers(self, participants: Iterable[Participant], is_lock_held: bool) -> Iterator[Blocker]:
+        """Yield the live processes that hold the slot that a get or a put comes to next, or the batch lock.
+
+        A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is. A process
+        that has gone on since the records were read is not named.
+
+        Args:
+            participants: read before this.
+            is_lock_held: whether the int32 of the batch lock is taken, or not known to be free.
+        """
+        head = self._load(HEAD)
+        tail = self._load(TAIL)
+        live = [one for one in participants if one.counts_as_live()]
+        if tail > head and self._load(self._slot(head)) == head << STATE_BITS | FREE:
+            for one in live:
+                if head in one.puts and self._announces(one, PUT_BEGIN, one.puts):
+                    yield Blocker(one.process, head, "put")
+        held = list(self._held([one.gets for one in live], head, tail))
+        for one in live:
+            first = bisect_left(held, one.gets.start)
+            if first < len(held) and held[first] in one.gets and self._announces(one, GET_BEGIN, one.gets):
+                yield Blocker(one.process, held[first], "get")
+        if not is_shut(self._load(GATE_AT)):  # a batch that waits for room keeps the gate shut
+            holder = self._load(BATCH_OWNER_AT)
+            wanted = "holds" if holder else "takes" if is_lock_held else None
+            for one in live:
+                if one.batch_lock == wanted and self._has_lock(one, holder):
+                    yield Blocker(one.process, tail, "put_batch")
+
+    def _announces(self, one: Participant, begin: int, positions: range) -> bool:
+        at = record_at(one.number) + begin
+        return (self._load(at), self._load(at + WORD)) == (positions.start, positions.stop)
+
+    def _has_lock(self, one: Participant, holder: int) -> bool:
+        at = record_at(one.number)
+        return (
+            name_of(one.number, self._load(at + GENERATION)) == holder if holder else bool(self._load(at + LOCK_BUSY))
+        )
+
+    # ---- everything -------------------------------------------------------------------------------------------------
+
+    def snapshot(self, is_lock_held: bool) -> Snapshot:
+        """Return all that can be seen.
+
+        Args:
+            is_lock_held: whether the int32 of the batch lock, which lies in another segment, is taken; True if that is
+                not known.
+        """
+        load = self._load
+        head = load(HEAD)
+        tail = load(TAIL)
+        counters = Counters(
+            load(TOMBS_AT),  # before the dead are counted, so that none is counted twice
+            load(ADOPTED_AT),
+            load(FULL_EVENTS_AT),
+            load(EMPTY_EVENTS_AT),
+            load(PUT_WAITS_AT),
+            load(GET_WAITS_AT),
+            load(BELLS_REFUSED_AT),
+        )
+        items = self.items()
+        dead = self._passes(head, tail)[1] if tail > head else 0
+        participants = self.participants()
+        blockers = tuple(self._blockers(participants, is_lock_held))
+        is_damaged = self._is_damaged(head, tail)
+        is_moving = (head, tail) != (load(HEAD), load(TAIL))
+        return Snapshot(
+            version=load(VERSION_AT),
+            geometry=self._geometry,
+            created=load(CREATED_AT),
+            creator=Process(*parse_owner(load(CREATOR_AT))),
+            is_unlinked=bool(load(UNLINKED_AT)),
+            head=head,
+            tail=tail,
+            is_moving=is_moving,
+            is_damaged=is_damaged and not is_moving,
+            items=items,
+            dead=dead,
+            counters=counters,
+            participants=participants,
+            blockers=blockers,
+        )
+
+    def _is_damaged(self, head: int, tail: int) -> bool:
+        """Whether positions or words contradict each other, if head and tail have not moved meanwhile."""
+        if head > tail or self._load(RECORDS_USED_AT) > RECORDS:
+            return True
+        words = ((position, self._load(self._slot(position))) for position in (head, tail))
+        return any(
+            word & STATE_MASK > TOMB or ((word >> STATE_BITS) - position) % self._capacity for position, word in words
+        )
+
+
+def _covers(announced: list[range], position: int) -> bool:
+    """Whether a position is among those announced."""
+    return any(position in positions for positions in announced)
