@@ -227,15 +227,15 @@ class AtomicsEngine:
         words = record.words
         passed_on = 0
 
-        def attempt(rescue: bool) -> int:
+        def attempt(sure: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
-            if gate and batch_lock.is_shut(gate) and not (rescue and self._batch_lock.is_forsaken(words)):
+            if gate and batch_lock.is_shut(gate) and not (sure and self._batch_lock.has_no_live_owner(words)):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
                     self.parking.wake(words, SPACE, 1)
                 return NOTHING
-            return self.ring.try_put(record, (payload,), rescue)
+            return self.ring.try_put(record, (payload,), sure)
 
         return self._wait(words, SPACE, attempt, until, self._put_spin)
 
@@ -258,8 +258,8 @@ class AtomicsEngine:
                 gate.open(words, whosever=True)
                 self._batch_lock.release(record)
 
-            def attempt(rescue: bool) -> int:
-                return self.ring.try_put(record, payloads, rescue, claimed)
+            def attempt(sure: bool) -> int:
+                return self.ring.try_put(record, payloads, sure, claimed)
 
             def before_sleep() -> None:
                 gate.shut(words)
@@ -331,11 +331,11 @@ class AtomicsEngine:
         return delivered
 
     def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
-        def attempt(rescue: bool) -> int:
+        def attempt(sure: bool) -> int:
             if self._pool.kept_back and self._pool.take_kept_back(limit, record.claim):
                 return DONE
-            found = self.ring.try_get(record, limit, rescue)
-            if rescue and found != DONE and self.ring.adopt(record):
+            found = self.ring.try_get(record, limit, sure)
+            if sure and found != DONE and self.ring.adopt(record):
                 return DONE
             return found
 
