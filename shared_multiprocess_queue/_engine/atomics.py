@@ -106,15 +106,15 @@ class AtomicsEngine:
         words, member = record.words, self.membership
         passed_on = 0
 
-        def attempt(rescue: bool) -> int:
+        def attempt(sure: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
-            if gate and batch_lock.is_shut(gate) and not (rescue and member.batch_lock.is_forsaken(words)):
+            if gate and batch_lock.is_shut(gate) and not (sure and member.batch_lock.has_no_live_owner(words)):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)
                 return NOTHING
-            return member.ring.try_put(record, (payload,), rescue)
+            return member.ring.try_put(record, (payload,), sure)
 
         return self._wait(words, SPACE, attempt, until, self._put_spin)
 
@@ -139,8 +139,8 @@ class AtomicsEngine:
                 gate.open(words, whosever=True)
                 lock.release(record)
 
-            def attempt(rescue: bool) -> int:
-                return ring.try_put(record, payloads, rescue, claimed)
+            def attempt(sure: bool) -> int:
+                return ring.try_put(record, payloads, sure, claimed)
 
             def before_sleep() -> None:
                 gate.shut(words)
@@ -216,11 +216,11 @@ class AtomicsEngine:
     def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
         ring, records = self.membership.ring, self.membership.records
 
-        def attempt(rescue: bool) -> int:
+        def attempt(sure: bool) -> int:
             if records.kept_back and records.take_kept_back(limit, record.claim):
                 return DONE
-            found = ring.try_get(record, limit, rescue)
-            if rescue and found != DONE and ring.adopt(record):
+            found = ring.try_get(record, limit, sure)
+            if sure and found != DONE and ring.adopt(record):
                 return DONE
             return found
 

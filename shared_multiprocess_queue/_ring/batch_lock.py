@@ -59,7 +59,7 @@ class BatchLock:
         """
         words = record.words
         while True:
-            if self._take(words, record) or self._inherit(words, record):
+            if self.try_acquire(record):
                 return True
             owner = words.load(BATCH_OWNER_AT)
             if clock.now() >= until:
@@ -68,7 +68,9 @@ class BatchLock:
             self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, clock.now() + _BETWEEN))
             check()
 
-    def _take(self, words: Words, record: Record) -> bool:
+    def try_acquire(self, record: Record) -> bool:
+        """Try once to take the lock, from a dead holder too."""
+        words = record.words
         words.store(record.at + LOCK_BUSY, 1)  # [L3] seq, before the int32
         won = False
         if self._flag.try_acquire():
@@ -77,13 +79,12 @@ class BatchLock:
                 BATCH_OWNER_AT, owner, record.name
             )  # [L1] acquire, pairs with [L2]
         words.store(record.at + LOCK_BUSY, 0)
-        return won
-
-    def _inherit(self, words: Words, record: Record) -> bool:
+        if won:
+            return True
         owner = words.load(BATCH_OWNER_AT)
         if owner:
             left = self._participants.is_dead(words, owner)
-        else:
+        else:  # its holder is between the two words, or died there
             left = self._flag.is_held() and not self._participants.another_takes_the_lock(words, record)
         return left and words.cas(BATCH_OWNER_AT, owner, record.name)  # [L1]
 
@@ -96,7 +97,7 @@ class BatchLock:
         words.store(record.at + LOCK_BUSY, 0)
         self._parking.wake_word(BATCH_OWNER_AT)
 
-    def is_forsaken(self, words: Words) -> bool:
+    def has_no_live_owner(self, words: Words) -> bool:
         """Whether nobody alive holds the lock, so that a closed gate means nothing."""
         owner = words.load(BATCH_OWNER_AT)
         return owner == 0 or self._participants.is_dead(words, owner)

@@ -154,7 +154,7 @@ class Parking:
                 return True
         return False
 
-    def armed(self, words: Words, side: int) -> bool:
+    def is_armed(self, words: Words, side: int) -> bool:
         """Whether somebody may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""
         return bool(words.peek(side + WAKE_HINT) & 1)
 

@@ -118,10 +118,13 @@ class Participants:
         if not 0 <= index < RECORDS:
             return True
         at = record_at(index)
+        # [S2] A newcomer has the owner's word before the generation: it passes for the old one for a moment.
+        return name_of(index, words.load(at + GENERATION)) != name or self.live_owner(words, at) == 0
+
+    def live_owner(self, words: Words, at: int) -> int:
+        """Return the owner word of the record at an offset if somebody alive is in its operation, otherwise 0."""
         owner = words.load(at + OWNER)
-        if owner == 0 or name_of(index, words.load(at + GENERATION)) != name or words.load(at + ABANDONED):
-            return True
-        return not self.is_alive(owner)
+        return owner if owner and not words.load(at + ABANDONED) and self.is_alive(owner) else 0  # [S3] after [S1]
 
     def pid_of(self, words: Words, name: int) -> int:
         """Return the process id of the participant ``name``; 0 if there is none."""
@@ -157,8 +160,8 @@ class Participants:
         for index in self.used(words):
             at = record_at(index)
             if _keeps_announcing(words, position, at + begin, at + end):
-                owner = words.load(at + OWNER)
-                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):  # [S3] after [S1]
+                owner = self.live_owner(words, at)
+                if owner:
                     found.append((index, owner))
         return found
 
@@ -167,8 +170,8 @@ class Participants:
         for index in self.used(words):
             at = record_at(index)
             if words.load(at + LOCK_BUSY):
-                owner = words.load(at + OWNER)
-                if owner and not words.load(at + ABANDONED) and self.is_alive(owner):
+                owner = self.live_owner(words, at)
+                if owner:
                     yield index, owner
 
     def another_takes_the_lock(self, words: Words, me: Record) -> bool:

@@ -97,7 +97,7 @@ class Ring:
         self,
         record: Record,
         payloads: Sequence[Payload],
-        rescue: bool,
+        sure: bool,
         claimed: Callable[[], None] | None = None,
     ) -> int:
         """Put all payloads, contiguous and visible to getters all at once, or none.
@@ -105,7 +105,7 @@ class Ring:
         Args:
             record: this operation's; it announces nothing.
             payloads: one or more, not more than the capacity.
-            rescue: whether to find out if a put that holds a slot is dead; that costs a scan.
+            sure: whether to find out if a put that holds a slot is dead; that costs a scan.
             claimed: called right after the claim.
 
         Returns:
@@ -136,7 +136,7 @@ class Ring:
                 if load is not words.load:
                     load = words.load
                     continue
-                found = self._no_room(words, position, *refused, rescue)
+                found = self._no_room(words, position, *refused, sure)
                 if found is None:
                     continue
                 return found
@@ -149,16 +149,22 @@ class Ring:
         buffer = self._bytes
         for place, data in writes:  # [P7] plain, published by [P8]
             buffer[place] = data
+        return self._publish(record, position, count)
+
+    def _publish(self, record: Record, position: int, count: int) -> int:
+        """Publish what is written at a position and those behind it, and wake getters."""
+        words = record.words
+        cas = words.cas
         for p in range(position + count - 1, position - 1, -1):
             # [P8] release for the payload, pairs with [G2]; seq for the wake, pairs with [W3]. The first slot comes
             # last: getters take in order, so the batch is there as a whole or not at all.
-            slot = SLOTS_START + p % capacity * stride
+            slot = self._slot(p)
             if not cas(slot, p << STATE_BITS | FREE, p << STATE_BITS | FULL):
                 record.withdraw_put()
                 raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
         record.withdraw_put()  # [P9]
         self._parking.wake(words, ITEMS, count)
-        if self._parking.armed(words, SPACE) and self.has_room(words):
+        if self._parking.is_armed(words, SPACE) and self.has_room(words):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
 
@@ -172,20 +178,20 @@ class Ring:
             writes += [(slice(slot + SLOT_LENGTH, start), header), (slice(start, start + len(data)), data)]
         return writes
 
-    def _no_room(self, words: Words, tail: int, position: int, word: int, rescue: bool) -> int | None:
+    def _no_room(self, words: Words, tail: int, position: int, word: int, sure: bool) -> int | None:
         """Say what a slot that is not free means for a put; None means: look again."""
         if word >> STATE_BITS > position or words.load(TAIL) != tail:
             self._check_later(words, position, word)
             return None  # tail was stale
         before = position - self._capacity
         if word == before << STATE_BITS | FREE:  # the put of the lap before has not published
-            if rescue:
+            if sure:
                 return None if self.rescue_put(words, before) else NOTHING
             return HELD
         if word == before << STATE_BITS | FULL:
             if words.load(HEAD) <= before:
                 return NOTHING
-            if not rescue or self._has_getter(words, before):
+            if not sure or self._has_getter(words, before):
                 return HELD  # a get has claimed it, and ends in a moment
             # A dead get's item is for the next getter to adopt; unless this one has just ended, as a second read tells.
             return NOTHING if words.load(self._slot(position)) == word else None
@@ -220,13 +226,13 @@ class Ring:
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(self, record: Record, limit: int, rescue: bool) -> int:
+    def try_get(self, record: Record, limit: int, sure: bool) -> int:
         """Take what is there, in order, up to ``limit`` items, into the ``taken`` of the record's claim.
 
         Args:
             record: this operation's; it announces nothing, and its claim is empty.
             limit: one or more.
-            rescue: whether to find out if an operation that holds the slot is dead; that costs a scan.
+            sure: whether to find out if an operation that holds the slot is dead; that costs a scan.
 
         Returns:
             DONE, NOTHING (empty) or HELD (empty, but an operation is about to end there).
@@ -271,7 +277,7 @@ class Ring:
             if word == p << STATE_BITS | FREE:
                 if load(TAIL) == p:  # [G3] acquire, after [G2]: nothing is claimed, so this is empty
                     return NOTHING
-                if not rescue:
+                if not sure:
                     return HELD
                 if self.rescue_put(words, p):
                     passed += len(self._participants.used(words)) // _SCANNED
@@ -282,7 +288,7 @@ class Ring:
             if word >> STATE_BITS != p - capacity:
                 self.corrupt(p, word)
             # The slot is still of the lap before: whoever got that item has not freed it. No record need name it.
-            if not rescue:
+            if not sure:
                 return HELD
             if word == p - capacity << STATE_BITS | FULL and self.rescue_get(words, p - capacity, claim):
                 return DONE
@@ -312,7 +318,7 @@ class Ring:
             claim.begin = p + 1
         record.withdraw_get()  # [G7]
         self._parking.wake(words, SPACE, count)
-        if self._parking.armed(words, ITEMS):
+        if self._parking.is_armed(words, ITEMS):
             head = words.load(HEAD)
             if words.load(self._slot(head)) == head << STATE_BITS | FULL:
                 self._parking.wake(words, ITEMS, 1)  # the chain: one wake may stand for several items

@@ -225,7 +225,7 @@ BUGS: Final = (
     _bug(
         _ENGINE,
         "a gate that a dead batch keeps shut",
-        (" and not (rescue and member.batch_lock.is_forsaken(words))", ""),
+        (" and not (sure and member.batch_lock.has_no_live_owner(words))", ""),
     ),
     _bug(
         _PEOPLE,
