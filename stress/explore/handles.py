@@ -23,6 +23,7 @@ from shared_multiprocess_queue._platform import atomic_words, clock, futex, proc
 from shared_multiprocess_queue._ring import layout, parking, participants
 from shared_multiprocess_queue.errors import RoleTakenError
 
+from ..harness.engines import Mode
 from .program import PUTS, TAKES
 from .scheduler import Scheduler
 
@@ -37,7 +38,7 @@ class Memory:
 
     name = "explored"
 
-    def __init__(self, capacity: int, mode: str) -> None:
+    def __init__(self, capacity: int, mode: Mode) -> None:
         self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode)
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
@@ -234,7 +235,7 @@ class Handle:
             from shared_multiprocess_queue._engine import native  # noqa: PLC0415 (there may be none)
 
             if explored_library() is None:
-                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see build.py")
+                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see run.py")
             self.engine: AtomicsEngine = native.NativeEngine(*arguments)
         else:
             self.engine = AtomicsEngine(*arguments)
