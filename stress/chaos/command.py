@@ -47,7 +47,7 @@ class Plan:
         kinds: of trouble.
         engines: each of "atomics", "native" and "mixed" is a run of its own.
         seed: of all choices.
-        patience: seconds after which somebody who does not get on is blocked.
+        patience: seconds without progress after which a worker is blocked.
         stall_limit: seconds that no survivor may stall for.
     """
 
@@ -114,7 +114,7 @@ _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
 }
 _CAPTION: Final = (
     "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call; "
-    "held up: pauses in which survivors waited for a claim of who was paused; stall: the longest of a survivor; busy: "
+    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; busy: "
     "stalls put aside, because even an idle process woke late"
 )
 

@@ -130,7 +130,7 @@ class Plan:
         mode: of the queues.
         capacity: of the queues; if None, one for each round, mostly from 1 to 5.
         seed: of all choices.
-        patience: seconds after which somebody who does not get on is blocked.
+        patience: seconds without progress after which a worker is blocked.
         stall_limit: seconds that no survivor may stall for.
     """
 

@@ -122,15 +122,15 @@ def _soak(
     began = time.monotonic()
     faults: list[str] = []
 
-    def wait(who: list[Worker], enough: Callable[[], bool]) -> None:
+    def wait(workers: list[Worker], enough: Callable[[], bool]) -> None:
         if faults:
             return
         dog = Watchdog(plan.patience, [worker.log for worker in processes.workers])
-        while not faults and not enough() and any(worker.running for worker in who):
+        while not faults and not enough() and any(worker.running for worker in workers):
             time.sleep(_POLL)
             faults.extend(processes.failures())
             if dog.barks():
-                faults.append(f"nothing got on for {plan.patience} s; who waits for what is on stderr")
+                faults.append(f"nothing made progress for {plan.patience} s; stderr has what each worker waits for")
         if faults:
             processes.dump(queue)
 
@@ -173,7 +173,7 @@ def _rest(queue: SharedMemoryQueue) -> Iterator[object]:
 
 
 def _print_workers(producers: list[Worker], consumers: list[Worker], seconds: float, console: Console) -> None:
-    table = Table("who", "calls", "items", "items/s", title=f"{seconds:.1f} s")
+    table = Table("worker", "calls", "items", "items/s", title=f"{seconds:.1f} s")
     for column in table.columns[1:]:
         column.justify = "right"
     for worker in producers + consumers:

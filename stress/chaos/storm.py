@@ -155,7 +155,7 @@ def _round(engine: Engine, source: str, interrupts: int, rng: Random, tally: Tal
     tally.faults.extend(f"{name} is left" for name in left_behind(prefix))
 
 
-# ---- who puts and who gets -------------------------------------------------------------------------------------------
+# ---- producer and consumer ------------------------------------------------------------------------------------------
 
 _STOP, _PUT = range(2)  # words: whether to end, and how many items were put
 

@@ -24,7 +24,7 @@ from ..harness.workers import Calls
 from . import kill
 
 _SCALES: Final = (100e-6, 1e-3, 5e-3, 20e-3)  # seconds; trouble comes at a random moment within one of these
-_PAUSES: Final = 3  # calls that a survivor has to do during a pause, unless the one who is paused holds it up
+_PAUSES: Final = 3  # calls that a survivor has to do during a pause, unless a paused worker holds it up
 _HOLD: Final = 0.02  # seconds, at most, that a pause lasts longer than that
 _LOCK_PATIENCE: Final = 0.5  # seconds to wait until a victim holds the batch lock
 _CHURN: Final = (0.2, 0.6)  # seconds that visitors come, from and to
@@ -69,7 +69,7 @@ def run_kills(seed: str, engine: Engines, patience: float) -> Result:
 def run_stop(seed: str, engine: Engines, patience: float) -> Result:
     """Stop workers at random moments, and let them go on later.
 
-    Meanwhile the survivors get on, or the queue's metrics name one who is stopped as what holds them up.
+    Meanwhile the survivors get on, or the queue's metrics name a stopped worker as what holds them up.
     """
     rng, setting = setting_of(seed)
 
@@ -108,7 +108,7 @@ def _send(worker: Worker, number: signal.Signals) -> None:
 
 
 def _watch_pause(current: Round, paused: list[Worker]) -> None:
-    """See that all survivors get on, or that one who is paused is named as what they wait for."""
+    """See that all survivors get on, or that a paused worker is named as what they wait for."""
     goals = {worker: worker.log.calls + _PAUSES for worker in current.survivors}
     pids = {worker.process.pid for worker in paused}
     since = now()
@@ -129,7 +129,7 @@ def _watch_pause(current: Round, paused: list[Worker]) -> None:
 
 
 def run_lock(seed: str, engine: Engines, patience: float) -> Result:
-    """Kill who holds the batch lock, and then who has inherited it.
+    """Kill the holder of the batch lock, and then its heir.
 
     Each death may cost others a sleep of 100 ms at the gate that the dead one has shut, so survivors get on in between.
     """
@@ -153,7 +153,7 @@ def run_lock(seed: str, engine: Engines, patience: float) -> Result:
 
 
 class _Holder:
-    """Tells who holds the batch lock, by a look at the words that takes less time than the lock is held for."""
+    """Tells which process holds the batch lock, by a look at the words: it takes less time than holders do."""
 
     def __init__(self, words: memoryview) -> None:
         self._words = words

@@ -1,4 +1,4 @@
-"""The schedule explorer: both engines, as they are, in one process that decides before every atomic step who moves.
+"""The schedule explorer: both engines in one process that decides before every atomic step which actor moves.
 
 program    what is explored: a queue, its actors and their calls; a schedule; both as text
 scheduler  actors as greenlets, each step a decision; time and sleep that are part of the schedule

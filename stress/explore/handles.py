@@ -1,7 +1,7 @@
 """Handles of both engines in one process, over memory whose every access asks the scheduler.
 
 The engines are those of the package, and so are their words, whose operations get a step in front. What they ask from
-outside, who they are, who lives, what time it is, and how to sleep, the scheduler answers.
+outside (their identity, which processes live, the time, how to sleep) the scheduler answers.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Handle:
     Args:
         engine: "atomics" or "native".
         memory: where.
-        scheduler: who decides.
+        scheduler: decides about each step.
         pid: of the process that this stands for.
     """
 
@@ -295,7 +295,7 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
 
 @contextmanager
 def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
-    """Answer, instead of the system, who lives, what time it is, and how to sleep.
+    """Answer, instead of the system, which processes live, what time it is, and how to sleep.
 
     Args:
         scheduler: answers.

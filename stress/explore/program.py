@@ -6,7 +6,7 @@ thread of the handle before it. A call with ``!17`` behind it is interrupted at 
 signals in it.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
-whoever runs dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
+the running actor dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ActorPlan:
-    """One who calls.
+    """An actor: the calls of one handle.
 
     Attributes:
         engine: of its handle.
@@ -82,7 +82,7 @@ class Program:
 
 
 Decision = tuple[int, int]
-"""Number of a step, and who runs from there on; or DIES."""
+"""Number of a step, and the actor that runs from there on; or DIES."""
 Schedule = tuple[Decision, ...]
 
 

@@ -1,4 +1,4 @@
-"""Items that can tell when they were damaged: who made them, a serial number, random bytes, and a checksum over all."""
+"""Items that can tell when they were damaged: their producer, a serial number, random bytes, a checksum over all."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ patience: Final[Decorator] = click.option(
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds without progress after which this gives up and says who waits for what.",
+    help="Seconds without progress after which this gives up and says what each worker waits for.",
 )
 stall_limit: Final[Decorator] = click.option(
     "--stall-limit",

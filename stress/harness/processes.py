@@ -59,7 +59,7 @@ def children() -> list[int]:
 
 @dataclass(eq=False)
 class Party:
-    """Somebody who puts or gets: a process, or a thread of one.
+    """A process that puts or gets, or a thread of one.
 
     Attributes:
         name: for messages.
@@ -128,7 +128,7 @@ class Processes:
         ]
 
     def dump(self, queue: SharedMemoryQueue) -> None:
-        """Write to stderr who waits for what: the queue's metrics, what each worker does, and its stacks."""
+        """Write to stderr what each worker waits for: the queue's metrics, what each worker does, and its stacks."""
         _say("the queue's metrics:\n" + pprint.pformat(queue.get_metrics(), width=110))
         for worker in self.workers:
             if worker.running and worker.process.pid is not None:
@@ -137,7 +137,7 @@ class Processes:
                 time.sleep(0.2)  # so that the stacks come below their name
 
     def end(self) -> None:
-        """Kill whoever still runs, and collect all."""
+        """Kill the workers that still run, and collect all."""
         self.kill([worker for worker in self.workers if worker.running])
         for worker in self.workers:
             worker.process.join()

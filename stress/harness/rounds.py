@@ -59,7 +59,7 @@ class Result:
         rounds: number of them.
         deaths: number of victims.
         events: number of troubles that killed nobody: pauses, interrupts, visits, forks.
-        held_up: pauses in which somebody waited for what one who was paused held.
+        held_up: pauses in which a worker waited for what a paused one held.
         verdict: over all items.
         stalls: the longest stall of each survivor, in seconds, in rounds in which the machine was free.
         busy: the same for rounds in which even an idle process woke late, so that they say nothing about the queue.
@@ -111,7 +111,7 @@ class Result:
 
 
 class _Blocked(Exception):
-    """Somebody did not get on; the message says who."""
+    """A worker made no progress; the message says which."""
 
 
 class _Crashed(Exception):
@@ -135,7 +135,7 @@ class Round:
         patience: as given.
         is_mixed: as given.
         signals: what all workers are told.
-        survivors: those who have to get on.
+        survivors: workers that have to get on.
         result: what comes out.
     """
 
@@ -201,7 +201,7 @@ class Round:
         return worker
 
     def join(self, role: str, fate: str) -> tuple[str, int, Log]:
-        """Return name, number and log of the next who takes part; ``enroll`` has to follow."""
+        """Return name, number and log of the next party; ``enroll`` has to follow."""
         number = len(self._side(role))
         return f"{fate} {role} {number}", number, Log(_ROOM, self.signals)
 
@@ -218,20 +218,20 @@ class Round:
         self.processes.kill(victims)
         self.result.deaths += len(victims)
 
-    def wait_for_start(self, who: Sequence[Worker]) -> None:
+    def wait_for_start(self, starting: Sequence[Worker]) -> None:
         """Wait until workers have begun."""
-        self.wait(who, lambda worker: worker.log.started, "begin")
+        self.wait(starting, lambda worker: worker.log.started, "begin")
 
     def let_survivors_go_on(self, calls: int) -> None:
         """Wait until each survivor has done some more calls."""
         goals = {worker: worker.log.calls + calls for worker in self.survivors}
         self.wait(self.survivors, lambda worker: worker.log.calls >= goals[worker], "go on after the trouble")
 
-    def wait(self, who: Sequence[Worker], ready: Callable[[Worker], bool], what: str) -> None:
+    def wait(self, awaited: Sequence[Worker], ready: Callable[[Worker], bool], what: str) -> None:
         """Wait until all of some workers are ready; if they do not get on, that is the end of the round."""
-        dog = Watchdog(self.patience, [worker.log for worker in who])
-        until = time.monotonic() + 3 * self.patience  # for one who does not get on while others do
-        while waiting := [worker for worker in who if not ready(worker)]:
+        dog = Watchdog(self.patience, [worker.log for worker in awaited])
+        until = time.monotonic() + 3 * self.patience  # for a worker that makes no progress while others do
+        while waiting := [worker for worker in awaited if not ready(worker)]:
             if failures := self.processes.failures():
                 raise _Crashed("; ".join(failures))
             if dog.barks() or time.monotonic() > until:
@@ -249,7 +249,7 @@ class Round:
         self.wait(self.survivors, lambda worker: worker.log.started or setting.mode == "spsc", "begin")
 
     def _finish(self) -> None:
-        """End those who still run: all producers, and then, when the queue is empty, all consumers."""
+        """End the workers that still run: all producers, and then, when the queue is empty, all consumers."""
 
         def still_running(side: list[Party]) -> list[Worker]:
             return [party for party in side if isinstance(party, Worker) and not party.killed]
@@ -334,8 +334,8 @@ def tell(result: Result, number: int, lateness: float, stall_limit: float) -> st
         stall_limit: seconds that no survivor may stall for.
     """
     result.lateness = [lateness]
-    longest, who = result.worst
-    stalled = f"{who} stalled for {longest:.3f} s" if who else "nobody got so far that a stall can be told"
+    longest, name = result.worst
+    stalled = f"{name} stalled for {longest:.3f} s" if name else "no survivor got so far that a stall can be told"
     report = f"round {number}: {stalled}, the idle process woke {lateness:.3f} s late"
     if lateness > stall_limit / 2:
         result.stalls, result.busy, result.worst = [], result.stalls, (0.0, "")

@@ -42,7 +42,7 @@ class Task:
         tight: to spend as little time as possible outside the queue's code; for victims.
         stands_by: to begin only after the first kill; for the standby of a role in mode "spsc".
         is_mixed: to choose an engine for a handle of its own, instead of that of the inherited one.
-        visits: number of calls after which it leaves by itself; 0 for one who stays until the run is over.
+        visits: number of calls after which it leaves by itself; 0: it stays until the run is over.
         exits: to end its process without closing the handle.
     """
 
@@ -117,7 +117,7 @@ def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> None:
             return
         except Full:
             pass
-        except RoleTakenError:  # mode spsc: the one who is about to be killed has it
+        except RoleTakenError:  # mode spsc: the next victim has it
             time.sleep(_PAUSE)
 
 

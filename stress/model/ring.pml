@@ -234,7 +234,7 @@ inline get(mine, last) {
            i = 0;
            do
            :: i < m ->
-              atomic {                             /* [G6] decides who has it; nobody else may while we live */
+              atomic {                             /* [G6] decides which getter has it: this one, while it lives */
                 assert(word[SLOT(p + i)] == FULL(p + i)); word[SLOT(p + i)] = FREE(p + i + CAP);
                 if :: i == 0 -> take(v0); v0 = 0 :: else -> take(v1); v1 = 0 fi; i++
               }

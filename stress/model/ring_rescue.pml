@@ -1,4 +1,4 @@
-/* What ring.pml does about the dead: scans of the records, and how puts, gets, records and roles of the dead are taken. */
+/* What ring.pml does about the dead: scans of the records, and what is done to their puts, gets, records, roles. */
 
 inline cas(x, expected, desired) {
   d_step { if :: x == (expected) -> x = (desired); ok = 1 :: else -> ok = 0 fi }
@@ -189,8 +189,8 @@ inline take_record(me) {
 }
 
 #ifdef SPSC
-/* shmq_take_role, for record r. Who finds a live holder gets an error, and here tries again; a getter that is not needed
-   any more (`idle`) leaves it, with ok = 0. */
+/* shmq_take_role, for record r. A process that finds a live holder gets an error, and here tries again; a getter that is
+   not needed any more (`idle`) leaves it, with ok = 0. */
 inline take_role(role, idle) {
   do
   :: o = role;

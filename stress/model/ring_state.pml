@@ -32,7 +32,7 @@
 #endif
 
 /* Processes: putters, then getters, then the newcomer. Each of the former begins with the record of its number; the
-   spare one is for who comes later, unless NO_SPARE leaves him only those of the dead. */
+   spare one is for a later process, unless NO_SPARE leaves it only those of the dead. */
 #define OPS (PUTTERS + GETTERS)
 #define LIVES (OPS + NEWCOMER)
 #if INTR + NEWCOMER > 0 && !defined(NO_SPARE)

@@ -140,7 +140,7 @@ static void judge(const enum kind *kinds)
     for (unsigned i = 0; i < world.actors; i++) {
         const struct actor *a = &actors[i];
         if (!is_put(a->kind)) {
-            if (a->kind == GET_ALL && !a->dead) { /* who takes the first of a batch takes it whole */
+            if (a->kind == GET_ALL && !a->dead) { /* the getter of the first item of a batch takes it whole */
                 for (unsigned j = 0; j < world.noted; j++) {
                     const struct note *n = &world.notes[j];
                     if (n->getter == i && !n->adopted && n->putter < world.actors && n->index == 0 &&

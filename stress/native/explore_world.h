@@ -20,8 +20,8 @@ static void step(const char *label);
 #define ACTORS 4
 #define STACK 65536
 #define MOST_STEPS 20000
-#define FILLER ACTORS     /* who put what was there before */
-#define PROBE (ACTORS + 1) /* who put to see if there is room */
+#define FILLER ACTORS     /* the producer of what was there before */
+#define PROBE (ACTORS + 1) /* the producer of a put that shows whether there is room */
 #define GIVEN_UP 9         /* index of an item that is never published */
 
 enum kind {

@@ -6,7 +6,7 @@
 
    After each run a survivor takes what is left, and then: what was put comes once; what a dead put began comes as a
    whole or not at all; the queue is empty exactly if that finds nothing, and has room exactly if a put finds it; it
-   takes and gives its capacity, lap after lap; whoever sleeps has nothing to wake up for; the lock can be had. */
+   takes and gives its capacity, lap after lap; no sleeper has anything to wake up for; the lock can be had. */
 
 #define _GNU_SOURCE
 #include "explore_judge.h"
@@ -57,7 +57,7 @@ static bool fits(const enum kind *kinds)
         has_ghost = has_ghost || kinds[i] == GHOST_GET;
         has_newcomer = has_newcomer || kinds[i] == NEWCOMER;
     }
-    return most <= world.capacity && !(has_ghost && has_newcomer); /* who takes the record of somebody alive? */
+    return most <= world.capacity && !(has_ghost && has_newcomer); /* no newcomer takes the record of a live actor */
 }
 
 static void explore_all(unsigned count, unsigned switches, unsigned deaths, const enum kind *kinds, bool is_long)

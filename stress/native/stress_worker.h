@@ -253,7 +253,7 @@ static void produce(struct worker *w)
     const uint32_t first = w->next;
     uint64_t position, holder;
     if (run.spsc && shmq_take_role(&w->ring, &w->ring.header->producer, w->me.name, &holder) != SHMQ_DONE) {
-        w->steps_to_live = 0; /* who only waits for a role need not die */
+        w->steps_to_live = 0; /* a worker that only waits for a role need not die */
         sched_yield();
         return;
     }
@@ -306,7 +306,7 @@ static bool consume(struct worker *w, bool sure)
     w->lacks_role =
         run.spsc && shmq_take_role(&w->ring, &w->ring.header->consumer, w->me.name, &holder) != SHMQ_DONE;
     if (w->lacks_role) {
-        w->steps_to_live = 0; /* who only waits for a role need not die */
+        w->steps_to_live = 0; /* a worker that only waits for a role need not die */
         sched_yield();
         return false;
     }

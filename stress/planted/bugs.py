@@ -33,7 +33,7 @@ class Bug:
         name: what is done wrong.
         rule: what is broken by that.
         attacks: on the design, that it stands for.
-        tasks: who has to find it; the cheapest comes first.
+        tasks: what has to find it; the cheapest comes first.
         patch: file that plants it; None for a bug of a model, which has it behind a switch.
     """
 
