@@ -130,7 +130,6 @@ class SharedMemoryQueue(Generic[T]):
             self._attach(engine_class, asked, until)
 
     def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
-        self._membership: Membership | None = None  # until everything is there
         self._wanted_engine = engine
         lifecycle.names(name, run_id)  # refuses names that cannot be
         self._name = str.__str__(name)
@@ -399,7 +398,8 @@ class SharedMemoryQueue(Generic[T]):
     @property
     def closed(self) -> bool:
         """Whether this handle is closed."""
-        return self._membership is None or self._membership.state is not State.OPEN
+        member = self._member()
+        return member is None or member.state is not State.OPEN
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._engine.size()}/{self.capacity} items"
@@ -414,7 +414,7 @@ class SharedMemoryQueue(Generic[T]):
         May be called again, also to complete a call that was interrupted. Items that an interrupted ``get`` had taken
         go back into the queue, at its end.
         """
-        if self._close(wait=True) and self._membership is not None and (left := self._membership.kept_back()):
+        if self._close(wait=True) and (left := self._membership.kept_back()):
             warnings.warn(
                 f"{left} items that this handle had taken and not returned are lost with it, as the queue is full "
                 f"or, in mode 'spsc', has another producer",
@@ -424,7 +424,7 @@ class SharedMemoryQueue(Generic[T]):
 
     def _close(self, wait: bool) -> bool:
         """Close, or go on with that; return whether this call has completed it."""
-        member = self._membership
+        member = self._member()
         if member is None or member.state is State.CLOSED or not member.close(wait):
             return False
         _live.pop(id(self), None)
@@ -442,14 +442,18 @@ class SharedMemoryQueue(Generic[T]):
         Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
         name means another queue by now.
         """
-        member = self._membership
+        member = self._member()
         if lifecycle.unlink(self._name, self._run_id, self._identity) and member is not None:
             with suppress(QueueClosedError, TooManyParticipantsError), member.operation() as record:
                 record.words.store(UNLINKED_AT, 1)  # without a descriptor only this handle can say it
                 member.wake_all(record.words)
 
+    def _member(self) -> Membership | None:
+        """Return the handle's part in the queue; None where the start has failed, or no ``__init__`` has run."""
+        return getattr(self, "_membership", None)
+
     def _check_open(self) -> Membership:
-        member = self._membership
+        member = self._member()
         if member is not None and member.state is State.OPEN:
             return member
         self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
@@ -534,6 +538,6 @@ def _retire_all() -> None:
     """Give up roles, records and items kept back when the process ends; threads that still run are left alone."""
     for reference in list(_live.values()):
         handle = reference()
-        if handle is not None and handle._membership is not None:
+        if handle is not None:
             handle._membership.retire()
             keep_to_the_end(handle)

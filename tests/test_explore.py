@@ -11,19 +11,17 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
-import shared_multiprocess_queue
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
-from stress import sanitize
-from stress.explore.bugs import ATTACKS, BUGS
-from stress.explore.corpus import Engines
+from stress import planted
 from stress.explore.program import ProgramError, parse_program, parse_schedule, schedule_text
 from stress.explore.run import Plan, run, run_planted
 from stress.explore.scheduler import Violation
 from stress.explore.verdict import Call, History, judge
+from stress.harness.copies import default_compiler
+from stress.harness.engines import Engines
 
-COMPILER = sanitize.default_compiler()
+COMPILER = default_compiler()
 SEED = 20240229
 
 pytestmark = pytest.mark.skipif(
@@ -59,15 +57,15 @@ def test_no_schedule_breaks_a_rule(engines: Engines) -> None:
 
 
 QUICK = (
-    "announce a put after its claim",
-    "withdraw a put before it is published",
-    "publish before the payload is written",
-    "announce a get after its claim",
-    "say Empty while a put is under way",
-    "no second read [S4] before a put is buried",
-    "announce beyond the mark up to which scans go",
-    "no patience with an operation that is about to end",
-    "wake before the change",
+    "python: announce a put after its claim",
+    "python: withdraw a put before it is published",
+    "python: publish before the payload is written",
+    "python: announce a get after its claim",
+    "python: say Empty while a put is under way",
+    "python: no second read [S4] before a put is buried",
+    "python: announce beyond the mark up to which scans go",
+    "python: no patience with an operation that is about to end",
+    "python: wake before the change",
     "native: keep the lock after the claim",
 )
 
@@ -75,21 +73,10 @@ QUICK = (
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name: str) -> None:
     """Those that are found soon; ``python -m stress explore --plant`` plants them all."""
-    (bug,) = [bug for bug in BUGS if bug.name == name]
+    bug = planted.find(name)
     heard = io.StringIO()
-    plan = Plan(bug.engines, 4_000, 0, SEED, "", "", COMPILER)
+    plan = Plan("atomics", 4_000, 0, SEED, "", "", COMPILER)
     assert run_planted(plan, Console(file=heard, width=200), [bug]), heard.getvalue()
-
-
-def test_every_bug_has_its_place() -> None:
-    for bug in BUGS:
-        source = (Path(shared_multiprocess_queue.__file__).parent / bug.file).read_text(encoding="utf-8")
-        assert sanitize.plant(bug, source) != source
-
-
-def test_every_attack_has_a_bug_that_stands_for_it() -> None:
-    known = {bug.name for bug in (*BUGS, *sanitize.BUGS)}
-    assert [name for names in ATTACKS.values() for name in names if name not in known] == []
 
 
 # ---- the judge ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Empty, Full
 from random import Random
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -27,11 +27,12 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._engine import choice
 from shared_multiprocess_queue._ring import layout, ring
-from stress import damage, hostile
+from stress.harness.engines import ENGINE
+from stress.hostile import actor, damage, run
 
 from .conftest import MakeQueue
 
-ENGINES = [engine for engine in get_args(damage.Engine) if engine != "native" or choice.has_native()]
+ENGINES = [engine for engine in ENGINE if engine != "native" or choice.has_native()]
 ALLOWED = (SharedMemoryQueueError, Empty, Full)
 
 counter = itertools.count()
@@ -47,8 +48,8 @@ few = settings(
 @few
 @given(st.randoms(use_true_random=False))
 def test_a_damaged_segment_ends_in_clear_errors(rng: Random) -> None:
-    case = damage.make_case(rng, tuple(ENGINES), tuple(hostile.CALLS))
-    finding = hostile.Trial(case, 0, "hypothesis").wait()
+    case = damage.make_case(rng, tuple(ENGINES), tuple(actor.CALLS))
+    finding = run.Trial(case, 0, "hypothesis").wait()
     assert finding is None, f"{case}\n{finding.output if finding else ''}"
 
 
@@ -57,10 +58,10 @@ def test_positions_that_no_queue_reaches_do_no_harm(make_queue: MakeQueue, each_
     q = make_queue(capacity=3)
     damage.Stage(q).place(base, 2)
     for _ in range(4):
-        for call in hostile.CALLS:
+        for call in actor.CALLS:
             if call not in {"close", "unlink", "create again"}:
                 with suppress(*ALLOWED):
-                    hostile.CALLS[call](q)
+                    actor.CALLS[call](q)
 
 
 @pytest.mark.parametrize("generation", [(1 << 48) - 1, 1 << 48, (1 << 64) - 1])
@@ -228,7 +229,7 @@ class Trouble(BaseException):
 
 def use(how: str) -> Any:
     assert _in_use is not None
-    return hostile.CALLS[how](_in_use)
+    return actor.CALLS[how](_in_use)
 
 
 def explode(error: BaseException) -> Any:
@@ -350,7 +351,7 @@ def test_what_is_no_exception_passes_through_and_keeps_the_item(q: SharedMemoryQ
     assert q.qsize() == 2
 
 
-CALLED_BACK = [how for how in hostile.CALLS if how not in {"close", "create again", "retire", "fork"}]
+CALLED_BACK = [how for how in actor.CALLS if how not in {"close", "create again", "retire", "fork"}]
 
 
 @pytest.mark.parametrize("how", CALLED_BACK)

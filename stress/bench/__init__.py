@@ -11,15 +11,5 @@ Its parts, each an idea of its own:
     report       tables, and the goals of the design
     plot         pictures
     output       all of it in files
+    command      the command line
 """
-
-from .output import write
-from .peers import ALL
-from .report import print_all
-from .run import Plan, run
-from .scenarios import GROWTH, MAIN
-
-__all__ = ["PEERS", "SCENARIOS", "Plan", "print_all", "run", "write"]
-
-PEERS = [peer.name for peer in ALL]
-SCENARIOS = [scenario.name for scenario in (*MAIN, *GROWTH)]

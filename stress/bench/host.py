@@ -182,7 +182,7 @@ def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
                     worker.pipe.send(share)
                 times = [worker.answer() for worker in workers]
                 took = max(end for _, end in times) - min(start for start, _ in times)
-                return count * scenario.producers / took * 1e9
+                return float(count * scenario.producers / took * 1e9)
 
             step = scenario.batch * scenario.consumers
             rate = move(_WARM_UP)
@@ -386,7 +386,8 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             for end in further:
                 end.put(scenario.items[0])
                 receiver.get()
-            puts, gets = [], []
+            puts: list[float] = []
+            gets: list[float] = []
             until = _now() + int(seconds * 1e9)
             while _now() < until or len(puts) < 3:
                 start = _now()

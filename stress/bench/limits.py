@@ -10,7 +10,7 @@ from pickle import dumps, loads
 from statistics import median
 from typing import Final
 
-from ..sanitize import default_compiler
+from ..harness.copies import default_compiler
 from .scenarios import DICTS
 
 _SOURCE: Final = Path(__file__).resolve().parents[1] / "native" / "limits.c"

@@ -21,13 +21,12 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from .. import compare
+from ..harness.copies import ROOT
 from . import limits
 from .channel import Peer
-from .peers import ALL, ours
+from .peers import ALL, previous
 from .scenarios import GROWTH, MAIN, Scenario
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _GRACE: Final = 20  # seconds that a measurement may take beyond its time
 _MEMORY: Final = Path("/dev/shm")
 
@@ -91,7 +90,7 @@ class _Host:
         self.peer = peer
         # Not from the current folder, and that of the old release first: the two have one import name.
         path = [str(folder)] if folder else []
-        self._environment = dict(os.environ, PYTHONPATH=os.pathsep.join([*path, str(_ROOT)]))
+        self._environment = dict(os.environ, PYTHONPATH=os.pathsep.join([*path, str(ROOT)]))
         self._process: subprocess.Popen[str] | None = None
 
     def _started(self) -> subprocess.Popen[str]:
@@ -164,8 +163,8 @@ def run(plan: Plan, console: Console) -> Results:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         binary = limits.build(folder)
-        hosts = [_host(peer, folder, results, console) for peer in _chosen(ALL, plan.peers)]
-        hosts = [host for host in hosts if host is not None]
+        found = [_host(peer, folder, results, console) for peer in _chosen(ALL, plan.peers)]
+        hosts = [host for host in found if host is not None]
         for host in hosts:
             stack.callback(host.end)
         for repeat in range(1, plan.repeats + 1):
@@ -186,12 +185,12 @@ def _chosen(all_of_them: Sequence[Any], names: Sequence[str]) -> list[Any]:
 
 def _host(peer: Peer, folder: Path, results: Results, console: Console) -> _Host | None:
     version, place = peer.version(), None
-    if peer.distribution == ours.OLD:
+    if peer.distribution == previous.DISTRIBUTION:
         place = folder / "old"
         try:
-            compare.install(place)
-            version = compare.PEER
-        except compare.MeasurementError as error:
+            previous.install(place)
+            version = previous.VERSION
+        except previous.InstallError as error:
             console.print(str(error), markup=False, highlight=False)
             version = None
     if version is None:
@@ -215,7 +214,7 @@ def _measure(host: _Host, scenario: Scenario, seconds: float, results: Results) 
 def describe_machine() -> dict[str, str]:
     """Return what a reader of figures has to know of where they come from."""
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=_ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     models = [
         line.partition(":")[2].strip()

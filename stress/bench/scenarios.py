@@ -1,4 +1,4 @@
-"""What is measured: who puts what, who gets it, and what is counted."""
+"""What is measured: what producers put, how consumers get it, and what is counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .channel import Peer, Size
 Kind = Literal["rate", "trip", "call", "wake", "cpu", "alone"]
 
 VARIETY: Final = 1024
-"""Items that differ, which producers put one after the other: who pickles a list pickles equal objects in it once."""
+"""Items that differ, which producers put one after the other: a list that is pickled has equal objects once."""
 
 CAPACITY: Final = 1024
 BATCH: Final = 100
@@ -42,7 +42,7 @@ class Scenario:
         producers: processes that put.
         consumers: processes that get.
         batch: items of a call.
-        pause: seconds between two items, so that whoever waits goes to sleep.
+        pause: seconds between two items, so that the getter goes to sleep.
         size: bytes of an item, serialised; 0: its length.
         capacity: of the queue.
         handles: further handles that are open, and have been used.

@@ -10,21 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Full
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueue
 
-from .. import workers
-from ..crew import Crew, Watchdog, Worker, left_behind, new_prefix
-from ..logs import Log, Signals
-from ..rounds import Result, check_usable, wait_exactly
+from ..harness import engines
+from ..harness.engines import Engine, Engines
+from ..harness.logs import Log, Signals
+from ..harness.processes import Processes, Watchdog, Worker, left_behind, new_prefix
+from ..harness.rounds import Result, check_usable, wait_exactly
 from .troubles import some_moment
 
 _NAME: Final = "birth"
 _GO_ON: Final = 20  # steps that the survivor has to do after the last kill
 
 
-def run(seed: str, engine: str, patience: float) -> Result:
+def run(seed: str, engine: Engines, patience: float) -> Result:
     """Let one survivor and several victims create, attach, close and unlink, and kill the victims.
 
     Args:
@@ -35,7 +36,7 @@ def run(seed: str, engine: str, patience: float) -> Result:
     prefix = new_prefix()
     try:
         result = _run(seed, engine, patience, prefix)
-        result.faults += _create_at_last(prefix, workers.engine_of_all(engine))
+        result.faults += _create_at_last(prefix, engines.common(engine))
         result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
     finally:
         for name in left_behind(prefix):
@@ -43,17 +44,17 @@ def run(seed: str, engine: str, patience: float) -> Result:
     return result
 
 
-def _run(seed: str, engine: str, patience: float, prefix: str) -> Result:
+def _run(seed: str, engine: Engines, patience: float, prefix: str) -> Result:
     """Run a round until all its processes are dead."""
     rng = Random(seed)
     result = Result(rounds=1)
     signals = Signals()
-    with Crew() as crew:
+    with Processes() as processes:
 
         def start(fate: str) -> Worker:
-            name = f"{fate} {len(crew.workers)}"
+            name = f"{fate} {len(processes.workers)}"
             log = Log(0, signals)
-            return crew.start(name, log, _live, prefix, log, signals, f"{seed}/{name}", engine)
+            return processes.start(name, log, _live, prefix, log, signals, f"{seed}/{name}", engine)
 
         survivor = start("survivor")
         victims = [start("victim") for _ in range(rng.randint(1, 3))]
@@ -61,10 +62,10 @@ def _run(seed: str, engine: str, patience: float, prefix: str) -> Result:
             wait_exactly(some_moment(rng))
             signals.mark()
             victim = victims.pop(rng.randrange(len(victims)))
-            crew.kill([victim])
+            processes.kill([victim])
             result.deaths += 1
             victims.append(start("victim"))
-        crew.kill(victims)
+        processes.kill(victims)
         result.deaths += len(victims)
         goal = survivor.log.calls + _GO_ON
         dog = Watchdog(patience, [survivor.log])
@@ -76,17 +77,17 @@ def _run(seed: str, engine: str, patience: float, prefix: str) -> Result:
             wait_exactly(1e-3)
         result.stalls = [survivor.log.longest_stall()]
         result.worst = result.stalls[0], survivor.name
-        crew.kill([survivor])  # in the middle of something, too
+        processes.kill([survivor])  # in the middle of something, too
         result.deaths += 1
-        result.faults += crew.failures()
+        result.faults += processes.failures()
     return result
 
 
-def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: str) -> None:
+def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: Engines) -> None:
     rng = Random(seed)
     log.start()
     while not signals.stopped():
-        chosen = rng.choice(("atomics", "native")) if engine == workers.MIXED else engine
+        chosen = engines.choose(rng, engine)
         try:
             _live_once(rng, prefix, chosen, log)
         except QueueExistsError:
@@ -96,11 +97,11 @@ def _live(prefix: str, log: Log, signals: Signals, seed: str, engine: str) -> No
         log.beat()
 
 
-def _live_once(rng: Random, prefix: str, engine: str, log: Log) -> None:
+def _live_once(rng: Random, prefix: str, engine: Engine, log: Log) -> None:
     creates = rng.random() < 0.5
     capacity = rng.randint(1, 100)
-    sizes = {"capacity": capacity, "item_size": 64} if creates else {}
-    with SharedMemoryQueue(_NAME, creates, run_id=prefix, engine=engine, **sizes) as queue:
+    size: dict[str, Any] = {"capacity": capacity, "item_size": 64} if creates else {}
+    with SharedMemoryQueue(_NAME, creates, run_id=prefix, engine=engine, **size) as queue:
         if not creates:
             log.start()  # the stall clock begins anew
         with suppress(Full):
@@ -111,7 +112,7 @@ def _live_once(rng: Random, prefix: str, engine: str, log: Log) -> None:
             queue.unlink()
 
 
-def _create_at_last(prefix: str, engine: str | None) -> list[str]:
+def _create_at_last(prefix: str, engine: Engine | None) -> list[str]:
     """Make a queue, after unlinking one that the dead have left complete, and return what is wrong with that."""
     try:
         try:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import click
 from rich.console import Console
 from rich.table import Table
 
-from .. import workers
-from ..crew import Crew, Worker, children
-from ..logs import Log, Signals
-from ..rounds import Result, tell
+from ..harness import options
+from ..harness.engines import ENGINES, Engines
+from ..harness.processes import Worker
+from ..harness.rounds import Result
 from . import birth, family, full, interrupt, steps, troubles
+from .series import conclude, idle, run_series
 from .skip import Skip
 
-RunRound = Callable[[str, str, float], Result]
-
-ENGINES: Final = ("atomics", "native", workers.MIXED)
+RunRound = Callable[[str, Engines, float], Result]
 
 # What a round does, and of 100 of a long run how many are of a kind: some take much longer, or find less with time.
 _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
@@ -36,8 +36,6 @@ _STEPS: Final = "steps", 10
 
 KINDS: Final = (*_ROUNDS, _STEPS[0])
 
-_ENOUGH: Final = 5  # bad rounds of a row, after which no more are done
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -49,14 +47,14 @@ class Plan:
         kinds: of trouble.
         engines: each of "atomics", "native" and "mixed" is a run of its own.
         seed: of all choices.
-        patience: seconds after which somebody who does not get on is blocked.
+        patience: seconds without progress after which a worker is blocked.
         stall_limit: seconds that no survivor may stall for.
     """
 
     rounds: int
     first: int
     kinds: tuple[str, ...]
-    engines: tuple[str, ...]
+    engines: tuple[Engines, ...]
     seed: int
     patience: float
     stall_limit: float
@@ -64,9 +62,9 @@ class Plan:
 
 def run(plan: Plan, console: Console) -> bool:
     """Run all rounds, print the table, and return whether nothing went wrong."""
-    results: dict[tuple[str, str], Result] = {}
+    results: dict[tuple[str, Engines], Result] = {}
     skipped: list[str] = []
-    with _idle() as control, steps.Host() as host:
+    with idle() as control, steps.Host() as host:
         rounds = {**_ROUNDS, _STEPS[0]: (host.run, _STEPS[1])}
         for kind in plan.kinds:
             for engine in plan.engines:
@@ -76,50 +74,24 @@ def run(plan: Plan, console: Console) -> bool:
                 except Skip as skip:
                     skipped.append(f"{kind}, {engine}: skipped, {skip}")
     print_table(results, console)
-    faults = [f"process {pid} was left" for pid in children()]
-    slow = [
-        f"{kind}, {engine}: a survivor stalled for longer than {plan.stall_limit} s"
-        for (kind, engine), result in results.items()
-        if max(result.stalls, default=0) > plan.stall_limit
-    ]
     for line in skipped:
         console.print(line, style="yellow", markup=False)
-    for line in faults + slow:
-        console.print(line, style="red", markup=False)
-    ok = not faults and not slow and all(result.ok for result in results.values())
-    console.print("ok" if ok else "FAILED", style="green" if ok else "bold red")
-    return ok
-
-
-@contextmanager
-def _idle() -> Iterator[Worker]:
-    """Give the process that does nothing, and whose lateness shows how busy the machine is."""
-    signals = Signals()
-    signals.mark()
-    log = Log(0, signals)
-    with Crew() as crew:
-        yield crew.start("idle", log, workers.idle, log, signals)
+    return conclude({", ".join(row): result for row, result in results.items()}, plan.stall_limit, console)
 
 
 def _run_row(
-    plan: Plan, kind: str, engine: str, run_round: RunRound, share: int, control: Worker, console: Console
+    plan: Plan, kind: str, engine: Engines, run_round: RunRound, share: int, control: Worker, console: Console
 ) -> Result:
-    total = Result()
-    bad = 0
-    for number in range(plan.first, plan.first + max(1, plan.rounds * share // 100)):
-        control.log.forget_stalls()
-        result = run_round(f"{plan.seed}/{kind}/{engine}/{number}", engine, plan.patience)
-        report = tell(result, number, control.log.longest_stall(), plan.stall_limit)
-        if not result.ok or max(result.stalls, default=0) > plan.stall_limit:
-            again = f"--seed {plan.seed} --kinds {kind} --engine {engine} --first {number} --rounds 1"
-            for line in (f"python -m stress chaos {again}", *result.verdict.findings, *result.faults, report):
-                console.print(line, style="red", markup=False, soft_wrap=True)
-            bad += 1
-        total.add(result)
-        if bad == _ENOUGH:
-            console.print(f"{kind}, {engine}: given up after {bad} bad rounds", style="red", markup=False)
-            break
-    return total
+    again = f"python -m stress chaos --seed {plan.seed} --kinds {kind} --engine {engine}"
+    return run_series(
+        f"{kind}, {engine}",
+        range(plan.first, plan.first + max(1, plan.rounds * share // 100)),
+        lambda number: run_round(f"{plan.seed}/{kind}/{engine}/{number}", engine, plan.patience),
+        lambda number: f"{again} --first {number} --rounds 1",
+        control,
+        plan.stall_limit,
+        console,
+    )
 
 
 _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
@@ -142,12 +114,12 @@ _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
 }
 _CAPTION: Final = (
     "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call; "
-    "held up: pauses in which survivors waited for a claim of who was paused; stall: the longest of a survivor; busy: "
+    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; busy: "
     "stalls put aside, because even an idle process woke late"
 )
 
 
-def print_table(results: dict[tuple[str, str], Result], console: Console) -> None:
+def print_table(results: dict[tuple[str, Engines], Result], console: Console) -> None:
     """Print a row for each kind of trouble and engine, and a sum."""
     table = Table("kind", "engine", *_COLUMNS, caption=_CAPTION)
     for column in table.columns[2:]:
@@ -160,3 +132,33 @@ def print_table(results: dict[tuple[str, str], Result], console: Console) -> Non
     table.add_row("all", "", *(cell(total) for cell in _COLUMNS.values()))
     wide = Console(file=console.file, width=max(console.width, 200))
     wide.print(table)
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), help="Of the kinds that have most; 100, or 8 with --short.")
+@options.first
+@click.option("--kinds", default=",".join(KINDS), show_default=True, help="Of trouble.")
+@click.option("--engine", type=options.ANY_ENGINES, help="Only this; all in turn if not given.")
+@click.option("--short", is_flag=True, help="A minute and a half.")
+@options.stall_limit
+@options.seed
+@options.patience
+def command(
+    rounds: int | None,
+    first: int,
+    kinds: str,
+    engine: Engines | None,
+    short: bool,
+    stall_limit: float,
+    seed: int | None,
+    patience: float,
+) -> None:
+    """Bring all kinds of trouble over processes, and see that nothing is lost and nobody is blocked."""
+    chosen = options.parse_kinds(kinds, KINDS)
+    console = Console()
+    seed = options.tell_seed(seed, console)
+    engines = ENGINES if engine is None else (engine,)
+    plan = Plan(rounds or (8 if short else 100), first, chosen, engines, seed, patience, stall_limit)
+    with options.engine_needed():
+        ok = run(plan, console)
+    sys.exit(not ok)

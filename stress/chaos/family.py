@@ -20,11 +20,12 @@ from typing import Final
 
 from shared_multiprocess_queue import SharedMemoryQueue
 
-from .. import workers
-from ..crew import Party, Worker, children
-from ..logs import Log, Signals
-from ..rounds import Result, Round, run_round, wait_exactly
-from ..workers import Task
+from ..harness import workers
+from ..harness.engines import Engines
+from ..harness.logs import Log, Signals
+from ..harness.processes import Party, Worker, children
+from ..harness.rounds import Result, Round, run_round, wait_exactly
+from ..harness.workers import Task
 from .troubles import setting_of, some_moment
 
 _SUBREAPER: Final = 36  # PR_SET_CHILD_SUBREAPER: children of a dead child become ours
@@ -47,7 +48,7 @@ class _Member:
     task: Task
 
 
-def run(seed: str, engine: str, patience: float) -> Result:
+def run(seed: str, engine: Engines, patience: float) -> Result:
     """Let families work, and kill some of their members.
 
     Args:
@@ -79,7 +80,7 @@ def run(seed: str, engine: str, patience: float) -> Result:
         chosen = [rng.choice(("producer", "consumer", "producer", "consumer", _LEAVE, _CLOSE)) for _ in range(4)]
         forked = [member(does, "forked") for does in chosen]
         log = Log(0, current.signals)
-        parent = current.crew.start("family", log, _live, current.queue, log, current.signals, threads, forked)
+        parent = current.processes.start("family", log, _live, current.queue, log, current.signals, threads, forked)
         current.result.events += len(forked)
         current.wait_for_start([parent])
         current.signals.mark()
@@ -112,7 +113,7 @@ def _kill_parent(current: Round, parent: Worker, threads: list[Party]) -> None:
 
 def _wait_for_orphans(current: Round, before: set[int]) -> None:
     """Collect the children of a parent that was killed; they end by themselves."""
-    ours = {worker.process.pid for worker in current.crew.workers}
+    ours = {worker.process.pid for worker in current.processes.workers}
     until = time.monotonic() + current.patience
     while orphans := set(children()) - ours - before:
         for pid in orphans:

@@ -22,10 +22,11 @@ from typing import Any, Final
 
 from shared_multiprocess_queue import SharedMemoryQueue
 
-from .. import workers
-from ..crew import Crew, new_prefix
-from ..logs import Log, Signals
-from ..rounds import Result
+from ..harness import engines
+from ..harness.engines import Engine, Engines
+from ..harness.logs import Log, Signals
+from ..harness.processes import Processes, new_prefix
+from ..harness.rounds import Result
 from .skip import Skip
 
 _NEWNS, _NEWUSER = 0x20000, 0x10000000
@@ -40,7 +41,7 @@ class _Fault(Exception):
     """What must not happen with /dev/shm full."""
 
 
-def run(seed: str, engine: str, patience: float) -> Result:
+def run(seed: str, engine: Engines, patience: float) -> Result:
     """Fill a small /dev/shm, create queues in it, and use one that was there before.
 
     Args:
@@ -54,8 +55,8 @@ def run(seed: str, engine: str, patience: float) -> Result:
     result = Result(rounds=1)
     signals = Signals()
     log = Log(0, signals)
-    with Crew() as crew:
-        worker = crew.start("full", log, _live, log, seed, engine, new_prefix())
+    with Processes() as processes:
+        worker = processes.start("full", log, _live, log, seed, engine, new_prefix())
         worker.process.join(patience)
         if worker.running:
             result.blocked = 1
@@ -64,7 +65,7 @@ def run(seed: str, engine: str, patience: float) -> Result:
         if worker.process.exitcode == _SKIPPED:
             raise Skip("a mount namespace needs root, or user namespaces that are allowed")
         if worker.process.exitcode:
-            result.faults += crew.failures()
+            result.faults += processes.failures()
     result.events = log.calls
     return result
 
@@ -92,13 +93,13 @@ def _enter_small_shm() -> None:
         os._exit(_SKIPPED)
 
 
-def _live(log: Log, seed: str, engine: str, prefix: str) -> None:
+def _live(log: Log, seed: str, engine: Engines, prefix: str) -> None:
     log.start()
     _enter_small_shm()
     rng = Random(seed)
 
-    def choose() -> str:
-        return rng.choice(("atomics", "native")) if engine == workers.MIXED else engine
+    def choose() -> Engine:
+        return engines.choose(rng, engine)
 
     capacity = rng.randint(1, 3)
     with SharedMemoryQueue("full", True, capacity, _ITEM_SIZE, prefix, engine=choose()) as queue:
@@ -127,7 +128,7 @@ def _filled(stays_free: int) -> Iterator[None]:
         ballast.unlink()
 
 
-def _create_in_vain(rng: Random, engine: str, prefix: str) -> None:
+def _create_in_vain(rng: Random, engine: Engine, prefix: str) -> None:
     """Ask for more than is left: an OSError of the right kind, and nothing of it remains."""
     before = sorted(os.listdir(_SHM))
     try:
@@ -141,7 +142,7 @@ def _create_in_vain(rng: Random, engine: str, prefix: str) -> None:
         raise _Fault(f"a creation in vain left {sorted(os.listdir(_SHM))}, and before it there were {before}")
 
 
-def _use(rng: Random, queue: SharedMemoryQueue, engine: str) -> None:
+def _use(rng: Random, queue: SharedMemoryQueue, engine: Engine) -> None:
     """Send items from a child: as many as fit, as large as fit, and some with a definition of ``__main__``."""
     made = [_make(rng) for _ in range(queue.capacity)]
 

@@ -13,17 +13,18 @@ from random import Random
 
 from shared_multiprocess_queue import Full, SharedMemoryQueue
 
-from .. import items
-from ..crew import Worker
-from ..logs import Log, Signals
-from ..rounds import Result, Round, run_round, wait_exactly
-from ..workers import LONG, Task, open_queue, patience
+from ..harness import items
+from ..harness.engines import Engines
+from ..harness.logs import Log, Signals
+from ..harness.processes import Worker
+from ..harness.rounds import Result, Round, run_round, wait_exactly
+from ..harness.workers import LONG, Task, open_queue, patience
 from .troubles import setting_of, some_moment
 
 _VICTIMS = (("producer",), ("consumer",), ("producer", "consumer"), ("consumer", "consumer"))
 
 
-def run(seed: str, engine: str, seconds: float) -> Result:
+def run(seed: str, engine: Engines, seconds: float) -> Result:
     """Interrupt producers and consumers.
 
     Args:

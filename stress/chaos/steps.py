@@ -5,7 +5,7 @@ completes; after each death a survivor empties the queue, what was put and got i
 full load. Half of the times another victim has died before, at one step of another operation, so that the deaths come
 in the middle of a recovery.
 
-The native engine has to be built for this (stress/native/mortal.h), in a copy of the package; so the rounds run in a
+The native engine has to be built for this (stress/native/dying.h), in a copy of the package; so the rounds run in a
 process of their own, which is asked for them line by line.
 """
 
@@ -29,14 +29,16 @@ from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import atomics
 from shared_multiprocess_queue._platform import atomic_words
 
-from .. import extension, items, mortal, sanitize, workers
-from ..crew import left_behind, new_prefix
-from ..history import ConsumerHistory, ProducerHistory, Put, Verdict, judge, parse_id
-from ..items import LARGEST
-from ..rounds import Result, check_usable
+from ..harness import copies, dying, items
+from ..harness.engines import ENGINE, MIXED, Engine, Engines, Mode
+from ..harness.errors import SetupError
+from ..harness.history import ConsumerHistory, ProducerHistory, Put, Verdict, judge, parse_id
+from ..harness.items import LARGEST
+from ..harness.processes import left_behind, new_prefix
+from ..harness.rounds import Result, check_usable
 from .skip import Skip
 
-_HEADER: Final = Path(__file__).resolve().parents[1] / "native" / "mortal.h"
+_HEADER: Final = Path(__file__).resolve().parents[1] / "native" / "dying.h"
 _ROUND: Final = 30  # times patience: for all the steps of a round
 
 Operation = Callable[[SharedMemoryQueue, list[bytes]], object]
@@ -50,10 +52,11 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "close": lambda queue, _: queue.close(),
 }
 _SINGLE: Final = ("put", "get")
+_MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "mpmc", "spsc")
 
 
 class Host:
-    """The process with the mortal build; started when it is needed, and ended with the ``with`` block."""
+    """The process with the dying build; started when it is needed, and ended with the ``with`` block."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -66,7 +69,7 @@ class Host:
         self._end()
         self._folder.cleanup()
 
-    def run(self, seed: str, engine: str, patience: float) -> Result:
+    def run(self, seed: str, engine: Engines, patience: float) -> Result:
         """Let each operation die at each of its steps.
 
         Args:
@@ -95,8 +98,9 @@ class Host:
         if not (copy / "stress").exists():
             flags = ("-D_GNU_SOURCE", "-include", str(_HEADER))
             try:
-                extension.copy_and_build(copy, sanitize.default_compiler(), flags)
-            except sanitize.SanitizeError as error:
+                copies.copy(copy, "stress")
+                copies.build_extension(copy, copies.default_compiler(), flags)
+            except SetupError as error:
                 raise Skip(str(error)) from None
         command = [sys.executable, "-m", __spec__.name]
         return subprocess.Popen(command, cwd=copy, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -115,8 +119,8 @@ def serve(asking: IO[str], answering: IO[str]) -> None:
     """Run the rounds that are asked for, until nobody asks any more."""
     from shared_multiprocess_queue._native import extension  # noqa: PLC0415 (it is built for this, and only here)
 
-    fate = mortal.NativeFate(extension.__file__)
-    atomics.open_words = lambda buffer: mortal.MortalMemory(atomic_words.open_words(buffer), fate)  # type: ignore
+    fate = dying.NativeFate(extension.__file__)
+    atomics.open_words = lambda buffer: dying.DyingMemory(atomic_words.open_words(buffer), fate)  # type: ignore
     for line in asking:
         seed, engine, patience = json.loads(line)
         faulthandler.dump_traceback_later(_ROUND * patience, exit=True)
@@ -138,9 +142,9 @@ class _Steps:
         fate: of the victims.
     """
 
-    def __init__(self, operation: str, seed: str, engine: str, fate: mortal.Fate) -> None:
+    def __init__(self, operation: str, seed: str, engine: Engines, fate: dying.Fate) -> None:
         rng = Random(seed)
-        engines = ("atomics", "native") if engine == workers.MIXED else (engine,)
+        engines: tuple[Engine, ...] = ENGINE if engine == MIXED else (engine,)
         self._fate = fate
         self._result = Result()
         self._capacity = rng.randint(1 if operation in _SINGLE else 2, 3)
@@ -148,7 +152,7 @@ class _Steps:
         # Mostly so that there is room for what is put, or something that can be got.
         least, most = (0, self._capacity - self._size) if operation.startswith("put") else (1, self._capacity)
         self._filled = rng.randint(least, most) if rng.random() < 0.8 else rng.randint(0, self._capacity)
-        self._mode = rng.choice(("mpmc", "mpmc", "mpmc", "spsc"))
+        self._mode: Mode = rng.choice(_MODES)
         self._survivor = rng.choice(engines)
         self._operation, self._engine = operation, rng.choice(engines)
         self._before = (rng.choice(list(_OPERATIONS)), rng.choice(engines)) if rng.random() < 0.5 else None
@@ -175,7 +179,7 @@ class _Steps:
                 queue.put_nowait(item)
             queue._membership.retire()  # a child may have the roles of mode spsc
             puts = [ProducerHistory(0, self._puts(filled, acknowledged=True))]
-            gets = []
+            gets: list[ConsumerHistory] = []
             if self._before is not None:
                 self._die(queue, *self._before, self._steps_before, puts, gets)
             died = self._die(queue, self._operation, self._engine, steps, puts, gets)
@@ -199,7 +203,7 @@ class _Steps:
         self,
         queue: SharedMemoryQueue,
         name: str,
-        engine: str,
+        engine: Engine,
         steps: int,
         puts: list[ProducerHistory],
         gets: list[ConsumerHistory],
@@ -209,7 +213,7 @@ class _Steps:
 
         def prepare() -> Callable[[], object]:
             own = SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=engine)
-            own._membership.batch_lock._flag = mortal.MortalFlag(own._membership.flag, self._fate)  # type: ignore
+            own._membership.batch_lock._flag = dying.DyingFlag(own._membership.flag, self._fate)  # type: ignore
 
             def operate() -> None:
                 with suppress(Empty, Full):
@@ -217,7 +221,7 @@ class _Steps:
 
             return operate
 
-        died = mortal.dies(prepare, self._fate, steps)
+        died = dying.dies(prepare, self._fate, steps)
         self._result.deaths += died
         if name.startswith("put"):
             puts.append(ProducerHistory(len(puts), self._puts(batch, acknowledged=False)))

@@ -1,6 +1,6 @@
 """What comes over workers while others go on: kills, pauses, a batch lock without its holder, comings and goings.
 
-Each of these is a round of ``stress.rounds``; the survivors have to get on, and what was put and got is judged.
+Each of these is a round of ``harness.rounds``; the survivors have to get on, and what was put and got is judged.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Final, Literal, cast, get_args
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._ring import layout
 
-from .. import kill
-from ..crew import POLL, Worker
-from ..logs import now
-from ..rounds import Result, Round, Setting, run_round, wait_exactly
-from ..workers import Calls
+from ..harness.engines import Engines, Mode
+from ..harness.logs import now
+from ..harness.processes import POLL, Worker
+from ..harness.rounds import Result, Round, Setting, run_round, wait_exactly
+from ..harness.workers import Calls
+from . import kill
 
 _SCALES: Final = (100e-6, 1e-3, 5e-3, 20e-3)  # seconds; trouble comes at a random moment within one of these
-_PAUSES: Final = 3  # calls that a survivor has to do during a pause, unless the one who is paused holds it up
+_PAUSES: Final = 3  # calls that a survivor has to do during a pause, unless a paused worker holds it up
 _HOLD: Final = 0.02  # seconds, at most, that a pause lasts longer than that
 _LOCK_PATIENCE: Final = 0.5  # seconds to wait until a victim holds the batch lock
 _CHURN: Final = (0.2, 0.6)  # seconds that visitors come, from and to
@@ -54,21 +55,21 @@ def some_moment(rng: Random) -> float:
 # ---- kills ----------------------------------------------------------------------------------------------------------
 
 
-def run_kills(seed: str, engine: str, patience: float) -> Result:
-    """Kill producers and consumers at random moments, in either mode: a round of ``stress.kill``."""
+def run_kills(seed: str, engine: Engines, patience: float) -> Result:
+    """Kill producers and consumers at random moments, in either mode: a round of ``kill``."""
     rng = Random(seed)
     victim = rng.choice(kill.KINDS)
-    mode = "spsc" if rng.random() < _SPSC else "mpmc"
+    mode: Mode = "spsc" if rng.random() < _SPSC else "mpmc"
     return kill.run_planned(kill.plan_round(seed, victim, 0, mode), engine, mode, patience)
 
 
 # ---- stop -----------------------------------------------------------------------------------------------------------
 
 
-def run_stop(seed: str, engine: str, patience: float) -> Result:
+def run_stop(seed: str, engine: Engines, patience: float) -> Result:
     """Stop workers at random moments, and let them go on later.
 
-    Meanwhile the survivors get on, or the queue's metrics name one who is stopped as what holds them up.
+    Meanwhile the survivors get on, or the queue's metrics name a stopped worker as what holds them up.
     """
     rng, setting = setting_of(seed)
 
@@ -107,7 +108,7 @@ def _send(worker: Worker, number: signal.Signals) -> None:
 
 
 def _watch_pause(current: Round, paused: list[Worker]) -> None:
-    """See that all survivors get on, or that one who is paused is named as what they wait for."""
+    """See that all survivors get on, or that a paused worker is named as what they wait for."""
     goals = {worker: worker.log.calls + _PAUSES for worker in current.survivors}
     pids = {worker.process.pid for worker in paused}
     since = now()
@@ -127,8 +128,8 @@ def _watch_pause(current: Round, paused: list[Worker]) -> None:
 # ---- the batch lock -------------------------------------------------------------------------------------------------
 
 
-def run_lock(seed: str, engine: str, patience: float) -> Result:
-    """Kill who holds the batch lock, and then who has inherited it.
+def run_lock(seed: str, engine: Engines, patience: float) -> Result:
+    """Kill the holder of the batch lock, and then its heir.
 
     Each death may cost others a sleep of 100 ms at the gate that the dead one has shut, so survivors get on in between.
     """
@@ -152,7 +153,7 @@ def run_lock(seed: str, engine: str, patience: float) -> Result:
 
 
 class _Holder:
-    """Tells who holds the batch lock, by a look at the words that takes less time than the lock is held for."""
+    """Tells which process holds the batch lock, by a look at the words: it takes less time than holders do."""
 
     def __init__(self, words: memoryview) -> None:
         self._words = words
@@ -185,7 +186,7 @@ def _wait_for_holder(holder: _Holder, victims: list[Worker]) -> Worker | None:
 # ---- churn ----------------------------------------------------------------------------------------------------------
 
 
-def run_churn(seed: str, engine: str, patience: float) -> Result:
+def run_churn(seed: str, engine: Engines, patience: float) -> Result:
     """Let visitors attach, work a little, and leave: by closing, by exiting without that, or killed."""
     rng, setting = setting_of(seed)
 

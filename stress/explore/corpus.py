@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
+from ..harness.engines import Engines
 from .program import Program, parse_program
-
-Engines = Literal["atomics", "native", "mixed"]
 
 _LETTERS: Final[dict[Engines, str]] = {"atomics": "aaaa", "native": "nnnn", "mixed": "nana"}
 

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from .corpus import Engines
+from ..harness.engines import Engines, Mode
 from .program import DIES, JOIN, LOOKS, PUTS, TAKES, ActorPlan, Program, Schedule, Step
 from .search import Finding, try_schedule
 
+_MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "mpmc", "spsc")
 _MOST_POINTS: Final = 160  # at which a call is interrupted; few calls have more
 
 
@@ -23,7 +24,7 @@ class _Broken(Exception):
 @st.composite
 def cases(draw: st.DrawFn, engines: Engines) -> tuple[Program, Schedule]:
     """Draw a program and a schedule for it."""
-    mode = draw(st.sampled_from(["mpmc", "mpmc", "mpmc", "spsc"]))
+    mode: Mode = draw(st.sampled_from(_MODES))
     capacity = draw(st.integers(1, 3))
     filled = draw(st.integers(0, capacity))
     calls = [call for call in (*TAKES, *PUTS, *LOOKS) if PUTS.get(call, 1) <= capacity]

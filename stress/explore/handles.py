@@ -1,7 +1,7 @@
 """Handles of both engines in one process, over memory whose every access asks the scheduler.
 
 The engines are those of the package, and so are their words, whose operations get a step in front. What they ask from
-outside, who they are, who lives, what time it is, and how to sleep, the scheduler answers.
+outside (their identity, which processes live, the time, how to sleep) the scheduler answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, Full
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from greenlet import getcurrent
@@ -25,6 +24,7 @@ from shared_multiprocess_queue._platform import atomic_words, clock, futex, proc
 from shared_multiprocess_queue._ring import layout, parking, participants
 from shared_multiprocess_queue.errors import RoleTakenError
 
+from ..harness.engines import Mode
 from .program import PUTS, TAKES
 from .scheduler import Scheduler
 
@@ -39,7 +39,7 @@ class Memory:
 
     name = "explored"
 
-    def __init__(self, capacity: int, mode: str) -> None:
+    def __init__(self, capacity: int, mode: Mode) -> None:
         self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode)
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
@@ -159,15 +159,6 @@ class _Words:
         access.add, access.cas, access.cas_noted = stepped_add, stepped_cas, stepped_cas_noted
         return access
 
-    def reader(self) -> Any:
-        inner, step = self._inner.reader(), self._step
-
-        def stepped_load(offset: int) -> int:
-            step()
-            return int(inner.load(offset))
-
-        return SimpleNamespace(load=stepped_load)
-
     def release(self) -> None:
         self._inner.release()
 
@@ -232,7 +223,7 @@ class Handle:
     Args:
         engine: "atomics" or "native".
         memory: where.
-        scheduler: who decides.
+        scheduler: decides about each step.
         pid: of the process that this stands for.
     """
 
@@ -245,7 +236,7 @@ class Handle:
             from shared_multiprocess_queue._engine import native  # noqa: PLC0415 (there may be none)
 
             if explored_library() is None:
-                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see build.py")
+                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see run.py")
             self.engine: AtomicsEngine | native.NativeEngine = native.NativeEngine(Membership(*arguments))
         else:
             self.engine = AtomicsEngine(Membership(*arguments))
@@ -289,9 +280,9 @@ class Handle:
             return
         until = self._scheduler.now + PATIENCE if waits else 0
         if len(items) > 1:
-            self.engine.put_batch([(item, BYTES) for item in items], until)
+            cast(AtomicsEngine, self.engine).put_batch([(item, BYTES) for item in items], until)
         else:
-            self.engine.put((items[0], BYTES), until)
+            cast(AtomicsEngine, self.engine).put((items[0], BYTES), until)
 
     def _take(self, limit: int, waits: bool) -> list[bytes]:
         direct = self._direct
@@ -300,7 +291,7 @@ class Handle:
             taken: list[bytes] = direct[limit, waits, timeout] if limit > 1 else [direct[waits, timeout]]
             return taken
         until = self._scheduler.now + PATIENCE if waits else 0
-        return self.engine.get(limit, until, _deliver)
+        return cast(AtomicsEngine, self.engine).get(limit, until, _deliver)
 
 
 def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
@@ -309,7 +300,7 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
 
 @contextmanager
 def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
-    """Answer, instead of the system, who lives, what time it is, and how to sleep.
+    """Answer, instead of the system, which processes live, what time it is, and how to sleep.
 
     Args:
         scheduler: answers.

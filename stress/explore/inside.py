@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from ..harness.engines import Engines
 from . import coverage, drawing
-from .corpus import Engines, expand, programs
+from .corpus import expand, programs
 from .program import FOUND, Program, parse_program, parse_schedule
 from .search import Bounds, Finding, draw_schedules, enumerate_schedules, try_schedule
 

@@ -6,13 +6,15 @@ thread of the handle before it. A call with ``!17`` behind it is interrupted at 
 signals in it.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
-whoever runs dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
+the running actor dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from ..harness.engines import Mode
 
 DIES: Final = -1
 FOUND: Final = 7
@@ -26,6 +28,7 @@ LOOKS: Final = ("is_empty", "is_full")
 JOIN: Final = "join"
 """An actor whose first call this is opens its handle only then; the others have theirs before."""
 CALLS: Final = (*PUTS, *TAKES, *LOOKS, JOIN)
+_MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}
 
 
@@ -47,7 +50,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ActorPlan:
-    """One who calls.
+    """An actor: the calls of one handle.
 
     Attributes:
         engine: of its handle.
@@ -64,7 +67,7 @@ class ActorPlan:
 class Program:
     """A queue and its actors."""
 
-    mode: str
+    mode: Mode
     capacity: int
     filled: int
     actors: tuple[ActorPlan, ...]
@@ -79,7 +82,7 @@ class Program:
 
 
 Decision = tuple[int, int]
-"""Number of a step, and who runs from there on; or DIES."""
+"""Number of a step, and the actor that runs from there on; or DIES."""
 Schedule = tuple[Decision, ...]
 
 
@@ -91,10 +94,10 @@ def parse_program(text: str) -> Program:
     """
     try:
         mode, capacity, filled, *actors = text.split()
-        program = Program(mode, int(capacity), int(filled), tuple(map(_parse_actor, actors)))
+        program = Program(_MODES[mode], int(capacity), int(filled), tuple(map(_parse_actor, actors)))
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
-    if mode not in ("mpmc", "spsc") or not 0 <= program.filled <= program.capacity or not actors:
+    if not 0 <= program.filled <= program.capacity or not actors:
         raise ProgramError(f"{text!r} is no program: mode, capacity, how many items are there, then one or more actors")
     return program
 

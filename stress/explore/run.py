@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from rich.console import Console
 
-from .bugs import BUGS, EngineBug
-from .build import copy_package, environment
-from .corpus import Engines
+from .. import planted
+from ..harness import copies
+from ..harness.engines import Engines
+from ..planted import Bug, Task
 from .program import FOUND
 
+_SEAM: Final = Path(__file__).with_name("explored.h")
 _WATCHDOG: Final = 600.0  # seconds; a search for a planted bug that takes longer hangs
 _LONG_WATCHDOG: Final = 7200.0
 _ROUNDS: Final = (8_000, 40_000, 160_000)
@@ -60,14 +61,15 @@ def _has_native(plan: Plan) -> bool:
     return " n:" in text if text else plan.engines != "atomics"
 
 
-def _explore(plan: Plan, bug: EngineBug | None, hear: Callable[[str], None]) -> int:
+def _explore(plan: Plan, bug: Bug | None, hear: Callable[[str], None]) -> int:
     """Build a copy, with a bug perhaps, explore it in a process of its own, and return that process's exit status."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy_package(Path(folder), plan.compiler, _has_native(plan), bug)
+    with planted.planted_copy(bug) as folder:
+        if _has_native(plan):
+            copies.build_extension(folder, plan.compiler, ("-Wno-clobbered", "-include", str(_SEAM)))
         with subprocess.Popen(
             _command(plan),
             cwd=folder,  # or the package of this folder would come first
-            env=environment(Path(folder)),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(copies.ROOT)])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -85,7 +87,7 @@ def run(plans: Sequence[Plan], console: Console) -> bool:
     """Explore; return whether every rule was kept.
 
     Raises:
-        SanitizeError: the explored extension cannot be built here.
+        SetupError: the explored extension cannot be built here.
     """
 
     def hear(line: str) -> None:
@@ -94,30 +96,28 @@ def run(plans: Sequence[Plan], console: Console) -> bool:
     return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, whatever one finds
 
 
-def run_planted(plan: Plan, console: Console, bugs: Sequence[EngineBug] = BUGS) -> bool:
+def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] | None = None) -> bool:
     """Plant each bug, and return whether every one was found.
 
     Args:
         plan: of the search; engines, program and number of schedules are the bug's.
         console: where to say how.
-        bugs: which.
+        bugs: the only ones.
 
     Raises:
-        SanitizeError: a bug has no place, or the explored extension cannot be built here.
+        SetupError: a bug has no place, or the explored extension cannot be built here.
     """
-    ok = True
-    for bug in bugs:
+
+    def look_for(bug: Bug, task: Task) -> planted.Outcome:
+        engines, *program = task.how
         lines: list[str] = []
-        began = time.monotonic()
         for schedules in _ROUNDS:
-            chosen = replace(plan, engines=bug.engines, schedules=schedules, program=bug.program)
+            chosen = replace(plan, engines=cast(Engines, engines), schedules=schedules, program=" ".join(program))
             status = _explore(chosen, bug, lines.append)
             if status != 0:
                 break
-        is_found = status in (FOUND, -signal.SIGSEGV, -signal.SIGABRT)  # not: ended by the watchdog
         how = next((line for line in lines if line.startswith("BROKEN")), f"exit status {status}")
-        said = f"{bug.engines}: {how.partition(': ')[2] or how}" if is_found else f"NOT FOUND by {bug.engines} ({how})"
-        seconds = time.monotonic() - began
-        console.print(f"{bug.name}\n    {said}, {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True)
-        ok = ok and is_found
-    return ok
+        is_found = status in (FOUND, -signal.SIGSEGV, -signal.SIGABRT)  # not: ended by the watchdog
+        return planted.Outcome(is_found, how.partition(": ")[2] or how)
+
+    return planted.search_each("explore", look_for, console, bugs)

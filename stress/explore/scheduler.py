@@ -31,14 +31,14 @@ class Violation(Exception):
 
 
 Fork = tuple[int, int | None, list[int]]
-"""A moment at which another actor might run, or the one that does might die: the number of the next step; who takes it
-(None: who ran before has ended or sleeps, NAPPER: naps, and somebody was chosen); who else could."""
+"""A moment at which another actor might run, or the running one might die: the number of the next step; the actor that
+takes it (None: the one before has ended or sleeps, NAPPER: naps, and another was chosen); the actors that could."""
 
 NAPPER: Final = -1
 
 
 class Actor:
-    """One who moves.
+    """An actor of a program.
 
     Attributes:
         number: its place among the actors.
@@ -70,15 +70,15 @@ class Actor:
 
 
 class Scheduler:
-    """Decides before every step who moves.
+    """Decides before every step which actor moves.
 
     Attributes:
         now: the time, in ns.
         count: how many steps were taken.
         forks: the moments since the last decision at which something else might have happened.
         on_death: called with the number of a process that dies.
-        on_stall: called when everybody who lives sleeps.
-        current: who runs; None: nobody whose steps are decided about.
+        on_stall: called when all live actors sleep.
+        current: the running actor; None: none whose steps are decided about.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Scheduler:
             self._wait_for_turn()
 
     def sleep(self, address: int, is_as_expected: bool, timeout: int) -> None:
-        """Sleep until somebody wakes who sleeps on that word, or the time is over."""
+        """Sleep until another actor wakes the sleepers on that word, or the time is over."""
         actor = self.current
         if not is_as_expected:
             return
@@ -156,7 +156,7 @@ class Scheduler:
         """Return the time."""
         return self.now
 
-    # ---- who runs ---------------------------------------------------------------------------------------------------
+    # ---- which actor runs --------------------------------------------------------------------------------------------
 
     def run(self, actors: Sequence[Actor], schedule: Schedule) -> None:
         """Run actors to their ends.
@@ -220,7 +220,7 @@ class Scheduler:
         self._others = [actor.number for actor in self._actors if actor is not running and self._can_move(actor)]
 
     def _next(self, last: int, napper: Actor | None) -> Actor | None:
-        """Choose who runs when nobody has to: the next in turn."""
+        """Choose the actor that runs when none has to: the next in turn."""
         able = [actor for actor in self._actors if self._can_move(actor)]
         if not able:
             return None

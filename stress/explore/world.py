@@ -101,7 +101,7 @@ class World:
                 call.held = self._memory.held()
 
     def _stall(self) -> None:
-        """Nobody can move: then whoever sleeps must have nothing to wake up for, unless his waker died."""
+        """No actor can move: then no sleeper may have anything to wake up for, unless its waker died."""
         if self._dead:
             return
         for actor in self._actors:
@@ -123,7 +123,7 @@ class World:
         for number, handle in self._handles.items():
             if _FIRST + number in self._dead:
                 continue
-            while handle.engine.kept_back():
+            while handle.engine.membership.kept_back():
                 taken = handle.call("take", [])
                 history.kept += taken if isinstance(taken, list) else []
             if self.program.mode == "spsc":

@@ -1,13 +1,13 @@
-/* Creation, attachment and removal of a queue: _platform/shared_memory.py and _engine/lifecycle.py. A file system with two names, that of the
-   queue and that of its lock; files with a flock, which the kernel ends with its process.
+/* Creation, attachment and removal of a queue: _platform/shared_memory.py and _engine/lifecycle.py. A file system with
+   two names, that of the queue and that of its lock; files with a flock, which the kernel ends with its process.
 
-   CREATORS create, an attacher attaches, UNLINKERS remove the queue that they find; CRASH of them die at any step. Who
-   finds another in his way that is alive gives up at any time (the real ones after a while). When all have ended, one
-   more creates, whom nothing may stand in the way but a finished queue.
+   CREATORS create, an attacher attaches, UNLINKERS remove the queue that they find; CRASH of them die at any step. A
+   process that finds a live one in its way gives up at any time (the real ones after a while). When all have ended, one
+   more creates; nothing but a finished queue may stand in its way.
 
-   Checked: whoever has created has a queue under its name, until somebody unlinks it; a queue that has its name has
-   its lock; who attaches, and looks at the name again when he has everything, has both of the same queue; nobody is
-   stuck, and no leftover of a dead creator stands in the way of the next. */
+   Checked: a creator that has returned has a queue under its name, until an unlinker removes it; a queue that has its
+   name has its lock; an attacher that looks at the name again when it has everything has both of the same queue; no
+   process is stuck, and no leftover of a dead creator stands in the way of the next. */
 #ifndef CREATORS
 #define CREATORS 2
 #endif
@@ -19,7 +19,7 @@
 #endif
 #define PROCESSES (CREATORS + UNLINKERS + 2)
 #define ATTACHER (CREATORS + UNLINKERS)
-#define LATE (PROCESSES - 1)         /* who creates at the end */
+#define LATE (PROCESSES - 1)         /* creates at the end */
 #define FILES 12                     /* 0 is none */
 #define ENOUGH 5                     /* a creator whose newborns are removed again and again gives up */
 
@@ -37,7 +37,7 @@ byte crashes;
 inline new_file(f) { f = files; files++; assert(files <= FILES) }
 inline unlock(f) { d_step { if :: flock[f] == me + 1 -> flock[f] = 0 :: else fi } }
 
-/* _Descriptor.lock: got = whether he has it; gives up at some time, but not on the dead. */
+/* _Descriptor.lock: got = whether the process has it; gives up at some time, but not on the dead. */
 inline lock_file(f) {
   if
   :: atomic { flock[f] == 0 -> flock[f] = me + 1; got = 1 }
@@ -67,7 +67,7 @@ inline replace() {
   od
 }
 
-/* _remove_both, for who has the flock of queue file f. */
+/* _remove_both, for the holder of the flock of queue file f. */
 inline remove_both(f) {
 #ifdef BUG_ANY_COMPANION
   queue_name = 0;
@@ -185,7 +185,7 @@ proctype attacher(byte me) {
     if
     :: f != 0 && magic[f] == MAGIC ->              /* open_existing, check [X1] */
        lock = lock_name;                           /* open_lock(create=False) */
-       /* Without a lock, or after taking his record, he looks whether the queue still has its name. */
+       /* Without a lock, or after it has taken its record, it looks whether the queue still has its name. */
        atomic { assert(queue_name != f || lock == lock_of[f]) }
     :: else
     fi;

@@ -40,7 +40,7 @@ proctype batch(byte me) {
        atomic { gate = SHUT; waiting = me + 1; late[0] = 0; late[1] = 0 }; /* [Q1] */
        atomic { used == 0 -> used = N; claimed[me] = 1; waiting = 0 }      /* [P6] */
     fi;
-    gate = OPEN;                                   /* whoever has shut it [Q1] */
+    gate = OPEN;                                   /* for every batch that has shut it [Q1] */
     batch_owner = 0;                               /* [L2] */
 leave:
     done[me] = 1

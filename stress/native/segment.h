@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The includer has defined SHMQ_STEP, if he wants it, and includes this instead of ring.h. */
+/* A program that wants SHMQ_STEP defines it first, and includes this instead of ring.h. */
 #include "ring.h"
 
 #define LIVES 65536
@@ -46,7 +46,7 @@ static inline size_t segment_length(uint64_t capacity, uint32_t item_size)
 static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_size, bool spsc)
 {
     struct shmq_header *header = base;
-    /* Whoever died while he took a record may have been one beyond the mark. */
+    /* A participant that died while it took a record may have been one beyond the mark. */
     const size_t used = (size_t)atomic_load_explicit(&header->records_used, memory_order_relaxed) + 8;
     memset(base, 0, SHMQ_RECORDS_START + (used < SHMQ_RECORDS ? used : SHMQ_RECORDS) * sizeof(struct shmq_record));
     atomic_store_explicit(&header->capacity, capacity, memory_order_relaxed);

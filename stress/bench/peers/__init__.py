@@ -6,9 +6,9 @@ A peer's package is imported where its channel is made, so that their list costs
 from __future__ import annotations
 
 from ..channel import Peer
-from . import ours, sleeping, spinning, standard
+from . import ours, previous, sleeping, spinning, standard
 
-ALL: list[Peer] = [*ours.PEERS, *standard.PEERS, *sleeping.PEERS, *spinning.PEERS]
+ALL: list[Peer] = [*ours.PEERS, *previous.PEERS, *standard.PEERS, *sleeping.PEERS, *spinning.PEERS]
 
 
 def find(name: str) -> Peer:

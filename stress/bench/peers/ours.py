@@ -1,20 +1,21 @@
-"""This package: either engine, in both modes; and the release before it was written anew."""
+"""This package: either engine, in both modes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...harness.engines import Engine, Mode
 from ..channel import Channel, End, Peer, Size
 
 MODULE = "shared_multiprocess_queue"
-OLD = "shared-multiprocess-queue"
 
 
 class _End(End):
     def __init__(self, queue: Any) -> None:
         self.queue = queue
-        self.put, self.get, self.get_batch = queue.put, queue.get, queue.get_batch
+        self.put, self.get = queue.put, queue.get
+        self.get_batch = queue.get_batch  # type: ignore[method-assign]
 
     def put_batch(self, items: Sequence[Any]) -> None:
         self.queue.put_batch(items)
@@ -26,7 +27,7 @@ class _End(End):
 class _Ours:
     """Each end is a handle of its own, opened by name."""
 
-    def __init__(self, name: str, size: Size, engine: str, mode: str) -> None:
+    def __init__(self, name: str, size: Size, engine: Engine, mode: Mode) -> None:
         from shared_multiprocess_queue import SharedMemoryQueue  # noqa: PLC0415
 
         self._queue = SharedMemoryQueue(
@@ -43,27 +44,7 @@ class _Ours:
         self._queue.unlink()
 
 
-class _Old:
-    """The handle is inherited: whoever opens it by name takes the queue along when it ends."""
-
-    def __init__(self, name: str, size: Size) -> None:
-        from shared_multiprocess_queue import SharedMemoryQueue  # noqa: PLC0415
-
-        self._queue = SharedMemoryQueue(name, create=True, capacity=size.capacity, item_size=size.item_size + 64)
-
-    def sender(self, number: int) -> End:
-        end = End()
-        end.put, end.get = self._queue.put, self._queue.get
-        return end
-
-    receiver = sender
-
-    def remove(self) -> None:
-        self._queue.close()
-        self._queue.unlink()
-
-
-def _make(engine: str, mode: str) -> Callable[[str, Size], Channel]:
+def _make(engine: Engine, mode: Mode) -> Callable[[str, Size], Channel]:
     return lambda name, size: _Ours(name, size, engine, mode)
 
 
@@ -71,5 +52,4 @@ PEERS = [
     Peer("native", _make("native", "mpmc"), "parks", MODULE, batches=True),
     Peer("native spsc", _make("native", "spsc"), "parks", MODULE, most_producers=1, most_consumers=1, batches=True),
     Peer("atomics", _make("atomics", "mpmc"), "parks", MODULE, batches=True),
-    Peer("version 0.1.5", _Old, "polls", MODULE, OLD, note="this package before it was written anew"),
 ]

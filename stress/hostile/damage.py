@@ -1,0 +1,327 @@
+"""A segment, and what somebody may do to it: the states that a queue can be in, and the damage that is done to them.
+
+Everything follows from a seed. Damage names the field it hits and is relative to what stands there, so a case can be
+run again, with parts of it left out.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine.definition_log import Definitions
+from shared_multiprocess_queue._ring import layout
+
+from ..harness.engines import Engine, Mode
+
+_HEADER: Final = (
+    {
+        name.removesuffix("_AT").lower(): getattr(layout, name)
+        for name in (
+            *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
+            *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
+            *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
+            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT"),
+        )
+    }
+    | {
+        f"{side}_{word}": getattr(layout, side.upper()) + at
+        for side in ("items", "space")
+        for word, at in (("epoch", layout.WAKE_EPOCH), ("hint", layout.WAKE_HINT))
+    }
+    | {
+        f"bells {number}": layout.BELLS_AT + number * layout.WORD
+        for number in (0, 1, 15, 16, 31)  # what is rung: the bits of both sides
+    }
+)
+_RECORD: Final = {
+    name.lower(): getattr(layout, name)
+    for name in ("OWNER", "GENERATION", "PUT_BEGIN", "PUT_END", "GET_BEGIN", "GET_END", "ABANDONED", "LOCK_BUSY")
+}
+_MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "spsc")
+_WORD_MASK: Final = (1 << 64) - 1
+_EDGES: Final = tuple(
+    (edge + near) & _WORD_MASK
+    for edge in (0, 1 << 31, 1 << 32, 1 << 48, 1 << 61, 1 << 62, 1 << 63)
+    for near in (-2, -1, 0, 1, 2)
+)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One piece of damage to one word (or byte).
+
+    Attributes:
+        field: where, for people.
+        at: offset.
+        width: bytes, 1, 4 or 8.
+        kind: "set" to a value, "add" a value, "flip" the bit of that number, or "copy" the word at that offset.
+        value: for it.
+    """
+
+    field: str
+    at: int
+    width: int
+    kind: str
+    value: int
+
+    def __str__(self) -> str:
+        value = f"{self.value:#x}" if self.kind in {"set", "copy"} else str(self.value)
+        return f"{self.kind} {self.field} {value}"
+
+    def strike(self, memory: memoryview) -> None:
+        """Do it; what lies behind the end of the memory is spared."""
+        if self.at + self.width > len(memory):
+            return
+        here = memory[self.at : self.at + self.width]
+        before = int.from_bytes(here, sys.byteorder)
+        match self.kind:
+            case "set":
+                value = self.value
+            case "add":
+                value = before + self.value
+            case "flip":
+                value = before ^ 1 << self.value
+            case _:
+                value = int.from_bytes(memory[self.value : self.value + self.width], sys.byteorder)
+        here[:] = (value & (1 << 8 * self.width) - 1).to_bytes(self.width, sys.byteorder)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is built, damaged, and then used.
+
+    Attributes:
+        engines: of the handle that makes the queue, and of the one that attaches after the damage.
+        mode: "mpmc" or "spsc".
+        capacity: slots.
+        item_size: bytes.
+        state: name of the state, a key of STATES.
+        hits: the damage.
+        lock: what the int32 of the lock becomes; None leaves it.
+        size: how many bytes the segment grows or, once nobody has it mapped, shrinks by.
+        program: the calls; names of what the module ``hostile`` knows, each with the number of the handle.
+        storm: whether another process goes on doing the damage while the calls run.
+    """
+
+    engines: tuple[Engine, Engine]
+    mode: Mode
+    capacity: int
+    item_size: int
+    state: str
+    hits: tuple[Hit, ...]
+    lock: int | None
+    size: int
+    program: tuple[tuple[str, int], ...]
+    storm: bool
+
+    @property
+    def geometry(self) -> layout.Geometry:
+        return layout.Geometry.of(self.capacity, self.item_size, self.mode)
+
+
+def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) -> Case:
+    """Return a case that is chosen at random."""
+    mode: Mode = rng.choice(_MODES)
+    capacity = rng.choice([1, 2, 3, 4, 7])
+    item_size = rng.choice([1, 8, 47, 48, 200])
+    state = rng.choice(list(STATES))
+    geometry = layout.Geometry.of(capacity, item_size, mode)
+    hits = tuple(_make_hit(rng, geometry) for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 12])))
+    size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -layout.DEFINITIONS_SIZE, -geometry.size + 100])
+    return Case(
+        engines=(rng.choice(engines), rng.choice(engines)),
+        mode=mode,
+        capacity=capacity,
+        item_size=item_size,
+        state=state,
+        hits=hits,
+        lock=rng.choice([None] * 6 + [1, -1, 2]),
+        size=size,
+        # The first half of the calls, which are what a queue is for, twice as often.
+        program=tuple(
+            (rng.choice(calls + calls[: len(calls) // 2]), rng.randrange(2)) for _ in range(rng.randint(3, 12))
+        ),
+        storm=bool(hits) and rng.random() < 0.1,
+    )
+
+
+def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
+    field, at, width = _choose_field(rng, geometry)
+    bits = 8 * width
+    cap = geometry.capacity
+    near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, geometry.item_size, geometry.item_size + 1)
+    kind = rng.choice(["set", "set", "add", "flip", "flip", "copy" if width == 8 else "set"])
+    value = {
+        "set": lambda: rng.choice([rng.choice(near), rng.choice(_EDGES), rng.getrandbits(bits)]) & (1 << bits) - 1,
+        "add": lambda: rng.choice([-1, 1]) * rng.choice([*near, 4 * cap, 1 << rng.randrange(bits)]),
+        "flip": lambda: rng.randrange(bits),
+        "copy": lambda: _choose_field(rng, geometry)[1] // 8 * 8,
+    }[kind]()
+    return Hit(field, at, width, kind, value)
+
+
+def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int]:
+    """Return name, offset and width of a field."""
+    part = rng.choice(["header", "header", "record", "record", "slot", "slot", "slot", "definitions", "anywhere"])
+    if part == "header":
+        name, at = rng.choice(list(_HEADER.items()))
+        return name, at, 8
+    if part == "record":
+        index = rng.choice([0, 0, 1, 1, 2, 3, layout.RECORDS - 1])
+        name, at = rng.choice(list(_RECORD.items()))
+        return f"record[{index}].{name}", layout.record_at(index) + at, 8
+    if part == "slot":
+        index = rng.randrange(geometry.capacity)
+        at = layout.SLOTS_START + index * geometry.stride
+        name, offset, width = rng.choice(
+            [
+                ("word", layout.SLOT_WORD, 8),
+                ("word", layout.SLOT_WORD, 8),
+                ("length", layout.SLOT_LENGTH, 4),
+                ("meta", layout.SLOT_META, 4),
+                ("payload", layout.SLOT_PAYLOAD + rng.randrange(geometry.item_size), 1),
+            ]
+        )
+        return f"slot[{index}].{name}", at + offset, width
+    if part == "definitions":
+        offset, width = rng.choice([(0, 8), (layout.DEFINITIONS_FIRST + 16, 8), (layout.DEFINITIONS_FIRST + 30, 1)])
+        return f"definitions+{offset}", geometry.definitions + offset, width
+    at = rng.randrange(geometry.definitions + 256)
+    return f"byte {at}", at, 1
+
+
+# ---- states -----------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """Raw access to a queue that is being brought into a state.
+
+    Args:
+        queue: as it was made; it has taken the first record of the table.
+    """
+
+    def __init__(self, queue: SharedMemoryQueue) -> None:
+        self.queue = queue
+        self.geometry = queue._geometry
+        self._memory = queue._membership.segment.buffer
+
+    def word(self, at: int) -> int:
+        return int(struct.unpack_from("=Q", self._memory, at)[0])
+
+    def write(self, at: int, value: int) -> None:
+        struct.pack_into("=Q", self._memory, at, value & _WORD_MASK)
+
+    def slot(self, position: int, state: int, payload: bytes = b"x", meta: int = 1) -> None:
+        """Make a slot what it is at a position."""
+        at = layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+        self.write(at, position << layout.STATE_BITS | state)
+        struct.pack_into("=II", self._memory, at + layout.SLOT_LENGTH, len(payload), meta)
+        self._memory[at + layout.SLOT_PAYLOAD : at + layout.SLOT_PAYLOAD + len(payload)] = payload
+
+    def place(self, base: int, items: int) -> None:
+        """Make it a queue that holds so many items and has been used up to a position."""
+        capacity = self.geometry.capacity
+        for position in range(base, base + capacity):
+            self.slot(position, layout.FULL if position < base + items else layout.FREE)
+        self.write(layout.HEAD, base)
+        self.write(layout.TAIL, base + items)
+
+    def participant(self, index: int = 1, alive: bool = False, **announced: int) -> int:
+        """Write a record of a process that is dead, or of this one; return its name."""
+        at = layout.record_at(index)
+        mine = self.word(layout.record_at(0) + layout.OWNER)
+        self.write(at + layout.OWNER, mine if alive else mine + (1 << layout.OWNER_PID_BITS))
+        self.write(at + layout.GENERATION, 1)
+        for name, value in announced.items():
+            self.write(at + _RECORD[name], value)
+        self.write(layout.RECORDS_USED_AT, max(self.word(layout.RECORDS_USED_AT), index + 1))
+        return layout.name_of(index, 1)
+
+
+def _empty(stage: Stage, rng: Random) -> None:
+    pass
+
+
+def _filled(stage: Stage, rng: Random) -> None:
+    stage.place(rng.choice([0, 1, 5, 1 << 32]), rng.randint(0, stage.geometry.capacity))
+
+
+def _near_the_end(stage: Stage, rng: Random) -> None:
+    """Hold positions that no queue reaches: those whose words have hardly room, and those behind them."""
+    base = (1 << 62) - rng.randint(1, 2 * stage.geometry.capacity + 2)
+    items = rng.randint(0, stage.geometry.capacity)
+    stage.place(base, items)
+
+
+def _dead_put(stage: Stage, rng: Random) -> None:
+    """Hold a batch whose producer died before it published the first item."""
+    base, capacity = rng.choice([0, 6, 1 << 40]), stage.geometry.capacity
+    stage.place(base, 0)
+    for j in range(1, capacity):
+        stage.slot(base + j, layout.FULL, meta=1 | j << layout.TAG_BITS)
+    stage.write(layout.TAIL, base + capacity)
+    stage.participant(put_begin=base, put_end=base + capacity)
+
+
+def _dead_get(stage: Stage, rng: Random) -> None:
+    """Hold items that a getter has claimed and not freed."""
+    base, capacity = rng.choice([0, 6, 1 << 40]), stage.geometry.capacity
+    stage.place(base, capacity)
+    stage.write(layout.HEAD, base + capacity)
+    stage.participant(get_begin=base, get_end=base + rng.randint(1, capacity))
+
+
+def _live_claims(stage: Stage, rng: Random) -> None:
+    """Hold a put and a get that do not come to an end, of a live process."""
+    base, capacity = 6, stage.geometry.capacity
+    stage.place(base, capacity)
+    stage.write(layout.HEAD, base + rng.randint(0, capacity))
+    stage.participant(alive=True, get_begin=base, get_end=base + capacity, put_begin=base, put_end=base + 9)
+
+
+def _locked(stage: Stage, rng: Random) -> None:
+    """Let somebody, dead or alive, hold the batch lock, the log of definitions and the gate."""
+    name = stage.participant(alive=rng.random() < 0.5, lock_busy=rng.randrange(2))
+    stage.write(layout.BATCH_OWNER_AT, rng.choice([0, name]))
+    stage.write(layout.DEFINITIONS_OWNER_AT, rng.choice([0, name]))
+    stage.write(layout.GATE_AT, rng.choice([0, _WORD_MASK]))
+
+
+def _roles(stage: Stage, rng: Random) -> None:
+    name = stage.participant(alive=rng.random() < 0.3)
+    stage.write(layout.PRODUCER_AT, rng.choice([0, name]))
+    stage.write(layout.CONSUMER_AT, rng.choice([0, name]))
+
+
+def _many_participants(stage: Stage, rng: Random) -> None:
+    """Leave no record, or nearly none."""
+    for index in range(1, rng.choice([layout.RECORDS, layout.RECORDS - 2])):
+        stage.participant(index, alive=True)
+
+
+def _defined(stage: Stage, rng: Random) -> None:
+    """Hold definitions of things of ``__main__``."""
+    definitions = Definitions(stage.queue._membership.segment, stage.geometry.definitions, stage.queue._membership)
+    for number in range(rng.randint(1, 3)):
+        definitions.add(bytes([number]) * 16, pickle.dumps("a definition"))
+
+
+STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
+    "empty": _empty,
+    "filled": _filled,
+    "near the end of positions": _near_the_end,
+    "a dead put": _dead_put,
+    "a dead get": _dead_get,
+    "live claims": _live_claims,
+    "locked": _locked,
+    "roles taken": _roles,
+    "many participants": _many_participants,
+    "definitions": _defined,
+}

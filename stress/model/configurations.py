@@ -1,0 +1,94 @@
+"""Which sizes of which model are gone through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A model at certain sizes.
+
+    Attributes:
+        model: a file of this folder, without its ending.
+        what: what is in it, for people.
+        defines: the sizes that are not the model's own; ``BUG_...`` plants a bug.
+        long: whether only the long form runs it.
+        bits: whether states are remembered as bits of a hash: it has too many, and some are taken for others, so this
+            searches for errors and proves nothing.
+    """
+
+    model: str
+    what: str
+    defines: str = ""
+    long: bool = False
+    bits: bool = False
+
+
+def _ring(what: str, defines: str, *, long: bool = False, bits: bool = False) -> Configuration:
+    return Configuration("ring", what, defines, long, bits)
+
+
+CONFIGURATIONS: Final = (
+    _ring("a batch of two, two getters of two", ""),
+    _ring("a batch of two, dies", "-DCRASH=1 -DGETTERS=1"),
+    _ring("a batch of three, dies", "-DPUT0=3 -DCAP=3 -DCRASH=1 -DGETTERS=1"),
+    _ring("a batch of two, a getter of two dies", "-DCRASH=1 -DMORTAL=2"),
+    _ring("a batch of two is abandoned, or dies, or both", "-DGETTERS=1 -DCRASH=1 -DINTR=1"),
+    _ring("two puts, one dies, nobody gets meanwhile", "-DPUTTERS=2 -DPUT0=1 -DCAP=1 -DGETTERS=1 -DCRASH=1 -DIDLE"),
+    _ring("an item, a getter dies, two adopt", "-DPUTTERS=0 -DFILLED=1 -DCAP=1 -DGETTERS=3 -DCRASH=1 -DMORTAL=1"),
+    _ring("an item, a get is abandoned", "-DPUTTERS=0 -DFILLED=1 -DGETTERS=2 -DCAP=3 -DINTR=1"),
+    _ring(
+        "an item, a getter dies, its record is taken",
+        "-DPUTTERS=0 -DFILLED=1 -DGETTERS=2 -DNEWCOMER=1 -DNO_SPARE -DCRASH=1 -DCAP=3",
+    ),
+    _ring("spsc: two producers, one dies", "-DSPSC -DPUTTERS=2 -DPUT0=1 -DGETTERS=1 -DCAP=1 -DCRASH=1"),
+    _ring("spsc: a batch, two consumers, one dies", "-DSPSC -DGETTERS=2 -DCRASH=1"),
+    _ring("a batch of two, two getters of two, a death", "-DCRASH=1", long=True),
+    _ring("the same, every step apart", "-DCRASH=1 -DTORN", long=True),
+    _ring("a batch of two and a put, a death", "-DPUTTERS=2 -DGETTERS=1 -DCRASH=1", long=True),
+    _ring("two batches of two, a death", "-DPUTTERS=2 -DPUT1=2 -DGETTERS=1 -DCRASH=1", long=True),
+    _ring("a batch of two, a newcomer, a death", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1", long=True),
+    _ring("an item, two of three getters die", "-DPUTTERS=0 -DFILLED=1 -DCAP=1 -DGETTERS=3 -DCRASH=2", long=True),
+    _ring("a ring that is full, a put, getters, a death", "-DFILLED=2 -DPUT0=1 -DCRASH=1", long=True),
+    _ring(
+        "spsc: two producers, one is interrupted", "-DSPSC -DPUTTERS=2 -DPUT0=1 -DGETTERS=1 -DCAP=1 -DINTR=1", long=True
+    ),
+    _ring("a batch of two and a put, an interrupt", "-DPUTTERS=2 -DGETTERS=1 -DINTR=1", long=True),
+    _ring("a batch of two, two getters of two, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
+    _ring(
+        "a batch of two, a newcomer, a death and an interrupt", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1 -DINTR=1", long=True
+    ),
+    _ring(
+        "all of it: batches on both sides, a newcomer, a death and an interrupt",
+        "-DGETTERS=2 -DNEWCOMER=1 -DCRASH=1 -DINTR=1 -DINTERRUPTIBLE=3",
+        long=True,
+        bits=True,
+    ),
+    _ring("a batch of two and a put, two getters of two, a death", "-DPUTTERS=2 -DCRASH=1", long=True, bits=True),
+    Configuration("lock", "two, twice each, a death", "-DN=2 -DROUNDS=2 -DCRASH=1"),
+    Configuration("lock", "two, a death and an interrupt", "-DN=2 -DCRASH=1 -DINTR=1"),
+    Configuration("lock", "three, a late release", "-DLATE_RELEASE"),
+    Configuration("lock", "three, two die", "-DCRASH=2", long=True),
+    Configuration("lock", "three, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
+    Configuration("gate", "a batch dies, a batch stops", "-DCRASH=1 -DSTOPPED=1"),
+    Configuration("wake", "two and two"),
+    Configuration("wake", "three items of one, three getters", "-DPRODUCERS=1 -DITEMS=3 -DGETTERS=3", long=True),
+    Configuration("wake", "three producers, a getter of three", "-DPRODUCERS=3 -DGETTERS=1", long=True),
+    Configuration("doorbell", "an item, two doorbells, a death", "-DCRASH=1"),
+    Configuration("doorbell", "an item, two doorbells, one may leave", "-DLEAVES=1"),
+    Configuration("doorbell", "a batch of two, two doorbells", "-DBATCH=2"),
+    Configuration("doorbell", "an item, a sleeper and a doorbell, a death", "-DSLEEPERS=1 -DBELLS=1 -DCRASH=1"),
+    Configuration("doorbell", "an item, two doorbells, everybody is woken meanwhile", "-DWAKE_ALL=1"),
+    Configuration("doorbell", "an item, two doorbells, a death, a successor", "-DCRASH=1 -DSUCCESSORS=1", long=True),
+    Configuration("doorbell", "two items, two doorbells", "-DPRODUCERS=2", long=True),
+    Configuration("doorbell", "the same, after a death in its sleep", "-DPRODUCERS=2 -DFALLEN=1", long=True),
+    Configuration("doorbell", "two items, a sleeper and a doorbell", "-DPRODUCERS=2 -DSLEEPERS=1 -DBELLS=1", long=True),
+    Configuration("doorbell", "an item, two doorbells, one may leave, a death", "-DLEAVES=1 -DCRASH=1", long=True),
+    Configuration("birth", "a creator, an unlinker, an attacher, a death", "-DCREATORS=1 -DUNLINKERS=1 -DCRASH=1"),
+    Configuration("birth", "two creators, an unlinker, an attacher, a death", "-DCRASH=1", long=True),
+    Configuration("birth", "the same, two die", "-DCRASH=2", long=True),
+    Configuration("birth", "a creator, two unlinkers, two die", "-DCREATORS=1 -DUNLINKERS=2 -DCRASH=2", long=True),
+    Configuration("handle", "close, and a fork"),
+)

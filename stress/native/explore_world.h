@@ -1,0 +1,269 @@
+/* What ring_explore.c goes through: its actors, and the scheduler that decides which of them takes the next step. */
+
+#ifndef SHMQ_EXPLORE_WORLD_H
+#define SHMQ_EXPLORE_WORLD_H
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <stdnoreturn.h>
+#include <string.h>
+#include <time.h>
+#include <ucontext.h>
+
+static void step(const char *label);
+#define SHMQ_STEP(label) step(label)
+#define SHMQ_LOOKS 2 /* a third one is as the second, and 32 take seven times as long */
+#include "segment.h"
+
+#define ITEM_SIZE 8
+#define ACTORS 4
+#define STACK 65536
+#define MOST_STEPS 20000
+#define FILLER ACTORS     /* the producer of what was there before */
+#define PROBE (ACTORS + 1) /* the producer of a put that shows whether there is room */
+#define GIVEN_UP 9         /* index of an item that is never published */
+
+enum kind {
+    PUT,     /* a single put */
+    BATCH,   /* two items, without the lock */
+    TRIPLE,  /* three items */
+    LOCKED,  /* two items, with the lock */
+    NEWCOMER, /* takes a record, puts, leaves the record */
+    QUIT_PUT, /* a batch that is abandoned between claim and publication */
+    REPENT,   /* a put that is abandoned, and then another one */
+    PARK_PUT, /* a put that sleeps when there is no room */
+    GET,
+    GET_TWO,
+    GET_ALL,
+    QUIT_GET, /* gets two, frees one, abandons the other */
+    PARK_GET, /* a get that sleeps when there is nothing */
+    GHOST_GET, /* a get of two that everybody else takes for dead */
+    KINDS
+};
+
+static const char *const names[KINDS] = {"put",      "batch",    "triple",    "locked", "newcomer",
+                                         "quit-put", "repent",   "park-put",  "get",    "get-two",
+                                         "get-all",  "quit-get", "park-get",  "ghost-get"};
+
+struct actor {
+    unsigned number;
+    enum kind kind;
+    bool started, done, dead;
+    struct shmq_ring ring;
+    struct shmq_participant me;
+    jmp_buf start, here, death;
+    ucontext_t context;
+    unsigned char stack[STACK];
+
+    unsigned count; /* of a put */
+    enum { NEVER, ACKNOWLEDGED, IN_DOUBT } fate;
+    bool refused_by_lock, is_marked;
+    unsigned taken; /* of a get */
+    struct shmq_item item;
+    uint64_t adopting;
+    unsigned char buffer[ITEM_SIZE];
+    bool sleeps, woken;
+    uint64_t epoch;
+};
+
+struct note {
+    unsigned getter, putter, index;
+    uint64_t position;
+    bool adopted;
+};
+
+static struct {
+    uint64_t capacity, filled, laps;
+    bool spsc;
+    unsigned actors, most_switches, most_deaths;
+
+    unsigned switches, deaths;
+    unsigned depth, recorded;
+    unsigned char taken[MOST_STEPS], options[MOST_STEPS];
+    struct {
+        unsigned char actor;
+        const char *label;
+    } trace[MOST_STEPS];
+    unsigned steps;
+    unsigned long long executions, total;
+
+    struct note notes[256];
+    unsigned noted;
+    _Atomic int32_t flag;
+    void *base;
+} world;
+
+static struct actor actors[ACTORS];
+static struct actor survivor;
+static struct actor *self;
+static jmp_buf over;
+static ucontext_t creator;
+
+static noreturn void fail(const char *what)
+{
+    self = NULL;
+    fprintf(stderr, "FAILED: %s; mode %s, capacity %llu, filled %llu, laps %llu:", what, world.spsc ? "spsc" : "mpmc",
+            (unsigned long long)world.capacity, (unsigned long long)world.filled, (unsigned long long)world.laps);
+    for (unsigned i = 0; i < world.actors; i++) {
+        fprintf(stderr, " %s%s", names[actors[i].kind], actors[i].dead ? " (dies)" : "");
+    }
+    for (unsigned i = 0; i < world.steps; i++) {
+        if (i == 0 || world.trace[i].actor != world.trace[i - 1].actor) {
+            fprintf(stderr, "\n  %c:", 'A' + world.trace[i].actor);
+        }
+        fprintf(stderr, " %s", world.trace[i].label);
+    }
+    fprintf(stderr, "\n");
+    for (unsigned i = 0; i < world.noted; i++) {
+        const struct note *n = &world.notes[i];
+        fprintf(stderr, "  %u got %u.%u at position %llu%s\n", n->getter, n->putter, n->index,
+                (unsigned long long)n->position, n->adopted ? ", adopted" : "");
+    }
+    fflush(NULL);
+    _Exit(1);
+}
+
+/* ---- schedules ---- */
+
+static unsigned choose(unsigned options)
+{
+    if (options == 1) {
+        return 0;
+    }
+    if (world.depth == world.recorded) {
+        if (world.recorded == MOST_STEPS) {
+            fail("too many choices");
+        }
+        world.taken[world.recorded] = 0;
+        world.options[world.recorded++] = (unsigned char)options;
+    }
+    if (world.options[world.depth] != options) {
+        fail("a run that is not like the one before");
+    }
+    return world.taken[world.depth++];
+}
+
+/* Go on to the next schedule; false: all were gone through. */
+static bool turn_back(void)
+{
+    while (world.recorded > 0 && world.taken[world.recorded - 1] + 1 == world.options[world.recorded - 1]) {
+        world.recorded--;
+    }
+    if (world.recorded == 0) {
+        return false;
+    }
+    world.taken[world.recorded - 1]++;
+    return true;
+}
+
+static noreturn void resume(struct actor *a)
+{
+    self = a;
+    if (!a->started) {
+        a->started = true;
+        _longjmp(a->start, 1);
+    }
+    _longjmp(a->here, 1);
+}
+
+static bool may_run(const struct actor *a, const struct actor *but)
+{
+    return a != but && !a->done && !(a->sleeps && !a->woken);
+}
+
+static struct actor *pick(const struct actor *but, unsigned which)
+{
+    for (unsigned i = 0; i < world.actors; i++) {
+        if (may_run(&actors[i], but) && which-- == 0) {
+            return &actors[i];
+        }
+    }
+    return NULL;
+}
+
+static unsigned waiting(const struct actor *but)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < world.actors; i++) {
+        count += may_run(&actors[i], but);
+    }
+    return count;
+}
+
+static void step(const char *label)
+{
+    struct actor *a = self;
+    if (a == NULL) {
+        return;
+    }
+    const unsigned others = world.switches < world.most_switches ? waiting(a) : 0;
+    const bool may_die = world.deaths < world.most_deaths;
+    const unsigned choice = choose(1 + others + may_die);
+    if (choice > others) {
+        world.deaths++;
+        _longjmp(a->death, 1);
+    }
+    if (choice > 0) {
+        world.switches++;
+        if (_setjmp(a->here) == 0) {
+            resume(pick(a, choice - 1));
+        }
+    }
+    if (world.steps == MOST_STEPS) {
+        fail("somebody goes round for ever");
+    }
+    world.trace[world.steps].actor = (unsigned char)a->number;
+    world.trace[world.steps++].label = label;
+}
+
+/* Let another one run, because this one has ended or sleeps; when nobody is left, the run is over. */
+static noreturn void next(void)
+{
+    self = NULL;
+    const unsigned others = waiting(NULL);
+    if (others == 0) {
+        _longjmp(over, 1);
+    }
+    resume(pick(NULL, choose(others)));
+}
+
+static void act(struct actor *a);
+static void note(struct actor *a, uint64_t position, const struct shmq_item *item, bool adopted);
+
+static noreturn void live(void)
+{
+    struct actor *a = self;
+    if (_setjmp(a->start) == 0) {
+        swapcontext(&a->context, &creator); /* created; from now on by jumps */
+    }
+    a = self;
+    if (_setjmp(a->death) == 0) {
+        act(a);
+    } else {
+        a = self;
+        a->dead = true;
+        if (a->item.mine) { /* dead before it came back with the item that was decided to be its */
+            a->item.mine = false;
+            note(a, a->adopting, &a->item, true);
+        }
+        life_ends(a->ring.owner);
+    }
+    a = self;
+    a->done = true;
+    next();
+}
+
+static void create(struct actor *a)
+{
+    getcontext(&a->context);
+    a->context.uc_stack.ss_sp = a->stack;
+    a->context.uc_stack.ss_size = STACK;
+    a->context.uc_link = NULL;
+    self = a;
+    makecontext(&a->context, live, 0);
+    swapcontext(&creator, &a->context);
+    self = NULL;
+}
+
+#endif
