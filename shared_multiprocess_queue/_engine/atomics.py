@@ -427,18 +427,18 @@ class AtomicsEngine:
     def _take_role(self, words: Words, at: int, role: str) -> None:
         """Be the one producer (consumer), or refuse; tail (head) is read after this, never before."""
         until = 0
-        while holder := self._try_role(words, at):
+        while (holder := self._try_role(words, at)) is not None:
             # A consumer that closes is the producer for as long as it puts items back.
             until = until or clock.now() + _PATIENCE
             if clock.now() > until:
                 raise RoleTakenError(role, self.participants.pid_of(words, holder))
             clock.sleep(_NAP)
 
-    def _try_role(self, words: Words, at: int) -> int:
+    def _try_role(self, words: Words, at: int) -> int | None:
         """Try to be the one producer (consumer).
 
         Returns:
-            The name of the other participant that is; 0: it is this handle.
+            The name of another participant that is; None: it is this handle.
         """
         mine = self._role
         if mine is None:
@@ -451,7 +451,7 @@ class AtomicsEngine:
             else:  # another thread of this handle was faster
                 self._pool.idle[taken.index] = taken
         holder = self.participants.take_role(words, at, mine.name)
-        return 0 if holder == mine.name else holder
+        return None if holder == mine.name else holder
 
     def _leave_roles(self) -> None:
         """Be producer and consumer no longer; no operation is in progress."""

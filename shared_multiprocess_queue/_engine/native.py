@@ -88,7 +88,7 @@ class NativeEngine(AtomicsEngine):
 
     # ---- mode spsc --------------------------------------------------------------------------------------------------
 
-    def _try_role(self, words: Words, at: int) -> int:
+    def _try_role(self, words: Words, at: int) -> int | None:
         """Take the role under the name that the puts and gets in C have."""
         handle = self._handle
         return super()._try_role(words, at) if handle is None else handle.take_role(at == PRODUCER_AT)
