@@ -153,14 +153,14 @@ class NotPlain(_Checked):
     """The calls of the native engine that C does not take: closed, or with arguments that are made plain here.
 
     Args:
-        handle: in C, which takes every call whose arguments are plain.
         membership: the handle's part in the queue.
+        plain: returns what takes every call whose arguments are plain.
         check_open: as for ``InPython``.
     """
 
-    def __init__(self, membership: Membership, check_open: Callable[[], object]) -> None:
+    def __init__(self, membership: Membership, plain: Callable[[], Calls], check_open: Callable[[], object]) -> None:
         super().__init__(membership, check_open)
-        self.handle: Calls | None = None
+        self._plain_calls = plain
 
     def put(self, item: object, block: bool, timeout: float | None, obj: object) -> None:
         """Put an item, which is called ``item`` or ``obj``."""
@@ -183,9 +183,7 @@ class NotPlain(_Checked):
 
     def _plain(self) -> Calls:
         self._check_open()
-        if self.handle is None:
-            self._membership.records.refuse()
-        return self.handle
+        return self._plain_calls()
 
 
 def corrupt_slot(membership: Membership) -> NoReturn:

@@ -155,7 +155,7 @@ class Doorbells:
     """
 
     def __init__(self, member: Member) -> None:
-        self._member = member
+        self._member: Member = weakref.proxy(member)  # which has this
         self._by_side: dict[int, Doorbell] = {}
 
     def of(self, side: int) -> Doorbell:

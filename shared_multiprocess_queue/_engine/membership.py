@@ -293,6 +293,7 @@ class Membership:
         self.flag.close()
         self.segment.close()
         self.records.state = State.CLOSED
+        self.native = self.roles.native = None  # which refers to this
         return True
 
     def _leave_for_good(self, wait: bool) -> bool:

@@ -36,13 +36,11 @@ class NativeEngine:
 
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
-        self._handle: Handle | None = None  # until it takes part
 
     def open(self, codec: Codec, check_open: Callable[[], object]) -> Handle:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
-        calls = NotPlain(member, check_open)
-        calls.handle = self._handle = handle = Handle(
+        handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,
             capacity=member.geometry.capacity,
@@ -53,7 +51,7 @@ class NativeEngine:
             may_spin=parking.cores() > 1,
             engine=self,
             codec=codec,
-            calls=calls,
+            calls=NotPlain(member, self._handle, check_open),
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
         )
@@ -65,33 +63,35 @@ class NativeEngine:
 
     def size(self) -> int:
         """Return about how many items are there."""
-        return self._open_handle().size()
+        return self._handle().size()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        return self._open_handle().is_empty()
+        return self._handle().is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        return self._open_handle().is_full()
+        return self._handle().is_full()
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE, of whose calls that find nothing C tells from here on."""
         found = self.membership.doorbells.of(side)
-        self._open_handle().set_doorbell(side == SPACE, True)
+        self._handle().set_doorbell(side == SPACE, True)
         return found
 
-    def _open_handle(self) -> Handle:
-        if self._handle is None:
+    def _handle(self) -> Handle:
+        """Return the handle in C, which the membership has, and lets go at its end: it refers to this engine."""
+        handle = self.membership.native
+        if not isinstance(handle, Handle):
             self.membership.records.refuse()
-        return self._handle
+        return handle
 
     # ---- what the C code asks for -----------------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Begin in a forked child; not with a handle that another thread of the parent was closing."""
         records = self.membership.settle()
-        self._open_handle().settle(self.membership.participants.owner, records.kept_back)
+        self._handle().settle(self.membership.participants.owner, records.kept_back)
 
     def serve(self) -> None:  # what a signal handler raises shows here
         """Raise what signals and other threads have for this one: the interpreter looks when a function starts."""

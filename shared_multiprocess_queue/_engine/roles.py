@@ -18,8 +18,8 @@ _NAP: Final = 0.0002  # seconds
 class NativeRoles(Protocol):
     """The roles that an engine in C takes, under a name of its own."""
 
-    def take_role(self, puts: bool, /) -> int:
-        """Try to be the one producer (consumer); return the name of the other participant that is, or 0."""
+    def take_role(self, puts: bool, /) -> int | None:
+        """Try to be the one producer (consumer); return the name of another participant that is, or None."""
 
     def leave_roles(self) -> None:
         """Be producer and consumer no longer; no operation is in progress."""
@@ -54,19 +54,19 @@ class Roles:
             RoleTakenError: another live handle has it.
         """
         until = 0
-        while holder := self._try(words, role):
+        while (holder := self._try(words, role)) is not None:
             until = until or clock.now() + _PATIENCE
             if clock.now() > until:
                 name = "producer" if role == PRODUCER_AT else "consumer"
                 raise RoleTakenError(name, self._participants.pid_of(words, holder))
             clock.sleep(_NAP)
 
-    def _try(self, words: Words, role: int) -> int:
+    def _try(self, words: Words, role: int) -> int | None:
         if self.native is not None:
             return self.native.take_role(role == PRODUCER_AT)
         mine = self._mine().name
         holder = self._participants.take_role(words, role, mine)
-        return 0 if holder == mine else holder
+        return None if holder == mine else holder
 
     def _mine(self) -> Record:
         mine = self.record

@@ -26,7 +26,7 @@ SHMQ_RARE static int wait_for_role(struct seat *seat, enum shmq_side side)
     Handle *self = seat->handle;
     struct shmq_ring *ring = &seat->ring;
     _Atomic uint64_t *role = shmq_role_of(ring, side);
-    if (self->role == NULL && (self->role = new_seat(self)) == NULL) {
+    if (!have_role_seat(self)) {
         return FAILED;
     }
     const uint64_t name = self->role->me.name;

@@ -333,6 +333,23 @@ static inline struct seat *new_seat(Handle *self)
     return seat;
 }
 
+/* Have a seat for roles; false with an error. */
+static inline bool have_role_seat(Handle *self)
+{
+    if (self->role == NULL) {
+        struct seat *seat = new_seat(self);
+        if (seat == NULL) {
+            return false;
+        }
+        if (self->role == NULL) {
+            self->role = seat;
+        } else { /* another thread was let in, and was faster */
+            leave_seat(seat);
+        }
+    }
+    return true;
+}
+
 /* A seat whose abandoned record has become clean, or NULL. */
 static inline struct seat *find_clean(Handle *self)
 {

@@ -141,13 +141,13 @@ static PyObject *handle_take_role(Handle *self, PyObject *args)
         fail_as_closed(self);
         return NULL;
     }
-    if (self->role == NULL && (self->role = new_seat(self)) == NULL) {
+    if (!have_role_seat(self)) {
         return NULL;
     }
     const uint64_t name = self->role->me.name;
     const struct shmq_ring *ring = &self->role->ring;
     const uint64_t holder = shmq_take_role(ring, shmq_role_of(ring, puts ? SHMQ_PUT : SHMQ_GET), name);
-    return PyLong_FromUnsignedLongLong(holder == name ? 0 : holder);
+    return holder == name ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(holder);
 }
 
 static PyObject *handle_leave_roles(Handle *self, PyObject *nothing)
@@ -264,7 +264,7 @@ static PyMethodDef handle_methods[] = {
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},
     {"take_role", (PyCFunction)handle_take_role, METH_VARARGS,
-     "Try to be the one producer, or consumer, of mode spsc; return the name of the participant that is, 0 for this."},
+     "Try to be the one producer, or consumer, of mode spsc; return the name of another that is."},
     {"leave_roles", (PyCFunction)handle_leave_roles, METH_NOARGS,
      "Be producer and consumer no longer, if no operation is in progress."},
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Let go of the memory, if no operation is in progress."},
