@@ -296,6 +296,31 @@ def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue, monkey
     stage.write(layout.BATCH_OWNER_AT, 0)
 
 
+@pytest.mark.parametrize("is_abandoned", [False, True])
+def test_a_put_that_a_live_thread_has_abandoned_counts_as_dead(make_queue: MakeQueue, is_abandoned: bool) -> None:
+    q = make_queue(capacity=1, engine="atomics")
+    stage = damage.Stage(q)
+    stage.participant(1, alive=True, put_begin=0, put_end=1, abandoned=is_abandoned)
+    stage.write(layout.TAIL, 1)
+    assert (q.qsize(), q.empty(), q.full()) == ((0, True, False) if is_abandoned else (1, False, True))
+    assert len(seen(q).blockers) == (0 if is_abandoned else 1)
+
+
+def test_a_process_that_goes_on_during_the_look_is_not_named_as_a_blocker(make_queue: MakeQueue) -> None:
+    """It has withdrawn what its record said when that was read; another has claimed the slot."""
+    q = make_queue(capacity=3, engine="atomics")
+    stage = damage.Stage(q)
+    stage.participant(1, alive=True, put_begin=0, put_end=1)
+    stage.participant(2, alive=True, put_begin=0, put_end=1)
+    stage.write(layout.TAIL, 1)
+    with opened(path_of(q)) as words:
+        look = Look(words, check(words, "q", words.size))
+        participants = look.participants()
+        assert len(list(look.blockers(participants, True))) == 2
+        stage.write(layout.record_at(2) + layout.PUT_END, 0)
+        assert len(list(look.blockers(participants, True))) == 1
+
+
 def test_dead_puts_are_told_from_items(make_queue: MakeQueue, each_engine: str) -> None:
     """A batch that died in front of an item, and one behind it: the first is seen before anybody has buried it."""
     q = make_queue(capacity=7)
