@@ -35,7 +35,7 @@ from shared_multiprocess_queue._platform import atomic_words, clock, shared_memo
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
-from stress import damage
+from stress.hostile import damage
 
 from .conftest import MakeQueue
 from .test_descriptors import in_child
@@ -79,7 +79,7 @@ def path_of(q: SharedMemoryQueue) -> Path:
 def seen(q: SharedMemoryQueue) -> Snapshot:
     """Return what is seen by reading the file."""
     with opened(path_of(q)) as words:
-        return Look(words, check(words, q.name, words.size)).snapshot(True)
+        return Snapshot(Look(words, check(words, q.name, words.size)), True)
 
 
 def answers(look: Look) -> tuple[int, bool, bool]:
@@ -91,7 +91,7 @@ def answers(look: Look) -> tuple[int, bool, bool]:
 LOOKER = """
 import ctypes, mmap, os, sys
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
-from shared_multiprocess_queue._ring.snapshot import Look, check
+from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
 name, times, writes = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
 descriptor = os.open("/dev/shm/" + name, os.O_RDONLY)
 size = os.fstat(descriptor).st_size
@@ -106,10 +106,10 @@ if writes:
 tail = head = 0
 for _ in range(times):
     look = Look(words, geometry)
-    seen = look.snapshot(True)
-    assert not seen.is_damaged, seen
-    assert head <= seen.head and tail <= seen.tail and seen.head <= seen.tail, (head, tail, seen)
-    assert 0 <= seen.items <= geometry.capacity, seen
+    seen = Snapshot(look, True)
+    assert not seen.is_damaged, vars(seen)
+    assert head <= seen.head and tail <= seen.tail and seen.head <= seen.tail, (head, tail, vars(seen))
+    assert 0 <= seen.items <= geometry.capacity, vars(seen)
     assert isinstance(look.is_empty(), bool) and isinstance(look.is_full(), bool)
     head, tail = seen.head, seen.tail
 print(seen.items, look.is_empty(), look.is_full(), sorted({one.process.pid for one in seen.participants}))
@@ -296,6 +296,31 @@ def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue, monkey
     stage.write(layout.BATCH_OWNER_AT, 0)
 
 
+@pytest.mark.parametrize("is_abandoned", [False, True])
+def test_a_put_that_a_live_thread_has_abandoned_counts_as_dead(make_queue: MakeQueue, is_abandoned: bool) -> None:
+    q = make_queue(capacity=1, engine="atomics")
+    stage = damage.Stage(q)
+    stage.participant(1, alive=True, put_begin=0, put_end=1, abandoned=is_abandoned)
+    stage.write(layout.TAIL, 1)
+    assert (q.qsize(), q.empty(), q.full()) == ((0, True, False) if is_abandoned else (1, False, True))
+    assert len(seen(q).blockers) == (0 if is_abandoned else 1)
+
+
+def test_a_process_that_goes_on_during_the_look_is_not_named_as_a_blocker(make_queue: MakeQueue) -> None:
+    """It has withdrawn what its record said when that was read; another has claimed the slot."""
+    q = make_queue(capacity=3, engine="atomics")
+    stage = damage.Stage(q)
+    stage.participant(1, alive=True, put_begin=0, put_end=1)
+    stage.participant(2, alive=True, put_begin=0, put_end=1)
+    stage.write(layout.TAIL, 1)
+    with opened(path_of(q)) as words:
+        look = Look(words, check(words, "q", words.size))
+        participants = look.participants()
+        assert len(list(look.blockers(participants, True))) == 2
+        stage.write(layout.record_at(2) + layout.PUT_END, 0)
+        assert len(list(look.blockers(participants, True))) == 1
+
+
 def test_dead_puts_are_told_from_items(make_queue: MakeQueue, each_engine: str) -> None:
     """A batch that died in front of an item, and one behind it: the first is seen before anybody has buried it."""
     q = make_queue(capacity=7)
@@ -308,7 +333,7 @@ def test_dead_puts_are_told_from_items(make_queue: MakeQueue, each_engine: str) 
     stage.slot(2, layout.FULL)
     stage.slot(3, layout.FULL)
     found = seen(q)
-    assert (found.items, found.dead, found.counters.tombs) == (6, 2, 0)
+    assert (found.items, found.dead, found.tombs) == (6, 2, 0)
     metrics = q.get_metrics()
     assert (metrics["queue_size"], metrics["dead_puts"], metrics["put_total"]) == (6, 2, 4)
 
@@ -326,7 +351,7 @@ def written(q: SharedMemoryQueue, path: Path, change: Callable[[bytearray], obje
 
 def look_at(path: Path) -> Snapshot:
     with opened(path) as words:
-        return Look(words, check(words, "copy", words.size)).snapshot(True)
+        return Snapshot(Look(words, check(words, "copy", words.size)), True)
 
 
 @pytest.mark.parametrize("size", [1, 255, 256, 260, 264, 4096, layout.SLOTS_START - 1, layout.SLOTS_START, -1, -4096])
@@ -344,7 +369,7 @@ def test_a_segment_that_is_cut_during_a_look_ends_it_with_the_readers_error(
         look = Look(words, check(words, "copy", words.size))
         os.truncate(path, layout.TAIL)
         with pytest.raises(CorruptQueueError, match="ends before"):
-            look.snapshot(True)
+            Snapshot(look, True)
 
 
 @pytest.mark.parametrize("size", [0, layout.MAGIC_AT + 8, 4096, 100_000])
@@ -407,7 +432,7 @@ def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, se
     os.truncate(path, geometry.size)
     with opened(path) as reader:
         look = Look(reader, check(reader, "copy", reader.size))
-        found = look.snapshot(True)
+        found = Snapshot(look, True)
         assert 0 <= found.items <= capacity
         answers(look)
         assert reader.loads < 100 + 50 * layout.RECORDS + 200 * capacity
@@ -438,7 +463,7 @@ def test_a_queue_that_goes_on_during_a_look_is_said_to_be_moving(make_queue: Mak
             return found
 
         words.load = load_and_move  # type: ignore[method-assign]
-        assert Look(words, check(words, "q", words.size)).snapshot(True).is_moving
+        assert Snapshot(Look(words, check(words, "q", words.size)), True).is_moving
     assert not seen(q).is_moving
 
 

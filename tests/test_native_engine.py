@@ -146,11 +146,11 @@ def test_both_engines_leave_the_same_bytes(make_queue: MakeQueue, mode: str) -> 
 def test_a_native_handle_has_its_roles_without_a_record_in_python(make_queue: MakeQueue, mode: str) -> None:
     """Also for the items that it puts back when it closes, though it is the producer itself."""
     q = make_queue(capacity=3, mode=mode, engine="native")
-    words = q._engine._memory.words()
+    words = q._membership.memory.words()
     with SharedMemoryQueue("q", run_id=q.run_id, engine="native") as other:
         other.put_batch(["first", "second"])
         payload = (other.get().encode(), 2)
-        other._engine.keep_back([payload])
+        other._membership.keep_back([payload])
         roles = {words.load(at) for at in (layout.PRODUCER_AT, layout.CONSUMER_AT)}
         assert (roles == {0}) is (mode == "mpmc")
         assert len(roles) == 1, "one record is the producer and the consumer"

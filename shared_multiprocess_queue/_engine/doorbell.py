@@ -25,7 +25,7 @@ from .._ring.batch_lock import is_shut
 from .._ring.layout import GATE_AT, ITEMS, NONCE_AT
 from .._ring.parking import SLICE, Parking
 from .._ring.participants import Record
-from .._ring.ring import Ring
+from .._ring.snapshot import Look
 from ..errors import QueueClosedError
 from .records import Records, State
 
@@ -35,10 +35,12 @@ class Member(Protocol):
 
     parking: Parking
     records: Records
-    ring: Ring
 
     def is_of_this_process(self) -> bool:
         """Whether this is not the parent's, in a forked child that has not used the queue yet."""
+
+    def look(self) -> Look:
+        """Return a look at the queue."""
 
     def settle(self) -> Records:
         """Return the records of this process."""
@@ -119,11 +121,11 @@ class Doorbell:
 
     def _may_find(self, words: Words) -> bool:
         """Whether a call that does not wait may find what the side waits for."""
-        ring = self._member.ring
+        look = self._member.look()
         if self._side == ITEMS:
-            return bool(self._member.records.kept_back) or not ring.is_empty(words)
+            return bool(self._member.records.kept_back) or not look.is_empty()
         gate = words.load(GATE_AT)
-        return not (gate and is_shut(gate)) and ring.has_room(words)
+        return not (gate and is_shut(gate)) and not look.is_full()
 
     def close(self) -> None:
         """Wait no more; the record is free to be taken back. May be called again."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._platform import clock
-from .._ring.snapshot import Blocker
+from .._ring.snapshot import Blocker, Snapshot
 from .contract import Engine
 
 
@@ -29,8 +29,8 @@ class Watch:
 def read(engine: Engine, watch: Watch) -> dict[str, Any]:
     """Return the metrics of a queue; it is only looked at."""
     member = engine.membership
-    seen = member.look().snapshot(member.is_batch_lock_held())
-    dead_puts = seen.counters.tombs + seen.dead
+    seen = Snapshot(member.look(), member.is_batch_lock_held())
+    dead_puts = seen.tombs + seen.dead
     put_total = max(seen.tail - dead_puts, 0)
     return {
         "queue_size": seen.items,
@@ -39,14 +39,14 @@ def read(engine: Engine, watch: Watch) -> dict[str, Any]:
         "queue_item_size_bytes": seen.geometry.item_size,
         "put_total": put_total,
         "got_total": max(put_total - seen.items, 0),
-        "put_waits": seen.counters.put_waits,
-        "get_waits": seen.counters.get_waits,
-        "full_events": seen.counters.full_events,
-        "empty_events": seen.counters.empty_events,
-        "orphans_recovered": seen.counters.adopted,
+        "put_waits": seen.put_waits,
+        "get_waits": seen.get_waits,
+        "full_events": seen.full_events,
+        "empty_events": seen.empty_events,
+        "orphans_recovered": seen.adopted,
         "dead_puts": dead_puts,
         "bells": member.doorbells.bells(),
-        "bells_refused": seen.counters.bells_refused,
+        "bells_refused": seen.bells_refused,
         "participants": dict(Counter(one.process.pid for one in seen.participants if one.liveness != "dead")),
         "blocked_by": [
             {"pid": blocker.process.pid, "position": blocker.position, "doing": blocker.doing, "seconds": seconds}

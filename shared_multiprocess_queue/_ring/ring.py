@@ -58,7 +58,6 @@ HELD: Final = 2  # another operation is between its claim and its end there; it 
 
 _SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
-_MOST_LOOKS: Final = 16  # at the whole queue, while others put
 _SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
 
 
@@ -330,56 +329,6 @@ class Ring:
         if length > self._item_size:
             length, tag = self._item_size, CORRUPT
         return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
-
-    # ---- looking ----------------------------------------------------------------------------------------------------
-
-    def _holds_nothing(self, words: Words, head: int, tail: int, position: int) -> bool:
-        """Whether the slot of this position holds nothing for a getter: neither an item nor a put under way.
-
-        The dead are seen through: a dead put is nothing, with all of its batch; an item that a dead get had claimed is
-        one.
-        """
-        slot = self._slot(position)
-        while True:
-            word = words.load(slot)
-            q, state = word >> STATE_BITS, word & STATE_MASK
-            if state == FULL:
-                if q < head:
-                    return self._has_getter(words, q)  # it is its getter's, or will be adopted
-                index = self._halves[slot + SLOT_META >> 2] >> TAG_BITS
-                # The first of its batch is not published: that one's slot decides.
-                return 0 < index <= q and words.load(self._slot(q - index)) == q - index << STATE_BITS | FREE
-            if state != FREE or not head <= q < tail:
-                return True
-            if self._has_putter(words, q):
-                return False
-            if words.load(slot) == word:  # [S4]
-                return True
-
-    def is_empty(self, words: Words) -> bool:
-        """Whether a get would find nothing, though it looked for the dead; changes nothing.
-
-        Args:
-            words: the caller's access; it announces nothing.
-        """
-        for _ in range(_MOST_LOOKS):
-            head = words.load(HEAD)
-            tail = words.load(TAIL)
-            # Each slot once. That of head is looked at even without a claim ahead: a dead get may still hold it.
-            for position in range(head, head + min(max(tail - head, 1), self._capacity)):
-                if not self._holds_nothing(words, head, tail, position):
-                    return False
-            if self._find_orphan(words) is not None:
-                return False
-            if words.load(TAIL) == tail:
-                return True  # all that was put before this load was found finished
-        return False  # others keep putting
-
-    def size(self, words: Words) -> int:
-        """Return about how many items are there: none if all that was put died; changes nothing."""
-        head = words.load(HEAD)
-        size = min(max(words.load(TAIL) - head, 0), self._capacity)
-        return 0 if size and self.is_empty(words) else size
 
     # ---- when a process dies ----------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ number of records, whatever the segment says.
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from .._platform import processes, shared_memory
 from .._platform.atomic_words import Reader
+from .._platform.processes import Identity
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
 from .batch_lock import is_shut
 from .layout import (
@@ -92,20 +92,12 @@ _DEAD: Final = 1  # a put that died and is not marked TOMB yet
 _NOTHING: Final = 2
 
 
-class Process(NamedTuple):
-    """The process that an owner word names; the namespace is the number that the header gives it."""
-
-    pid: int
-    start: int
-    namespace: int
-
-
-class Participant(NamedTuple):
+class Participant:
     """One record of the table that is taken.
 
     Attributes:
         number: index of the record in the table.
-        process: its owner.
+        process: its owner; the namespace is the number that the header gives it.
         liveness: "unknown" if that process cannot be looked up from here; such a process is never declared dead.
         is_abandoned: a live thread lost control of it; it counts as dead.
         puts: the positions that a put of it may have claimed; empty if it announces none.
@@ -114,14 +106,27 @@ class Participant(NamedTuple):
         batch_lock: "holds", "takes" (between the two words of the lock), or "".
     """
 
-    number: int
-    process: Process
-    liveness: Liveness
-    is_abandoned: bool
-    puts: range
-    gets: range
-    roles: tuple[str, ...]
-    batch_lock: Literal["holds", "takes", ""]
+    __slots__ = ("batch_lock", "gets", "is_abandoned", "liveness", "number", "process", "puts", "roles")
+
+    def __init__(
+        self,
+        number: int,
+        process: Identity,
+        liveness: Liveness,
+        is_abandoned: bool,
+        puts: range,
+        gets: range,
+        roles: tuple[str, ...],
+        batch_lock: Literal["holds", "takes", ""],
+    ) -> None:
+        self.number = number
+        self.process = process
+        self.liveness = liveness
+        self.is_abandoned = is_abandoned
+        self.puts = puts
+        self.gets = gets
+        self.roles = roles
+        self.batch_lock = batch_lock
 
     def counts_as_live(self) -> bool:
         """Whether what it holds is respected by others."""
@@ -137,68 +142,9 @@ class Blocker(NamedTuple):
         doing: what it is in the middle of.
     """
 
-    process: Process
+    process: Identity
     position: int
     doing: Doing
-
-
-class Counters(NamedTuple):
-    """What was counted since the queue was created.
-
-    Attributes:
-        tombs: positions that will never hold an item.
-        adopted: items taken over from dead getters.
-        full_events: times that Full was raised.
-        empty_events: times that Empty was raised.
-        put_waits: times that a put or a batch parked.
-        get_waits: times that a get parked.
-        bells_refused: rings without an answer.
-    """
-
-    tombs: int
-    adopted: int
-    full_events: int
-    empty_events: int
-    put_waits: int
-    get_waits: int
-    bells_refused: int
-
-
-class Snapshot(NamedTuple):
-    """What one look has found.
-
-    Attributes:
-        version: of the layout.
-        geometry: sizes and mode.
-        created: real time of the creation, in ns.
-        creator: the process that made the queue.
-        is_unlinked: the names are gone.
-        head: position of the next get.
-        tail: position of the next put.
-        is_moving: head or tail changed during the look, so that its numbers are of different moments.
-        is_damaged: the words say what no queue says.
-        items: as ``qsize`` counts them.
-        dead: positions that dead puts hold before the first item, not marked TOMB yet, so that ``counters.tombs``
-            lacks them.
-        counters: what was counted.
-        participants: the records that are taken.
-        blockers: live processes that hold what others need.
-    """
-
-    version: int
-    geometry: Geometry
-    created: int
-    creator: Process
-    is_unlinked: bool
-    head: int
-    tail: int
-    is_moving: bool
-    is_damaged: bool
-    items: int
-    dead: int
-    counters: Counters
-    participants: tuple[Participant, ...]
-    blockers: tuple[Blocker, ...]
 
 
 def check_size(name: str, size: int) -> None:
@@ -261,11 +207,11 @@ class Look:
         geometry: as ``check`` has returned it.
     """
 
-    __slots__ = ("_capacity", "_geometry", "_load", "_stride", "_verdicts")
+    __slots__ = ("_capacity", "_stride", "_verdicts", "geometry", "load")
 
     def __init__(self, words: Reader, geometry: Geometry) -> None:
-        self._load = words.load
-        self._geometry = geometry
+        self.load = words.load
+        self.geometry = geometry
         self._capacity = geometry.capacity
         self._stride = geometry.stride
         self._verdicts: dict[int, Liveness] = {}
@@ -277,40 +223,44 @@ class Look:
 
     def items(self) -> int:
         """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
-        head = self._load(HEAD)  # before tail, or a queue that moves might have a head beyond it
-        tail = self._load(TAIL)
+        head = self.load(HEAD)  # before tail, or a queue that moves might have a head beyond it
+        tail = self.load(TAIL)
         size = min(max(tail - head, 0), self._capacity)
         return 0 if size and self.is_empty() else size
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""
         for _ in range(_ATTEMPTS):
-            head = self._load(HEAD)
-            tail = self._load(TAIL)
-            if self._load(self._slot(head)) == head << STATE_BITS | FULL and not self._is_in_batch(head):
+            head = self.load(HEAD)
+            tail = self.load(TAIL)
+            if self.load(self._slot(head)) == head << STATE_BITS | FULL and not self._is_in_batch(head):
                 return False
             if not self._passes(head, tail)[0]:
                 return False
-            if self._load(TAIL) == tail:  # all that was put before this load was found finished
+            if self.load(TAIL) == tail:  # all that was put before this load was found finished
                 return True
         return False  # puts keep coming
 
     def is_full(self) -> bool:
         """Whether a put would find no room, though it looked for the dead."""
         for _ in range(_ATTEMPTS):
-            tail = self._load(TAIL)
+            tail = self.load(TAIL)
             before = tail - self._capacity
-            word = self._load(self._slot(tail))
+            word = self.load(self._slot(tail))
             if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
                 return False
             if word == before << STATE_BITS | FREE and not _covers(self._announced(PUT_BEGIN)[0], before):
-                if self._load(self._slot(tail)) == word:  # [S4] otherwise it has published
+                if self.load(self._slot(tail)) == word:  # [S4] otherwise it has published
                     return False
                 continue
             # FULL(before), even of a dead get: there is no room until a getter has adopted it.
-            if self._load(TAIL) == tail:
+            if self.load(TAIL) == tail:
                 return True
         return True
+
+    def dead_puts(self, head: int, tail: int) -> int:
+        """Return how many positions dead puts hold before the first item, not marked TOMB yet."""
+        return self._passes(head, tail)[1] if tail > head else 0
 
     def _passes(self, head: int, tail: int) -> tuple[bool, int]:
         """Return whether no position holds anything for a getter, and how many dead puts stand before what does.
@@ -342,7 +292,7 @@ class Look:
             puts: the positions that live puts announce.
             gets: the positions that live gets announce.
         """
-        word = self._load(self._slot(position))
+        word = self.load(self._slot(position))
         claimed, state = word >> STATE_BITS, word & STATE_MASK
         if state == FULL:
             if claimed < head:  # its getter's, or for the next getter to adopt
@@ -354,16 +304,16 @@ class Look:
 
     def _is_in_batch(self, position: int) -> bool:
         """Whether the item of a position belongs to a batch whose first slot is not published: that one decides."""
-        index = self._load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT + TAG_BITS & MAX_BATCH - 1
+        index = self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT + TAG_BITS & MAX_BATCH - 1
         first = position - index
-        return 0 < index <= position and self._load(self._slot(first)) == first << STATE_BITS | FREE
+        return 0 < index <= position and self.load(self._slot(first)) == first << STATE_BITS | FREE
 
     def _held(self, announced: list[range], head: int, tail: int) -> Iterator[int]:
         """Yield, in order, the positions among those announced that a get has claimed and not freed."""
         first = max(tail - self._capacity, 0)
         for begin, end in sorted((positions.start, positions.stop) for positions in announced):
             for position in range(max(begin, first), min(end, head, tail)):
-                if self._load(self._slot(position)) == position << STATE_BITS | FULL:
+                if self.load(self._slot(position)) == position << STATE_BITS | FULL:
                     yield position
             first = max(first, end)  # what several announce is looked at once
 
@@ -373,22 +323,22 @@ class Look:
         """Return whether the process of an owner word lives."""
         found = self._verdicts.get(owner)
         if found is None:
-            found = self._verdicts[owner] = self._ask(Process(*parse_owner(owner)))
+            found = self._verdicts[owner] = self._ask(Identity(*parse_owner(owner)))
         return found
 
-    def _ask(self, process: Process) -> Liveness:
+    def _ask(self, process: Identity) -> Liveness:
         if processes.is_me(process.pid, process.start):
             return "alive"
         here = processes.identity().namespace
         if not here or not 0 < process.namespace <= NAMESPACES:
             return "unknown"
-        if self._load(NAMESPACES_AT + (process.namespace - 1) * WORD) != here:
+        if self.load(NAMESPACES_AT + (process.namespace - 1) * WORD) != here:
             return "unknown"
         return "alive" if processes.is_alive(process.pid, process.start) else "dead"
 
     def _used(self) -> range:
         """Return the indexes that may be in use; read after tail (head), they cover whatever moved it."""
-        return range(min(self._load(RECORDS_USED_AT), RECORDS))
+        return range(min(self.load(RECORDS_USED_AT), RECORDS))
 
     def _announced(self, begin: int) -> tuple[list[range], list[range]]:
         """Return what live participants have announced, and what dead ones have.
@@ -398,7 +348,7 @@ class Look:
         """
         live: list[range] = []
         dead: list[range] = []
-        load = self._load
+        load = self.load
         for index in self._used():
             at = record_at(index)
             end = load(at + begin + WORD)  # [S2], and 0 in most
@@ -410,7 +360,7 @@ class Look:
 
     def participants(self) -> tuple[Participant, ...]:
         """Return the records that are taken."""
-        load = self._load
+        load = self.load
         holder, producer, consumer = load(BATCH_OWNER_AT), load(PRODUCER_AT), load(CONSUMER_AT)
         found = []
         for index in self._used():
@@ -422,7 +372,7 @@ class Look:
             found.append(
                 Participant(
                     index,
-                    Process(*parse_owner(owner)),
+                    Identity(*parse_owner(owner)),
                     self.liveness(owner),
                     bool(load(at + ABANDONED)),
                     range(load(at + PUT_BEGIN), load(at + PUT_END)),
@@ -435,7 +385,7 @@ class Look:
 
     # ---- blockers ---------------------------------------------------------------------------------------------------
 
-    def _blockers(self, participants: Iterable[Participant], is_lock_held: bool) -> Iterator[Blocker]:
+    def blockers(self, participants: Iterable[Participant], is_lock_held: bool) -> Iterator[Blocker]:
         """Yield the live processes that hold the slot that a get or a put comes to next, or the batch lock.
 
         A batch may need all slots, so the first that a get has claimed and not freed counts wherever it is. A process
@@ -445,20 +395,20 @@ class Look:
             participants: read before this.
             is_lock_held: whether the int32 of the batch lock is taken, or not known to be free.
         """
-        head = self._load(HEAD)
-        tail = self._load(TAIL)
+        head = self.load(HEAD)
+        tail = self.load(TAIL)
         live = [one for one in participants if one.counts_as_live()]
-        if tail > head and self._load(self._slot(head)) == head << STATE_BITS | FREE:
+        if tail > head and self.load(self._slot(head)) == head << STATE_BITS | FREE:
             for one in live:
                 if head in one.puts and self._announces(one, PUT_BEGIN, one.puts):
                     yield Blocker(one.process, head, "put")
         held = list(self._held([one.gets for one in live], head, tail))
         for one in live:
-            first = bisect_left(held, one.gets.start)
-            if first < len(held) and held[first] in one.gets and self._announces(one, GET_BEGIN, one.gets):
-                yield Blocker(one.process, held[first], "get")
-        if not is_shut(self._load(GATE_AT)):  # a batch that waits for room keeps the gate shut
-            holder = self._load(BATCH_OWNER_AT)
+            first = next((position for position in held if position in one.gets), None)
+            if first is not None and self._announces(one, GET_BEGIN, one.gets):
+                yield Blocker(one.process, first, "get")
+        if not is_shut(self.load(GATE_AT)):  # a batch that waits for room keeps the gate shut
+            holder = self.load(BATCH_OWNER_AT)
             wanted = "holds" if holder else "takes" if is_lock_held else None
             for one in live:
                 if one.batch_lock == wanted and self._has_lock(one, holder):
@@ -466,66 +416,78 @@ class Look:
 
     def _announces(self, one: Participant, begin: int, positions: range) -> bool:
         at = record_at(one.number) + begin
-        return (self._load(at), self._load(at + WORD)) == (positions.start, positions.stop)
+        return (self.load(at), self.load(at + WORD)) == (positions.start, positions.stop)
 
     def _has_lock(self, one: Participant, holder: int) -> bool:
         at = record_at(one.number)
-        return (
-            name_of(one.number, self._load(at + GENERATION)) == holder if holder else bool(self._load(at + LOCK_BUSY))
-        )
+        return name_of(one.number, self.load(at + GENERATION)) == holder if holder else bool(self.load(at + LOCK_BUSY))
 
-    # ---- everything -------------------------------------------------------------------------------------------------
+    # ---- damage -----------------------------------------------------------------------------------------------------
 
-    def snapshot(self, is_lock_held: bool) -> Snapshot:
-        """Return all that can be seen.
-
-        Args:
-            is_lock_held: whether the int32 of the batch lock, which lies in another segment, is taken; True if that is
-                not known.
-        """
-        load = self._load
-        head = load(HEAD)
-        tail = load(TAIL)
-        counters = Counters(
-            load(TOMBS_AT),  # before the dead are counted, so that none is counted twice
-            load(ADOPTED_AT),
-            load(FULL_EVENTS_AT),
-            load(EMPTY_EVENTS_AT),
-            load(PUT_WAITS_AT),
-            load(GET_WAITS_AT),
-            load(BELLS_REFUSED_AT),
-        )
-        items = self.items()
-        dead = self._passes(head, tail)[1] if tail > head else 0
-        participants = self.participants()
-        blockers = tuple(self._blockers(participants, is_lock_held))
-        is_damaged = self._is_damaged(head, tail)
-        is_moving = (head, tail) != (load(HEAD), load(TAIL))
-        return Snapshot(
-            version=load(VERSION_AT),
-            geometry=self._geometry,
-            created=load(CREATED_AT),
-            creator=Process(*parse_owner(load(CREATOR_AT))),
-            is_unlinked=bool(load(UNLINKED_AT)),
-            head=head,
-            tail=tail,
-            is_moving=is_moving,
-            is_damaged=is_damaged and not is_moving,
-            items=items,
-            dead=dead,
-            counters=counters,
-            participants=participants,
-            blockers=blockers,
-        )
-
-    def _is_damaged(self, head: int, tail: int) -> bool:
+    def is_damaged(self, head: int, tail: int) -> bool:
         """Whether positions or words contradict each other, if head and tail have not moved meanwhile."""
-        if head > tail or self._load(RECORDS_USED_AT) > RECORDS:
+        if head > tail or self.load(RECORDS_USED_AT) > RECORDS:
             return True
-        words = ((position, self._load(self._slot(position))) for position in (head, tail))
+        words = ((position, self.load(self._slot(position))) for position in (head, tail))
         return any(
             word & STATE_MASK > TOMB or ((word >> STATE_BITS) - position) % self._capacity for position, word in words
         )
+
+
+class Snapshot:
+    """All that one look finds.
+
+    Args:
+        look: to take it with.
+        is_lock_held: whether the int32 of the batch lock, which lies in another segment, is taken; True if that is not
+            known.
+
+    Attributes:
+        version: of the layout.
+        geometry: sizes and mode.
+        created: real time of the creation, in ns.
+        creator: the process that made the queue.
+        is_unlinked: the names are gone.
+        head: position of the next get.
+        tail: position of the next put.
+        is_moving: head or tail changed during the look, so that its numbers are of different moments.
+        is_damaged: the words say what no queue says.
+        items: as ``qsize`` counts them.
+        tombs: positions that will never hold an item.
+        dead: positions that dead puts hold before the first item, not marked TOMB yet; ``tombs`` lacks them.
+        adopted: items taken over from dead getters.
+        full_events: times that Full was raised.
+        empty_events: times that Empty was raised.
+        put_waits: times that a put or a batch parked.
+        get_waits: times that a get parked.
+        bells_refused: rings without an answer.
+        participants: the records that are taken.
+        blockers: live processes that hold what others need.
+    """
+
+    def __init__(self, look: Look, is_lock_held: bool) -> None:
+        load = look.load
+        self.head = head = load(HEAD)
+        self.tail = tail = load(TAIL)
+        self.tombs = load(TOMBS_AT)  # before the dead are counted, so that none is counted twice
+        self.adopted = load(ADOPTED_AT)
+        self.full_events = load(FULL_EVENTS_AT)
+        self.empty_events = load(EMPTY_EVENTS_AT)
+        self.put_waits = load(PUT_WAITS_AT)
+        self.get_waits = load(GET_WAITS_AT)
+        self.bells_refused = load(BELLS_REFUSED_AT)
+        self.items = look.items()
+        self.dead = look.dead_puts(head, tail)
+        self.participants = look.participants()
+        self.blockers = tuple(look.blockers(self.participants, is_lock_held))
+        self.version = load(VERSION_AT)
+        self.geometry = look.geometry
+        self.created = load(CREATED_AT)
+        self.creator = Identity(*parse_owner(load(CREATOR_AT)))
+        self.is_unlinked = bool(load(UNLINKED_AT))
+        is_damaged = look.is_damaged(head, tail)
+        self.is_moving = (head, tail) != (load(HEAD), load(TAIL))
+        self.is_damaged = is_damaged and not self.is_moving
 
 
 def _covers(announced: list[range], position: int) -> bool:
