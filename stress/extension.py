@@ -25,7 +25,7 @@ _PACKAGE: Final = "shared_multiprocess_queue"
 _FLAGS: Final = ("-shared", "-fPIC", "-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer")
 _SANITIZERS: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _LIBRARIES: Final = ("libasan.so", "libubsan.so")  # to be there before Python
-_TESTS: Final = ("tests/test_native_engine.py", "tests/test_semantics.py", "tests/test_sharing.py")
+_TESTS: Final = ("tests/native/test_native_engine.py", "tests/conformance", "tests/processes")
 
 
 def run(compiler: str, arguments: Sequence[str], console: Console) -> bool:

@@ -8,18 +8,16 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice
+from tests.support.queues import RUN, MakeQueue, segments
 
-RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
-
-MakeQueue = Callable[..., SharedMemoryQueue]
 
 _numbers = itertools.count()
 
@@ -32,12 +30,6 @@ def pytest_configure() -> None:
     _stderr.append(os.dup(2))
     # A background job of a script, or nohup, ignores SIGINT, and all that it starts inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def segments() -> set[str]:
-    """Return the names in shared memory that belong to this run."""
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir() if f"{RUN}-" in path.name} if folder.is_dir() else set()
 
 
 @pytest.fixture(autouse=True)
