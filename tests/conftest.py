@@ -6,6 +6,7 @@ import faulthandler
 import itertools
 import multiprocessing
 import os
+import platform
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice
+from tests.support import lanes
 from tests.support.queues import RUN, MakeQueue, segments
 
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
@@ -30,6 +32,18 @@ def pytest_configure() -> None:
     _stderr.append(os.dup(2))
     # A background job of a script, or nohup, ignores SIGINT, and all that it starts inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    """Say on what the tests run."""
+    engine = "native and atomics" if choice.has_native() else "atomics alone: the native one is not built here"
+    asked = f", {choice.ENVIRONMENT}={os.environ[choice.ENVIRONMENT]}" if choice.ENVIRONMENT in os.environ else ""
+    return f"engines: {engine}{asked}; Python {platform.python_version()}, {platform.machine()}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the products of engines, modes and ways to start a process out of the fast lane."""
+    lanes.mark_slow(items)
 
 
 @pytest.fixture(autouse=True)

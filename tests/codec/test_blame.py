@@ -38,29 +38,29 @@ def refusal(kind: type[Exception], call: Callable[..., object], *arguments: obje
 class Spiteful(str):
     """A text that cannot be used."""
 
-    __format__ = __repr__ = __str__ = __hash__ = __eq__ = __len__ = refuse  # type: ignore[assignment]
+    __format__ = __repr__ = __str__ = __hash__ = __eq__ = __len__ = refuse
 
 
 class Secretive(type):
     """The class of classes that answer nothing."""
 
-    __hash__ = __eq__ = __instancecheck__ = __subclasscheck__ = __repr__ = refuse  # type: ignore[assignment]
-    __getattribute__ = refuse  # type: ignore[assignment]
+    __hash__ = __eq__ = __instancecheck__ = __subclasscheck__ = __repr__ = refuse
+    __getattribute__ = refuse
 
 
-class OddFields(tuple):
+class OddFields(tuple[Any, ...]):
     _fields = 7
 
 
-class LazyFields(tuple):
+class LazyFields(tuple[Any, ...]):
     _fields = property(refuse)
 
 
-class SpitefulFields(tuple):
+class SpitefulFields(tuple[Any, ...]):
     _fields = (Spiteful("a"), Spiteful("b"))
 
 
-class TooFewFields(tuple):
+class TooFewFields(tuple[Any, ...]):
     _fields = ("a",)
 
 
@@ -70,7 +70,7 @@ class RaisingFields(type):
         refuse()
 
 
-class OfRaisingFields(tuple, metaclass=RaisingFields):
+class OfRaisingFields(tuple[Any, ...], metaclass=RaisingFields):
     pass
 
 
@@ -85,7 +85,7 @@ class Holder:
 
 
 class DictOfProperty(Holder):
-    __dict__ = property(refuse)  # type: ignore[assignment]
+    __dict__ = property(refuse)
 
 
 class DictOfNumber(Holder):
@@ -100,7 +100,7 @@ class Hidden(Holder):
 
 
 class OddClass(Holder):
-    __class__ = property(refuse)  # type: ignore[assignment]
+    __class__ = property(refuse)
 
 
 class Slotted:
@@ -108,7 +108,7 @@ class Slotted:
 
 
 class Foreign(Holder):
-    descriptor = Slotted.part  # type: ignore[misc]
+    descriptor = Slotted.part  # type: ignore[attr-defined]
 
 
 class OfSecretive(Holder, metaclass=Secretive):
@@ -126,7 +126,7 @@ def odd_keys(part: object) -> Holder:
     holder = Holder(None)
     holder.__dict__.clear()
     vars(holder)["part"] = None
-    holder.__dict__ = {1: part, "part": part}
+    holder.__dict__ = {1: part, "part": part}  # type: ignore[dict-item]
     return holder
 
 
@@ -146,7 +146,7 @@ HOLDERS: dict[str, tuple[Callable[[Any], object], str | None]] = {
     "a metaclass that raises": (OfSecretive, None),
     "a key that cannot be used": (lambda part: [{1: Spiteful("x")}, types.SimpleNamespace(part=part)], "item[1].part"),
     "an unhashable class beside": (lambda part: [(Holder(1), OfSecretive), {"k": Holder(part)}], None),
-    "a named tuple": (lambda part: collections.namedtuple("Pair", "left right")(1, part), "item.right"),
+    "a named tuple": (lambda part: collections.namedtuple("Pair", "left right")(1, part), "item.right"),  # type: ignore[arg-type, call-arg]
 }
 
 
@@ -164,7 +164,7 @@ def test_an_item_of_odd_parts_is_refused_with_the_way_to_the_culprit(
 
 
 class HostileText(Exception):
-    __str__ = __repr__ = refuse  # type: ignore[assignment]
+    __str__ = __repr__ = refuse
 
 
 class HostileNames(Exception, metaclass=Secretive):
@@ -172,21 +172,21 @@ class HostileNames(Exception, metaclass=Secretive):
 
 
 class HostileClass(Exception):
-    __class__ = property(refuse)  # type: ignore[assignment]
+    __class__ = property(refuse)
 
 
 class HostileNotes(Exception):
     @property
-    def __notes__(self) -> NoReturn:
+    def __notes__(self) -> NoReturn:  # type: ignore[override]
         refuse()
 
 
 class HostileLocation(SyntaxError):
-    lineno = filename = text = offset = msg = property(refuse)  # type: ignore[assignment]
+    lineno = filename = text = offset = msg = property(refuse)
 
 
 class HostileAttribute(AttributeError):
-    name = property(refuse)  # type: ignore[assignment]
+    name = property(refuse)
 
 
 NAMES = ["text", "names", "class", "notes", "location", "attribute"]
@@ -213,7 +213,7 @@ def fail(number: int) -> NoReturn:
 
 
 class Globals(dict[str, Any]):
-    get = __getitem__ = refuse  # type: ignore[assignment]
+    get = __getitem__ = refuse
 
 
 class RaisingBelow:
@@ -226,8 +226,8 @@ class RaisingBelow:
 
 
 class SpitefulNumber(int):
-    __hash__ = __eq__ = __index__ = refuse  # type: ignore[assignment]
-    __class__ = property(refuse)  # type: ignore[assignment]
+    __hash__ = __eq__ = __index__ = refuse
+    __class__ = property(refuse)
 
 
 class RaisingAfterNumber:

@@ -17,7 +17,7 @@ def zoo_results(folder: Path, how: str) -> dict[str, dict[str, Any]]:
     letter = folder / f"{how}.letter"
     if how in {"fork", "spawn", "forkserver"}:
         results = run(folder / "zoo.py", how, letter, folder=folder)
-        flat = {}
+        flat: dict[str, Any] = {}
         for where, (value, own) in results.items():
             flat |= {f"{where}, value": value, f"{where}, own": own}
         flat["another program reads the child"] = run(folder / "other.py", letter, folder=folder)

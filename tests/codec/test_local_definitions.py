@@ -1,4 +1,5 @@
 # ruff: noqa: E501, RUF012, UP006, UP014, UP045
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-any-generics
 """Classes and functions that no name leads to arrive whole, in a process that has never seen them."""
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def build() -> dict[str, tuple[Any, str]]:
     class Sup(Base):
         def __init__(self):
             super().__init__()
-            self.y = __class__.__name__
+            self.y = __class__.__name__  # type: ignore[name-defined]
 
     class Meta(type):
         def __call__(cls, *a, **k):
@@ -125,10 +126,10 @@ def build() -> dict[str, tuple[Any, str]]:
             self.code = code
 
     class Init:
-        subs = []
+        subs = []  # type: ignore[var-annotated]
 
         def __init_subclass__(cls):
-            cls.marked = True
+            cls.marked = True  # type: ignore[attr-defined]
 
     class Sub(Init):
         pass
@@ -171,7 +172,7 @@ def build() -> dict[str, tuple[Any, str]]:
         def __eq__(self, o):
             return True
 
-        __hash__ = None
+        __hash__ = None  # type: ignore[assignment]
 
     def deco(f):
         @functools.wraps(f)
@@ -186,10 +187,10 @@ def build() -> dict[str, tuple[Any, str]]:
             return 13
 
     class Linked(typing.TypedDict):
-        next: list[Linked] | None
-        call: typing.Callable[[Linked], dict[str, Linked]]
+        next: list[Linked] | None  # type: ignore[misc]
+        call: typing.Callable[[Linked], dict[str, Linked]]  # type: ignore[misc]
 
-    Functional = typing.NamedTuple("Functional", [("x", typing.Optional[typing.List["Functional"]])])
+    Functional = typing.NamedTuple("Functional", [("x", typing.Optional[typing.List["Functional"]])])  # type: ignore[misc]
     U = typing.TypeVar("U", bound="Hint")
 
     class Bound(typing.Generic[U]):
@@ -207,9 +208,9 @@ def build() -> dict[str, tuple[Any, str]]:
     NTT = collections.namedtuple("NTT", "a b", defaults=(1,))
 
     class Hint:
-        x: Hint = None
+        x: Hint = None  # type: ignore[assignment]
         y: typing.ClassVar[int | None] = 3
-        z: typing.Callable[[T], T] = None
+        z: typing.Callable[[T], T] = None  # type: ignore[assignment]
 
     class Doc:
         """Documented."""
@@ -271,7 +272,7 @@ def judge(requests: SharedMemoryQueue, answers: SharedMemoryQueue) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_what_is_defined_in_a_function_arrives_whole(each_engine: str, make_queue: MakeQueue, method: str) -> None:
     requests, answers = (make_queue(name, item_size=1 << 16) for name in ("requests", "answers"))
-    child = multiprocessing.get_context(method).Process(target=judge, args=(requests, answers), daemon=True)
+    child = multiprocessing.get_context(method).Process(target=judge, args=(requests, answers), daemon=True)  # type: ignore[attr-defined]
     child.start()  # before there is anything to inherit
     things = build()
     requests.put(len(things))

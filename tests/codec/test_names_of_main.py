@@ -60,7 +60,7 @@ def test_what_moves_to_another_main_gets_its_name(codec: Codec, enter: Enter) ->
     first = enter(POINT, "/nowhere/one.py")
     item = first.Point(1, 2)
     codec.encode(item)
-    enter("", "/nowhere/two.py").Point = first.Point
+    enter("", "/nowhere/two.py").Point = first.Point  # type: ignore[attr-defined]
     assert codec.encode(item)[0] == Codec(DictStore()).encode(item)[0]
     assert codec.encode(item)[0].endswith(_codec._program().id)
 

@@ -112,7 +112,7 @@ WRAPS: dict[str, Callable[[Any, Any], Any]] = {
     "as a key": lambda counted, other: {counted: {frozenset({counted}): other}},
     "in a set": lambda counted, other: [{1, counted}, other],
     "after many": lambda counted, other: [*range(1000), counted, other],
-    "deep down": lambda counted, other: functools.reduce(lambda inner, _: [inner], range(40), (counted, other)),
+    "deep down": lambda counted, other: functools.reduce(lambda inner, _: [inner], range(40), (counted, other)),  # type: ignore[arg-type, return-value]
     "twice": lambda counted, other: [counted, [counted], other, counted],
     "inside out": lambda counted, other: Counted(0, [other, counted]),
     "in an exception": ValueError,

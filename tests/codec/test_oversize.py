@@ -58,7 +58,7 @@ def test_what_deflating_makes_fit_arrives(make_queue: MakeQueue, engines: str, n
 def test_a_child_gets_it(make_queue: MakeQueue, engines: str, method: str) -> None:
     context = multiprocessing.get_context(method)
     here, there = make_queue("here", item_size=SIZE), make_queue("there", item_size=SIZE)
-    child = context.Process(target=echo, args=(here, there))
+    child = context.Process(target=echo, args=(here, there))  # type: ignore[attr-defined]
     child.start()
     here.put(ITEMS["dict"], timeout=60)
     assert there.get(timeout=60) == ITEMS["dict"]
@@ -77,7 +77,7 @@ def test_what_does_not_fit_deflated_is_refused_with_both_sizes(make_queue: MakeQ
         with pytest.raises(
             ItemTooLargeError, match=r"takes 1,024 bytes once serialised and \d{3} bytes deflated"
         ) as caught:
-            call()
+            call()  # type: ignore[no-untyped-call]
         assert (caught.value.size, caught.value.limit, caught.value.index) == (2 * SIZE, SIZE, index)
         assert caught.value.deflated is not None
         assert SIZE < caught.value.deflated < 2 * SIZE
@@ -201,7 +201,7 @@ def nested(depth: int) -> None:
 def test_a_log_record_with_a_long_traceback_arrives(make_queue: MakeQueue, engines: str) -> None:
     """It was refused, and logging printed it on stderr, where nobody looked for it."""
     q = make_queue(item_size=4096)
-    handler = logging.handlers.QueueHandler(q)  # type: ignore[arg-type]
+    handler = logging.handlers.QueueHandler(q)
     failures: list[logging.LogRecord] = []
     handler.handleError = failures.append  # type: ignore[method-assign, assignment]
     log = logging.Logger("worker")

@@ -58,7 +58,7 @@ class Copied(Reduced):
     pass
 
 
-copyreg.pickle(Copied, lambda thing: (Copied, ("copyreg",)))  # type: ignore[arg-type,return-value]
+copyreg.pickle(Copied, lambda thing: (Copied, ("copyreg",)))
 
 
 class Meta(type):
@@ -201,7 +201,7 @@ def answer(requests: SharedMemoryQueue, answers: SharedMemoryQueue) -> None:
 def test_connections_and_sockets_arrive_as_themselves(engines: str, make_queue: MakeQueue, start_method: str) -> None:
     requests, answers = make_queue("requests"), make_queue("answers")
     context = multiprocessing.get_context(start_method)
-    child = context.Process(target=answer, args=(requests, answers), daemon=True)
+    child = context.Process(target=answer, args=(requests, answers), daemon=True)  # type: ignore[attr-defined]
     child.start()
     mine, theirs = context.Pipe()
     requests.put({"request": (21, theirs)})

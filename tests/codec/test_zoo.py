@@ -60,7 +60,7 @@ def echoes(engine: str, method: str) -> tuple[Results, Results]:
         for end in ("there", "back")
     ]
     there, back = queues
-    child = multiprocessing.get_context(method).Process(target=reply, args=queues, daemon=True)
+    child = multiprocessing.get_context(method).Process(target=reply, args=queues, daemon=True)  # type: ignore[attr-defined]
     try:
         child.start()
         for name, item in items.items():

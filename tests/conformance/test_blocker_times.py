@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shared_multiprocess_queue._engine import metrics
+from shared_multiprocess_queue._platform import clock
 
 
 def test_who_stopped_with_the_lock_of_batches_is_blamed_for_all_of_the_time_though_tail_goes_on(
@@ -12,7 +13,7 @@ def test_who_stopped_with_the_lock_of_batches_is_blamed_for_all_of_the_time_thou
 ) -> None:
     """Each single put that went by set the seconds back to 0."""
     time = 0
-    monkeypatch.setattr(metrics.clock, "now", lambda: time)
+    monkeypatch.setattr(clock, "now", lambda: time)
     watch = metrics.Watch()
     assert watch.seconds([(7, 100, "put_batch")]) == [0.0]
     time = 2_000_000_000

@@ -149,7 +149,7 @@ def test_an_item_that_closes_the_queue_while_it_is_put_is_not_put(
     for put in (lambda q: q.put(Closing(q)), lambda q: q.put_batch([Closing(q), *more])):
         q = make()
         with pytest.raises(QueueClosedError):
-            put(q)
+            put(q)  # type: ignore[no-untyped-call]
         with SharedMemoryQueue("q", run_id=run_id) as again:
             assert again.empty()
         q.unlink()
@@ -171,7 +171,7 @@ def test_a_handle_that_is_dropped_closes_quietly_and_leaves_no_participant(make:
 def test_a_handle_whose_making_failed_is_dropped_quietly(run_id: str) -> None:
     for arguments in ({"name": "none"}, {"name": ""}, {"name": "q", "create": True, "capacity": 0}):
         with pytest.raises(SharedMemoryQueueError):
-            SharedMemoryQueue(run_id=run_id, **arguments)  # type: ignore[arg-type]
+            SharedMemoryQueue(run_id=run_id, **arguments)
 
 
 class ClosedAtTheLastMoment:
@@ -201,7 +201,7 @@ class ClosedAtTheLastMoment:
             return arm(*arguments)
 
         setattr(engine.ring, attempt, attempt_when_asleep)
-        engine.parking.arm = arm_and_sleep  # type: ignore[method-assign]
+        engine.parking.arm = arm_and_sleep  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")

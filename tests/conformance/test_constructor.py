@@ -54,7 +54,7 @@ def test_the_engine_that_is_asked_for_is_used_or_refused(
 ) -> None:
     assert make_queue(engine="atomics").engine == "atomics"
     with pytest.raises(ArgumentError, match="'atomics' or 'native'"):
-        SharedMemoryQueue("q", run_id=run_id, engine="quantum")
+        SharedMemoryQueue("q", run_id=run_id, engine="quantum")  # type: ignore[arg-type]
     monkeypatch.setenv("SHMQ_ENGINE", "atomics")
     with SharedMemoryQueue("q", run_id=run_id) as q:
         assert q.engine == "atomics"

@@ -249,10 +249,10 @@ class Comparison(RuleBasedStateMachine):
 
 def test_random_operations_do_what_they_do_to_queue_queue(run_id: str, mode: str) -> None:
     def create(capacity: int) -> SharedMemoryQueue:
-        return SharedMemoryQueue("compared", create=True, capacity=capacity, item_size=300, run_id=run_id, mode=mode)
+        return SharedMemoryQueue("compared", create=True, capacity=capacity, item_size=300, run_id=run_id, mode=mode)  # type: ignore[arg-type]
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Comparison(create),
+    run_state_machine_as_test(
+        lambda: Comparison(create),  # type: ignore[arg-type]
         settings=settings(
             max_examples=40,
             stateful_step_count=40,

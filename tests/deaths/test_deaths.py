@@ -24,13 +24,6 @@ pytestmark = [
 ]
 
 
-pytestmark = [
-    pytest.mark.usefixtures("each_engine"),
-    pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
-
-
 def put(text: str) -> Operation:
     return lambda engine: engine.put(payload(text), 0)
 

@@ -28,7 +28,7 @@ def test_getters_killed_while_they_wait_take_nothing_with_them(make_queue: MakeQ
         waits = q.get_metrics()["get_waits"]
         with stranger(BLOCKED, q.run_id, "get", "()") as process:
             assert line(process) == "here"
-            eventually(lambda waits=waits: q.get_metrics()["get_waits"] > waits, "its sleep")
+            eventually(lambda waits=waits: q.get_metrics()["get_waits"] > waits, "its sleep")  # type: ignore[misc]
             assert process.pid in q.get_metrics()["participants"]
             process.kill()
             process.wait(LONG)
@@ -107,10 +107,8 @@ def test_whoever_is_killed_whenever_blocks_nobody_and_doubles_nothing(make_queue
     for round_ in range(8):
         with stranger(RESTLESS, q.run_id) as one, stranger(RESTLESS, q.run_id) as other:
             assert line(one) == line(other) == "here"
-            moved = q.get_metrics()["put_total"]
-            eventually(
-                lambda moved=moved, round_=round_: q.get_metrics()["put_total"] > moved + 10 + 7 * round_, "traffic"
-            )
+            goal = q.get_metrics()["put_total"] + 10 + 7 * round_
+            eventually(lambda goal=goal: q.get_metrics()["put_total"] > goal, "traffic")  # type: ignore[misc]
             one.kill()
             other.kill()
             one.wait(LONG)

@@ -34,12 +34,6 @@ pytestmark = [
 ]
 
 
-pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="abstract sockets are Linux's"),
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
-
-
 ENGINES = ["atomics", "native"] if choice.has_native() else ["atomics"]
 
 
@@ -155,17 +149,17 @@ def test_a_result_or_the_death_of_a_worker(pair: tuple[SharedMemoryQueue, Shared
     _, waiter = pair
     exhaust_first = is_ready(waiter)
     exhaust(waiter)
-    child = multiprocessing.get_context(method).Process(target=_put, args=(waiter.name,), daemon=True)
+    child = multiprocessing.get_context(method).Process(target=_put, args=(waiter.name,), daemon=True)  # type: ignore[attr-defined]
     child.start()
     assert exhaust_first
-    assert wait([waiter, child.sentinel], LONG)
+    assert wait([waiter, child.sentinel], LONG)  # type: ignore[list-item]
     child.join(LONG)
     assert is_ready(waiter, LONG)
     assert waiter.get_nowait() == "result"
 
 
 def _wait_for_ever(name: str, engine: str, armed: Any) -> None:
-    q = SharedMemoryQueue(name, engine=engine)
+    q = SharedMemoryQueue(name, engine=engine)  # type: ignore[arg-type]
     assert q.readable
     exhaust(q)
     armed.send(None)

@@ -53,7 +53,7 @@ def refused(call: Callable[[], Any], *names: str, also: tuple[type[Exception], .
     """Return whether a call is refused, with a message that names the argument; it may be answered otherwise."""
     try:
         call()
-    except (ArgumentError, *also) as error:
+    except (ArgumentError, *also) as error:  # type: ignore[misc]
         text = str(error)
         assert any(name in text for name in names), text
         assert len(text) < LONGEST
@@ -122,7 +122,8 @@ def test_any_timeout_is_waited_for_or_refused(
 ) -> None:
     q = make_queue(f"{call}{next(counter)}", capacity=2)
     q.put(1)  # nothing to wait for
-    arguments: list[Any] = {"put": [2], "get": [], "put_batch": [[2]], "get_batch": [2]}[call]
+    given: dict[str, list[Any]] = {"put": [2], "get": [], "put_batch": [[2]], "get_batch": [2]}
+    arguments = given[call]
     is_refused = refused(lambda: getattr(q, call)(*arguments, block, timeout), "timeout", also=(TypeError,))
     assert q.qsize() == (1 if is_refused else 2 if call.startswith("put") else 0), "a refused call does nothing"
     q.close()

@@ -124,7 +124,7 @@ def test_what_pickling_raises_leaves_the_queue_as_it_was(
     item = maker(lambda: explode(error))
     for call in (lambda: q.put(item), lambda: q.put_nowait(item), lambda: q.put_batch([1, item])):
         with pytest.raises(expected):
-            call()
+            call()  # type: ignore[no-untyped-call]
     assert still_works(q, "before")
 
 
@@ -167,7 +167,7 @@ def test_pickling_may_use_the_queue(q: SharedMemoryQueue, how: str) -> None:
     q.put("before")
     for call in (lambda: q.put(OnReduce(action), False), lambda: q.put_batch([OnReduce(action)], False)):
         try:
-            call()
+            call()  # type: ignore[no-untyped-call]
         except Full:
             assert "put" in how
             assert q.full()
@@ -305,7 +305,7 @@ def test_an_item_of_item_size_bytes_fits_whatever_it_is_and_one_byte_more_is_ref
     for item in (b"b" * (size + 1), text):
         for call, index in ((lambda item=item: q.put(item), None), (lambda item=item: q.put_batch([b"", item]), 1)):
             with pytest.raises(ItemTooLargeError) as caught:
-                call()
+                call()  # type: ignore[no-untyped-call]
             assert caught.value.limit == size
             assert caught.value.size == len(item if isinstance(item, bytes) else item.encode())
             assert caught.value.index == index

@@ -41,7 +41,7 @@ def run(folder: Path, test: str, workers: str, **popen: object) -> subprocess.Co
     """Run a test under the conftest of these tests."""
     (folder / "test_it.py").write_text(test, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", f"-n{workers}"]
-    return subprocess.run(
+    return subprocess.run(  # type: ignore[no-any-return]
         [*command, f"--rootdir={folder}", str(folder)],
         cwd=REPOSITORY,
         capture_output=True,

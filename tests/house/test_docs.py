@@ -90,7 +90,7 @@ def _clean_up():
 def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     program = tmp_path / "snippet.py"
     program.write_text(CLEAN_UP + snippet, encoding="utf-8")
-    command = [sys.executable, "-W", "error", program]
+    command = [sys.executable, "-W", "error", str(program)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     shown = re.findall(r"^ *print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)

@@ -21,6 +21,7 @@ from shared_multiprocess_queue._ring.layout import (
 )
 from stress.explore.interrupts import Interrupter
 from tests.support.interrupting import interrupted_at, points
+from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, assert_works, drained
 
 
@@ -125,8 +126,6 @@ def test_interrupts_leave_no_records_behind(make_queue: MakeQueue) -> None:
 
 def test_an_interrupted_take_over_of_a_dead_getters_item_loses_nothing(make_queue: MakeQueue) -> None:
     """The interrupt may come between the compare-and-swap that decides and the note of its outcome."""
-    from .mortal import dies
-
     queue = make_queue(capacity=2)
     step = next(steps for steps in itertools.count() if _leaves_an_orphan(queue, steps, dies))
     queue.get_nowait()
@@ -229,7 +228,6 @@ def test_an_interrupt_while_a_record_is_being_taken_leaves_it_to_the_next_operat
 
 def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_its_lock(make_queue: MakeQueue) -> None:
     """A record that was taken, and not yet named anew, still has the name under which the dead one held the lock."""
-    from .mortal import dies
 
     def holds_the_lock(steps: int) -> bool:
         queue = make_queue(capacity=2)

@@ -19,6 +19,7 @@ from shared_multiprocess_queue._ring.layout import (
     record_at,
 )
 from tests.support.interrupting import interrupted_at, interrupted_with_traceback
+from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, drained, segments
 
 
@@ -123,8 +124,6 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
     make_queue: MakeQueue,
 ) -> None:
     """It blocked everybody until the handle was used again: others took the announcement for that of a live put."""
-    from .mortal import dies
-
     queue = make_queue(capacity=2)
     words = queue._engine._memory.words()
 

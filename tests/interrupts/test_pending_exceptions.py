@@ -31,7 +31,7 @@ class Stop(Exception):
 class _InC(functools.partial):  # type: ignore[type-arg]
     """A call of C that an item's stream makes: there the interpreter does not look for what is pending."""
 
-    def __reduce__(self) -> str:  # type: ignore[override]
+    def __reduce__(self) -> str:
         return "make_pending"
 
 
@@ -50,7 +50,7 @@ def arm(kind: str) -> None:
     global make_pending  # noqa: PLW0603 (the stream names it)
     once: Iterator[int]
     if kind == "signal":
-        once = map(_thread.interrupt_main, [signal.SIGINT])  # it trips the signal and does not look
+        once = map(_thread.interrupt_main, [signal.SIGINT])  # type: ignore[arg-type]  # it trips the signal and does not look
     else:
         stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
         once = map(stop, [ctypes.c_ulong(threading.get_ident())], [ctypes.py_object(Stop)])
@@ -63,7 +63,7 @@ class Overriding(SharedMemoryQueue):
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         return super().get(block, timeout)
 
-    def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:
+    def get_batch(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[Any]:  # type: ignore[override]
         return super().get_batch(max_items, block=block, timeout=timeout)
 
 

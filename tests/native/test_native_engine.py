@@ -195,11 +195,11 @@ WRONG: list[Callable[[Any], object]] = [
     lambda q: q.get_batch(True),
     lambda q: q.get_batch(1.0),
     lambda q: q.put(b"x" * 5000),
-    lambda q: q.put(lock),
+    lambda q: q.put(lock),  # type: ignore[has-type]
     lambda q: q.put_batch([1, b"x" * 5000]),
     lambda q: q.get(False),
-    lambda q: SharedMemoryQueue.put(),
-    lambda q: SharedMemoryQueue.put(None, 1),
+    lambda q: SharedMemoryQueue.put(),  # type: ignore[call-overload]
+    lambda q: SharedMemoryQueue.put(None, 1),  # type: ignore[call-overload]
 ]
 
 
@@ -223,7 +223,7 @@ def test_what_is_wrong_is_said_in_the_same_words(make_queue: MakeQueue, number: 
 def test_arguments_may_be_given_in_every_way(q: SharedMemoryQueue) -> None:
     q.put(item=1)
     q.put(2, timeout=0.5, block=True)
-    SharedMemoryQueue.put(q, 3, 1, 10**15)  # true enough, and for ever
+    SharedMemoryQueue.put(q, 3, 1, 10**15)  # type: ignore[call-overload]  # true enough, and for ever
     for arguments in ((0,), (False, "ignored"), (True, 0), (True, -0.0)):
         with pytest.raises(Full):
             q.put(4, *arguments)
@@ -236,7 +236,7 @@ def test_arguments_may_be_given_in_every_way(q: SharedMemoryQueue) -> None:
 class Logged(SharedMemoryQueue):
     """Overrides put and get, which put_nowait and get_nowait call."""
 
-    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:  # type: ignore[override]
         super().put(("logged", item), block, timeout)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
@@ -357,7 +357,8 @@ def test_a_word_that_no_queue_writes_is_named(make_queue: MakeQueue, use: str, w
     for engine in ("native", "atomics"):
         q = make_queue(engine, capacity=3, engine=engine)
         q._segment.buffer.cast("Q")[layout.SLOTS_START >> 3] = word
-        arguments: list[Any] = {"put": [1], "get": [], "put_batch": [[1]], "get_batch": [2]}[use]
+        given: dict[str, list[Any]] = {"put": [1], "get": [], "put_batch": [[1]], "get_batch": [2]}
+        arguments = given[use]
         with pytest.raises(CorruptQueueError, match=f"position 0 holds the word {word:#x}") as caught:
             getattr(q, use)(*arguments, block=False)
         said.append(str(caught.value))

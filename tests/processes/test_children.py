@@ -205,7 +205,7 @@ def test_a_forked_child_forgets_that_its_parent_is_the_producer(make_queue: Make
     def child() -> None:
         for call in (lambda: q.put("of the child"), lambda: q.put_batch(["of the child"])):
             with pytest.raises(RoleTakenError) as caught:
-                call()
+                call()  # type: ignore[no-untyped-call]
             assert caught.value.pid == parent
         assert q.get() == "of the parent"  # nobody was the consumer
 
@@ -286,7 +286,7 @@ def test_a_child_forked_while_a_thread_holds_the_handles_own_lock_is_not_blocked
     holder = in_thread(hold)
     assert held.wait(LONG)
     try:
-        with forked(lambda: (q.put("from the child"), q.close())):
+        with forked(lambda: (q.put("from the child"), q.close())):  # type: ignore[func-returns-value]
             pass
     finally:
         free.set()
@@ -308,7 +308,7 @@ def test_a_child_forked_while_a_thread_is_in_the_ring_can_close_its_handle(make_
         assert go_on.wait(LONG)
         wake(*arguments)
 
-    q._engine.parking.wake = wake_later  # type: ignore[method-assign]
+    q._engine.parking.wake = wake_later  # type: ignore[assignment, method-assign]
     operation = in_thread(q.get) if use_ == "get" else in_thread(q.put, 2)
     try:
         assert inside.wait(LONG)
@@ -339,7 +339,7 @@ def test_children_forked_in_the_middle_of_whatever_threads_do_all_use_the_queue(
     worker = in_thread(keep_going)
     try:
         for number in range(20):
-            with forked(lambda number=number: (answers.put(number), answers.close(), q.close())):
+            with forked(lambda number=number: (answers.put(number), answers.close(), q.close())):  # type: ignore[func-returns-value, misc]
                 pass
     finally:
         over.set()

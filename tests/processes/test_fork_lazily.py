@@ -19,27 +19,6 @@ from tests.support.waiting import LONG, eventually
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-def test_a_child_that_is_forked_while_a_thread_closes_keeps_off_its_parents_records(
-    make_queue: MakeQueue, each_engine: str
-) -> None:
-    """Between the mark of close() and what it does then, the child put with its parent's record."""
-    q = make_queue(engine=each_engine)
-    q.put(0)
-    q._closed = True  # as another thread has it that has just begun to close
-    if (pid := os.fork()) == 0:
-        try:
-            q.put(1)
-        except QueueClosedError:
-            os._exit(7)
-        os._exit(1)
-    q._closed = False
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-    assert q.qsize() == 1
-
-
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
 @pytest.mark.skipif(not SHM.is_dir(), reason="cuts a segment as a file")
 @pytest.mark.parametrize("close", [False, True])
 def test_a_child_lives_that_does_not_use_a_queue_whose_segment_was_cut(
@@ -48,7 +27,7 @@ def test_a_child_lives_that_does_not_use_a_queue_whose_segment_was_cut(
     """To touch the memory would end it by SIGBUS. Not even to close the handle touches it."""
 
     def parent() -> None:
-        q = SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id, mode=mode)
+        q = SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id, mode=mode)  # type: ignore[arg-type]
         q.put(1)
         q.get()
         os.truncate(SHM / f"{run_id}-q-queue", 0)
@@ -201,3 +180,21 @@ def test_a_child_forked_within_a_batch_leaves_it_to_the_parent(
         if children == [0]:
             os._exit(0)
     assert q.get_batch(2) == ["one", "two"]
+
+
+def test_a_child_that_is_forked_while_a_thread_closes_keeps_off_its_parents_records(
+    make_queue: MakeQueue, each_engine: str
+) -> None:
+    """Between the mark of close() and what it does then, the child put with its parent's record."""
+    q = make_queue(engine=each_engine)
+    q.put(0)
+    q._closed = True  # as another thread has it that has just begun to close
+    if (pid := os.fork()) == 0:
+        try:
+            q.put(1)
+        except QueueClosedError:
+            os._exit(7)
+        os._exit(1)
+    q._closed = False
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert q.qsize() == 1

@@ -14,9 +14,6 @@ from tests.support.waiting import LONG
 pytestmark = pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="needs fork and signals")
 
 
-pytestmark = pytest.mark.skipif(not hasattr(sys, "getdlopenflags"), reason="needs fork and signals")
-
-
 def run(program: str) -> str:
     """Run a program in a fresh interpreter, in which nothing was imported late; return what it prints."""
     done = subprocess.run(

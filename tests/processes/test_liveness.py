@@ -35,10 +35,6 @@ COMPILER = sanitize.default_compiler()
 
 FOLDERS = (sanitize.HEADERS, sanitize.SOURCES)
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and /proc"
-)
-
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and /proc"

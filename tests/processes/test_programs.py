@@ -15,9 +15,6 @@ from tests.support.queues import segments
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 
-pytestmark = pytest.mark.usefixtures("each_engine")
-
-
 LONG = 100.0  # seconds; a watchdog, never a measure
 
 

@@ -46,7 +46,7 @@ def test_closing_a_handle_ends_its_batch_that_waits_for_the_lock_of_another(make
         sleeping.set()
         sleep(*arguments)
 
-    handle._engine.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
+    handle._engine.parking.sleep = sleep_and_tell  # type: ignore[assignment, method-assign]
     waits_for_it = in_thread(handle.put_batch, [3, 4])
     assert sleeping.wait(LONG)
     handle.close()
@@ -99,7 +99,7 @@ def test_an_item_kept_back_goes_to_a_thread_that_waits_on_the_same_handle(make_q
         sleeps.set()
         sleep(*arguments)
 
-    queue._engine.parking.sleep = sleep_and_tell  # type: ignore[method-assign]
+    queue._engine.parking.sleep = sleep_and_tell  # type: ignore[assignment, method-assign]
     waiting = in_thread(queue.get)
     assert sleeps.wait(LONG)
     with suppress(KeyboardInterrupt), queue._engine.operation() as record:

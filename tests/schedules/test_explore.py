@@ -24,10 +24,6 @@ COMPILER = sanitize.default_compiler()
 
 SEED = 20240229
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and futexes"
-)
-
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and futexes"

@@ -39,7 +39,7 @@ def test_a_handle_is_closed_by_another_thread_than_those_that_used_it_and_died(
 
         thread = threading.Thread(target=use)
         thread.start()
-        eventually(lambda opened=opened: opened, "the handle")
+        eventually(lambda opened=opened: opened, "the handle")  # type: ignore[misc]
         opened[0].close()
         thread.join(LONG)
         assert not thread.is_alive()

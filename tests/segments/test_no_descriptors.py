@@ -28,7 +28,7 @@ pytestmark = [
 def fail_from(monkeypatch: pytest.MonkeyPatch, first: int, error: int, count: int = 1 << 30) -> list[int]:
     """Let the opening of segments fail from the first-th call on, for so many calls; return the calls so far."""
     calls: list[int] = []
-    real = shared_memory._posixshmem.shm_open
+    real = shared_memory._posixshmem.shm_open  # type: ignore[attr-defined]
 
     def shm_open(*arguments: Any) -> int:
         calls.append(len(calls))
@@ -36,7 +36,7 @@ def fail_from(monkeypatch: pytest.MonkeyPatch, first: int, error: int, count: in
             raise OSError(error, os.strerror(error))
         return int(real(*arguments))
 
-    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", shm_open)
+    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", shm_open)  # type: ignore[attr-defined]
     return calls
 
 

@@ -44,7 +44,7 @@ def creator_that_stops(run_id: str) -> Iterator[int]:
             os.kill(os.getpid(), signal.SIGSTOP)
             real(*arguments)
 
-        lifecycle._number_slots = stop
+        lifecycle._number_slots = stop  # type: ignore[assignment]
         try:
             SharedMemoryQueue("q", create=True, capacity=3, run_id=run_id).put("made in the end")
         finally:

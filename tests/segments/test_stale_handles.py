@@ -31,7 +31,7 @@ def test_to_unlink_again_opens_nothing(run_id: str, path: Path, monkeypatch: pyt
     q = create(run_id)
     q.unlink()
     path.write_bytes(b"another's")
-    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", refuse)
+    monkeypatch.setattr(shared_memory._posixshmem, "shm_open", refuse)  # type: ignore[attr-defined]
     q.unlink()
     q.close()
     assert path.read_bytes() == b"another's"

@@ -21,12 +21,6 @@ pytestmark = [
 ]
 
 
-pytestmark = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pins processes to processors, by fork"),
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-]
-
-
 SECONDS = 0.02
 
 

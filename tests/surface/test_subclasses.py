@@ -1,3 +1,4 @@
+# mypy: allow-subclassing-any
 """A handle is pickled and copied like any object: its class, its attributes and its hooks; the queue comes with it."""
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ import pytest
 
 from shared_multiprocess_queue import QueueClosedError, QueueNotFoundError, SharedMemoryQueue
 from tests.support.queues import MakeQueue
-
-pytestmark = pytest.mark.usefixtures("each_engine")
-
 
 pytestmark = pytest.mark.usefixtures("each_engine")
 
@@ -236,7 +234,7 @@ def shown(thing: Any) -> Any:
 
 
 WAYS: dict[str, Callable[[Any], Any]] = {
-    **{f"pickle {protocol}": lambda x, p=protocol: pickle.loads(pickle.dumps(x, p)) for protocol in range(2, 6)},
+    **{f"pickle {protocol}": lambda x, p=protocol: pickle.loads(pickle.dumps(x, p)) for protocol in range(2, 6)},  # type: ignore[misc]
     "the pickler in Python": lambda x: pickle._loads(pickle._dumps(x)),  # type: ignore[attr-defined]
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
@@ -262,11 +260,11 @@ def test_a_queue_keeps_what_a_plain_object_of_such_a_class_keeps(
         assert type(arrived) is queue_class
         assert shown(arrived) == shown(expected)
         queue.put("through the one")
-        assert arrived.get(timeout=10) == "through the one"
+        assert arrived.get(timeout=10) == "through the one"  # type: ignore[attr-defined]
         if hasattr(expected, "sizes"):
-            assert (arrived.sizes is queue.sizes) == (expected.sizes is plain.sizes)
+            assert (arrived.sizes is queue.sizes) == (expected.sizes is plain.sizes)  # type: ignore[attr-defined]
     finally:
-        arrived.close()
+        arrived.close()  # type: ignore[attr-defined]
     queue.put("it was a handle of its own")
     assert queue.get(timeout=10) == "it was a handle of its own"
 
@@ -351,7 +349,7 @@ def test_subclasses_go_to_workers(make_of: Make, run_id: str, start_method: str)
     queue, peculiar = make_of(Labelled), Peculiar("blue", run_id)
     try:
         queue.label = "camera-1"
-        worker = multiprocessing.get_context(start_method).Process(target=work, args=(queue, peculiar))
+        worker = multiprocessing.get_context(start_method).Process(target=work, args=(queue, peculiar))  # type: ignore[attr-defined]
         worker.start()
         try:
             assert queue.get(timeout=60) == ("camera-1", "work done")
@@ -376,8 +374,8 @@ def test_a_handle_of_a_subclass_is_an_item_like_others(make_of: Make) -> None:
 
 class Reduced(SharedMemoryQueue):
     def __reduce_ex__(self, protocol: Any) -> Any:
-        function, arguments, state = super().__reduce_ex__(protocol)
-        return function, arguments, {**(state or {}), "reduced with": protocol}
+        function, arguments, state = super().__reduce_ex__(protocol)  # type: ignore[str-unpack]
+        return function, arguments, {**(state or {}), "reduced with": protocol}  # type: ignore[dict-item]
 
 
 class ReducedSimply(SharedMemoryQueue):

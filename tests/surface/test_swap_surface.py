@@ -32,9 +32,6 @@ from tests.support.queues import MakeQueue, segments
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 
-pytestmark = pytest.mark.usefixtures("each_engine")
-
-
 def held() -> tuple[int, list[str], set[str]]:
     """Return what this process holds: descriptors, mappings of shared memory; and the segments of this run."""
     gc.collect()
@@ -74,7 +71,7 @@ INTEGERS: dict[str, Callable[[int], Any]] = {
     "index": Index,
     "enum": Size,
     "subclass": Word,
-    **{f"numpy.{kind}": lambda value, kind=kind: numpy(kind, value) for kind in ("int64", "uint8", "array")},
+    **{f"numpy.{kind}": lambda value, kind=kind: numpy(kind, value) for kind in ("int64", "uint8", "array")},  # type: ignore[misc]
 }
 
 
@@ -234,7 +231,12 @@ def test_an_item_is_given_once(make_queue: MakeQueue, method: str) -> None:
         assert (
             str(caught.value) == f"{method}() needs an item: {method}(item), {method}(item=item) or {method}(obj=item)"
         )
-    for arguments, keywords in (((1,), {"obj": 2}), ((None,), {"obj": None}), ((), {"item": 1, "obj": 1})):
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        ((1,), {"obj": 2}),
+        ((None,), {"obj": None}),
+        ((), {"item": 1, "obj": 1}),
+    ]
+    for arguments, keywords in cases:
         with pytest.raises(TypeError, match=rf"{method}\(\) takes one item and got two: 'item' and 'obj' are names of"):
             call(*arguments, **keywords)
     with pytest.raises(TypeError, match="unexpected keyword argument 'object'"):
@@ -251,7 +253,7 @@ def test_obj_waits_and_gives_up_like_item(make_queue: MakeQueue) -> None:
         lambda: q.put_nowait(obj=2),
     ):
         with pytest.raises(Full):
-            refused()
+            refused()  # type: ignore[no-untyped-call]
     with pytest.raises(ArgumentError, match="'timeout' must be a non-negative number"):
         q.put(obj=2, timeout=-1)
     q.close()
@@ -369,7 +371,7 @@ def test_attaching_with_the_queues_own_values_or_the_defaults_works(make_queue: 
         {"mode": "mpmc"},
         {"capacity": 1000, "item_size": 99},
     ):
-        with SharedMemoryQueue("q", run_id=run_id, **arguments) as q:  # type: ignore[arg-type]
+        with SharedMemoryQueue("q", run_id=run_id, **arguments) as q:
             assert {"capacity": q.capacity, "item_size": q.item_size, "mode": q.mode} == OWN
 
 
@@ -413,7 +415,7 @@ def test_the_class_can_be_subscripted_where_annotations_are_read(run_id: str) ->
     assert typing.get_origin(hints["tasks"]) is SharedMemoryQueue
     assert typing.get_args(hints["tasks"]) == (str,)
     assert pickle.loads(pickle.dumps(SharedMemoryQueue[str])) == SharedMemoryQueue[str]
-    assert Pairs[int].__args__ == (int,)
+    assert Pairs[int].__args__ == (int,)  # type: ignore[attr-defined]
     assert SharedMemoryQueue[int].Empty is queue.Empty
     assert types.get_original_bases(Ints) == (SharedMemoryQueue[int],) if hasattr(types, "get_original_bases") else True
 
@@ -428,7 +430,7 @@ def test_a_subscripted_class_makes_queues(run_id: str) -> None:
         assert vars(q) == {}
         with pickle.loads(pickle.dumps(q)) as same:
             same.put(1)
-        assert q.get() == 1
+        assert q.get() == 1  # type: ignore[comparison-overlap]
     finally:
         q.close()
         q.unlink()

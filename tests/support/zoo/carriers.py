@@ -68,9 +68,9 @@ def is_same(one: Any, other: Any, depth: int = 0) -> bool:
     if isinstance(one, dict):
         return list(one) == list(other) and all(is_same(one[key], other[key], depth + 1) for key in one)
     if isinstance(one, types.FunctionType):
-        return one.__code__.co_code == other.__code__.co_code
+        return one.__code__.co_code == other.__code__.co_code  # type: ignore[no-any-return]
     if isinstance(one, types.ModuleType):
-        return one.__name__ == other.__name__
+        return one.__name__ == other.__name__  # type: ignore[no-any-return]
     if isinstance(one, type):
         return one.__qualname__ == other.__qualname__ and set(vars(one)) == set(vars(other))
     try:

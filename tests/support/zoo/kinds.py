@@ -330,7 +330,7 @@ def local_abstract() -> Any:
         def p(self) -> int: ...
 
     class LocalConcrete(LocalAbstract):
-        p = 3  # type: ignore[assignment]
+        p = 3
 
         def f(self) -> int:
             return 1

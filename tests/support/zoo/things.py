@@ -160,7 +160,7 @@ def data() -> dict[str, Any]:
     add(Pair(1, 2), Row(1), Table(id=1), Slots(), Attributes(a=1), Stateful(a=[1]), Reduced(x=1), NewArguments(1, b=2))
     add(SINGLETON, ListChild([1]), DictChild(a=1), SetChild({1}), StrChild("x"), IntChild(5), FloatChild(1.5))
     add(BytesChild(b"x"), BytearrayChild(b"x"), TupleChild((1,)), DequeChild([1], 3), Concrete(), OfMeta(), Box[int](5))
-    add(Plain, Frozen, Pair, Row, OfMeta, Meta, Abstract, Concrete, Box, Box[int], Box[T], T, Table)
+    add(Plain, Frozen, Pair, Row, OfMeta, Meta, Abstract, Concrete, Box, Box[int], Box[T], T, Table)  # type: ignore[valid-type]
     add(
         function,
         cached,
@@ -276,7 +276,7 @@ def by_value() -> dict[str, Any]:
         "defaultdict of a lambda": collections.defaultdict(lambda: 5, a=1),
         "local object": local(),
         "method of a local object": local().method,
-        "classmethod of a local class": local.made,
+        "classmethod of a local class": local.made,  # type: ignore[attr-defined]
         "local data": kinds[1](2, [3]),
         "member": kinds[2].RED,
         "local pair": kinds[3](1, 2),
