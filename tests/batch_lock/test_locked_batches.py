@@ -167,10 +167,13 @@ class SlowRelease:
         self._inner.release()
 
 
-def test_who_goes_to_sleep_while_the_lock_is_being_released_is_not_left_asleep(
+def test_no_batch_is_left_asleep_that_waits_at_the_release(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release."""
+    """A batch that goes to sleep while the lock is being released is woken.
+
+    He has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release.
+    """
     for module in (parking, _atomics_engine):
         monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes him
     q = make_queue()

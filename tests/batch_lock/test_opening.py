@@ -52,9 +52,10 @@ def test_a_lock_that_is_interrupted_while_it_is_opened_goes_in_silence(
 
 
 @pytest.mark.skipif(PACKAGE_LOCK is mutex.OwnLock, reason="the package is not installed")
-def test_the_lock_of_the_package_that_is_interrupted_while_it_is_opened_goes_in_silence(
+def test_a_package_lock_interrupted_at_its_opening_goes_silently(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The lock of the package that is interrupted while it is opened writes nothing when Python frees it."""
     q = make_queue()
     real = AtomicIntViewContext.__enter__
 

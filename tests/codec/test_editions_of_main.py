@@ -83,7 +83,8 @@ json_dump([answers, type(back["point"]) is Point, type(back["other"]) is Other, 
     assert run_interactive(source, folder, "-c") == [[2, False, True, True, True, True], True, True, True]
 
 
-def test_after_a_redefinition_items_are_as_small_as_before_and_the_name_decides(folder: Path) -> None:
+def test_after_a_redefinition_items_are_as_small_as_before(folder: Path) -> None:
+    """The name decides which class they are of."""
     source = """
 store = DictStore()
 codec = Codec(store)

@@ -87,7 +87,8 @@ class TwoArgumentsError(Exception):
         super().__init__(f"{first} {second}")
 
 
-def test_an_exception_that_pickle_cannot_rebuild_is_a_deserialization_error(codec: Codec) -> None:
+def test_an_exception_that_pickle_cannot_rebuild_is_refused_at_get(codec: Codec) -> None:
+    """It is a DeserializationError."""
     payload, tag = codec.encode(TwoArgumentsError(1, 2))
     with pytest.raises(DeserializationError) as caught:
         codec.decode(payload, tag)

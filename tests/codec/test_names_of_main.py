@@ -236,9 +236,10 @@ __main__ = sys.modules["__main__"]
 @pytest.mark.parametrize("file", [None, "/nowhere/program.py"])
 @pytest.mark.parametrize("wrap", ["{}", "[{}]", "[{}, Point()]", "[{}, lambda: 1]"])
 @pytest.mark.parametrize("name", ["cached", "T", "UserId", "MISSING", "Outer.MISSING", "__main__"])
-def test_what_has_no_definition_is_never_what_has_its_name_in_another_program(
+def test_what_has_no_definition_is_no_namesake_of_another_program(
     codec: Codec, enter: Enter, name: str, wrap: str, file: str | None
 ) -> None:
+    """In another program it is an error, never the object that has its name there."""
     main = enter(BARE, file)
     found = eval(name, main.__dict__)
     payload, tag = codec.encode(eval(wrap.format(name), main.__dict__))
@@ -250,9 +251,10 @@ def test_what_has_no_definition_is_never_what_has_its_name_in_another_program(
     assert isinstance(caught.value.__cause__, NameError)
 
 
-def test_an_item_of_a_spawned_child_is_read_where_multiprocessing_is_not_imported(
+def test_an_item_of_a_spawned_child_is_read_without_multiprocessing(
     codec: Codec, enter: Enter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The reader has not imported multiprocessing, which gives ``__main__`` its second name."""
     main = enter(POINT + BARE.replace("class Point", "class Other"), "/nowhere/program.py")
     main.Point.__module__ = main.cached.__module__ = "__mp_main__"
     sent = [codec.encode(main.Point(1, 2)), codec.encode(main.cached), codec.encode([main.Point(1, 2), main.cached])]

@@ -48,9 +48,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_a_child_lacks_comes_by_value_the_rest_as_its_own_and_returns_as_what_it_was(
-    folder: Path, method: str
-) -> None:
+def test_what_a_child_lacks_comes_by_value_and_the_rest_as_its_own(folder: Path, method: str) -> None:
+    """All of it returns to the parent as what it was there."""
     (folder / "guarded.py").write_text(GUARDED)
     assert run(folder / "guarded.py", method, folder=folder) == ["['Late', 1]", True, True]
 
@@ -83,7 +82,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_what_a_child_has_sent_is_its_own_in_another_run_and_an_error_elsewhere(folder: Path, method: str) -> None:
+def test_what_a_child_has_sent_is_its_own_in_another_run(folder: Path, method: str) -> None:
+    """In any other program, what has no definition is an error."""
     (folder / "spawning.py").write_text(SPAWNING)
     run(folder / "spawning.py", method, folder / "spawned.letter", folder=folder)
     assert run(folder / "spawning.py", "read", folder / "spawned.letter", folder=folder) == [True, True, True]

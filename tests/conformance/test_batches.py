@@ -199,10 +199,13 @@ def test_an_item_that_cannot_be_read_ends_a_batch_and_loses_no_other(make: MakeQ
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_an_interrupt_while_the_rest_of_a_batch_is_kept_back_is_raised_and_loses_no_item(
+def test_an_interrupt_while_the_rest_of_a_batch_is_kept_back(
     make: MakeQueue, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    """The handle notes that it keeps items back, in Python; a signal may come just then."""
+    """The call raises it, and no item is lost.
+
+    The handle notes that it keeps items back, in Python; a signal may come just then.
+    """
     interrupts = [KeyboardInterrupt()]
 
     def note() -> None:
@@ -228,9 +231,8 @@ def test_an_interrupt_while_the_rest_of_a_batch_is_kept_back_is_raised_and_loses
     assert drained(q) == items[place + 1 :]
 
 
-def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_closed(
-    make: MakeQueue, run_id: str
-) -> None:
+def test_what_a_batch_left_unread_goes_back_at_close(make: MakeQueue, run_id: str) -> None:
+    """Closing the handle puts it back into the queue."""
     with make(capacity=4) as producer:
         producer.put_batch([1, Poison(), 3])
     with SharedMemoryQueue("q", run_id=run_id) as reader:
@@ -242,10 +244,11 @@ def test_what_a_batch_left_unread_goes_back_into_the_queue_when_its_handle_is_cl
 
 
 @pytest.mark.parametrize("why", ["full", "spsc"])
-def test_what_a_batch_left_unread_and_cannot_go_back_is_lost_with_a_warning_that_says_why(
-    make_queue: MakeQueue, why: str
-) -> None:
-    """A consumer of mode "spsc" cannot put while there is a producer, and a full queue takes nothing."""
+def test_what_a_batch_left_unread_and_cannot_go_back_is_warned_of(make_queue: MakeQueue, why: str) -> None:
+    """It is lost with its handle, and the warning says why.
+
+    A consumer of mode "spsc" cannot put while there is a producer, and a full queue takes nothing.
+    """
     q = make_queue(capacity=3, mode="spsc" if why == "spsc" else "mpmc")
     reader = SharedMemoryQueue("q", run_id=q.run_id)
     q.put_batch([1, Poison(), 3])

@@ -8,10 +8,13 @@ from shared_multiprocess_queue._engine import metrics
 from shared_multiprocess_queue._platform import clock
 
 
-def test_who_stopped_with_the_lock_of_batches_is_blamed_for_all_of_the_time_though_tail_goes_on(
+def test_the_holder_of_the_batch_lock_is_blamed_for_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each single put that went by set the seconds back to 0."""
+    """A process that stopped with the lock of batches is in the way all the time, though tail goes on.
+
+    Each single put that went by set the seconds back to 0.
+    """
     time = 0
     monkeypatch.setattr(clock, "now", lambda: time)
     watch = metrics.Watch()

@@ -235,8 +235,11 @@ def test_a_put_that_ends_with_the_closed_error_has_not_put(make: MakeQueue, run_
     assert drained(q) == ["item"] * was_put
 
 
-def test_a_handle_closed_in_a_signal_handler_is_released_when_it_is_next_used(make: MakeQueue, run_id: str) -> None:
-    """Its close waits in vain for the operation that it has interrupted."""
+def test_a_handle_closed_in_a_handler_is_released_at_its_next_use(make: MakeQueue, run_id: str) -> None:
+    """It was closed in a signal handler, in the middle of an operation.
+
+    Its close waits in vain for the operation that it has interrupted.
+    """
     q = make()
     before = q.get_metrics()["participants"]
     handle = SharedMemoryQueue("q", run_id=run_id)

@@ -68,7 +68,8 @@ def test_an_item_that_cannot_be_serialised_is_refused_with_the_reason(make: Make
     assert q.get() == "goes on"
 
 
-def test_an_item_that_cannot_be_read_is_taken_and_its_bytes_are_in_the_error(make: MakeQueue) -> None:
+def test_an_item_that_cannot_be_read_is_taken_with_its_bytes(make: MakeQueue) -> None:
+    """The error has its bytes, and the next item comes."""
     q = make()
     q.put(Poison())
     q.put("next")

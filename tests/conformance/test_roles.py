@@ -65,9 +65,8 @@ def other_process(q: SharedMemoryQueue) -> Iterator[tuple[int, Callable[[str], s
 @pytest.mark.parametrize(
     ("use", "role"), [("q.put(1)", "producer"), ("q.put_batch([1])", "producer"), ("q.get(False)", "consumer")]
 )
-def test_a_second_producer_or_consumer_is_refused_and_told_who_the_first_is(
-    make_queue: MakeQueue, use: str, role: str
-) -> None:
+def test_a_second_producer_or_consumer_is_told_of_the_first(make_queue: MakeQueue, use: str, role: str) -> None:
+    """It is refused, and the error has the pid of the first."""
     q = make_queue(mode="spsc")
     q.put(0)
     q.get()

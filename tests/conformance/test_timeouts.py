@@ -29,7 +29,8 @@ def at_least(seconds: float) -> Iterator[None]:
     assert time.monotonic() - start >= seconds
 
 
-def test_a_negative_timeout_is_refused_even_if_there_is_nothing_to_wait_for(make: MakeQueue) -> None:
+def test_a_negative_timeout_is_refused_always(make: MakeQueue) -> None:
+    """Even if there is nothing to wait for."""
     q = make()
     q.put(1)
     for call in (

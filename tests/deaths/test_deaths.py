@@ -81,9 +81,8 @@ def test_a_put_that_dies_loses_nothing_and_blocks_nobody(
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
-def test_the_room_of_a_put_that_died_is_found_by_the_next_puts_though_nobody_gets(
-    make_queue: MakeQueue, capacity: int
-) -> None:
+def test_the_room_of_a_put_that_died_is_found_by_the_next_puts(make_queue: MakeQueue, capacity: int) -> None:
+    """They find it though nobody gets."""
     queue = make_queue(capacity=capacity)
     for _ in steps_of(queue, put("victim")):
         rest = [f"rest{i}" for i in range(capacity)]

@@ -38,7 +38,8 @@ def test_getters_killed_while_they_wait_take_nothing_with_them(make_queue: MakeQ
         assert q.get_nowait() == number
 
 
-def test_an_item_goes_to_the_getter_that_lives_when_another_was_killed_asleep(make_queue: MakeQueue) -> None:
+def test_an_item_goes_to_the_getter_that_lives(make_queue: MakeQueue) -> None:
+    """Another getter was killed in its sleep."""
     q = make_queue()
     with stranger(BLOCKED, q.run_id, "get", "()") as dead, stranger(BLOCKED, q.run_id, "get", "()") as alive:
         assert line(dead) == line(alive) == "here"

@@ -403,9 +403,10 @@ def test_a_batch_that_the_batch_lock_refuses_quietens(pair: tuple[SharedMemoryQu
     assert is_ready(bell, LONG)
 
 
-def test_a_doorbell_that_is_made_while_the_handle_closes_keeps_nobody_waiting(
+def test_a_doorbell_made_during_a_close_keeps_nobody_waiting(
     pair: tuple[SharedMemoryQueue, SharedMemoryQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The doorbell is made while the handle closes."""
     _, waiter = pair
     engine = waiter._engine
     close_doorbells = engine.close_doorbells

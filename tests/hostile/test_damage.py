@@ -51,8 +51,11 @@ def test_generations_that_no_record_reaches_do_no_harm(
         assert other.get_batch(3) == [1, 2, 3]
 
 
-def test_an_attempt_to_get_passes_fewer_dead_puts_the_more_records_each_has_to_scan(make_queue: MakeQueue) -> None:
-    """A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds."""
+def test_a_get_passes_fewer_dead_puts_the_more_records_there_are(make_queue: MakeQueue) -> None:
+    """Each dead put costs a scan of the records, and one attempt to get is bounded.
+
+    A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds.
+    """
     q = make_queue(capacity=4, engine="atomics")
     stage = damage.Stage(q)
     stage.write(layout.TAIL, 1 << 60)

@@ -288,9 +288,10 @@ def test_an_item_too_deep_for_pickle_is_refused(q: SharedMemoryQueue, call: str)
 
 
 @pytest.mark.parametrize("size", [1, 8, 9, 48, 333])
-def test_an_item_of_item_size_bytes_fits_whatever_it_is_and_one_byte_more_is_refused(
+def test_an_item_of_item_size_bytes_fits_whatever_it_is(
     make_queue: MakeQueue, each_engine: str, mode: str, size: int
 ) -> None:
+    """One byte more is refused."""
     q = make_queue(capacity=2, item_size=size, mode=mode)
     pickled = next((b"p" * n,) for n in range(size, -1, -1) if n == 0 or len(pickle.dumps((b"p" * n,), 5)) <= size)
     exact = [b"b" * size, "s" * size, "é" * (size // 2) + "e" * (size % 2)]

@@ -213,7 +213,8 @@ def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
     assert sum(queue.get_metrics()["participants"].values()) <= 3
 
 
-def test_an_interrupt_while_a_record_is_being_taken_leaves_it_to_the_next_operation(make_queue: MakeQueue) -> None:
+def test_an_interrupted_taking_of_a_record_leaves_it_to_the_next(make_queue: MakeQueue) -> None:
+    """An interrupt while a record is being taken leaves that record to the next operation."""
     queue = make_queue(capacity=2)
 
     def first_operation() -> None:
@@ -226,8 +227,11 @@ def test_an_interrupt_while_a_record_is_being_taken_leaves_it_to_the_next_operat
         assert sum(queue.get_metrics()["participants"].values()) <= 3, f"interrupted at {where}"
 
 
-def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_its_lock(make_queue: MakeQueue) -> None:
-    """A record that was taken, and not yet named anew, still has the name under which the dead one held the lock."""
+def test_an_interrupted_take_over_of_a_batch_keeps_no_lock(make_queue: MakeQueue) -> None:
+    """An interrupt while the record of a dead batch is being taken does not keep that batch's lock.
+
+    A record that was taken, and not yet named anew, still has the name under which the dead one held the lock.
+    """
 
     def holds_the_lock(steps: int) -> bool:
         queue = make_queue(capacity=2)
@@ -253,10 +257,13 @@ def test_an_interrupt_while_a_dead_batchs_record_is_being_taken_does_not_keep_it
             break
 
 
-def test_a_batch_that_is_interrupted_while_it_gives_the_lock_back_wakes_who_waits_for_it(
+def test_a_batch_interrupted_at_its_release_of_the_lock_wakes(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lock had no owner any more, so recovery had nothing to do, and the next batch slept out its slice."""
+    """A batch that is interrupted while it gives the lock back wakes the batch that waits for it.
+
+    The lock had no owner any more, so recovery had nothing to do, and the next batch slept out its slice.
+    """
     q = make_queue(capacity=4, engine="atomics")
     parking, lock = q._engine.parking, q._engine._batch_lock
     woken: list[int] = []

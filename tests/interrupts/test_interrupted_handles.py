@@ -44,7 +44,8 @@ def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mo
 
 
 @pytest.mark.usefixtures("engines")
-def test_an_interrupt_in_the_storing_of_a_definition_leaves_the_store_to_the_next(make_queue: MakeQueue) -> None:
+def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQueue) -> None:
+    """An interrupt while a definition is being stored does not keep the store taken."""
     for point in itertools.count():
         queue = make_queue(capacity=2)
         store = queue._codec._definitions
@@ -120,10 +121,13 @@ def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_
     assert drained(queue) == ["item"]
 
 
-def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announcement_under_a_live_name(
+def test_an_interrupted_take_over_leaves_no_live_announcement(
     make_queue: MakeQueue,
 ) -> None:
-    """It blocked everybody until the handle was used again: others took the announcement for that of a live put."""
+    """An interrupt while the record of a dead process is being taken leaves no announcement under a live name.
+
+    It blocked everybody until the handle was used again: others took the announcement for that of a live put.
+    """
     queue = make_queue(capacity=2)
     words = queue._engine._memory.words()
 
@@ -151,10 +155,11 @@ def test_an_interrupt_while_a_dead_ones_record_is_being_taken_leaves_no_announce
             break
 
 
-def test_a_handle_of_the_same_process_keeps_the_record_that_an_interrupted_close_had_given_up(
-    make_queue: MakeQueue, run_id: str
-) -> None:
-    """Who closes again must not take it for its own because it is not named anew yet."""
+def test_a_record_that_an_interrupted_close_gave_up_is_not_retaken(make_queue: MakeQueue, run_id: str) -> None:
+    """Another handle of the same process keeps the record that an interrupted close had given up.
+
+    Who closes again must not take it for its own because it is not named anew yet.
+    """
     queue = make_queue(capacity=2)
     for point in itertools.count():
         handle = SharedMemoryQueue(queue.name, run_id=run_id)

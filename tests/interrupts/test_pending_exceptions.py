@@ -86,10 +86,13 @@ WAYS = [
 @pytest.mark.parametrize("kind", ["signal", "exception of another thread"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cls", [SharedMemoryQueue, Overriding])
-def test_what_is_pending_when_an_item_is_handed_over_does_not_take_its_place(
+def test_what_is_pending_takes_the_place_of_no_item(
     run_id: str, each_engine: str, cls: type[SharedMemoryQueue], way: str, kind: str
 ) -> None:
-    """The interpreter raises it when the caller has the item, or the item is kept back."""
+    """An exception is pending when an item is handed over: the call raises it or returns the item, and loses none.
+
+    The interpreter raises it when the caller has the item, or the item is kept back.
+    """
     namespace: dict[str, Any] = {"Stop": Stop, "SharedMemoryQueue": SharedMemoryQueue}
     program = f"""
 def take():

@@ -32,7 +32,8 @@ def header_words() -> dict[str, int]:
     return found
 
 
-def test_header_words_are_aligned_do_not_overlap_and_end_before_the_records() -> None:
+def test_header_words_are_aligned_and_do_not_overlap() -> None:
+    """They end before the records."""
     words = header_words()
     assert len(words) > 80, "this test has lost sight of the header"
     assert len(set(words.values())) == len(words)

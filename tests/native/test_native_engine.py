@@ -307,7 +307,8 @@ def read_interrupting(number: int) -> int:
 
 
 @needs_native
-def test_an_interrupt_in_the_middle_of_a_batch_keeps_all_of_it_back_in_order(q: SharedMemoryQueue) -> None:
+def test_an_interrupted_get_batch_keeps_all_of_it_back_in_order(q: SharedMemoryQueue) -> None:
+    """The interrupt comes in the middle, while an item is read."""
     q.put_batch([b"first", Interrupting(2), "third"])
     Interrupting.left = 1
     with pytest.raises(KeyboardInterrupt):

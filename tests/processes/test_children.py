@@ -244,9 +244,10 @@ class Unreadable:
 
 @pytest.mark.parametrize("close_it", [True, False])
 @pytest.mark.parametrize("blocked", ["get", "put", "put_batch"])
-def test_a_child_forked_while_a_thread_is_blocked_uses_the_queue_and_leaves(
+def test_a_child_forked_while_a_thread_is_blocked_uses_the_queue(
     make_queue: MakeQueue, blocked: str, close_it: bool
 ) -> None:
+    """Then it leaves, and the blocked thread goes on."""
     q = make_queue(capacity=2)
     if blocked != "get":
         q.put_batch([1, 2])
@@ -274,7 +275,8 @@ def test_a_child_forked_while_a_thread_is_blocked_uses_the_queue_and_leaves(
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
-def test_a_child_forked_while_a_thread_holds_the_handles_own_lock_is_not_blocked_by_it(make_queue: MakeQueue) -> None:
+def test_a_child_forked_under_the_handles_own_lock_is_not_blocked(make_queue: MakeQueue) -> None:
+    """Another thread held that lock at the fork, and the child has no such thread."""
     q = make_queue()
     held, free = threading.Event(), threading.Event()
 
@@ -320,9 +322,8 @@ def test_a_child_forked_while_a_thread_is_in_the_ring_can_close_its_handle(make_
     assert drained(q) == ([] if use_ == "get" else [1, 2])
 
 
-def test_children_forked_in_the_middle_of_whatever_threads_do_all_use_the_queue(
-    make_queue: MakeQueue, mode: str
-) -> None:
+def test_children_forked_whatever_threads_do_all_use_the_queue(make_queue: MakeQueue, mode: str) -> None:
+    """Each fork comes in the middle of whatever the threads do just then."""
     q, answers = make_queue(capacity=2, mode=mode), make_queue("answers", capacity=40)
     over = threading.Event()
     before = sys.getswitchinterval()

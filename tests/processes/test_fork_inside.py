@@ -194,9 +194,10 @@ def check_afterwards(q: SharedMemoryQueue, where: str) -> None:
 
 
 @pytest.mark.skipif(not choice.has_native(), reason="the native engine was not built")
-def test_a_close_that_waited_for_an_operation_that_cannot_begin_is_completed(
+def test_a_close_that_waited_for_no_beginning_is_completed(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The close waited for an operation that cannot begin any more."""
     q = make_queue(engine="native")
     q._engine.retire()  # so that the next operation needs a record
     memory = q._segment.buffer

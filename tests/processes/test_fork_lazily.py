@@ -182,10 +182,11 @@ def test_a_child_forked_within_a_batch_leaves_it_to_the_parent(
     assert q.get_batch(2) == ["one", "two"]
 
 
-def test_a_child_that_is_forked_while_a_thread_closes_keeps_off_its_parents_records(
-    make_queue: MakeQueue, each_engine: str
-) -> None:
-    """Between the mark of close() and what it does then, the child put with its parent's record."""
+def test_a_child_forked_during_a_close_keeps_off_its_parents_records(make_queue: MakeQueue, each_engine: str) -> None:
+    """Another thread of the parent was closing the handle.
+
+    Between the mark of close() and what it does then, the child put with its parent's record.
+    """
     q = make_queue(engine=each_engine)
     q.put(0)
     q._closed = True  # as another thread has it that has just begun to close

@@ -23,8 +23,11 @@ def run(program: str) -> str:
     return done.stdout
 
 
-def test_an_interrupt_in_the_first_import_leaves_a_process_that_can_open_queues() -> None:
-    """The submodules of a package whose import was cut short stayed, without it, and no queue could be opened again."""
+def test_an_interrupted_first_import_leaves_a_process_that_works() -> None:
+    """After an interrupt in the first import, at whatever point, the process can open queues.
+
+    The submodules of a package whose import was cut short stayed, without it, and no queue could be opened again.
+    """
     said = run(
         """
         import os, signal, sys
@@ -85,8 +88,11 @@ slow.wait()
 """
 
 
-def test_a_child_that_is_forked_while_another_thread_imports_can_open_queues() -> None:
-    """It waited for ever for the lock of a module, whose thread it does not have."""
+def test_a_child_forked_during_an_import_can_open_queues() -> None:
+    """Another thread was importing at the fork.
+
+    It waited for ever for the lock of a module, whose thread it does not have.
+    """
     said = run(
         SLOW
         + textwrap.dedent(

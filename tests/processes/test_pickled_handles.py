@@ -74,9 +74,10 @@ def test_a_pickled_handle_of_a_queue_that_is_gone_says_so(make_queue: MakeQueue)
         pickle.loads(data)
 
 
-def test_a_handle_of_a_queue_that_is_gone_cannot_be_read_and_the_queue_it_came_by_goes_on(
+def test_a_handle_of_a_queue_that_is_gone_cannot_be_read(
     make_queue: MakeQueue,
 ) -> None:
+    """It is an error of that item; the queue that the handle came through goes on."""
     q, other = make_queue(), make_queue("other")
     q.put_batch([other, "next"])
     other.close()

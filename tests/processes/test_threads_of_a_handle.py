@@ -32,7 +32,8 @@ pytestmark = [
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
-def test_closing_a_handle_ends_its_batch_that_waits_for_the_lock_of_another(make_queue: MakeQueue, run_id: str) -> None:
+def test_closing_a_handle_ends_its_batch_that_waits_for_the_lock(make_queue: MakeQueue, run_id: str) -> None:
+    """Another handle has the lock of batches."""
     queue = make_queue(capacity=2)
     queue.put("there")
     other, handle = (SharedMemoryQueue(queue.name, run_id=run_id) for _ in range(2))
@@ -59,10 +60,13 @@ def test_closing_a_handle_ends_its_batch_that_waits_for_the_lock_of_another(make
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
-def test_a_batch_whose_handle_is_closed_opens_its_gate_before_the_memory_goes(
+def test_a_batch_opens_its_gate_before_its_closed_handles_memory_goes(
     make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It opened the gate after giving its record back, when close no longer waited for it: a crash."""
+    """The handle is closed while the batch waits for room.
+
+    It opened the gate after giving its record back, when close no longer waited for it: a crash.
+    """
     queue = make_queue(capacity=2)
     queue.put("there")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
@@ -119,9 +123,8 @@ def test_threads_that_begin_at_once_share_the_roles_of_their_handle(make_queue: 
 
 
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
-def test_a_put_that_is_about_to_take_the_role_when_its_handle_is_closed_ends_well(
-    make_queue: MakeQueue, run_id: str
-) -> None:
+def test_a_put_about_to_take_the_role_at_a_close_ends_well(make_queue: MakeQueue, run_id: str) -> None:
+    """The handle is closed by another thread when the put is about to take the role."""
     queue = make_queue(capacity=3, mode="spsc")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
     handle.put("first")

@@ -73,7 +73,8 @@ with q._engine.operation() as record:
 """
 
 
-def test_metrics_name_the_process_that_was_stopped_with_a_slot_that_only_a_batch_needs(make_queue: MakeQueue) -> None:
+def test_metrics_name_a_process_stopped_with_a_slot_of_a_batch(make_queue: MakeQueue) -> None:
+    """The process was stopped with a slot that a batch needs, and that no single put needs yet."""
     q = make_queue(capacity=3)
     q.put_batch(["a", "b", "c"])
     assert q.get() == "a"
@@ -119,7 +120,8 @@ def test_participants_are_the_processes_that_have_the_queue_open(make_queue: Mak
         assert set(q.get_metrics()["participants"]) == {me}
 
 
-def test_a_handle_has_a_record_for_each_thread_that_was_in_an_operation_at_once(make_queue: MakeQueue) -> None:
+def test_a_handle_has_a_record_for_each_thread_in_an_operation(make_queue: MakeQueue) -> None:
+    """It keeps as many as there were threads in an operation at once."""
     q = make_queue()
     blocked = [in_thread(q.get) for _ in range(4)]
     eventually(lambda: q.get_metrics()["participants"][os.getpid()] >= 5, "four gets and the look itself")

@@ -93,9 +93,10 @@ PLACES = [(lifecycle, "check"), (lifecycle, "open_lock"), (shared_memory.Segment
 
 
 @pytest.mark.parametrize(("owner", "function"), PLACES)
-def test_a_queue_that_is_replaced_during_an_attach_is_not_gone_while_there_is_time(
+def test_a_queue_replaced_during_an_attach_is_not_gone(
     run_id: str, each_engine: str, replaced_at: Callable[..., None], owner: Any, function: str, path: Path
 ) -> None:
+    """While there is time the attach takes the queue that has the name now."""
     before = mappings(path)
     replaced_at(owner, function, lambda: create(run_id, capacity=7))
     with attach(run_id, timeout=SOON) as q:
@@ -106,9 +107,10 @@ def test_a_queue_that_is_replaced_during_an_attach_is_not_gone_while_there_is_ti
 
 
 @pytest.mark.parametrize(("owner", "function"), PLACES[1:])
-def test_without_time_a_queue_that_is_replaced_during_an_attach_is_being_made(
+def test_without_time_a_queue_replaced_at_an_attach_is_being_made(
     run_id: str, path: Path, each_engine: str, replaced_at: Callable[..., None], owner: Any, function: str
 ) -> None:
+    """The attach has no time to wait for the queue that has the name now."""
     replaced_at(owner, function, lambda: path.touch(0o600))
     with pytest.raises(QueueNotReadyError, match="unlinked and created anew while this process attached; try again"):
         attach(run_id, timeout=0)
@@ -160,7 +162,8 @@ def test_beside_a_healthy_creator_nothing_is_called_dead_or_incomplete(run_id: s
 
 
 @pytest.mark.parametrize("timeout", ["x", [], -1, -math.inf, math.nan, 1j])
-def test_a_timeout_that_is_none_is_refused_whether_or_not_the_queue_is_created(run_id: str, timeout: Any) -> None:
+def test_a_timeout_that_is_none_is_refused_by_each_constructor(run_id: str, timeout: Any) -> None:
+    """It is refused whether the queue is created or attached."""
     refusals: list[Exception] = []
     for arguments in ({"create": True, "capacity": 3}, {"create": False}):
         with pytest.raises((TypeError, ValueError), match="'timeout' must be") as refused:
@@ -175,9 +178,10 @@ def test_a_timeout_that_is_none_is_refused_whether_or_not_the_queue_is_created(r
 
 
 @pytest.mark.parametrize("creating", [False, True])
-def test_a_start_that_fails_keeps_neither_records_nor_memory_although_its_traceback_is_kept(
+def test_a_start_that_fails_keeps_neither_records_nor_memory(
     run_id: str, path: Path, each_engine: str, monkeypatch: pytest.MonkeyPatch, creating: bool
 ) -> None:
+    """It keeps none although its traceback is kept, and with that its frames."""
     q = None if creating else create(run_id)
     before = mappings(path), set(_live())
     engine_class = choice.choose(None)

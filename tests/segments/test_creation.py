@@ -146,8 +146,11 @@ def find_again_and_again(run_id: str, over: Any, results: Any) -> None:
     results.put(dict(complaints))
 
 
-def test_consumers_that_wait_for_a_queue_to_appear_do_not_disturb_its_creation(run_id: str) -> None:
-    """Two look for it all the time while it comes and goes; its one creator never fails and is never called dead."""
+def test_consumers_that_wait_for_a_queue_leave_its_creation_alone(run_id: str) -> None:
+    """They look for the queue again and again until it appears.
+
+    Two look for it all the time while it comes and goes; its one creator never fails and is never called dead.
+    """
     context = multiprocessing.get_context("fork")
     over, results = context.Event(), context.SimpleQueue()
     finders = [context.Process(target=find_again_and_again, args=(run_id, over, results)) for _ in range(2)]

@@ -172,9 +172,10 @@ def test_a_foreign_segment_is_neither_used_nor_removed(run_id: str, path: Path, 
     ),
     cut=st.none() | st.integers(1, 70_000),
 )
-def test_whatever_stands_in_a_segment_attaching_is_refused_with_a_reason_or_works(
+def test_whatever_stands_in_a_segment_attach_gives_a_reason_or_works(
     run_id: str, path: Path, impatient: None, changes: list[tuple[int, int]], cut: int | None
 ) -> None:
+    """Attaching to any bytes is refused with a reason, or works."""
     q = create(run_id)
     q.put("an item")
     q.close()

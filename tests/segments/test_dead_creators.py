@@ -129,9 +129,10 @@ def a_look_that_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         assert slept
 
 
-def test_a_creator_goes_on_although_somebody_looks_just_now_whether_it_lives(
+def test_a_creator_goes_on_although_somebody_looks_at_it(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another process looks just now whether the creator lives, and has its flock for that."""
     real = fcntl.flock
     with ExitStack() as until_the_end:
 
@@ -176,9 +177,10 @@ def test_who_waits_for_a_creator_looks_at_its_flock_only_when_he_gives_up(
     path.unlink()
 
 
-def test_a_dead_creator_is_known_to_be_dead_although_a_child_that_it_forked_lives(
+def test_a_dead_creator_is_known_although_its_child_lives(
     run_id: str, path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A child that the creator forked lives, and does not keep the creator's flock."""
     children, children_end = os.pipe()
 
     def fork_and_stay(*_: object) -> None:

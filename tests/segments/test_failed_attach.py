@@ -62,9 +62,8 @@ def test_an_attach_that_fails_keeps_nothing_open(run_id: str, path: Path, lock_p
     q.close()
 
 
-def test_an_attach_to_a_queue_that_is_unlinked_meanwhile_fails_and_keeps_nothing(
-    run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_attach_to_a_queue_unlinked_meanwhile_keeps_nothing(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attach fails, and keeps nothing open."""
     q = create(run_id)
     descriptors = open_descriptors()
     real = shared_memory.Segment.has_name

@@ -23,9 +23,8 @@ pytestmark = [
 ]
 
 
-def test_a_handle_is_closed_by_another_thread_than_those_that_used_it_and_died(
-    make_queue: MakeQueue, run_id: str, engines: str
-) -> None:
+def test_a_handle_is_closed_by_a_thread_that_never_used_it(make_queue: MakeQueue, run_id: str, engines: str) -> None:
+    """The threads that used it have died."""
     q = make_queue(capacity=8)
     for _ in range(60):
         opened: list[SharedMemoryQueue] = []

@@ -120,9 +120,8 @@ def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> 
     remove(q)
 
 
-def test_a_queue_that_is_discarded_is_gone_although_its_memory_is_still_referred_to(
-    run_id: str, no_leaks: None
-) -> None:
+def test_a_discarded_queue_is_gone_although_a_view_refers_to_it(run_id: str, no_leaks: None) -> None:
+    """A view of its memory keeps the memory, and not the name."""
     segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
     view = segment.buffer[:8]
     lifecycle.discard(segment, lock, "q", run_id)
@@ -130,9 +129,11 @@ def test_a_queue_that_is_discarded_is_gone_although_its_memory_is_still_referred
     view.release()
 
 
-def test_a_create_that_fails_leaves_another_segment_that_got_its_name_meanwhile(
+def test_a_create_that_fails_leaves_another_segment_of_its_name(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Another segment got the name meanwhile."""
+
     def lose_the_name(*_: object) -> None:
         path.unlink()
         path.write_bytes(b"another's")
@@ -163,7 +164,8 @@ def test_a_view_that_is_left_on_the_memory_does_not_hide_the_interrupt(
     views.pop().release()
 
 
-def test_a_segment_may_be_closed_again_and_is_closed_when_nobody_has_it_any_more(run_id: str, no_leaks: None) -> None:
+def test_a_segment_may_be_closed_again_or_not_at_all(run_id: str, no_leaks: None) -> None:
+    """It is closed when nobody has it any more."""
     q = create(run_id)
     segment = shared_memory.open_existing(f"{run_id}-q-queue")
     view = segment.buffer[:8]

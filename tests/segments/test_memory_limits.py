@@ -54,7 +54,8 @@ def test_a_queue_does_not_count_as_data_of_its_process(run_id: str, each_engine:
     assert segments_of(run_id) == set()
 
 
-def test_a_queue_that_cannot_be_mapped_says_how_large_it_is_and_what_limits_it(run_id: str, each_engine: str) -> None:
+def test_a_queue_that_cannot_be_mapped_says_what_limits_it(run_id: str, each_engine: str) -> None:
+    """The error says how large the queue is, too."""
     errors = limited(run_id, "RLIMIT_AS", 0)
     assert len(errors) == 2
     for name, text in zip(("big", "other"), errors, strict=True):

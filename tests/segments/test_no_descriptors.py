@@ -42,9 +42,10 @@ def fail_from(monkeypatch: pytest.MonkeyPatch, first: int, error: int, count: in
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE])
 @pytest.mark.parametrize("count", [1, 1 << 30])
-def test_a_create_that_runs_out_of_descriptors_at_any_opening_leaves_nothing(
+def test_a_create_that_runs_out_of_descriptors_leaves_nothing(
     run_id: str, monkeypatch: pytest.MonkeyPatch, error: int, count: int
 ) -> None:
+    """Each opening in turn is the one that finds none."""
     before = descriptors()
     for first in itertools.count():
         with monkeypatch.context() as patch:
@@ -152,9 +153,8 @@ def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pyt
     lifecycle.discard(segment, lock, "q", run_id)
 
 
-def test_an_old_kernel_reserves_nothing_in_a_segment_that_only_has_the_name(
-    run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_kernel_reserves_nothing_in_a_namesake(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another segment has the name only."""
     segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
     (SHM / segment.name).unlink()
     (SHM / segment.name).touch()

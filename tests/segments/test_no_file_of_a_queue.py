@@ -76,9 +76,10 @@ def test_what_is_no_file_is_neither_used_nor_waited_for(
 
 
 @pytest.mark.parametrize("odd", ODD, indirect=True)
-def test_what_is_no_file_in_the_place_of_the_lock_is_an_error_that_leaves_nothing(
+def test_what_is_no_file_in_the_place_of_the_lock_is_an_error(
     run_id: str, path: Path, odd: Callable[[Path], None], request: pytest.FixtureRequest
 ) -> None:
+    """The error leaves no segment behind."""
     lock = path.with_name(f"{path.name}-lock")
     kind = request.node.callspec.params["odd"]
     odd(lock)

@@ -26,9 +26,10 @@ pytestmark = [
 ]
 
 
-def test_a_queue_for_which_there_is_no_room_fills_nothing_and_says_what_to_do(
+def test_a_queue_without_room_fills_nothing_and_says_what_to_do(
     run_id: str, no_leaks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Shared memory has less room than the queue takes."""
     real = os.statvfs
 
     def nearly_full(where: Any) -> Any:

@@ -38,9 +38,8 @@ def test_to_unlink_again_opens_nothing(run_id: str, path: Path, monkeypatch: pyt
     path.unlink()
 
 
-def test_a_stale_handle_does_not_unpickle_and_waits_for_no_creator_of_another_queue(
-    run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stale_handle_does_not_unpickle_and_waits_for_nobody(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a creator of another queue under its name, for which it does not wait."""
     q = create(run_id)
     data = pickle.dumps(q)
     remove(q)
@@ -53,9 +52,10 @@ def test_a_stale_handle_does_not_unpickle_and_waits_for_no_creator_of_another_qu
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
-def test_a_queue_that_is_replaced_just_when_its_handle_is_unpickled_is_gone(
+def test_a_queue_replaced_just_when_its_handle_is_unpickled_is_gone(
     run_id: str, monkeypatch: pytest.MonkeyPatch, is_ready: bool
 ) -> None:
+    """The handle attaches to no other queue."""
     q = create(run_id)
     data = pickle.dumps(q)
     with ExitStack() as until_the_end:

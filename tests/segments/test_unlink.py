@@ -118,10 +118,13 @@ def test_unlink_works_without_the_lock_segment(run_id: str, lock_path: Path) -> 
     assert segments_of(run_id) == set()
 
 
-def test_a_queue_that_is_created_while_another_is_being_unlinked_keeps_its_lock(
+def test_a_queue_created_while_another_is_unlinked_keeps_its_lock(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name of the old queue's segment is gone; that of its lock is not yet."""
+    """The other queue has the same name, and so has its lock.
+
+    The name of the old queue's segment is gone; that of its lock is not yet.
+    """
     old = create(run_id)
     new: list[SharedMemoryQueue] = []
     real = shared_memory.remove
@@ -143,10 +146,13 @@ def test_a_queue_that_is_created_while_another_is_being_unlinked_keeps_its_lock(
     assert segments_of(run_id) == set()
 
 
-def test_of_two_that_unlink_at_once_the_slow_one_does_not_remove_a_newer_queue(
+def test_of_two_unlinks_at_once_the_slow_one_removes_no_newer_queue(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He has looked, and the name means the old queue still; before he removes it, another is as far as he."""
+    """A newer queue has got the name before the slow one goes on.
+
+    He has looked, and the name means the old queue still; before he removes it, another is as far as he.
+    """
     old, old_too = create(run_id), attach(run_id)
     others: list[Future[SharedMemoryQueue]] = []
     refused = threading.Event()
@@ -196,7 +202,8 @@ def create_and_unlink(run_id: str, over: Any) -> None:
             q.close()
 
 
-def test_processes_that_create_and_unlink_one_name_never_end_with_half_a_queue(run_id: str) -> None:
+def test_creates_and_unlinks_of_one_name_leave_no_half_a_queue(run_id: str) -> None:
+    """Several processes create and unlink a queue of that name again and again."""
     context = multiprocessing.get_context("fork")
     over = context.Event()
     processes = [context.Process(target=create_and_unlink, args=(run_id, over)) for _ in range(3)]

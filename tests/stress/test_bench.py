@@ -67,7 +67,8 @@ def results(ours: list[float], theirs: list[float]) -> Results:
 
 
 @pytest.mark.parametrize(("ours", "met"), [([250.0, 260.0, 900.0], True), ([240.0, 240.0, 900.0], False)])
-def test_a_goal_is_met_by_the_median_of_ratios_of_one_repeat_to_the_fastest_peer(ours: list[float], met: bool) -> None:
+def test_a_goal_is_met_by_the_median_of_ratios(ours: list[float], met: bool) -> None:
+    """Each ratio is that of one repeat to the fastest peer in it."""
     (goal,) = report.goals(results(ours, [100.0, 100.0, 100.0]))
     assert goal.against == "a peer"
     assert list(goal.ratios) == [value / 100 for value in ours]

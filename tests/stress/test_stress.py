@@ -146,7 +146,8 @@ def test_a_killed_consumer_explains_no_more_than_that() -> None:
     assert numbers(verdict) == {"unaccounted": 1, "lost": 1}
 
 
-def test_a_killed_consumer_explains_a_missing_part_of_a_batch_but_only_once() -> None:
+def test_a_killed_consumer_explains_a_part_of_a_batch_once() -> None:
+    """A part of a batch may be missing because of it, but only one."""
     part = put(1, 3, acknowledged=False)
     assert numbers(verdict_of([put(0), part], [], [0, 1, 3], asked=1)) == {"unaccounted": 1}
     assert numbers(verdict_of([put(0), part], [], [0, 1], asked=1)) == {"cut": 1}

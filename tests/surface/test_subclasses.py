@@ -435,7 +435,8 @@ def test_a_closed_handle_of_a_subclass_is_refused(make_of: Make, way: str) -> No
         WAYS[way](queue)
 
 
-def test_a_handle_of_a_subclass_is_not_attached_to_another_queue_of_its_name(make_of: Make, run_id: str) -> None:
+def test_a_handle_of_a_subclass_attaches_to_no_namesake(make_of: Make, run_id: str) -> None:
+    """Another queue has the name of the handle's queue."""
     queue = make_of(Stateful)
     data = pickle.dumps(queue)
     queue.unlink()

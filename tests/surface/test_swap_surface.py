@@ -268,7 +268,8 @@ class Noting(SharedMemoryQueue):
         super().put(("noted", item), block, timeout)
 
 
-def test_put_nowait_with_obj_goes_through_an_overridden_put_that_knows_item_only(run_id: str) -> None:
+def test_put_nowait_with_obj_goes_through_an_overridden_put(run_id: str) -> None:
+    """That put knows ``item`` only, and not ``obj``."""
     with Noting("q", create=True, capacity=3, run_id=run_id) as q:
         try:
             q.put_nowait(obj=1)
