@@ -158,15 +158,15 @@ def test_a_put_that_finds_no_room_and_dies_changes_nothing(make_queue: MakeQueue
         fill(queue, capacity)
 
 
-@pytest.mark.parametrize("capacity", [1, 2])
+@pytest.mark.parametrize("capacity", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         (put("first"), get()),  # a getter dies while it buries the dead put
-        (put("first"), put("second")),
-        (put_batch("first", "first2"), get(2)),
-        (put_batch("first", "first2"), put("second")),
-        (put_batch("first", "first2"), put_batch("second", "second2")),
+        pytest.param(put("first"), put("second"), marks=pytest.mark.slow),
+        pytest.param(put_batch("first", "first2"), get(2), marks=pytest.mark.slow),
+        pytest.param(put_batch("first", "first2"), put("second"), marks=pytest.mark.slow),
+        pytest.param(put_batch("first", "first2"), put_batch("second", "second2"), marks=pytest.mark.slow),
     ],
     ids=["put-get", "put-put", "batch-get", "batch-put", "batch-batch"],
 )

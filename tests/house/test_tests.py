@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.support.places import REPOSITORY
 
 LINES = 500
@@ -103,6 +105,7 @@ def fast_lane() -> tuple[str, ...]:
     return tuple(line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line)
 
 
+@pytest.mark.slow
 def test_the_fast_lane_has_a_variant_of_each_test_that_holds_a_promise() -> None:
     guarantees = (REPOSITORY / "docs" / "guarantees.md").read_text("utf-8")
     named = set(re.findall(r"`(test_\w+(?:\.py)?)", guarantees))
@@ -111,6 +114,7 @@ def test_the_fast_lane_has_a_variant_of_each_test_that_holds_a_promise() -> None
     assert named - there == set(SLOW_ONLY)
 
 
+@pytest.mark.slow
 def test_the_fast_lane_has_a_variant_of_nearly_every_test() -> None:
     """What is slow is a product of parameters; the marker itself is for few."""
     everything = {name for path in TESTS for name in functions(path) if name.startswith("test_")}

@@ -54,12 +54,14 @@ def test_both_engines_have_the_same_table(tmp_path: Path) -> None:
     assert native == python
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_algorithm_passes(program: Program) -> None:
     heard = io.StringIO()
     assert sanitize.run(plan(), Console(file=heard), [program]), heard.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_planted_bug_is_found(program: Program) -> None:
     """One for each program; ``python -m stress sanitize --plant`` plants them all."""

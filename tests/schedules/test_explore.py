@@ -37,6 +37,7 @@ def explored(engines: Engines, schedules: int, draws: int = 0, program: str = ""
     return "" if ok else heard.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["a", "n"])
 def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: str) -> None:
     """It found no live get for the slot, because that had just ended, and took the item for one of the dead."""
@@ -52,6 +53,7 @@ def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> No
     assert not explored("atomics", 1_500, program=program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engines", get_args(Engines))
 def test_no_schedule_breaks_a_rule(engines: Engines) -> None:
     assert not explored(engines, 4_000, draws=100)
@@ -71,6 +73,7 @@ QUICK = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name: str) -> None:
     """Those that are found soon; ``python -m stress explore --plant`` plants them all."""

@@ -24,6 +24,7 @@ pytestmark = [
 SECONDS = 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [scenario.name for scenario in MAIN if scenario.kind != "cpu"])
 @pytest.mark.parametrize("peer", ["native", "native spsc", "atomics", "multiprocessing.Queue"])
 def test_every_scenario_gives_figures_for_whom_it_fits(peer: str, name: str) -> None:

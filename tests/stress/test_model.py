@@ -43,6 +43,7 @@ def test_every_bug_of_the_models_is_planted_somewhere() -> None:
     assert planted == there
 
 
+@pytest.mark.slow
 @needs_spin
 def test_a_model_is_gone_through_to_its_end() -> None:
     outcome = model.search(model.Configuration("handle", ""), COMPILER)
@@ -50,6 +51,7 @@ def test_a_model_is_gone_through_to_its_end() -> None:
     assert outcome.states > 100_000
 
 
+@pytest.mark.slow
 @needs_spin
 def test_a_planted_bug_is_found_by_a_model() -> None:
     bug = next(bug for bug in model.PLANTED if "BUG_NO_SECOND_READ" in bug.defines)
@@ -64,6 +66,7 @@ def test_a_search_that_did_not_end_is_no_success() -> None:
     assert not model.judge(model.PLANTED[0], outcome, planted=True)[1]
 
 
+@pytest.mark.slow
 @needs_checker
 def test_the_checker_proves_an_operation_and_finds_a_planted_bug() -> None:
     bug = next(bug for bug in check.PLANTED if bug.name == "believe the index in a name")

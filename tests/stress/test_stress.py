@@ -222,6 +222,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [("--mode", "mpmc"), ("--mode", "spsc", "--producers", "1", "--consumers", "1")],
@@ -233,6 +234,7 @@ def test_soak(arguments: tuple[str, ...]) -> None:
     assert output.rstrip().endswith("ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mpmc", "spsc"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_kill(kind: str, mode: str) -> None:
@@ -243,6 +245,7 @@ def test_kill(kind: str, mode: str) -> None:
     assert output.rstrip().endswith("ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", chaos.KINDS)
 def test_chaos(kind: str) -> None:
     output = run("chaos", "--rounds", "1", "--engine", "atomics", "--kinds", kind, "--stall-limit", "inf")
@@ -250,6 +253,7 @@ def test_chaos(kind: str) -> None:
     assert output.rstrip().endswith("ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["atomics", "native"])
 def test_storm(engine: str) -> None:
     if engine == "native" and not choice.has_native():
@@ -285,6 +289,7 @@ BUGS = {  # by kind: file, right, wrong, rounds
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BUGS)
 def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path: Path) -> None:
     file, right, wrong, rounds = BUGS[kind]
