@@ -22,8 +22,6 @@ from tests.support.queues import RUN, MakeQueue, segments
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
 
 _numbers = itertools.count()
-
-
 _stderr: list[int] = []  # of the run; while a test runs, descriptor 2 leads into what pytest captures
 
 

@@ -190,8 +190,6 @@ class HostileAttribute(AttributeError):
 
 
 NAMES = ["text", "names", "class", "notes", "location", "attribute"]
-
-
 ERRORS = [HostileText, HostileNames, HostileClass, HostileNotes, HostileLocation, HostileAttribute]
 
 

@@ -19,8 +19,6 @@ from tests.support.main_programs import DictStore
 from tests.support.queues import MakeQueue
 
 SIZE = 512
-
-
 RATIO = deflate._GREATEST_RATIO
 
 
@@ -114,8 +112,6 @@ def test_what_fits_is_not_deflated(make_queue: MakeQueue, each_engine: str, monk
 
 
 STREAM = pickle.dumps({"a": wordy(3 * SIZE)}, 5)
-
-
 WHOLE = zlib.compress(STREAM, 1)
 
 

@@ -87,8 +87,6 @@ def test_lone_surrogates_and_odd_text_arrive(codec: Codec, item: str) -> None:
 
 
 INTS = [0, 1, -1, (1 << 63) - 1, -1 << 63]
-
-
 FLOATS = [0.0, -0.0, 1.5, float("inf"), -float("inf"), float("nan"), 5e-324]
 
 

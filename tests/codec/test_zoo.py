@@ -18,8 +18,6 @@ from tests.support import zoo
 from tests.support.queues import RUN
 
 PATIENCE = 60  # seconds until a child that does not answer counts as dead
-
-
 Results = dict[str, tuple[str, Any]]
 
 

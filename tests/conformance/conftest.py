@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import atomics
 from shared_multiprocess_queue._ring import parking
 from tests.support.queues import MakeQueue

@@ -13,11 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueClosedError,
-    SharedMemoryQueue,
-    SharedMemoryQueueError,
-)
+from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue, SharedMemoryQueueError
 from shared_multiprocess_queue._ring.ring import DONE, NOTHING
 from tests.support.queues import MakeQueue, drained
 from tests.support.signals import alarms

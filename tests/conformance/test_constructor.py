@@ -8,10 +8,7 @@ import threading
 import pytest
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import (
-    ArgumentError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
 from tests.support.queues import MakeQueue
 
 pytestmark = [

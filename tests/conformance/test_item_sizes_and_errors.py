@@ -9,12 +9,7 @@ import threading
 
 import pytest
 
-from shared_multiprocess_queue import (
-    DeserializationError,
-    ItemTooLargeError,
-    RoleTakenError,
-    SerializationError,
-)
+from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, RoleTakenError, SerializationError
 from tests.support.items import Poison, Unwilling
 from tests.support.queues import MakeQueue, drained
 

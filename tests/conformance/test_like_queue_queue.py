@@ -22,12 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared_multiprocess_queue import (
-    DeserializationError,
-    ItemTooLargeError,
-    SerializationError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueue
 from tests.support.items import Poison, Unwilling
 from tests.support.outcomes import outcome
 from tests.support.queues import MakeQueue, drained

@@ -7,9 +7,7 @@ import os
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Full,
-)
+from shared_multiprocess_queue import Full
 from tests.support.queues import MakeQueue, drained
 
 pytestmark = [

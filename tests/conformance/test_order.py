@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Full,
-)
+from shared_multiprocess_queue import Full
 from tests.support.queues import MakeQueue, drained
 
 pytestmark = [

@@ -11,11 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared_multiprocess_queue import (
-    RoleTakenError,
-    SharedMemoryQueue,
-    SharedMemoryQueueError,
-)
+from shared_multiprocess_queue import RoleTakenError, SharedMemoryQueue, SharedMemoryQueueError
 from tests.support.outcomes import outcome
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps

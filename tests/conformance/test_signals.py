@@ -14,10 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Empty,
-    Full,
-)
+from shared_multiprocess_queue import Empty, Full
 from tests.support.places import PACKAGE
 from tests.support.queues import MakeQueue, drained
 from tests.support.signals import alarms

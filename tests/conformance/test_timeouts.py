@@ -8,10 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Empty,
-    Full,
-)
+from shared_multiprocess_queue import Empty, Full
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps
 

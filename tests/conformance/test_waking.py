@@ -6,10 +6,7 @@ import time
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Empty,
-    Full,
-)
+from shared_multiprocess_queue import Empty, Full
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps
 

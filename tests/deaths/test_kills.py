@@ -7,9 +7,7 @@ import signal
 
 import pytest
 
-from shared_multiprocess_queue import (
-    Full,
-)
+from shared_multiprocess_queue import Full
 from tests.support.queues import MakeQueue, drained
 from tests.support.strangers import BLOCKED, line, stranger
 from tests.support.waiting import LONG, eventually

@@ -35,8 +35,6 @@ pytestmark = [
 
 
 ENGINES = ["atomics", "native"] if choice.has_native() else ["atomics"]
-
-
 SLOWLY = 3600 * 10**9  # ns; a slice that does not end within a test: what wakes is the ring
 
 

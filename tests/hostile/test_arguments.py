@@ -11,10 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import (
-    ArgumentError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
 from tests.support.hostile_settings import ALLOWED, few
 from tests.support.queues import MakeQueue
 
@@ -44,8 +41,6 @@ NUMBERS = st.one_of(
 
 
 ANYTHING = st.one_of(NUMBERS, st.none(), st.text(), st.binary(), st.just([]), st.builds(object), st.just(Color.RED))
-
-
 LONGEST = 600  # characters of a message, whatever the value that it refuses
 
 

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._ring import layout, ring
 from stress import damage, hostile
 from tests.support.hostile_settings import ALLOWED, ENGINES, few

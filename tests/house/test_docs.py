@@ -12,14 +12,8 @@ import pytest
 from tests.support.places import PACKAGE, REPOSITORY
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-
-
 LABEL = re.compile(r"\b([A-Z]\d)\b")
-
-
 IN_CODE = re.compile(r"\[([A-Z]\d)\]")
-
-
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
 
 

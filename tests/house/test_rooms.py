@@ -16,11 +16,7 @@ import shared_multiprocess_queue
 from tests.support.places import PACKAGE, REPOSITORY
 
 NAME = shared_multiprocess_queue.__name__
-
-
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-
-
 PROGRAMS = {"cli/app.py", "cli/demo.py"}  # they stand outside; they may know the time and look into pickles
 
 

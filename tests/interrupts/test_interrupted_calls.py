@@ -16,9 +16,7 @@ import pytest
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue._ring.layout import (
-    BATCH_OWNER_AT,
-)
+from shared_multiprocess_queue._ring.layout import BATCH_OWNER_AT
 from stress.explore.interrupts import Interrupter
 from tests.support.interrupting import interrupted_at, points
 from tests.support.mortal import dies

@@ -24,11 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 
 SIZE = 4096
-
-
 WATCHDOG = 60.0
-
-
 A_WORD = st.integers(0, GREATEST)
 
 

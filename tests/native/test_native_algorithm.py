@@ -17,8 +17,6 @@ from stress.sanitize import BUGS, PROGRAMS, Plan, Program
 from tests.support.places import NATIVE
 
 COMPILER = sanitize.default_compiler()
-
-
 SEED = 20240229
 
 

@@ -16,11 +16,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    DeserializationError,
-    RoleTakenError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import DeserializationError, RoleTakenError, SharedMemoryQueue
 from shared_multiprocess_queue._platform import processes
 from tests.support.children import forked, running
 from tests.support.queues import MakeQueue, drained

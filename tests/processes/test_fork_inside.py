@@ -30,8 +30,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 REFUSED = "refused"
-
-
 Call = Callable[[SharedMemoryQueue], object]
 
 

@@ -7,9 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from tests.support.children import running
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG

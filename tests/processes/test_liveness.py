@@ -31,8 +31,6 @@ from stress import sanitize
 from tests.support.waiting import eventually
 
 COMPILER = sanitize.default_compiler()
-
-
 FOLDERS = (sanitize.HEADERS, sanitize.SOURCES)
 
 

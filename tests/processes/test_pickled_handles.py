@@ -7,11 +7,7 @@ import pickle
 
 import pytest
 
-from shared_multiprocess_queue import (
-    DeserializationError,
-    QueueClosedError,
-    QueueNotFoundError,
-)
+from shared_multiprocess_queue import DeserializationError, QueueClosedError, QueueNotFoundError
 from tests.support.queues import MakeQueue
 
 # From 3.12 on Python warns of every fork beside a thread; that is what some tests here are about.

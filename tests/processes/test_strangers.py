@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from tests.support.places import REPOSITORY
 from tests.support.queues import MakeQueue, drained
 from tests.support.strangers import records_of_one, stranger

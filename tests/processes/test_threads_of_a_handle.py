@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueClosedError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue
 from shared_multiprocess_queue._platform import futex
 from shared_multiprocess_queue._ring.batch_lock import Gate
 from shared_multiprocess_queue._ring.layout import PRODUCER_AT

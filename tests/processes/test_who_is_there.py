@@ -6,9 +6,7 @@ import os
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._ring.layout import GATE_AT
 from tests.support.queues import MakeQueue, drained
 from tests.support.strangers import BLOCKED, line, records_of_one, stranger

@@ -20,8 +20,6 @@ from stress.explore.verdict import Call, History, judge
 from tests.support.places import PACKAGE
 
 COMPILER = sanitize.default_compiler()
-
-
 SEED = 20240229
 
 

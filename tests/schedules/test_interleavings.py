@@ -191,8 +191,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PRODUCERS = {"put": ["a"], "batch": ["a", "a2"]}
-
-
 OTHERS = {"put": ["b"], "batch": ["b", "b2"]}
 
 

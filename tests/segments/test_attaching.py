@@ -11,11 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueNotFoundError,
-    QueueNotReadyError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import QueueNotFoundError, QueueNotReadyError, SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice, lifecycle
 from shared_multiprocess_queue._platform import shared_memory
 from tests.support.children import end_of, fork

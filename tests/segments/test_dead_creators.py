@@ -17,10 +17,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueExistsError,
-    QueueNotFoundError,
-)
+from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError
 from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._platform import processes as _processes

@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from tests.support.children import python
 from tests.support.descriptors import descriptors
 from tests.support.places import SHM

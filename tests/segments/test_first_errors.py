@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    ArgumentError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
 from tests.support.children import end_of, fork
 from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM

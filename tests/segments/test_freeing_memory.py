@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueClosedError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG, eventually

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._platform import shared_memory
 from tests.support.children import in_child

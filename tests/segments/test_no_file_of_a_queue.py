@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import (
-    CorruptQueueError,
-    QueueExistsError,
-)
+from shared_multiprocess_queue import CorruptQueueError, QueueExistsError
 from shared_multiprocess_queue._platform import shared_memory
 from tests.support.places import SHM
 from tests.support.segments import MARK, attach, create

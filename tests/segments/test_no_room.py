@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueueError,
-)
+from shared_multiprocess_queue import SharedMemoryQueueError
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of
 from tests.support.waiting import LONG

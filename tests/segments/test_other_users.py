@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueExistsError,
-)
+from shared_multiprocess_queue import QueueExistsError
 from shared_multiprocess_queue._platform import atomic_words, shared_memory
 from tests.support.children import end_of, fork
 from tests.support.places import SHM

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared_multiprocess_queue import (
-    TooManyParticipantsError,
-)
+from shared_multiprocess_queue import TooManyParticipantsError
 from shared_multiprocess_queue._platform import processes as _processes
 from shared_multiprocess_queue._platform.atomic_words import open_words
 from shared_multiprocess_queue._ring import layout, participants

@@ -13,12 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueExistsError,
-    QueueNotFoundError,
-    QueueNotReadyError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueue
 from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._platform import clock, shared_memory
 from tests.support.places import SHM

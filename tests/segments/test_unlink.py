@@ -13,12 +13,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import (
-    QueueExistsError,
-    QueueNotFoundError,
-    QueueNotReadyError,
-    SharedMemoryQueue,
-)
+from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueue
 from shared_multiprocess_queue._platform import shared_memory
 from tests.support.places import SHM
 from tests.support.segments import attach, create, remove, segments_of, works

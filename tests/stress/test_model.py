@@ -15,11 +15,7 @@ from stress import check, model, sanitize
 from tests.support.places import NATIVE
 
 COMPILER = sanitize.default_compiler()
-
-
 LABEL = re.compile(r"\[([A-Z]\d+)\]")
-
-
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which ring.h has not
 
 

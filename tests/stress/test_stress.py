@@ -274,11 +274,7 @@ def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytes
 
 
 SLOT = "        struct shmq_slot *slot = shmq_slot_of(ring, p);\n        /* [P8]"
-
-
 FROM_THE_LAST = "for (uint64_t p = position + count; p-- != position;) {\n" + SLOT
-
-
 FROM_THE_FIRST = "for (uint64_t p = position; p != position + count; p++) {\n" + SLOT
 
 

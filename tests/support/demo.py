@@ -14,11 +14,7 @@ from pathlib import Path
 from shared_multiprocess_queue.cli import demo
 
 COMMAND = [sys.executable, "-m", "shared_multiprocess_queue"]
-
-
 WATCHDOG = 120  # seconds; nothing here is about speed
-
-
 MANY = 3 * (demo.TASKS + demo.RESULTS)  # files, more than the queues have places
 
 

@@ -7,15 +7,11 @@ from typing import get_args
 
 from hypothesis import HealthCheck, settings
 
-from shared_multiprocess_queue import (
-    SharedMemoryQueueError,
-)
+from shared_multiprocess_queue import SharedMemoryQueueError
 from shared_multiprocess_queue._engine import choice
 from stress import damage
 
 ENGINES = [engine for engine in get_args(damage.Engine) if engine != "native" or choice.has_native()]
-
-
 ALLOWED = (SharedMemoryQueueError, Empty, Full)
 
 

@@ -18,8 +18,6 @@ from tests.support.places import SHM
 from tests.support.waiting import LONG
 
 VERSION = "0.1.5"
-
-
 KINDS = ["ours", "package"]
 
 

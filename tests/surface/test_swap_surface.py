@@ -313,8 +313,6 @@ def test_the_tidy_end_of_a_program_of_multiprocessing(make_queue: MakeQueue) -> 
 
 
 OWN = {"capacity": 3, "item_size": 99, "mode": "spsc"}
-
-
 OTHERS = {"capacity": 4, "item_size": 98}
 
 
