@@ -360,7 +360,7 @@ def test_handles_are_shared_in_many_generations_of_forks(make_queue: MakeQueue) 
     assert drained(q) == [1, 2, 3, 4, -4, -3, -2, -1]
 
 
-# ---- who is there ---------------------------------------------------------------------------------------------------
+# ---- many children --------------------------------------------------------------------------------------------------
 
 
 def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> None:
@@ -381,7 +381,7 @@ def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> Non
     assert used.load(RECORDS_USED_AT) <= 4, "records of those who left, or died, are taken again"
 
 
-# ---- who is alive ---------------------------------------------------------------------------------------------------
+# ---- without descriptors --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil looks")

@@ -84,7 +84,7 @@ def test_a_handle_of_a_queue_that_is_gone_cannot_be_read(
     assert q.get() == "next"
 
 
-# ---- who is there ---------------------------------------------------------------------------------------------------
+# ---- another queue of its name --------------------------------------------------------------------------------------
 
 
 def test_a_handle_does_not_unpickle_to_another_queue_of_its_name(make_queue: MakeQueue) -> None:

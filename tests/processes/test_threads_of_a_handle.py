@@ -145,7 +145,7 @@ def test_a_put_about_to_take_the_role_at_a_close_ends_well(make_queue: MakeQueue
     assert drained(queue) in (["first"], ["first", "second"])
 
 
-# ---- who is alive ---------------------------------------------------------------------------------------------------
+# ---- waking ---------------------------------------------------------------------------------------------------------
 
 
 def test_waking_lets_no_other_thread_in() -> None:

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-# ---- strangers ------------------------------------------------------------------------------------------------------
+# ---- who is in the way ----------------------------------------------------------------------------------------------
 
 
 STOPPED_WITH_LOCK = """
@@ -104,7 +104,7 @@ def test_metrics_do_not_blame_a_batch_that_waits_for_room(make_queue: MakeQueue)
     assert drained(q) == [2, 3]
 
 
-# ---- who is there ---------------------------------------------------------------------------------------------------
+# ---- participants ---------------------------------------------------------------------------------------------------
 
 
 def test_participants_are_the_processes_that_have_the_queue_open(make_queue: MakeQueue) -> None:

@@ -190,7 +190,7 @@ def test_attach_waits_for_a_creator_that_has_only_just_begun(run_id: str, path: 
         q.unlink()
 
 
-# ---- creators that die or are slow ----------------------------------------------------------------------------------
+# ---- creators that are slow -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["before its size", "before its memory", "before its lock"])

@@ -66,7 +66,7 @@ def test_another_user_can_neither_use_nor_remove_a_queue(run_id: str, path: Path
     remove(q)
 
 
-# ---- a handle whose queue is gone -----------------------------------------------------------------------------------
+# ---- unlink ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root to become another user")
@@ -110,7 +110,7 @@ def test_a_name_that_becomes_another_users_during_unlink_is_left_alone(
         (SHM / name).unlink()
 
 
-# ---- what else may have the name ------------------------------------------------------------------------------------
+# ---- files that cannot be opened ------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root to become another user")
