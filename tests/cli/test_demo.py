@@ -55,6 +55,7 @@ def test_names_are_counted_and_keywords_are_not(tree: Path) -> None:
     assert count.error is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -75,6 +76,7 @@ def test_a_file_that_cannot_be_tokenised_is_counted_as_such_and_named(tree: Path
     assert "Equal: 3 files" in output
 
 
+@pytest.mark.slow
 def test_file_names_need_not_be_text(tree: Path) -> None:
     (tree / os.fsdecode(b"caf\xe9 [red].py")).write_bytes(b"(")
     code, output, _ = run("demo", tree, "--check")
@@ -91,6 +93,7 @@ def test_a_result_too_large_for_a_slot_is_counted_by_the_main_process(tree: Path
     assert "Equal: 3 files" in output
 
 
+@pytest.mark.slow
 def test_more_files_than_places_in_the_queues_and_many_workers(many_files: Path) -> None:
     code, output, _ = run("demo", many_files, "--workers", 8, "--check")
     assert code == 0
@@ -114,6 +117,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_check_fails_if_the_counts_differ(tree: Path) -> None:
     code, output, errors = run("-c", WRONG, "demo", tree, "--check", command=[sys.executable])
     assert code == 1
@@ -187,6 +191,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_counting_alone_ends_it_cleanly(tree: Path) -> None:
     with running("-c", SLOW_ALONE, "demo", tree, "--check", command=[sys.executable]) as demo_run:
         assert demo_run.process.stdout
@@ -232,6 +237,7 @@ def test_a_killed_worker_is_named_and_nothing_is_missing(many_files: Path) -> No
     assert f"Equal: {MANY} files" in output
 
 
+@pytest.mark.slow
 def test_it_says_so_if_all_workers_die(many_files: Path) -> None:
     code, _, errors = run("-c", KILLER, 2, "demo", many_files, "--workers", 2, command=[sys.executable])
     assert code == 1
@@ -268,6 +274,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_file_that_a_killed_worker_had_in_hand_is_counted(tmp_path: Path) -> None:
     code, output, _ = run("-c", KILLED_WITH_A_FILE_IN_HAND, tmp_path, command=[sys.executable])
     assert (code, output) == (0, "all is well\n")

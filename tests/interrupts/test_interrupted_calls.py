@@ -51,6 +51,7 @@ def test_an_interrupted_wait_for_an_item_leaves_the_queue_as_it_was(make_queue: 
         assert_works(queue)
 
 
+@pytest.mark.slow
 def test_an_interrupted_wait_for_room_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str) -> None:
     queue = make_queue(capacity=1, mode=mode)
     queue.put("there")
@@ -87,6 +88,7 @@ def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: st
     assert outcomes == {0, size}
 
 
+@pytest.mark.slow
 def test_an_interrupted_wait_of_a_batch_gives_lock_and_gate_back(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=2)
     queue.put("there")
@@ -175,7 +177,9 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
     return interrupt
 
 
-@pytest.mark.parametrize("what", ["get", "put", "put_batch"])
+@pytest.mark.parametrize(
+    "what", ["get", pytest.param("put", marks=pytest.mark.slow), pytest.param("put_batch", marks=pytest.mark.slow)]
+)
 def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
     make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str
 ) -> None:

@@ -60,6 +60,7 @@ def create_and_die(run_id: str, step: int) -> bool:
     return status == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(run_id: str, path: Path, impatient: None) -> None:
     """Every call that the package makes, and every return, is a step; the segments are looked at after each death."""
     seen: Counter[str] = Counter()
