@@ -124,6 +124,7 @@ def test_interrupts_leave_no_records_behind(make_queue: MakeQueue) -> None:
     assert sum(queue.get_metrics()["participants"].values()) <= 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_take_over_of_a_dead_getters_item_loses_nothing(make_queue: MakeQueue) -> None:
     """The interrupt may come between the compare-and-swap that decides and the note of its outcome."""
     queue = make_queue(capacity=2)

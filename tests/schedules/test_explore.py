@@ -44,7 +44,9 @@ def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: 
 
 
 @pytest.mark.parametrize(
-    "program", ["mpmc 1 0 a:put a:put_wait a:take!*", "mpmc 1 0 a:take_wait a:put!*"], ids=["get", "put"]
+    "program",
+    ["mpmc 1 0 a:put a:put_wait a:take!*", pytest.param("mpmc 1 0 a:take_wait a:put!*", marks=pytest.mark.slow)],
+    ids=["get", "put"],
 )
 def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> None:
     """The interrupt came between the change and its wake, and who waited slept on to the end of his slice."""

@@ -106,6 +106,7 @@ def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: P
         assert open_descriptors() <= before, f"interrupted at {where}"
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> None:
     q = create(run_id)
     before = open_descriptors()
