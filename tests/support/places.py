@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Where things lie. The package may be installed elsewhere than where these tests and their documents are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import shared_multiprocess_queue
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = Path(shared_multiprocess_queue.__file__).parent
-REPOSITORY = PACKAGE.parent
 NATIVE = PACKAGE / "_native"
 SHM = Path("/dev/shm")
