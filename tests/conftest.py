@@ -6,24 +6,22 @@ import faulthandler
 import itertools
 import multiprocessing
 import os
+import platform
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice
+from tests.support import lanes
+from tests.support.queues import RUN, MakeQueue, segments
 
-RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
 
-MakeQueue = Callable[..., SharedMemoryQueue]
-
 _numbers = itertools.count()
-
-
 _stderr: list[int] = []  # of the run; while a test runs, descriptor 2 leads into what pytest captures
 
 
@@ -34,10 +32,16 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def segments() -> set[str]:
-    """Return the names in shared memory that belong to this run."""
-    folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir() if f"{RUN}-" in path.name} if folder.is_dir() else set()
+def pytest_report_header() -> str:
+    """Say on what the tests run."""
+    engine = "native and atomics" if choice.has_native() else "atomics alone: the native one is not built here"
+    asked = f", {choice.ENVIRONMENT}={os.environ[choice.ENVIRONMENT]}" if choice.ENVIRONMENT in os.environ else ""
+    return f"engines: {engine}{asked}; Python {platform.python_version()}, {platform.machine()}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the products of engines, modes and ways to start a process out of the fast lane."""
+    lanes.mark_slow(items)
 
 
 @pytest.fixture(autouse=True)

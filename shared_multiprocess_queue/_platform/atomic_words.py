@@ -32,8 +32,9 @@ _PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and
 class Reader(Protocol):
     """What a look needs of a segment: its words, and no way to write."""
 
-    load: Callable[[int], int]
-    """load(offset): the word. It may be called by any number of threads."""
+    @property
+    def load(self) -> Callable[[int], int]:
+        """Return what loads the word at an offset; any number of threads may call it."""
 
 
 class Words(Protocol):

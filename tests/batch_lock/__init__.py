@@ -1,0 +1,1 @@
+"""The lock of batches: one int32 that the package shared_memory_lock knows, too."""

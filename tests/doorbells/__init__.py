@@ -1,0 +1,1 @@
+"""Waiting for a queue with select and its kin."""

@@ -1,0 +1,1 @@
+"""Bad input of every kind: damaged segments, wrong arguments, objects that misbehave."""

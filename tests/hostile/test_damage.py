@@ -1,0 +1,64 @@
+"""Damaged segments end in clear errors."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout, ring
+from stress.hostile import actor, damage, run
+from tests.support.hostile_settings import ALLOWED, ENGINES, few
+from tests.support.queues import MakeQueue
+
+
+@few
+@given(st.randoms(use_true_random=False))
+def test_a_damaged_segment_ends_in_clear_errors(rng: Random) -> None:
+    case = damage.make_case(rng, tuple(ENGINES), tuple(actor.CALLS))
+    finding = run.Trial(case, 0, "hypothesis").wait()
+    assert finding is None, f"{case}\n{finding.output if finding else ''}"
+
+
+@pytest.mark.parametrize("base", [(1 << 62) - 4, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1])
+def test_positions_that_no_queue_reaches_do_no_harm(make_queue: MakeQueue, each_engine: str, base: int) -> None:
+    q = make_queue(capacity=3)
+    damage.Stage(q).place(base, 2)
+    for _ in range(4):
+        for call in actor.CALLS:
+            if call not in {"close", "unlink", "create again"}:
+                with suppress(*ALLOWED):
+                    actor.CALLS[call](q)
+
+
+@pytest.mark.parametrize("generation", [(1 << 48) - 1, 1 << 48, (1 << 64) - 1])
+def test_generations_that_no_record_reaches_do_no_harm(
+    make_queue: MakeQueue, each_engine: str, mode: str, generation: int, run_id: str
+) -> None:
+    q = make_queue(capacity=3, mode=mode)
+    stage = damage.Stage(q)
+    for index in range(1, 8):
+        stage.write(layout.record_at(index) + layout.GENERATION, generation)
+    with SharedMemoryQueue("q", run_id=run_id) as other:
+        other.put(1)
+        other.put_batch([2, 3])
+        assert other.get_batch(3) == [1, 2, 3]
+
+
+def test_a_get_passes_fewer_dead_puts_the_more_records_there_are(make_queue: MakeQueue) -> None:
+    """Each dead put costs a scan of the records, and one attempt to get is bounded.
+
+    A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds.
+    """
+    q = make_queue(capacity=4, engine="atomics")
+    stage = damage.Stage(q)
+    stage.write(layout.TAIL, 1 << 60)
+    for index in range(1, layout.RECORDS - 2):
+        stage.participant(index, alive=True)
+    with q._membership.operation() as record:
+        assert q._membership.ring.try_get(record, 1, True) == ring.HELD
+    assert 0 < stage.word(layout.HEAD) < 32

@@ -1,0 +1,1 @@
+"""The rules of the house: imports, documents, and the tests themselves."""

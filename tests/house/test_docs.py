@@ -1,0 +1,101 @@
+"""The documents: what they name exists, what they show runs, and the table of edges is that of the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.places import PACKAGE, REPOSITORY
+
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+LABEL = re.compile(r"\b([A-Z]\d)\b")
+IN_CODE = re.compile(r"\[([A-Z]\d)\]")
+OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def edges() -> dict[str, set[str]]:
+    """Return the labels that each edge of the table is paired with; a pair's own row may be empty."""
+    found: dict[str, set[str]] = {}
+    for line in (REPOSITORY / "docs" / "protocol.md").read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and LABEL.match(cells[0]):
+            for label in LABEL.findall(cells[0]):
+                found.setdefault(label, set()).update(LABEL.findall(cells[3]))
+    return found
+
+
+def test_the_table_has_the_edges_of_both_engines() -> None:
+    table = set(edges())
+    python = {label for path in PACKAGE.rglob("*.py") for label in IN_CODE.findall(path.read_text("utf-8"))}
+    c = {label for path in PACKAGE.glob("_native/*.[ch]") for label in IN_CODE.findall(path.read_text("utf-8"))}
+    assert len(table) > 30
+    assert table == python
+    assert table - OF_PYTHON == c
+
+
+def test_every_pair_of_edges_is_named_from_both_ends() -> None:
+    table = edges()
+    one_sided = sorted(f"{a}->{b}" for a, partners in table.items() for b in partners if a not in table.get(b, ()))
+    assert not one_sided
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    sources = {path.name: path.read_text("utf-8") for path in (REPOSITORY / "tests").rglob("*.py")}
+    functions = set(re.findall(r"^(?:async )?def (test_\w+)", "\n".join(sources.values()), re.MULTILINE))
+    for document in DOCUMENTS:
+        named = set(re.findall(r"\b(test_\w+(?:\.py)?)", document.read_text("utf-8")))
+        missing = {name for name in named if name not in sources and name not in functions}
+        assert not missing, f"{relative(document)} names tests that are not there: {sorted(missing)}"
+
+
+def snippets() -> list[object]:
+    """Return every block of Python in the documents."""
+    found: list[object] = []
+    for document in DOCUMENTS:
+        blocks = re.findall(r"^```python\n(.*?)^```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        found += [pytest.param(block, id=f"{document.stem}-{i}") for i, block in enumerate(blocks)]
+    return found
+
+
+# What a reader's own program does at its end, and the reader of a document need not be shown each time; it is done even
+# if the program fails.
+CLEAN_UP = """
+import atexit as _atexit
+
+@_atexit.register
+def _clean_up():
+    for value in list(globals().values()):
+        if isinstance(value, SharedMemoryQueue) and not value.closed:
+            value.close()
+            value.unlink()
+
+"""
+
+
+@pytest.mark.parametrize("snippet", snippets())
+def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
+    program = tmp_path / "snippet.py"
+    program.write_text(CLEAN_UP + snippet, encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(program)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    shown = re.findall(r"^ *print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)
+    assert done.stdout.splitlines() == shown
+
+
+def test_snippets_are_found() -> None:
+    assert len(snippets()) >= 2
+
+
+def test_every_link_between_documents_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{relative(document)} links to {target}"

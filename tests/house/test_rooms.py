@@ -1,0 +1,246 @@
+"""The rooms and doors of the package: what may be imported where, read from the source."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+import shared_multiprocess_queue
+from tests.support.places import PACKAGE, REPOSITORY
+
+NAME = shared_multiprocess_queue.__name__
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+PROGRAMS = {"cli/app.py", "cli/demo.py"}  # they stand outside; they may know the time and look into pickles
+
+
+# What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
+ROOMS: dict[str, set[str]] = {
+    "cli": {"queue.py", "__init__.py"},
+    "queue.py": {"_engine", "_codec", "_ring", "_platform"},
+    "_engine": {"_ring", "_codec", "_native", "_platform"},
+    "_ring": {"_platform"},
+    "_codec": {"_platform"},
+    "_platform": set(),
+}
+
+
+# Each outside thing enters through one module.
+DOORS: dict[str, set[str]] = {
+    "atomics": {"_platform/atomic_words.py", "_platform/package_mutex.py"},
+    # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
+    # which cloudpickle knows a class that has no name.
+    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
+    "pickle": {"_codec/codec.py", "_codec/definitions.py", *PROGRAMS},
+    "zlib": {"_codec/deflate.py"},
+    "pickletools": {*PROGRAMS},
+    "time": {"_platform/clock.py", *PROGRAMS},
+    "multiprocessing.reduction": {"_codec/reducers.py"},
+    "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
+    "_posixshmem": {"_platform/shared_memory.py"},
+    "fcntl": {"_platform/shared_memory.py"},
+    "mmap": {"_platform/shared_memory.py"},
+    "resource": {"_platform/shared_memory.py"},
+    "select": {"_platform/bells.py"},
+    # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
+    # reducers' affair.
+    "ctypes": {
+        "_platform/shared_memory.py",
+        "_platform/atomic_words.py",
+        "_platform/futex.py",
+        "_platform/bells.py",
+        "_ring/parking.py",
+        "_codec/reducers.py",
+    },
+    "shared_memory_lock": {"_platform/package_mutex.py"},
+    "socket": {"_platform/bells.py"},
+    "psutil": {"_platform/processes.py"},
+}
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"), module)
+
+
+def for_types_only(module: str) -> set[ast.AST]:
+    """Return the nodes below ``if TYPE_CHECKING``, which nobody runs."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            found.update(inner for statement in node.body for inner in ast.walk(statement))
+    return found
+
+
+def outside_imports(module: str) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the dotted name of everything that a module imports from outside, wherever in it."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node
+
+
+def is_within(name: str, door: str) -> bool:
+    return name == door or name.startswith(f"{door}.")
+
+
+def inside_imports(module: str) -> set[str]:
+    """Return the modules of this package that a module imports."""
+    skipped = for_types_only(module)
+    here = [NAME, *module.split("/")[:-1]]
+    found: set[str] = set()
+    for node in ast.walk(tree_of(module)):
+        if node in skipped:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join([*here[: len(here) - node.level + 1], *([node.module] if node.module else [])])
+            base = base if node.level else node.module or ""
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        paths = [name.removeprefix(NAME).strip(".").replace(".", "/") for name in names if is_within(name, NAME)]
+        modules = [f"{path}.py" for path in paths if f"{path}.py" in MODULES]
+        if "_native/extension" in paths:
+            modules.append("_native/extension.py")
+        # Otherwise a name of the package itself, such as __version__.
+        found.update(modules or [f"{path}/__init__.py".lstrip("/") for path in paths[:1]])
+    return found - {module}
+
+
+def room_of(module: str) -> str:
+    return module.partition("/")[0]
+
+
+def code_strings(module: str) -> Iterator[str]:
+    """Yield the strings of a module that are not docstrings."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_the_modules_are_seen() -> None:
+    assert {"__init__.py", "queue.py", "_platform/atomic_words.py", "_ring/layout.py"} <= set(MODULES)
+    assert "atomics" in {name for name, _ in outside_imports("_platform/atomic_words.py")}
+    assert {"_ring/layout.py", "_platform/atomic_words.py", "errors.py"} <= inside_imports("_ring/ring.py")
+    assert "_native/extension.py" in inside_imports("_engine/native.py")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_from_below_only(module: str) -> None:
+    room = room_of(module)
+    above = {other for other in inside_imports(module) if room_of(other) not in ROOMS.get(room, set()) | {room}}
+    if room in {"__init__.py", "__main__.py"}:  # the face: what it shows comes from anywhere
+        return
+    assert above <= {"errors.py"}
+
+
+def test_the_table_of_rooms_points_one_way() -> None:
+    assert set(ROOMS) >= {room_of(module) for module in MODULES} - {
+        "__init__.py",
+        "__main__.py",
+        "_native",
+        "errors.py",
+    }
+    graphlib.TopologicalSorter({room: below - {"__init__.py"} for room, below in ROOMS.items()}).prepare()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
+    users = {module for module in MODULES if any(is_within(name, door) for name, _ in outside_imports(module))}
+    assert users <= DOORS[door]
+
+
+def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
+    slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
+    program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_module_for_it_asks_whether_processes_live(module: str) -> None:
+    if module == "_platform/processes.py" or module in PROGRAMS:
+        return
+    assert not [text for text in code_strings(module) if "/proc" in text]
+    calls = {ast.unparse(node) for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)}
+    assert not calls & {"os.kill", "os.killpg", "os.pidfd_open", "signal.pthread_kill"}
+    assert not [name for name, _ in outside_imports(module) if name in {"os.kill", "os.killpg", "os.pidfd_open"}]
+
+
+def test_the_core_asks_nobody_but_the_clock_for_the_time() -> None:
+    """Deadlines on any other clock would jump when somebody sets the time of day."""
+    for module in set(MODULES) - PROGRAMS - {"_platform/clock.py"}:
+        names = {name.partition(".")[0] for name, _ in outside_imports(module)}
+        assert not names & {"time", "datetime", "sched"}, module
+
+
+def test_there_is_no_circle_of_imports() -> None:
+    graph = {module: inside_imports(module) for module in MODULES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_the_layout_imports_nothing_of_ours() -> None:
+    assert inside_imports("_ring/layout.py") == set()
+
+
+def test_the_ring_never_learns_where_its_memory_came_from() -> None:
+    assert not inside_imports("_ring/ring.py") & {"_platform/shared_memory.py", "_platform/clock.py"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - PROGRAMS - {"__main__.py"}))
+def test_nothing_but_the_command_prints(module: str) -> None:
+    calls = [node for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if ast.unparse(call.func) in {"print", "sys.stdout.write", "sys.stderr.write"}]
+
+
+def test_importing_the_package_leaves_out_what_only_the_command_needs() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import shared_multiprocess_queue; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, stdin=subprocess.DEVNULL
+    )
+    imported = set(result.stdout.split())
+    assert NAME in imported
+    assert not imported & {"click", "rich", "hypothesis", "pytest", "numpy"}
+    assert result.stderr == ""
+
+
+def test_everything_public_is_exported_and_there() -> None:
+    exported = shared_multiprocess_queue.__all__
+    assert len(exported) == len(set(exported))
+    assert all(hasattr(shared_multiprocess_queue, name) for name in exported)
+    errors = {
+        name
+        for name, value in vars(shared_multiprocess_queue.errors).items()
+        if isinstance(value, type)
+        and issubclass(value, shared_multiprocess_queue.SharedMemoryQueueError | type(None))
+        and not name.startswith("_")
+    }
+    assert errors <= set(exported), "an error that users may have to catch is not exported"
+
+
+def test_every_header_of_the_extension_belongs_to_it() -> None:
+    """One that is left out is not in the source distribution, and a changed one builds nothing anew."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (extension,) = project["tool"]["setuptools"]["ext-modules"]
+    headers = [f"{NAME}/_native/{path.name}" for path in (PACKAGE / "_native").glob("*.h")]
+    assert sorted(extension["depends"]) == sorted(headers)

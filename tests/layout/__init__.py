@@ -1,0 +1,1 @@
+"""The words of shared memory, and where each of them lies."""

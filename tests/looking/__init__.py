@@ -1,0 +1,1 @@
+"""Looking never writes, and ends, whatever the segment says."""

@@ -1,0 +1,70 @@
+"""The algorithm of the native engine, in C: the table of _ring/layout.py, and the short forms of its own programs."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from shared_multiprocess_queue._ring import layout
+from stress import planted
+from stress.harness.copies import default_compiler
+from stress.native import sanitize
+from stress.native.sanitize import PROGRAMS, Plan, Program
+from tests.support.places import NATIVE
+
+COMPILER = default_compiler()
+SEED = 20240229
+
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which(COMPILER) is None, reason="needs a C compiler, and futexes"
+)
+
+
+TABLE = """
+#include <inttypes.h>
+#include <stdio.h>
+#include "layout.h"
+int main(void)
+{
+#define ROW(name, value) printf("%s %" PRIu64 "\\n", #name, (uint64_t)(value));
+    SHMQ_LAYOUT(ROW)
+    return 0;
+}
+"""
+
+
+def plan(seconds: float = 0.1) -> Plan:
+    return Plan(SEED, seconds, long=False, compiler=COMPILER)
+
+
+def test_both_engines_have_the_same_table(tmp_path: Path) -> None:
+    source, binary = tmp_path / "table.c", tmp_path / "table"
+    source.write_text(TABLE)
+    subprocess.run([COMPILER, "-std=c11", "-Werror", "-I", NATIVE, "-o", binary, source], check=True)
+    rows = subprocess.run([binary], check=True, capture_output=True, text=True).stdout.splitlines()
+    native = {name: int(value) for name, value in (row.split() for row in rows)}
+    python = {name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
+    assert native == python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_algorithm_passes(program: Program) -> None:
+    heard = io.StringIO()
+    assert sanitize.run(plan(), Console(file=heard), [program]), heard.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_planted_bug_is_found(program: Program) -> None:
+    """One for each program; ``python -m stress sanitize --plant`` plants them all."""
+    bug = next(bug for bug, task in planted.found_by("sanitize") if task.how == (program,))
+    heard = io.StringIO()
+    assert sanitize.run_planted(plan(0.5), Console(file=heard), [bug]), heard.getvalue()

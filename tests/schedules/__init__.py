@@ -1,0 +1,1 @@
+"""Operations in every order of their steps that is worth a try."""

@@ -1,0 +1,1 @@
+"""How segments are born, found, damaged, refused and removed."""

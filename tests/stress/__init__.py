@@ -1,0 +1,1 @@
+"""The stress kit in short, and proof that it can find something."""

@@ -1,0 +1,1 @@
+"""What tests share. A helper stands here once; no test module imports another."""

@@ -1,0 +1,54 @@
+"""KeyboardInterrupt at the k-th point of a call at which Python serves signals."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+
+from shared_multiprocess_queue import Empty, Full
+from stress.explore.interrupts import Interrupter
+
+
+def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
+    """Run an operation and interrupt it; return where, or None if it has fewer points and was completed."""
+    interrupter = Interrupter(point)
+    gc.disable()  # in what the collector calls nobody sees an exception
+    sys.settrace(interrupter)
+    try:
+        operation()
+    except KeyboardInterrupt:
+        return interrupter.where
+    except (Empty, Full):
+        assert not interrupter.where
+        return None
+    finally:
+        sys.settrace(None)
+        gc.enable()
+    assert not interrupter.where, f"the interrupt at {interrupter.where} was swallowed"
+    return None
+
+
+def interrupted_with_traceback(point: int, operation: Callable[[], object]) -> tuple[str | None, BaseException | None]:
+    """As ``interrupted_at``, and keep the exception, whose traceback keeps the frames."""
+    kept: list[BaseException] = []
+
+    def keep() -> None:
+        try:
+            operation()
+        except BaseException as error:
+            kept.append(error)
+            raise
+
+    return interrupted_at(point, keep), kept[0] if kept else None
+
+
+def points(operation: Callable[[], object]) -> Iterator[str]:
+    """Interrupt an operation at its point 0, 1, 2, ... until it is completed; yield after each."""
+    for point in itertools.count():
+        where = interrupted_at(point, operation)
+        if where is None:
+            assert point > 20, "hardly any points: nothing was tested"
+            return
+        yield where

@@ -1,0 +1,58 @@
+"""The fast lane, ``pytest -m "not slow"``: every promise once, and no product of engines and other parameters.
+
+Of a test with several parameters the fast lane has a star: one engine, one mode, one way to start a process, and each
+value of the other parameters beside the first of all others. What is slow for another reason has the marker itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shared_multiprocess_queue._engine import choice
+
+ENGINES = {"engines", "each_engine", "pair"}
+ONE_IS_ENOUGH = {"mode", "start_method", "method", "next_method", "echoed"}
+
+
+def is_of_the_lanes_engine(item: pytest.Function) -> bool:
+    has_choice = choice.has_native() and item.get_closest_marker("atomics_only") is None
+    engine = "native" if has_choice else "atomics"
+    values = item.callspec.params
+    return all(values[name] in (engine, (engine, engine)) for name in ENGINES & set(values))
+
+
+def parameters(item: pytest.Function) -> Iterator[tuple[str, ...]]:
+    """Yield the names that one parametrization gives their values together."""
+    left = dict.fromkeys(item.callspec.params)
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0].replace(",", " ").split() if isinstance(mark.args[0], str) else mark.args[0]
+        yield tuple(names)
+        for name in names:
+            del left[name]
+    for name in left:  # of fixtures
+        yield (name,)
+
+
+def is_of_the_star(item: pytest.Function, first: pytest.Function) -> bool:
+    """Whether a variant differs from the first by one parameter at most, of which one value is not enough."""
+
+    def value(of: pytest.Function, name: str) -> Any:
+        return of.callspec.params[name]
+
+    differing = [
+        names for names in parameters(item) if any(value(item, name) is not value(first, name) for name in names)
+    ]
+    return len(differing) <= 1 and not any(ONE_IS_ENOUGH & set(names) for names in differing)
+
+
+def mark_slow(items: list[pytest.Item]) -> None:
+    """Mark the variants of tests that the fast lane leaves out."""
+    first: dict[object, pytest.Function] = {}
+    for item in items:
+        if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        if not is_of_the_lanes_engine(item) or not is_of_the_star(item, first.setdefault(item.function, item)):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,3 @@
+"""Words of shared memory."""
+
+GREATEST = (1 << 64) - 1

@@ -1,0 +1,1 @@
+"""What programs see of the class beside the queue: arguments, signatures, subclasses."""

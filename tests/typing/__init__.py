@@ -1,0 +1,1 @@
+"""Checked by a type checker, and never run."""
