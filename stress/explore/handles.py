@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, Full
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from greenlet import getcurrent
@@ -159,6 +160,15 @@ class _Words:
         access.add, access.cas, access.cas_noted = stepped_add, stepped_cas, stepped_cas_noted
         return access
 
+    def reader(self) -> Any:
+        inner, step = self._inner.reader(), self._step
+
+        def stepped_load(offset: int) -> int:
+            step()
+            return int(inner.load(offset))
+
+        return SimpleNamespace(load=stepped_load)
+
     def release(self) -> None:
         self._inner.release()
 
@@ -173,6 +183,15 @@ class _Halves:
     def __getitem__(self, index: int) -> int:
         self._step()
         return self._inner[index]
+
+    def reader(self) -> Any:
+        inner, step = self._inner.reader(), self._step
+
+        def stepped_load(offset: int) -> int:
+            step()
+            return int(inner.load(offset))
+
+        return SimpleNamespace(load=stepped_load)
 
     def release(self) -> None:
         self._inner.release()
@@ -191,6 +210,15 @@ class _Bytes:
     def __setitem__(self, place: slice, data: bytes) -> None:
         self._step()
         self._inner[place] = data
+
+    def reader(self) -> Any:
+        inner, step = self._inner.reader(), self._step
+
+        def stepped_load(offset: int) -> int:
+            step()
+            return int(inner.load(offset))
+
+        return SimpleNamespace(load=stepped_load)
 
     def release(self) -> None:
         self._inner.release()
