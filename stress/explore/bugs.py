@@ -279,8 +279,9 @@ BUGS: Final = (
         _ATTEMPT,
         "native: keep the lock after the claim",
         (
-            "        shmq_release_lock(ring, me, lock_flag(seat));\n        seat->has_lock = false;\n    }\n    for",
-            "        seat->has_lock = false;\n    }\n    for",
+            "        shmq_release_lock(ring, me, lock_flag(record));\n"
+            "        record->has_lock = false;\n    }\n    for",
+            "        record->has_lock = false;\n    }\n    for",
         ),
     ),
     _bug(
@@ -292,16 +293,16 @@ BUGS: Final = (
         _ATTEMPT,
         "native: read tail before the role is taken",
         (
-            "    struct shmq_participant *me = &seat->me;\n    if (take_role(seat, seat->side) < 0) {",
-            "    struct shmq_participant *me = &seat->me;\n"
+            "    struct shmq_participant *me = &record->me;\n    if (take_role(record, record->side) < 0) {",
+            "    struct shmq_participant *me = &record->me;\n"
             '    const uint64_t early = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire);\n'
-            "    if (take_role(seat, seat->side) < 0) {",
+            "    if (take_role(record, record->side) < 0) {",
         ),
         (
             "    if (claimed != SHMQ_DONE) {\n        return claimed == SHMQ_CORRUPT",
             "    if (claimed == SHMQ_DONE && ring->spsc && position != early) {\n"
             "        position = early;\n"
-            '        SHMQ_STORE("P6", &ring->header->tail, early + seat->count, memory_order_release);\n'
+            '        SHMQ_STORE("P6", &ring->header->tail, early + record->count, memory_order_release);\n'
             "    }\n"
             "    if (claimed != SHMQ_DONE) {\n        return claimed == SHMQ_CORRUPT",
         ),
