@@ -298,6 +298,16 @@ BUGS: Final = (
         ),
     ),
     _bug(
+        "the role of a dead producer goes to nobody",
+        "explore",
+        ("        if (holder != 0 && !shmq_is_dead(ring, holder)) {", "        if (holder != 0) {"),
+    ),
+    _bug(
+        "take the role of a live producer",
+        "explore",
+        ("        if (holder != 0 && !shmq_is_dead(ring, holder)) {", "        if (false) {"),
+    ),
+    _bug(
         "publish relaxed [P8]",
         "thread",
         (

@@ -290,6 +290,11 @@ BUGS: Final = (
         ("(sure && shmq_find_orphan(ring, &position))", "false"),
     ),
     _bug(
+        "_native/participants.h",
+        "native: the role of a dead producer goes to nobody",
+        ("        if (holder != 0 && !shmq_is_dead(ring, holder)) {", "        if (holder != 0) {"),
+    ),
+    _bug(
         _ATTEMPT,
         "native: read tail before the role is taken",
         (
@@ -333,7 +338,12 @@ ATTACKS: Final[dict[str, tuple[str, ...]]] = {
         "no inheritance of a lock whose holder died between its two words",
         "clean an abandoned record and let it keep its name",
     ),
-    "R7 mode spsc": ("native: read tail before the role is taken", "the role of a dead producer goes to nobody"),
+    "R7 mode spsc": (
+        "native: read tail before the role is taken",
+        "the role of a dead producer goes to nobody",
+        "native: the role of a dead producer goes to nobody",
+        "take the role of a live producer",
+    ),
     "R8 who has the item": ("adopt by a store", "withdraw a get before its slots are freed"),
     "R10 free by a plain store": ("free a claimed slot by a store", "wake before the change"),
     "R11 a stranded wake": ("no chain of wakes",),
