@@ -13,8 +13,8 @@
 
 /* Try once to take the lock, from a dead holder too. False: sleep on the low half of header->batch_owner while it is as
    *holder says, and try again. */
-static inline bool shmq_try_acquire_lock(const struct shmq_ring *ring, struct shmq_participant *me, _Atomic int32_t *flag,
-                                         uint64_t *holder)
+static inline bool shmq_try_acquire_lock(const struct shmq_ring *ring, struct shmq_participant *me,
+                                         _Atomic int32_t *flag, uint64_t *holder)
 {
     _Atomic uint64_t *owner = &ring->header->batch_owner;
     bool won = false;
@@ -91,8 +91,7 @@ static inline uint64_t shmq_shut_gate(const struct shmq_ring *ring, uint64_t now
 static inline void shmq_open_gate(const struct shmq_ring *ring, uint64_t closed)
 {
     /* [Q1]; seq_cst for the wake. */
-    if (closed != 0 &&
-        SHMQ_CAS("Q1", &ring->header->gate, closed, 0, memory_order_seq_cst, memory_order_relaxed)) {
+    if (closed != 0 && SHMQ_CAS("Q1", &ring->header->gate, closed, 0, memory_order_seq_cst, memory_order_relaxed)) {
         shmq_wake(ring, &ring->header->space, 1);
     }
 }

@@ -240,7 +240,8 @@ static PyObject *decode(Handle *self, const struct payload *payload)
     }
     PyObject *bytes = bytes_of(payload);
     PyObject *tag = PyLong_FromUnsignedLong(payload->tag);
-    PyObject *item = bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
+    PyObject *item =
+        bytes == NULL || tag == NULL ? NULL : PyObject_CallFunctionObjArgs(self->codec[DECODE], bytes, tag, NULL);
     Py_XDECREF(bytes);
     Py_XDECREF(tag);
     return item;

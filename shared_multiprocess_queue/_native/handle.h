@@ -4,7 +4,7 @@
 
    - Everything that claims, writes, publishes, frees or withdraws is done while the GIL is held, and nothing between a
      claim and its end can raise, run Python, or let another thread in. So no claim ever waits for the GIL, the pool of
-     seats needs no lock, and the threads of a handle in mode spsc come one after the other.
+     records needs no lock, and the threads of a handle in mode spsc come one after the other.
    - Where the GIL is not held, a thread only looks or sleeps. The operation that it belongs to is counted; close()
      waits for it before the memory goes.
    - The ring runs no Python. It asks in C which process lives (processes.h), outside of claims only. */
@@ -31,16 +31,17 @@
 /* Times are monotonic, in ns: 0 does not wait. */
 #define FOREVER INT64_MAX
 
-#define HELD_SLICE INT64_C(10000000) /* the longest sleep while a claim is under way: nobody wakes us if its owner dies */
-#define PATIENCE INT64_C(100000000)  /* for a claim that is about to end, by a call that does not wait */
-#define YIELDING INT64_C(1000000)    /* of it without sleeping */
-#define NAP INT64_C(200000)          /* a sleep after that */
-#define BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
+/* The longest sleep while a claim is under way: nobody wakes us if its owner dies. */
+#define HELD_SLICE INT64_C(10000000)
+#define PATIENCE INT64_C(100000000) /* for a claim that is about to end, by a call that does not wait */
+#define YIELDING INT64_C(1000000)   /* of it without sleeping */
+#define NAP INT64_C(200000)         /* a sleep after that */
+#define BETWEEN INT64_C(1000000)    /* the longest sleep while the batch lock has no owner and is not free */
 
-#define GIL_LOOKS 64             /* of a spin, with the GIL held: 1 to 3 µs   */
-#define CLOCK_LOOKS 32           /* between two looks at the clock */
-#define SPIN INT64_C(100000)     /* longer than it takes to wake somebody: two who answer each other find out of sleep */
-#define MOST_MISSES 6            /* 2^6 - 1 waits without a spin, and then one that tries again */
+#define GIL_LOOKS 64         /* of a spin, with the GIL held: 1 to 3 µs   */
+#define CLOCK_LOOKS 32       /* between two looks at the clock */
+#define SPIN INT64_C(100000) /* longer than it takes to wake somebody: two who answer each other find out of sleep */
+#define MOST_MISSES 6        /* 2^6 - 1 waits without a spin, and then one that tries again */
 
 /* Tags of _codec/codec.py. */
 #define TAG_PICKLE 0
@@ -75,14 +76,14 @@ struct payload {
 
 struct handle;
 
-/* A record, and the operation that uses it. */
-struct seat {
-    struct seat *next;
+/* A record of this process, and the operation that uses it: what Record and Claim are in Python. */
+struct record {
+    struct record *next;
     struct handle *handle;
-    struct shmq_ring ring; /* each seat has one, whose calls lead back here */
+    struct shmq_ring ring; /* each has one, whose calls lead back here */
     struct shmq_participant me;
-    uint64_t life;   /* of the process, when this was taken; in a forked child another: the record is the parent's */
-    bool is_marked;  /* abandoned, and not clean yet */
+    uint64_t forks; /* of the process, when this was taken; in a forked child another: the record is the parent's */
+    bool is_marked; /* abandoned, and not clean yet */
 
     enum shmq_side side;
     struct payload *payloads; /* of a put: what to put; of a get: what it has taken */
@@ -98,7 +99,7 @@ struct seat {
 enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
 
 /* Another number in every forked child. A handle looks at it when it is used, so a fork costs the same with many. */
-static uint64_t current_life = 1;
+static uint64_t forks = 1;
 
 typedef struct handle {
     PyObject_HEAD
@@ -111,16 +112,16 @@ typedef struct handle {
     int64_t slice; /* the longest sleep */
     PyObject *engine, *calls, *kept_back, *on_keep_back;
     PyObject *codec[CODEC_PARTS];
-    struct seat *role; /* whose name this handle has as producer or consumer; announces nothing. NULL until it is needed */
+    struct record *role; /* its name is the handle's as producer or consumer; announces nothing. NULL until needed */
     struct {
-        unsigned misses; /* spins in a row that were in vain */
-        unsigned skips;  /* waits that are not to spin */
-    } spins[2];          /* by shmq_side */
-    bool may_spin;       /* not with one processor */
+        unsigned misses;  /* spins in a row that were in vain */
+        unsigned skips;   /* waits that are not to spin */
+    } spins[2];           /* by shmq_side */
+    bool may_spin;        /* not with one processor */
     bool has_doorbell[2]; /* by shmq_side: tell the engine when there is nothing */
-    struct seat *idle, *marked;
+    struct record *idle, *marked;
     Py_ssize_t operations; /* in progress */
-    uint64_t life; /* of the process that these seats belong to */
+    uint64_t forks;        /* of the process that these records belong to */
 } Handle;
 
 static inline int64_t now(void)
@@ -199,9 +200,9 @@ static inline int fail_as_closed(Handle *self)
 
 static bool call_is_alive(void *context, uint64_t owner)
 {
-    const struct seat *seat = context;
+    const struct record *record = context;
     const uint64_t namespace = owner >> SHMQ_OWNER_NAMESPACE_SHIFT;
-    if (namespace == 0 || namespace != seat->ring.owner >> SHMQ_OWNER_NAMESPACE_SHIFT) {
+    if (namespace == 0 || namespace != record->ring.owner >> SHMQ_OWNER_NAMESPACE_SHIFT) {
         return true; /* it cannot be looked up from here */
     }
     return shmq_process_is_alive(owner & SHMQ_OWNER_PID_MASK, owner >> SHMQ_OWNER_PID_BITS & SHMQ_OWNER_START_MASK);
@@ -242,12 +243,11 @@ static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t u
         return;
     }
     const struct timespec time = {left / 1000000000, left % 1000000000};
-    Py_BEGIN_ALLOW_THREADS
-    syscall(SYS_futex, shmq_low_half(word), FUTEX_WAIT, (uint32_t)expected, &time, NULL, 0);
+    Py_BEGIN_ALLOW_THREADS syscall(SYS_futex, shmq_low_half(word), FUTEX_WAIT, (uint32_t)expected, &time, NULL, 0);
     Py_END_ALLOW_THREADS
 }
 
-/* ---- seats -------------------------------------------------------------------------------------------------------- */
+/* ---- records -------------------------------------------------------------------------------------------------------- */
 
 static inline const char *data_of(const struct payload *payload)
 {
@@ -262,48 +262,47 @@ static inline PyObject *bytes_of(const struct payload *payload)
 }
 
 /* Let go of the payloads from the one at `first` on. */
-static inline void clear_payloads(struct seat *seat, uint64_t first)
+static inline void clear_payloads(struct record *record, uint64_t first)
 {
-    while (seat->count > first) {
-        PyObject *owner = seat->payloads[--seat->count].owner;
+    while (record->count > first) {
+        PyObject *owner = record->payloads[--record->count].owner;
         Py_XDECREF(owner); /* this may run anything */
     }
 }
 
-static inline void free_seat(struct seat *seat)
+static inline void free_record(struct record *record)
 {
-    clear_payloads(seat, 0);
-    PyMem_Free(seat->payloads);
-    PyMem_Free(seat);
+    clear_payloads(record, 0);
+    PyMem_Free(record->payloads);
+    PyMem_Free(record);
 }
 
-static inline void free_seats(struct seat **list)
+static inline void free_records(struct record **list)
 {
     while (*list != NULL) {
-        struct seat *seat = *list;
-        *list = seat->next;
-        free_seat(seat);
+        struct record *record = *list;
+        *list = record->next;
+        free_record(record);
     }
 }
 
-static inline void free_all_seats(Handle *self)
+static inline void free_all_records(Handle *self)
 {
-    free_seats(&self->idle);
-    free_seats(&self->marked);
-    free_seats(&self->role);
+    free_records(&self->idle);
+    free_records(&self->marked);
+    free_records(&self->role);
 }
 
-/* Give the record up with its seat. One that is marked stays marked until it is resolved; its process is alive, so
-   nobody takes it. */
-static inline void leave_seat(struct seat *seat)
+/* Give a record up. One that is marked stays marked until it is resolved; its process is alive, so nobody takes it. */
+static inline void leave_record(struct record *record)
 {
-    if (!seat->is_marked || shmq_clean(&seat->ring, &seat->me)) {
-        shmq_leave_record(&seat->ring, &seat->me);
+    if (!record->is_marked || shmq_clean(&record->ring, &record->me)) {
+        shmq_leave_record(&record->ring, &record->me);
     }
-    free_seat(seat);
+    free_record(record);
 }
 
-static inline struct seat *new_seat(Handle *self)
+static inline struct record *new_record(Handle *self)
 {
     if (self->owner == 0) { /* in a forked child, see forget_parent */
         PyObject *settled = PyObject_CallMethod(self->engine, "settle", NULL);
@@ -311,58 +310,58 @@ static inline struct seat *new_seat(Handle *self)
             return NULL;
         }
         Py_DECREF(settled);
-        if (self->life != current_life) { /* who was settled is the parent */
+        if (self->forks != forks) { /* who was settled is the parent */
             fail_as_forked();
             return NULL;
         }
     }
-    struct seat *seat = PyMem_Calloc(1, sizeof *seat);
-    if (seat == NULL) {
+    struct record *record = PyMem_Calloc(1, sizeof *record);
+    if (record == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, seat};
-    seat->handle = self;
-    seat->life = current_life;
-    shmq_open(&seat->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
-    if (!shmq_take_record(&seat->ring, &seat->me)) {
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record};
+    record->handle = self;
+    record->forks = forks;
+    shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    if (!shmq_take_record(&record->ring, &record->me)) {
         fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
-        free_seat(seat);
+        free_record(record);
         return NULL;
     }
-    return seat;
+    return record;
 }
 
-/* Have a seat for roles; false with an error. */
-static inline bool have_role_seat(Handle *self)
+/* Have a record for roles; false with an error. */
+static inline bool have_role_record(Handle *self)
 {
     if (self->role == NULL) {
-        struct seat *seat = new_seat(self);
-        if (seat == NULL) {
+        struct record *record = new_record(self);
+        if (record == NULL) {
             return false;
         }
         if (self->role == NULL) {
-            self->role = seat;
+            self->role = record;
         } else { /* another thread was let in, and was faster */
-            leave_seat(seat);
+            leave_record(record);
         }
     }
     return true;
 }
 
-/* A seat whose abandoned record has become clean, or NULL. */
-static inline struct seat *find_clean(Handle *self)
+/* An abandoned record that has become clean, or NULL. */
+static inline struct record *find_clean(Handle *self)
 {
-    struct seat *seat = self->marked;
-    if (seat == NULL || !shmq_clean(&seat->ring, &seat->me)) {
+    struct record *record = self->marked;
+    if (record == NULL || !shmq_clean(&record->ring, &record->me)) {
         return NULL;
     }
-    self->marked = seat->next;
-    seat->is_marked = false;
-    return seat;
+    self->marked = record->next;
+    record->is_marked = false;
+    return record;
 }
 
-/* Forget, in a forked child, what belongs to the parent. The segment is not touched; the first new seat settles who
+/* Forget, in a forked child, what belongs to the parent. The segment is not touched; the first new record settles who
    this is. */
 static int forget_parent(Handle *self)
 {
@@ -370,15 +369,15 @@ static int forget_parent(Handle *self)
     if (kept_back == NULL) {
         return FAILED;
     }
-    if (self->life == current_life) { /* another thread was let in, and was faster */
+    if (self->forks == forks) { /* another thread was let in, and was faster */
         Py_DECREF(kept_back);
         return 0;
     }
-    self->life = current_life;
+    self->forks = forks;
     self->owner = 0;
     self->operations = 0;
     self->has_doorbell[SHMQ_PUT] = self->has_doorbell[SHMQ_GET] = false;
-    free_all_seats(self);
+    free_all_records(self);
     Py_SETREF(self->kept_back, kept_back);
     return 0;
 }
@@ -402,25 +401,25 @@ SHMQ_RARE static void end_late(Handle *self)
 }
 
 /* Begin an operation; NULL with an error. */
-static inline struct seat *borrow(Handle *self, enum shmq_side side)
+static inline struct record *borrow(Handle *self, enum shmq_side side)
 {
-    if (self->life != current_life && forget_parent(self) < 0) {
+    if (self->forks != forks && forget_parent(self) < 0) {
         return NULL;
     }
     if (self->is_closed) {
         fail_as_closed(self);
         return NULL;
     }
-    struct seat *seat = self->idle;
+    struct record *record = self->idle;
     self->operations++; /* from here on close() waits */
-    if (seat != NULL) {
-        self->idle = seat->next;
+    if (record != NULL) {
+        self->idle = record->next;
     } else {
-        const uint64_t life = current_life;
-        seat = find_clean(self);
-        seat = seat != NULL ? seat : new_seat(self);
-        if (seat == NULL) {
-            if (life != current_life) {
+        const uint64_t before = forks;
+        record = find_clean(self);
+        record = record != NULL ? record : new_record(self);
+        if (record == NULL) {
+            if (before != forks) {
                 return NULL; /* forked in here: what is counted is the parent's */
             }
             if (self->is_closed) {
@@ -431,61 +430,61 @@ static inline struct seat *borrow(Handle *self, enum shmq_side side)
             return NULL;
         }
     }
-    seat->side = side;
-    seat->passed_on = seat->shut = 0;
-    seat->has_lock = false;
-    return seat;
+    record->side = side;
+    record->passed_on = record->shut = 0;
+    record->has_lock = false;
+    return record;
 }
 
 /* End an operation; false, with an error, in a child that was forked in it: the record is the parent's, and so are the
    operation and what it has found. */
-static inline bool give_back(struct seat *seat)
+static inline bool give_back(struct record *record)
 {
-    Handle *self = seat->handle;
-    clear_payloads(seat, 0);
-    if (seat->life != current_life) {
-        free_seat(seat);
+    Handle *self = record->handle;
+    clear_payloads(record, 0);
+    if (record->forks != forks) {
+        free_record(record);
         if (!PyErr_Occurred()) {
             fail_as_forked();
         }
         return false;
     }
     if (self->is_closed) {
-        leave_seat(seat);
+        leave_record(record);
         end_late(self);
         return true;
     }
     self->operations--;
-    if (seat->is_marked) {
-        seat->next = self->marked;
-        self->marked = seat;
+    if (record->is_marked) {
+        record->next = self->marked;
+        self->marked = record;
     } else {
-        seat->next = self->idle;
-        self->idle = seat;
+        record->next = self->idle;
+        self->idle = record;
     }
     return true;
 }
 
 /* Make room for as many payloads in all. */
-static inline int make_room(struct seat *seat, uint64_t count)
+static inline int make_room(struct record *record, uint64_t count)
 {
-    if (count <= seat->room) {
+    if (count <= record->room) {
         return 0;
     }
     const uint64_t room = count < 8 ? 8 : count;
-    struct payload *payloads = PyMem_Realloc(seat->payloads, room * sizeof *payloads);
+    struct payload *payloads = PyMem_Realloc(record->payloads, room * sizeof *payloads);
     if (payloads == NULL) {
         PyErr_NoMemory();
         return FAILED;
     }
-    seat->payloads = payloads;
-    seat->room = room;
+    record->payloads = payloads;
+    record->room = room;
     return 0;
 }
 
-static inline void add_taken(struct seat *seat, PyObject *bytes, uint32_t tag)
+static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
 {
-    seat->payloads[seat->count++] = (struct payload){
+    record->payloads[record->count++] = (struct payload){
         .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
 }
 

@@ -39,29 +39,30 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
 
 /* Make what a get returns from what it has taken. An item that cannot be rebuilt is consumed; whatever else is raised
    is not the item's fault, and everything is kept back. */
-static PyObject *deliver(struct seat *seat, bool is_batch)
+static PyObject *deliver(struct record *record, bool is_batch)
 {
-    Handle *self = seat->handle;
+    Handle *self = record->handle;
     PyObject *result = is_batch ? PyList_New(0) : NULL;
     if (is_batch && result == NULL) {
         goto failed;
     }
-    for (uint64_t i = 0; i < seat->count; i++) {
-        PyObject *item = decode(self, &seat->payloads[i]);
+    for (uint64_t i = 0; i < record->count; i++) {
+        PyObject *item = decode(self, &record->payloads[i]);
         if (item == NULL) {
-            if (!PyErr_ExceptionMatches(self->state->deserialization) && !PyErr_ExceptionMatches(self->state->corrupt)) {
+            if (!PyErr_ExceptionMatches(self->state->deserialization) &&
+                !PyErr_ExceptionMatches(self->state->corrupt)) {
                 goto failed;
             }
             if (i > 0) {
                 PyErr_Clear(); /* the next call raises it */
             }
-            if (keep_back(seat, i > 0 ? i : 1) < 0) {
+            if (keep_back(record, i > 0 ? i : 1) < 0) {
                 goto failed;
             }
             if (i > 0) {
                 break;
             }
-            clear_payloads(seat, 0); /* consumed */
+            clear_payloads(record, 0); /* consumed */
             goto failed;
         }
         if (!is_batch) {
@@ -80,21 +81,21 @@ static PyObject *deliver(struct seat *seat, bool is_batch)
 
 failed:
     Py_XDECREF(result);
-    keep_back(seat, 0);
+    keep_back(record, 0);
     return NULL;
 }
 
 /* ---- the calls ---------------------------------------------------------------------------------------------------- */
 
-static PyObject *end_put(struct seat *seat, int found)
+static PyObject *end_put(struct record *record, int found)
 {
-    module_state *state = seat->handle->state;
+    module_state *state = record->handle->state;
     /* After an exception from outside they may have been put. */
     if (found != SHMQ_DONE && (found != FAILED || PyErr_ExceptionMatches(state->ours)) &&
-        withdraw(seat->handle, seat->payloads, seat->count) < 0) {
+        withdraw(record->handle, record->payloads, record->count) < 0) {
         found = FAILED;
     }
-    if (!give_back(seat)) {
+    if (!give_back(record)) {
         return NULL;
     }
     if (found == SHMQ_DONE) {
@@ -112,19 +113,19 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     if (encode(self, item, -1, &payload) < 0) {
         return NULL;
     }
-    struct seat *seat = borrow(self, SHMQ_PUT);
-    if (seat == NULL || make_room(seat, 1) < 0) {
+    struct record *record = borrow(self, SHMQ_PUT);
+    if (record == NULL || make_room(record, 1) < 0) {
         withdraw(self, &payload, 1);
         Py_XDECREF(payload.owner);
-        return seat == NULL ? NULL : end_put(seat, FAILED);
+        return record == NULL ? NULL : end_put(record, FAILED);
     }
-    seat->payloads[0] = payload;
-    seat->count = 1;
-    int found = attempt(seat, false);
+    record->payloads[0] = payload;
+    record->count = 1;
+    int found = attempt(record, false);
     if (!is_over(found)) {
-        found = wait_until(seat, until);
+        found = wait_until(record, until);
     }
-    return end_put(seat, found);
+    return end_put(record, found);
 }
 
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
@@ -178,14 +179,14 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         result = Py_NewRef(Py_None);
         goto done;
     }
-    struct seat *seat = borrow(self, SHMQ_PUT);
-    if (seat != NULL) {
-        PyMem_Free(seat->payloads);
-        seat->payloads = payloads;
-        seat->count = seat->room = (uint64_t)count;
+    struct record *record = borrow(self, SHMQ_PUT);
+    if (record != NULL) {
+        PyMem_Free(record->payloads);
+        record->payloads = payloads;
+        record->count = record->room = (uint64_t)count;
         payloads = NULL;
         encoded = 0;
-        result = end_put(seat, put_together(seat, until));
+        result = end_put(record, put_together(record, until));
     }
 done:
     withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */
@@ -201,24 +202,24 @@ done:
 static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_batch)
 {
     module_state *state = self->state;
-    struct seat *seat = borrow(self, SHMQ_GET);
-    if (seat == NULL) {
+    struct record *record = borrow(self, SHMQ_GET);
+    if (record == NULL) {
         return NULL;
     }
-    seat->limit = limit;
-    int found = attempt(seat, false);
+    record->limit = limit;
+    int found = attempt(record, false);
     if (!is_over(found)) {
-        found = wait_until(seat, until);
+        found = wait_until(record, until);
     }
     PyObject *result = NULL;
     if (found == SHMQ_DONE) {
-        result = deliver(seat, is_batch);
+        result = deliver(record, is_batch);
     } else if (found == FAILED) {
-        keep_back(seat, 0);
+        keep_back(record, 0);
     } else {
         PyErr_SetNone(state->empty);
     }
-    if (!give_back(seat)) {
+    if (!give_back(record)) {
         Py_CLEAR(result);
     }
     return result;

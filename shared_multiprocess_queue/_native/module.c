@@ -2,7 +2,7 @@
    inlined into it. In order: layout, participants, parking, batch_lock, recovery, ring <- handle <- attempt <- wait,
    codec <- methods.
 
-   Not declared safe without the GIL: the seats of a handle and the roles of mode spsc rely on it (see handle.h). */
+   Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
 #include "methods.h"
 
@@ -10,8 +10,8 @@
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"segment", "lock",          "capacity", "item_size", "spsc",         "owner", "slice",
-                            "may_spin", "engine",        "codec",    "calls",     "kept_back",    "on_keep_back", NULL};
+    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "spsc",      "owner",        "slice",
+                            "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
                                                    "fit",   "withdraw", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
@@ -37,7 +37,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->item_size = item_size;
     self->spsc = spsc;
     self->owner = owner;
-    self->life = current_life;
+    self->forks = forks;
     self->slice = slice;
     self->may_spin = may_spin;
     for (size_t part = 0; part < CODEC_PARTS; part++) {
@@ -57,8 +57,9 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     if (capacity < 1 || capacity > SHMQ_MAX_CAPACITY || item_size < 1 || item_size > SHMQ_MAX_ITEM_SIZE ||
         bytes < SHMQ_SLOTS_START || (bytes - SHMQ_SLOTS_START) / SHMQ_STRIDE(item_size) < capacity ||
         (uintptr_t)self->segment.buf % SHMQ_LINE != 0 || self->lock.len < 4 || (uintptr_t)self->lock.buf % 4 != 0) {
-        PyErr_Format(PyExc_ValueError, "%llu slots of %u bytes do not fit into a segment of %llu bytes, or the lock "
-                                       "has not 4",
+        PyErr_Format(PyExc_ValueError,
+                     "%llu slots of %u bytes do not fit into a segment of %llu bytes, or the lock "
+                     "has not 4",
                      capacity, item_size, (unsigned long long)bytes);
         Py_DECREF(self);
         return NULL;
@@ -96,7 +97,7 @@ static void handle_dealloc(Handle *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    free_all_seats(self);
+    free_all_records(self);
     PyBuffer_Release(&self->segment);
     PyBuffer_Release(&self->lock);
     handle_clear(self);
@@ -114,15 +115,15 @@ static PyObject *handle_shut(Handle *self, PyObject *nothing)
 static PyObject *handle_leave(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    if (self->life != current_life && forget_parent(self) < 0) {
+    if (self->forks != forks && forget_parent(self) < 0) {
         return NULL;
     }
-    struct seat **lists[] = {&self->idle, &self->marked};
+    struct record **lists[] = {&self->idle, &self->marked};
     for (size_t i = 0; i < Py_ARRAY_LENGTH(lists); i++) {
         while (*lists[i] != NULL) {
-            struct seat *seat = *lists[i];
-            *lists[i] = seat->next;
-            leave_seat(seat);
+            struct record *record = *lists[i];
+            *lists[i] = record->next;
+            leave_record(record);
         }
     }
     return PyBool_FromLong(self->operations == 0);
@@ -134,14 +135,14 @@ static PyObject *handle_take_role(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "p", &puts)) {
         return NULL;
     }
-    if (self->life != current_life && forget_parent(self) < 0) {
+    if (self->forks != forks && forget_parent(self) < 0) {
         return NULL;
     }
     if (!self->is_open) {
         fail_as_closed(self);
         return NULL;
     }
-    if (!have_role_seat(self)) {
+    if (!have_role_record(self)) {
         return NULL;
     }
     const uint64_t name = self->role->me.name;
@@ -153,12 +154,12 @@ static PyObject *handle_take_role(Handle *self, PyObject *args)
 static PyObject *handle_leave_roles(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct seat *seat = self->role;
-    if (self->life == current_life && seat != NULL && self->operations == 0) {
+    struct record *record = self->role;
+    if (self->forks == forks && record != NULL && self->operations == 0) {
         self->role = NULL;
-        shmq_leave_role(shmq_role_of(&seat->ring, SHMQ_PUT), seat->me.name);
-        shmq_leave_role(shmq_role_of(&seat->ring, SHMQ_GET), seat->me.name);
-        leave_seat(seat);
+        shmq_leave_role(shmq_role_of(&record->ring, SHMQ_PUT), record->me.name);
+        shmq_leave_role(shmq_role_of(&record->ring, SHMQ_GET), record->me.name);
+        leave_record(record);
     }
     Py_RETURN_NONE;
 }
@@ -169,7 +170,7 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
     if (self->operations == 0) {
         self->is_open = false;
         self->is_closed = true;
-        free_all_seats(self);
+        free_all_records(self);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
         /* Engine and codec stay: this may be inside the pickling of an item, which needs them to say that it is closed. */
@@ -198,7 +199,7 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
-    if (self->life != current_life && forget_parent(self) < 0) { /* first, or the first call forgets this again */
+    if (self->forks != forks && forget_parent(self) < 0) { /* first, or the first call forgets this again */
         return NULL;
     }
     self->owner = owner;
@@ -209,36 +210,36 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
 static PyObject *handle_size(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct seat *seat = borrow(self, SHMQ_GET);
-    if (seat == NULL) {
+    struct record *record = borrow(self, SHMQ_GET);
+    if (record == NULL) {
         return NULL;
     }
-    const uint64_t size = shmq_size(&seat->ring) + (uint64_t)PyObject_Size(self->kept_back);
-    give_back(seat);
+    const uint64_t size = shmq_size(&record->ring) + (uint64_t)PyObject_Size(self->kept_back);
+    give_back(record);
     return PyLong_FromUnsignedLongLong(size);
 }
 
 static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct seat *seat = borrow(self, SHMQ_GET);
-    if (seat == NULL) {
+    struct record *record = borrow(self, SHMQ_GET);
+    if (record == NULL) {
         return NULL;
     }
-    const bool empty = PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&seat->ring);
-    give_back(seat);
+    const bool empty = PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&record->ring);
+    give_back(record);
     return PyBool_FromLong(empty);
 }
 
 static PyObject *handle_is_full(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct seat *seat = borrow(self, SHMQ_PUT);
-    if (seat == NULL) {
+    struct record *record = borrow(self, SHMQ_PUT);
+    if (record == NULL) {
         return NULL;
     }
-    const bool full = !shmq_has_room(&seat->ring);
-    give_back(seat);
+    const bool full = !shmq_has_room(&record->ring);
+    give_back(record);
     return PyBool_FromLong(full);
 }
 
@@ -248,7 +249,7 @@ static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "pp", &puts, &is_there)) {
         return NULL;
     }
-    if (self->life != current_life && forget_parent(self) < 0) {
+    if (self->forks != forks && forget_parent(self) < 0) {
         return NULL;
     }
     self->has_doorbell[puts ? SHMQ_PUT : SHMQ_GET] = is_there;
@@ -257,7 +258,8 @@ static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
 
 static PyMethodDef handle_methods[] = {
     {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _engine/calls.py does."},
-    {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL, "Put several items, as _engine/calls.py does."},
+    {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL,
+     "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
@@ -356,7 +358,7 @@ static PyObject *note_fork(PyObject *module, PyObject *nothing)
 {
     (void)module;
     (void)nothing;
-    current_life++;
+    forks++;
     Py_RETURN_NONE;
 }
 
@@ -374,18 +376,13 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static struct PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "shared_multiprocess_queue._native.extension",
-    .m_doc = "The native engine.",
-    .m_size = sizeof(module_state),
-    .m_methods = module_methods,
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
+    PyModuleDef_HEAD_INIT,         .m_name = "shared_multiprocess_queue._native.extension",
+    .m_doc = "The native engine.", .m_size = sizeof(module_state),
+    .m_methods = module_methods,   .m_slots = module_slots,
+    .m_traverse = module_traverse, .m_clear = module_clear,
 };
 
 PyMODINIT_FUNC PyInit_extension(void)
 {
     return PyModuleDef_Init(&module_definition);
 }
-

@@ -157,8 +157,7 @@ static inline bool shmq_announces(struct shmq_record *record, enum shmq_side sid
     /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
     const uint64_t begin =
         SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
-    const uint64_t end =
-        SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
+    const uint64_t end = SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
     return begin <= position && position < end;
 }
 

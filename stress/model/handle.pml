@@ -1,4 +1,4 @@
-/* Fork and close while operations run: the seats of handle.h, whose names these are. The GIL makes a step of whatever
+/* Fork and close while operations run: the records of handle.h, whose names these are. The GIL makes a step of whatever
    lies between two places where it is given back, so such steps are atomic here.
 
    Two threads of a parent make OPERATIONS each, which may sleep; a third closes the handle at any time, waiting for
@@ -21,10 +21,10 @@
 
 byte owner[RECORDS];                 /* 0, or 1 + process */
 byte users[RECORDS];                 /* operations that use it */
-byte operations[2], life[2];
-bit idle0[RECORDS], idle1[RECORDS];  /* seats of the handle in the parent, in the child */
+byte operations[2], forks[2];
+bit idle0[RECORDS], idle1[RECORDS];  /* records of the handle in the parent, in the child */
 bit is_closed[2], is_late[2], released[2];
-byte forks, running;
+byte forked, running;
 
 #define IDLE(process, r) (process == PARENT -> idle0[r] : idle1[r])
 
@@ -35,30 +35,30 @@ inline set_idle(process, r, value) {
 /* What every step of an operation, and every leaving, does to its record. */
 inline touch(process, r) { assert(owner[r] == process + 1); assert(!released[process]) }
 
-/* borrow: seat = a record, or NONE if the handle is closed. */
+/* borrow: record = one, or NONE if the handle is closed. */
 inline borrow() {
-  seat = 0;
+  record = 0;
   if
-  :: is_closed[process] -> seat = NONE
+  :: is_closed[process] -> record = NONE
   :: else ->
      operations[process]++;
      do
-     :: seat < RECORDS && !IDLE(process, seat) -> seat++
+     :: record < RECORDS && !IDLE(process, record) -> record++
      :: else -> break
      od;
      if
-     :: seat < RECORDS -> set_idle(process, seat, 0)
+     :: record < RECORDS -> set_idle(process, record, 0)
      :: else ->                                    /* shmq_take_record */
-        seat = 0;
+        record = 0;
         do
-        :: seat < RECORDS && owner[seat] != 0 -> seat++
+        :: record < RECORDS && owner[record] != 0 -> record++
         :: else -> break
         od;
-        assert(seat < RECORDS);
-        owner[seat] = process + 1
+        assert(record < RECORDS);
+        owner[record] = process + 1
      fi;
-     seat_life = life[process];
-     users[seat]++; assert(users[seat] == 1)
+     record_forks = forks[process];
+     users[record]++; assert(users[record] == 1)
   fi
 }
 
@@ -76,34 +76,34 @@ inline leave() {
 inline give_back() {
   if
 #ifndef BUG_NO_LIFE
-  :: seat_life != life[process]                    /* the record is the parent's, and so was the operation */
+  :: record_forks != forks[process]                    /* the record is the parent's, and so was the operation */
 #endif
   :: else ->
-     users[seat]--;
+     users[record]--;
      operations[process]--;
      if
      :: is_closed[process] ->
-        touch(process, seat); owner[seat] = 0;     /* leave_seat */
+        touch(process, record); owner[record] = 0;     /* leave_record */
         if :: operations[process] == 0 && is_late[process] -> is_late[process] = 0; leave() :: else fi
-     :: else -> set_idle(process, seat, 1)
+     :: else -> set_idle(process, record, 1)
      fi
   fi;
-  seat = NONE
+  record = NONE
 }
 
 /* after_fork: what the child makes of its copy of the handle. */
 inline fork(inherited) {
-  forks++; running++;
+  forked++; running++;
   is_closed[CHILD] = is_closed[PARENT];            /* being closed: then the child does not use it at all */
   released[CHILD] = is_closed[PARENT];
-  life[CHILD] = life[PARENT] + 1;
+  forks[CHILD] = forks[PARENT] + 1;
 #ifdef BUG_KEEP_OPERATIONS
   operations[CHILD] = operations[PARENT];
 #endif
 #ifdef BUG_KEEP_IDLE
   idle1[0] = idle0[0]; idle1[1] = idle0[1]; idle1[2] = idle0[2]; idle1[3] = idle0[3];
 #endif
-  run thread(CHILD, inherited, life[PARENT])
+  run thread(CHILD, inherited, forks[PARENT])
 }
 
 /* close(): waits for operations, unless it is in a signal handler of one of them. */
@@ -119,31 +119,31 @@ inline close(wait) {
   fi
 }
 
-proctype thread(byte process; byte seat; byte seat_life) {
+proctype thread(byte process; byte record; byte record_forks) {
   byte i, r;
   if
-  :: seat != NONE -> goto woken                    /* a child, in an operation of its parent */
+  :: record != NONE -> goto woken                    /* a child, in an operation of its parent */
   :: else
   fi;
   do
   :: i < OPERATIONS ->
      atomic {
        if
-       :: process == PARENT && forks < FORKS -> fork(NONE)
+       :: process == PARENT && forked < FORKS -> fork(NONE)
        :: true
        fi
      };
-     atomic { borrow(); if :: seat != NONE -> touch(process, seat) :: else -> break fi }; /* the first attempt */
+     atomic { borrow(); if :: record != NONE -> touch(process, record) :: else -> break fi }; /* the first attempt */
      if
      :: true ->                                    /* sleep_on, without the GIL */
         if
-        :: atomic { process == PARENT && forks < FORKS -> fork(seat) }
+        :: atomic { process == PARENT && forked < FORKS -> fork(record) }
         :: true
         fi;
 woken:
         atomic {                                   /* after_sleep, and an attempt */
           if
-          :: seat_life == life[process] && !is_closed[process] -> touch(process, seat)
+          :: record_forks == forks[process] && !is_closed[process] -> touch(process, record)
           :: else
           fi
         }
