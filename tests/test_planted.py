@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the kit is not installed with the package
 
 from stress.__main__ import COMMANDS
+from stress.chaos import command as chaos
 from stress.explore.corpus import expand
 from stress.harness import copies
 from stress.harness.engines import Engines
@@ -62,7 +63,7 @@ def _is_known(task: Task) -> bool:
         case "model", model, *_:
             return (copies.ROOT / "stress" / "model" / f"{model}.pml").exists()
         case "chaos", kind, rounds:
-            return kind in {"lock", "full", "steps"} and rounds.isdigit()
+            return kind in chaos.KINDS and rounds.isdigit()
     return False
 
 
