@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from ..harness.errors import SetupError
 from .output import write
 from .peers import ALL
 from .report import print_all
@@ -38,6 +40,8 @@ def command(
     for given, known in ((scenarios, _SCENARIOS), (peers, _PEERS)):
         if unknown := [name for name in given if name not in known]:
             raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(known)}")
+    if output is not None and find_spec("matplotlib") is None:
+        raise SetupError("--output draws pictures, and matplotlib is not installed; pip install -e '.[bench]'")
     console = Console()
     plan = Plan(scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick)
     results = run(plan, console)

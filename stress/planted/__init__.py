@@ -2,7 +2,8 @@
 
 ``python/`` and ``native/`` hold one patch for each bug of the engines, with a head that says which rule it breaks and
 what must find it. The models have their bugs behind ``-DBUG_...``, and ``models.txt`` lists them under the same heads.
-``python -m stress planted`` prints the list; each tool that is named there plants its bugs with ``--plant``.
+``python -m stress planted`` prints the list; each tool that is named there plants its bugs with ``--plant``, but for
+chaos, whose bugs the tests plant.
 
 A hunk has its place where the file has the lines that it takes away, once; its line numbers do not matter. When a patch
 no longer fits: change its lines, or make the change in the source and the patch from that by ``git diff --unified=0``,

@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 from stress.__main__ import COMMANDS
+from stress.chaos import command as chaos
 from stress.explore.corpus import expand
 from stress.harness import copies
 from stress.harness.engines import Engines
@@ -60,7 +61,7 @@ def _is_known(task: Task) -> bool:
         case "model", model, *_:
             return (copies.ROOT / "stress" / "model" / f"{model}.pml").exists()
         case "chaos", kind, rounds:
-            return kind in {"lock", "full", "steps"} and rounds.isdigit()
+            return kind in chaos.KINDS and rounds.isdigit()
     return False
 
 
