@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import itertools
 import multiprocessing
 import os
@@ -42,6 +43,12 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the products of engines, modes and ways to start a process out of the fast lane."""
     lanes.mark_slow(items)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is there now from the collector: tests that look for leaks would go through it hundreds of times."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -206,7 +206,9 @@ def guarded(operation: Operation) -> Operation:
     return run
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 3])
+@pytest.mark.parametrize(
+    "capacity", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_an_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
     make_queue: MakeQueue, capacity: int
 ) -> None:

@@ -85,7 +85,6 @@ def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[
         yield where
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("leftover", [False, True])
 def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: Path, leftover: bool) -> None:
     wanted = lifecycle.geometry(3, 64, "mpmc")
@@ -106,7 +105,6 @@ def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: P
         assert open_descriptors() <= before, f"interrupted at {where}"
 
 
-@pytest.mark.slow
 def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> None:
     q = create(run_id)
     before = open_descriptors()
