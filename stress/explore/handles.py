@@ -184,15 +184,6 @@ class _Halves:
         self._step()
         return self._inner[index]
 
-    def reader(self) -> Any:
-        inner, step = self._inner.reader(), self._step
-
-        def stepped_load(offset: int) -> int:
-            step()
-            return int(inner.load(offset))
-
-        return SimpleNamespace(load=stepped_load)
-
     def release(self) -> None:
         self._inner.release()
 
@@ -210,15 +201,6 @@ class _Bytes:
     def __setitem__(self, place: slice, data: bytes) -> None:
         self._step()
         self._inner[place] = data
-
-    def reader(self) -> Any:
-        inner, step = self._inner.reader(), self._step
-
-        def stepped_load(offset: int) -> int:
-            step()
-            return int(inner.load(offset))
-
-        return SimpleNamespace(load=stepped_load)
 
     def release(self) -> None:
         self._inner.release()
