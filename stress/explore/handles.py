@@ -63,6 +63,9 @@ class Memory:
         """Make it what it was."""
         self.buffer[self._used], self.buffer[self._slots], self.lock[:] = saved
 
+    def close(self) -> None:
+        """Stay: the other handles use this memory."""
+
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""
         found = []
@@ -84,6 +87,9 @@ class _Flag:
         self.buffer = buffer
         self._step = step
         self._value = buffer.cast("i")
+
+    def close(self) -> None:
+        """Stay, as the memory does."""
 
     def try_acquire(self) -> bool:
         self._step()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tests.support.places import PACKAGE, REPOSITORY
 
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / ".github").glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+PEOPLE = re.compile(r"\b(who|whom|whoever|he|him|his|(?:some|any|every|no)body)\b")
 LABEL = re.compile(r"\b([A-Z]\d)\b")
 IN_CODE = re.compile(r"\[([A-Z]\d)\]")
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
@@ -80,10 +87,19 @@ def _clean_up():
 """
 
 
+_numbers = count()
+
+
+def with_names_of_its_own(snippet: str) -> str:
+    """Rename the queues of a snippet, so that it meets no other that runs at the same time."""
+    number = next(_numbers)
+    return re.sub(r'SharedMemoryQueue\("(\w+)"', rf'SharedMemoryQueue("\1-{os.getpid()}-{number}"', snippet)
+
+
 @pytest.mark.parametrize("snippet", snippets())
 def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     program = tmp_path / "snippet.py"
-    program.write_text(CLEAN_UP + snippet, encoding="utf-8")
+    program.write_text(CLEAN_UP + with_names_of_its_own(snippet), encoding="utf-8")
     command = [sys.executable, "-W", "error", str(program)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -99,3 +115,45 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{relative(document)} links to {target}"
+
+
+def test_the_figure_of_the_architecture_has_every_module() -> None:
+    figure = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8").split("```")[1]
+    shown, room = [], ""
+    for line in figure.splitlines():
+        if found := re.match(r"(\w+/)", line):
+            room = found[1]
+        elif found := re.match(r"( *)([\w]+\.\w+)", line):
+            shown.append(room + found[2] if found[1] else found[2])
+    there = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.suffix in {".py", ".h", ".c"}}
+    assert sorted(shown) == sorted(name for name in there if "__" not in name)
+
+
+def test_the_code_uses_every_word_of_the_glossary() -> None:
+    glossary = re.findall(r"\*\*([\w ]+)\*\*", (REPOSITORY / "docs" / "glossary.md").read_text("utf-8"))
+    code = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*") if path.suffix in {".py", ".h", ".c"})
+    assert len(glossary) > 25
+    unused = [
+        word for word in glossary if not re.search(rf"(?<![a-z]){word.replace(' ', '[_ ]?')}", code, re.IGNORECASE)
+    ]
+    assert not unused
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_the_actor_of_a_sentence_is_a_noun(document: Path) -> None:
+    """Not "who" or "nobody": a reader has to know which process, thread or handle is meant."""
+    found = [line for line in document.read_text("utf-8").splitlines() if PEOPLE.search(line)]
+    assert not found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_lines_have_a_length_that_fits_beside_others(document: Path) -> None:
+    lines = document.read_text("utf-8").splitlines()
+    assert not [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")]
+
+
+def test_every_recipe_that_is_named_exists() -> None:
+    recipes = set(re.findall(r"^recipe_(\w+)\(\)", (REPOSITORY / ".ci" / "run").read_text("utf-8"), re.MULTILINE))
+    for path in [*DOCUMENTS, *(REPOSITORY / ".github" / "workflows").glob("*.yml")]:
+        named = set(re.findall(r"\.ci/run ([a-z]+)", path.read_text("utf-8")))
+        assert named <= recipes, relative(path)

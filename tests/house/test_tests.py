@@ -29,17 +29,10 @@ SOURCES = sorted(
 STILL_LONG = {
     "shared_multiprocess_queue/_codec/codec.py",
     "shared_multiprocess_queue/_codec/definitions.py",
-    "shared_multiprocess_queue/_engine/atomics.py",
-    "shared_multiprocess_queue/_native/handle.h",
-    "shared_multiprocess_queue/_native/module.c",
-    "shared_multiprocess_queue/_native/ring.h",
     "shared_multiprocess_queue/_platform/shared_memory.py",
     "shared_multiprocess_queue/_ring/ring.py",
     "shared_multiprocess_queue/cli/demo.py",
     "shared_multiprocess_queue/queue.py",
-    "stress/model/ring.pml",
-    "stress/native/ring_explore.c",
-    "stress/native/ring_stress.c",
 }
 
 # What the guarantees name and the fast lane leaves out, with the reason.

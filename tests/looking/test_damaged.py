@@ -32,9 +32,7 @@ def test_a_segment_that_was_cut_is_said_to_be_damaged(make_queue: MakeQueue, tmp
         look_at(path)
 
 
-def test_a_segment_that_is_cut_during_a_look_ends_it_with_the_readers_error(
-    make_queue: MakeQueue, tmp_path: Path
-) -> None:
+def test_a_segment_that_is_cut_ends_a_look_with_the_readers_error(make_queue: MakeQueue, tmp_path: Path) -> None:
     path = written(make_queue(), tmp_path / "copy", lambda copy: None)
     with opened(path) as words:
         look = Look(words, check(words, "copy", words.size))

@@ -79,7 +79,7 @@ def test_a_creator_that_finds_the_name_taken_only_looks(make_queue: MakeQueue, r
     assert bytes(q._membership.segment.buffer) == before
 
 
-def test_a_forked_child_that_only_looks_takes_no_record_and_sees_that_its_parent_is_gone(
+def test_a_forked_child_that_only_looks_takes_no_record(
     make_queue: MakeQueue,
 ) -> None:
     q = make_queue(engine="atomics")

@@ -111,9 +111,7 @@ def busy(q: SharedMemoryQueue, engine: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_a_queue_is_seen_beside_those_who_use_it_and_those_who_were_killed_in_it(
-    make_queue: MakeQueue, each_engine: str
-) -> None:
+def test_a_queue_is_seen_beside_its_users_living_and_killed(make_queue: MakeQueue, each_engine: str) -> None:
     q = make_queue(capacity=4)
     with busy(q, each_engine), busy(q, each_engine):
         for _ in range(2):
