@@ -88,9 +88,6 @@ class _Flag:
         self._step = step
         self._value = buffer.cast("i")
 
-    def close(self) -> None:
-        """Stay, as the memory does."""
-
     def try_acquire(self) -> bool:
         self._step()
         won = self._value[0] == 0
