@@ -14,7 +14,7 @@ from queue import Empty, Full
 from typing import ClassVar, TypeVar
 
 from .._codec.codec import Codec
-from .._platform import clock, processes
+from .._platform import processes
 from .._platform.atomic_words import Words
 from .._ring import batch_lock
 from .._ring.claim import Payload
@@ -63,7 +63,7 @@ class AtomicsEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
         self._spsc = membership.geometry.mode == "spsc"
-        self._put_spin, self._get_spin = Spin(), Spin()
+        self._put_spin, self._get_spin = Spin(membership.system), Spin(membership.system)
         self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
 
     def open(self, codec: Codec, check_open: Callable[[], object]) -> InPython:
@@ -109,7 +109,8 @@ class AtomicsEngine:
         def attempt(sure: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
-            if gate and batch_lock.is_shut(gate) and not (sure and member.batch_lock.has_no_live_owner(words)):
+            is_shut = gate and batch_lock.is_shut(gate, member.system.now())
+            if is_shut and not (sure and member.batch_lock.has_no_live_owner(words)):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)
@@ -145,7 +146,7 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if lock.acquire(record, until or clock.now() + _PATIENCE, self._after_sleep):
+            if lock.acquire(record, until or member.system.now() + _PATIENCE, self._after_sleep):
                 done = attempt(False) == DONE
                 if not done:
                     done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
@@ -258,7 +259,7 @@ class AtomicsEngine:
             """
             found = attempt(before_sleep is not None)
             if found != DONE and before_sleep is None:
-                time = clock.now()
+                time = member.system.now()
                 if time - self._scanned[side] >= (_HELD_SLICE if found == HELD else SLICE):
                     self._scanned[side] = time
                     found = attempt(True)
@@ -270,7 +271,7 @@ class AtomicsEngine:
             return self._look_once(attempt, words, side)
         if spin.until(done) or look() == DONE:
             return True
-        while clock.now() < until:
+        while member.system.now() < until:
             if before_sleep is not None:
                 before_sleep()
             words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
@@ -280,7 +281,7 @@ class AtomicsEngine:
                 return True
             if member.state is State.OPEN:
                 # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
-                longest = clock.now() + (_HELD_SLICE if found == HELD else SLICE)
+                longest = member.system.now() + (_HELD_SLICE if found == HELD else SLICE)
                 member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self._after_sleep()
             if done():
@@ -289,17 +290,18 @@ class AtomicsEngine:
 
     def _look_once(self, attempt: Callable[[bool], int], words: Words, side: int) -> bool:
         """Attempt once more, and be patient with an operation that is about to end: it is no reason to say no."""
-        start = clock.now()
+        system = self.membership.system
+        start = system.now()
         while True:
             found = attempt(True)
-            waited = clock.now() - start
+            waited = system.now() - start
             if found == DONE:
                 return True
             if found == NOTHING or waited > _PATIENCE:
                 words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
                 self.membership.doorbells.quieten(side)
                 return False
-            clock.sleep(0 if waited < _YIELDING else _NAP)
+            system.sleep(0 if waited < _YIELDING else _NAP)
 
     def _after_sleep(self) -> None:
         records = self.membership.records

@@ -125,7 +125,7 @@ class Doorbell:
         if self._side == ITEMS:
             return bool(self._member.records.kept_back) or not look.is_empty()
         gate = words.load(GATE_AT)
-        return not (gate and is_shut(gate)) and not look.is_full()
+        return not (gate and is_shut(gate, self._member.parking.system.now())) and not look.is_full()
 
     def close(self) -> None:
         """Wait no more; the record is free to be taken back. May be called again."""

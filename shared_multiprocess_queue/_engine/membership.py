@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
-from .._platform import clock, processes
+from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
 from .._platform.mutex import LockFlag
 from .._platform.shared_memory import Segment
+from .._platform.system import SYSTEM, System
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Payload
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, PRODUCER_AT, SPACE, Geometry
@@ -60,6 +61,7 @@ class Membership:
         flag: the int32 of the batch lock.
         memory: access to the words; by default those of the segment.
         on_keep_back: called when payloads are kept back that were taken and could not be delivered.
+        system: tells the time, which processes live, and how to sleep.
 
     Attributes:
         native: the records in C, if the engine has any.
@@ -72,13 +74,15 @@ class Membership:
         flag: LockFlag,
         memory: WordMemory | None = None,
         on_keep_back: Callable[[], None] = lambda: None,
+        system: System = SYSTEM,
     ) -> None:
         self.segment = segment
         self.geometry = geometry
         self.flag = flag
         self.memory = memory if memory is not None else open_words(segment.buffer)
         self.on_keep_back = on_keep_back
-        self.parking = Parking(segment.buffer)
+        self.system = system
+        self.parking = Parking(segment.buffer, system)
         self.native: NativeRecords | None = None
         self._last: Record | None = None  # with which a handle that closes puts items back
         self._forks = processes.forks
@@ -90,7 +94,7 @@ class Membership:
 
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
-        self.participants = Participants(self.memory.words())
+        self.participants = Participants(self.memory.words(), self.system)
         self.ring = Ring(self.segment.buffer, self.geometry, self.participants, self.parking)
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it
@@ -102,7 +106,7 @@ class Membership:
             self.on_keep_back,
             self.settle,
         )
-        self.roles = Roles(self.participants, self.records)
+        self.roles = Roles(self.participants, self.records, self.system)
         self.roles.native = self.native
 
     def add_native(self, native: NativeRecords) -> None:
@@ -206,7 +210,7 @@ class Membership:
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
-            return Look(self.memory.reader(), self.geometry)
+            return Look(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now
                 self.records.refuse()
@@ -240,9 +244,9 @@ class Membership:
     def _put_one_back(self, record: Record, payload: Payload) -> bool:
         if self.geometry.mode == "spsc":
             self.roles.take(record.words, PRODUCER_AT)
-        until = clock.now() + _PATIENCE
-        while (found := self.ring.try_put(record, (payload,), True)) == HELD and clock.now() < until:
-            clock.sleep(_NAP)
+        until = self.system.now() + _PATIENCE
+        while (found := self.ring.try_put(record, (payload,), True)) == HELD and self.system.now() < until:
+            self.system.sleep(_NAP)
         return found == DONE
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -307,13 +311,13 @@ class Membership:
             self.records.state = State.CLOSING
             self.doorbells.close()  # another thread may have made one, and makes none from here on
         self._shut_native()
-        until = clock.now() + _QUIET
+        until = self.system.now() + _QUIET
         words = self.memory.words()
         while not self._leave():
-            if not wait or clock.now() > until:
+            if not wait or self.system.now() > until:
                 return False
             self.wake_all(words)
-            clock.sleep(0.001)
+            self.system.sleep(0.001)
         return True
 
     def _shut_native(self) -> None:

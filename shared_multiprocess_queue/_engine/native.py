@@ -48,7 +48,7 @@ class NativeEngine:
             spsc=member.geometry.mode == "spsc",
             owner=member.participants.owner,
             slice=parking.SLICE,
-            may_spin=parking.cores() > 1,
+            may_spin=member.system.cores() > 1,
             engine=self,
             codec=codec,
             calls=NotPlain(member, self._handle, check_open),

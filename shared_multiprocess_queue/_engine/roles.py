@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from .._platform import clock, processes
+from .._platform import processes
 from .._platform.atomic_words import Words
+from .._platform.system import System
 from .._ring.layout import CONSUMER_AT, PRODUCER_AT
 from .._ring.participants import Participants, Record
 from ..errors import RoleTakenError
@@ -31,15 +32,17 @@ class Roles:
     Args:
         participants: tell who is dead.
         records: lend the record whose name stands for this handle.
+        system: tells the time.
 
     Attributes:
         record: the one whose name has the roles; it announces nothing. None until a role is asked for.
         native: has the roles instead, if puts and gets are in C.
     """
 
-    def __init__(self, participants: Participants, records: Records) -> None:
+    def __init__(self, participants: Participants, records: Records, system: System) -> None:
         self._participants = participants
         self._records = records
+        self._system = system
         self.record: Record | None = None
         self.native: NativeRoles | None = None
 
@@ -55,11 +58,11 @@ class Roles:
         """
         until = 0
         while (holder := self._try(words, role)) is not None:
-            until = until or clock.now() + _PATIENCE
-            if clock.now() > until:
+            until = until or self._system.now() + _PATIENCE
+            if self._system.now() > until:
                 name = "producer" if role == PRODUCER_AT else "consumer"
                 raise RoleTakenError(name, self._participants.pid_of(words, holder))
-            clock.sleep(_NAP)
+            self._system.sleep(_NAP)
 
     def _try(self, words: Words, role: int) -> int | None:
         if self.native is not None:

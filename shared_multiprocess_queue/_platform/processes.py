@@ -87,11 +87,6 @@ def is_forked_inside() -> bool:
     return frame is not None
 
 
-def is_me(pid: int, start: int) -> bool:
-    """Whether the process ``pid`` that started at ``start`` is this one."""
-    return pid == os.getpid() and start == identity().start
-
-
 def is_alive(pid: int, start: int) -> bool:
     """Whether the process ``pid`` that started at ``start`` can still run an instruction.
 

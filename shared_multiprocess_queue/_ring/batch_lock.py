@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .._platform import clock
 from .._platform.atomic_words import Words
 from .._platform.mutex import LockFlag
 from .layout import BATCH_OWNER_AT, GATE_AT, LOCK_BUSY, SPACE
@@ -62,10 +61,11 @@ class BatchLock:
             if self.try_acquire(record):
                 return True
             owner = words.load(BATCH_OWNER_AT)
-            if clock.now() >= until:
+            now = self._parking.system.now()
+            if now >= until:
                 return False
             # Without an owner somebody is between the two words, and his wake may be past already.
-            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, clock.now() + _BETWEEN))
+            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, now + _BETWEEN))
             check()
 
     def try_acquire(self, record: Record) -> bool:
@@ -110,9 +110,8 @@ class BatchLock:
         words.announce(record.at + LOCK_BUSY, 0)
 
 
-def is_shut(gate: int) -> bool:
-    """Whether single puts have to wait for a batch, by what the gate's word says [Q1]."""
-    now = clock.now()
+def is_shut(gate: int, now: int) -> bool:
+    """Whether single puts have to wait for a batch, by what the gate's word says [Q1] at this time."""
     return now < gate <= now + _FAR_AHEAD
 
 
@@ -131,7 +130,7 @@ class Gate:
 
     def shut(self, words: Words) -> None:
         """Close the gate, or keep it closed."""
-        self._mine = clock.now() + _LEASE
+        self._mine = self._parking.system.now() + _LEASE
         words.store(GATE_AT, self._mine)
 
     def open(self, words: Words, whosever: bool = False) -> None:

@@ -20,12 +20,12 @@ remains: a waker that dies between its change and its wake.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from .._platform import bells, clock, futex
+from .._platform import bells
 from .._platform.atomic_words import Words
+from .._platform.system import SYSTEM, System
 from .layout import (
     BELLS_REFUSED_AT,
     GENERATION,
@@ -48,23 +48,21 @@ _MOST_MISSES: Final = 6
 T = TypeVar("T")
 
 
-def cores() -> int:
-    """Return how many processors there are; a process that is pinned to one has its partner on another."""
-    return os.cpu_count() or 1
-
-
 class Spin:
     """Looks for a while before anybody sleeps.
 
     After spins in vain, the next waits do without: one wait, then three, up to 2^6 - 1. Never for good, or two who
     answer each other would go on to wake each other for ever.
+
+    Args:
+        system: tells how many processors there are; with one alone there is nobody to spin for.
     """
 
     __slots__ = ("_may_spin", "_misses", "_skips")
 
-    def __init__(self) -> None:
+    def __init__(self, system: System = SYSTEM) -> None:
         self._misses = self._skips = 0
-        self._may_spin = cores() > 1
+        self._may_spin = system.cores() > 1
 
     def until(self, look: Callable[[], T]) -> T | None:
         """Call ``look`` until it returns something true; return that, or None when spinning does not pay."""
@@ -88,9 +86,11 @@ class Parking:
 
     Args:
         buffer: the mapped segment.
+        system: how to sleep and to wake.
     """
 
-    def __init__(self, buffer: memoryview) -> None:
+    def __init__(self, buffer: memoryview, system: System = SYSTEM) -> None:
+        self.system = system
         self._anchor: Any = ctypes.c_char.from_buffer(buffer)
         self._base = ctypes.addressof(self._anchor)
 
@@ -103,7 +103,7 @@ class Parking:
         hint = words.load_after_rmw(side + WAKE_HINT)  # [W4] seq, after the caller's change; pairs with [W2]
         if hint & 1:
             words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
-            woken = futex.wake(self._base + side + WAKE_EPOCH, count)
+            woken = self.system.wake(self._base + side + WAKE_EPOCH, count)
             if woken < count:
                 woken += self._ring_bells(words, side, count - woken)
             if not woken:
@@ -112,7 +112,7 @@ class Parking:
     def wake_all(self, words: Words, side: int) -> None:
         """Wake everybody of a side, so that each looks again."""
         words.add(side + WAKE_EPOCH, 1)
-        futex.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
+        self.system.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
         self._ring_bells(words, side, RECORDS)
 
     def _ring_bells(self, words: Words, side: int, count: int) -> int:
@@ -172,10 +172,10 @@ class Parking:
 
     def sleep(self, offset: int, expected: int, until: float) -> None:
         """Sleep while the word at ``offset`` is as ``expected``, for a slice at most and not beyond ``until``."""
-        left = until - clock.now()
+        left = until - self.system.now()
         if left > 0:
-            futex.wait(self._base + offset, expected, int(min(left, SLICE)))
+            self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
 
     def wake_word(self, offset: int) -> None:
         """Wake one that sleeps on the word at ``offset``."""
-        futex.wake(self._base + offset, 1)
+        self.system.wake(self._base + offset, 1)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from .._platform import processes
 from .._platform.atomic_words import Words
+from .._platform.system import SYSTEM, System
 from .claim import Claim
 from .layout import (
     ABANDONED,
@@ -34,10 +35,6 @@ from .layout import (
     parse_owner,
     record_at,
 )
-
-LOOKS = 8
-"""Looks at an announcement that is in the way before it is asked whether its owner lives. The operation of a process
-that has a processor mostly ends in less time than these take, 8 µs; to ask takes 13 µs."""
 
 
 class Record:
@@ -95,11 +92,13 @@ class Participants:
 
     Args:
         words: an access for setting up; later calls bring their own.
+        system: tells which processes live.
     """
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Words, system: System = SYSTEM) -> None:
+        self._system = system
         self.forks = processes.forks  # first: who is forked from here on finds that these are not its own
-        me = processes.identity()
+        me = system.identity()
         self._namespace = _namespace_number(words, me.namespace)
         self.owner = owner_of(me.pid, me.start, self._namespace)
 
@@ -110,7 +109,7 @@ class Participants:
         pid, start, namespace = parse_owner(owner)
         if owner == self.owner or namespace == 0 or namespace != self._namespace:
             return True
-        return processes.is_alive(pid, start)
+        return self._system.is_alive(pid, start)
 
     def is_dead(self, words: Words, name: int) -> bool:
         """Whether the participant ``name`` is gone: its record is free, abandoned, another's, or its process dead."""
@@ -159,11 +158,19 @@ class Participants:
         found = []
         for index in self.used(words):
             at = record_at(index)
-            if _keeps_announcing(words, position, at + begin, at + end):
+            if self._keeps_announcing(words, position, at + begin, at + end):
                 owner = self.live_owner(words, at)
                 if owner:
                     found.append((index, owner))
         return found
+
+    def _keeps_announcing(self, words: Words, position: int, begin: int, end: int) -> bool:
+        """Whether a record announces a position, and goes on to for ``looks`` looks. A later look is a later scan."""
+        for _ in range(self._system.looks):  # noqa: SIM110 (what a signal handler raises in a generator may be swallowed)
+            # [S2] acquire, each; pairs with [P4][P9][G4][G7]
+            if not words.load(begin) <= position < words.load(end):
+                return False
+        return True
 
     def taking_the_lock(self, words: Words) -> Iterator[tuple[int, int]]:
         """Yield index and owner of every live participant that is between the two words of the batch lock."""
@@ -265,15 +272,6 @@ class Participants:
     def leave_role(self, words: Words, role: int, name: int) -> None:
         """Be it no longer, if it was. Called while no operation of the role is in progress."""
         words.cas(role, name, 0)  # [O2] release, after the last claim of this role; pairs with [O1]
-
-
-def _keeps_announcing(words: Words, position: int, begin: int, end: int) -> bool:
-    """Whether a record announces a position, and goes on to for ``LOOKS`` looks. A later look is a later scan."""
-    for _ in range(LOOKS):  # noqa: SIM110 (what a signal handler raises in a generator may be swallowed)
-        # [S2] acquire, each; pairs with [P4][P9][G4][G7]
-        if not words.load(begin) <= position < words.load(end):
-            return False
-    return True
 
 
 def _namespace_number(words: Words, identity: int) -> int:

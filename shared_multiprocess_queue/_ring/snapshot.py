@@ -15,9 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from .._platform import processes, shared_memory
+from .._platform import shared_memory
 from .._platform.atomic_words import Reader
 from .._platform.processes import Identity
+from .._platform.system import SYSTEM, System
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
 from .batch_lock import is_shut
 from .layout import (
@@ -205,11 +206,13 @@ class Look:
     Args:
         words: of the segment. What it raises, because the segment was cut for example, passes through.
         geometry: as ``check`` has returned it.
+        system: tells which processes live.
     """
 
-    __slots__ = ("_capacity", "_stride", "_verdicts", "geometry", "load")
+    __slots__ = ("_capacity", "_stride", "_system", "_verdicts", "geometry", "load")
 
-    def __init__(self, words: Reader, geometry: Geometry) -> None:
+    def __init__(self, words: Reader, geometry: Geometry, system: System = SYSTEM) -> None:
+        self._system = system
         self.load = words.load
         self.geometry = geometry
         self._capacity = geometry.capacity
@@ -327,14 +330,15 @@ class Look:
         return found
 
     def _ask(self, process: Identity) -> Liveness:
-        if processes.is_me(process.pid, process.start):
+        me = self._system.identity()
+        if (process.pid, process.start) == (me.pid, me.start):
             return "alive"
-        here = processes.identity().namespace
+        here = me.namespace
         if not here or not 0 < process.namespace <= NAMESPACES:
             return "unknown"
         if self.load(NAMESPACES_AT + (process.namespace - 1) * WORD) != here:
             return "unknown"
-        return "alive" if processes.is_alive(process.pid, process.start) else "dead"
+        return "alive" if self._system.is_alive(process.pid, process.start) else "dead"
 
     def _used(self) -> range:
         """Return the indexes that may be in use; read after tail (head), they cover whatever moved it."""
@@ -407,7 +411,7 @@ class Look:
             first = next((position for position in held if position in one.gets), None)
             if first is not None and self._announces(one, GET_BEGIN, one.gets):
                 yield Blocker(one.process, first, "get")
-        if not is_shut(self.load(GATE_AT)):  # a batch that waits for room keeps the gate shut
+        if not is_shut(self.load(GATE_AT), self._system.now()):  # a batch that waits for room keeps the gate shut
             holder = self.load(BATCH_OWNER_AT)
             wanted = "holds" if holder else "takes" if is_lock_held else None
             for one in live:

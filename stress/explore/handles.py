@@ -21,8 +21,9 @@ from shared_multiprocess_queue._codec.codec import Codec
 from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.membership import Membership
-from shared_multiprocess_queue._platform import atomic_words, clock, futex, processes
-from shared_multiprocess_queue._ring import layout, parking, participants
+from shared_multiprocess_queue._platform import atomic_words, processes
+from shared_multiprocess_queue._platform.system import System
+from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from ..harness.engines import Mode
@@ -230,6 +231,45 @@ class _ThreadLock:
             self._holder = None
 
 
+class ScheduledSystem(System):
+    """What a scheduler answers a handle.
+
+    Args:
+        scheduler: answers.
+        pid: of the process that the handle stands for.
+        dead: process ids.
+    """
+
+    looks = 1  # a second look is the same as a first one that comes later
+
+    def __init__(self, scheduler: Scheduler, pid: int, dead: set[int]) -> None:
+        self._scheduler = scheduler
+        self._identity = processes.Identity(pid, 1, _NAMESPACE)
+        self._dead = dead
+
+    def now(self) -> int:
+        return self._scheduler.clock()
+
+    def sleep(self, seconds: float) -> None:
+        self._scheduler.nap(seconds)
+
+    def wait(self, address: int, expected: int, timeout: int) -> None:
+        is_as_expected = ctypes.c_uint32.from_address(address).value == expected & 0xFFFFFFFF
+        self._scheduler.sleep(address, is_as_expected, timeout)
+
+    def wake(self, address: int, count: int) -> int:
+        return self._scheduler.wake(address, count)
+
+    def identity(self) -> processes.Identity:
+        return self._identity
+
+    def is_alive(self, pid: int, start: int) -> bool:
+        return pid not in self._dead
+
+    def cores(self) -> int:
+        return 1  # spinning would only look at what no step can have changed
+
+
 class Handle:
     """One handle of one engine, whose process lives until it is declared dead.
 
@@ -238,13 +278,13 @@ class Handle:
         memory: where.
         scheduler: decides about each step.
         pid: of the process that this stands for.
+        dead: process ids.
     """
 
-    def __init__(self, engine: str, memory: Memory, scheduler: Scheduler, pid: int) -> None:
+    def __init__(self, engine: str, memory: Memory, scheduler: Scheduler, pid: int, dead: set[int]) -> None:
         self._scheduler = scheduler
-        processes.identity = lambda: processes.Identity(pid, 1, _NAMESPACE)
-        step = scheduler.step
-        arguments: Any = (memory, memory.geometry, _Flag(memory.lock, step), _Words(memory, step))
+        step, system = scheduler.step, ScheduledSystem(scheduler, pid, dead)
+        arguments: Any = (memory, memory.geometry, _Flag(memory.lock, step), _Words(memory, step), lambda: None, system)
         if engine == "native":
             from shared_multiprocess_queue._engine import native  # noqa: PLC0415 (there may be none)
 
@@ -313,42 +353,22 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
 
 @contextmanager
 def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
-    """Answer, instead of the system, which processes live, what time it is, and how to sleep.
+    """Answer the engine in C, instead of the system, which processes live, what time it is, and how to sleep.
 
     Args:
         scheduler: answers.
         dead: process ids.
     """
-
-    def wait(address: int, expected: int, timeout: int) -> None:
-        scheduler.sleep(address, ctypes.c_uint32.from_address(address).value == expected & 0xFFFFFFFF, timeout)
-
-    def alive(pid: int, start: int) -> bool:
-        return pid not in dead
-
-    answers: list[tuple[Any, str, object]] = [
-        (processes, "identity", None),
-        (processes, "is_alive", alive),
-        (participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
-        (clock, "now", scheduler.clock),
-        (clock, "sleep", scheduler.nap),
-        (futex, "wait", wait),
-        (futex, "wake", scheduler.wake),
-        (parking, "cores", lambda: 1),  # spinning would only look at what no step can have changed
-    ]
-    before = [(module, name, getattr(module, name)) for module, name, _ in answers]
     library = explored_library()
+    if library is None:
+        yield
+        return
+    system = ScheduledSystem(scheduler, 0, dead)
     try:
-        for module, name, answer in answers:
-            setattr(module, name, answer)
-        if library is not None:
-            library.explored_take_over(scheduler.step, scheduler.clock, scheduler.nap, wait, scheduler.wake, alive)
+        library.explored_take_over(scheduler.step, system.now, scheduler.nap, system.wait, system.wake, system.is_alive)
         yield
     finally:
-        if library is not None:
-            library.explored_take_over(*[None] * 6)
-        for module, name, answer in before:
-            setattr(module, name, answer)
+        library.explored_take_over(*[None] * 6)
 
 
 def explored_library() -> Any:

@@ -25,7 +25,7 @@ class World:
         self.scheduler = scheduler
         self._dead = dead
         self._memory = Memory(program.capacity, program.mode)
-        self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR)
+        self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR, dead)
         self._filled = [f"f{i}" for i in range(program.filled)]
         self._pass_a_lap()  # so that there is a lap before
         for item in self._filled:
@@ -66,7 +66,7 @@ class World:
         return forks
 
     def _open(self, number: int) -> Handle:
-        return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number)
+        return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number, self._dead)
 
     def story(self) -> str:
         """Tell what happened in the last run."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue._platform import processes
-from shared_multiprocess_queue._ring import participants as _participants
+from shared_multiprocess_queue._platform.system import System
 from shared_multiprocess_queue._ring.layout import (
     NAMESPACES_AT,
     OWNER,
@@ -26,7 +26,7 @@ from shared_multiprocess_queue._ring.layout import (
     owner_of,
     record_at,
 )
-from shared_multiprocess_queue._ring.participants import LOOKS, Participants
+from shared_multiprocess_queue._ring.participants import Participants
 from stress.harness import copies
 from stress.native import sanitize
 from tests.support.waiting import eventually
@@ -342,17 +342,17 @@ def covered_in_python(
 
 @pytest.mark.parametrize("is_alive", [True, False])
 def test_python_asks_once_about_an_announcement_that_stays(monkeypatch: pytest.MonkeyPatch, is_alive: bool) -> None:
-    assert covered_in_python(monkeypatch, LOOKS, (5, 0), is_alive) == (is_alive, 1)
+    assert covered_in_python(monkeypatch, System.looks, (5, 0), is_alive) == (is_alive, 1)
 
 
 @pytest.mark.parametrize("then", NEXT)
 def test_python_does_not_ask_about_an_announcement_that_goes(monkeypatch: pytest.MonkeyPatch, then: str) -> None:
-    for last_look in range(LOOKS):
+    for last_look in range(System.looks):
         assert covered_in_python(monkeypatch, last_look, NEXT[then], True) == (False, 0), last_look
 
 
 def test_python_looks_more_than_once() -> None:
-    assert _participants.LOOKS > 1
+    assert System.looks > 1
 
 
 @pytest.fixture(scope="module")
