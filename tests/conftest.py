@@ -45,8 +45,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lanes.mark_slow(items)
 
 
-def pytest_collection_finish() -> None:
-    """Take what is there now from the collector: tests that look for leaks would go through it hundreds of times."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_collect() -> None:
+    """Take what is there from the collector: tests that look for leaks would go through it hundreds of times."""
     gc.collect()
     gc.freeze()
 
