@@ -59,10 +59,10 @@ _OF_ATOMICS: Final = (
     "mpmc 2 0 a:put A:put a:take2",
     "mpmc 2 1 a:take A:put a:take",
     "mpmc 2 1 a:take2 A:take+put",
-    "mpmc 2 0 a:put!18+put a:put+take",
-    "mpmc 2 0 a:batch!30 a:take2+put",
-    "mpmc 2 1 a:take!10+put a:take",
-    "mpmc 2 2 a:take2!24+put a:take",
+    "mpmc 2 0 a:put!cas+put a:put+take",
+    "mpmc 2 0 a:batch!_publish a:take2+put",
+    "mpmc 2 1 a:take!cas+put a:take",
+    "mpmc 2 2 a:take2!withdraw_get+put a:take",
 )
 """Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
 

@@ -1,4 +1,4 @@
-"""KeyboardInterrupt at the k-th point of a call at which Python serves signals.
+"""KeyboardInterrupt at the k-th point of a call at which Python serves signals, or where it enters a function.
 
 CPython looks for signals when a function starts, when a loop jumps back, and when a call of a C function returns.
 """
@@ -35,10 +35,15 @@ def _is_in_a_finalizer(frame: FrameType | None) -> bool:
 
 
 class Interrupter:
-    """Raises KeyboardInterrupt at the k-th point of the package's code at which a signal could be served."""
+    """Raises KeyboardInterrupt at the k-th point of the package's code at which a signal could be served.
 
-    def __init__(self, point: int) -> None:
-        self.left = point
+    Args:
+        point: k, or the name of a function, whose first point is meant.
+    """
+
+    def __init__(self, point: int | str) -> None:
+        self.left = point if isinstance(point, int) else -1
+        self._function = point if isinstance(point, str) else ""
         self.where = ""
         # Whether a frame's last instruction was a call of a C function; by id, or the frames would live on, and what
         # they have with them.
@@ -58,7 +63,8 @@ class Interrupter:
     def _point(self, frame: FrameType) -> None:
         if _is_in_a_finalizer(frame):
             return
-        if self.left == 0:
+        if self.left == 0 or frame.f_code.co_name == self._function:
+            self._function = ""
             self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
             raise KeyboardInterrupt
         self.left -= 1
@@ -79,8 +85,8 @@ class Interrupter:
 
 
 @contextmanager
-def interrupted(point: int | None) -> Iterator[None]:
-    """Interrupt what runs here at its point ``point``, if that is not None and it has so many."""
+def interrupted(point: int | str | None) -> Iterator[None]:
+    """Interrupt what runs here at its point ``point``, if that is not None and is there."""
     if point is None:
         yield
         return

@@ -3,7 +3,7 @@
 A program is ``mode capacity filled actors``: ``mpmc 2 1 a:put+take n:batch`` is a queue of capacity 2 with one item in
 it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. ``A`` is another
 thread of the handle before it. A call with ``!17`` behind it is interrupted at the 17th point at which Python serves
-signals in it.
+signals in it, one with ``!cas`` where it first enters a function of that name.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
@@ -41,11 +41,11 @@ class Step(NamedTuple):
 
     Attributes:
         call: its name.
-        interrupt: the point at which it is interrupted; None: it is not.
+        interrupt: the point, or the function, at which it is interrupted; None: it is not.
     """
 
     call: str
-    interrupt: int | None = None
+    interrupt: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _parse_actor(text: str) -> ActorPlan:
         name, _, point = call.partition("!")
         if name not in CALLS:
             raise ValueError(f"{name!r} is none of {', '.join(CALLS)}")
-        steps.append(Step(name, int(point) if point else None))
+        steps.append(Step(name, (int(point) if point.isdigit() else point) if point else None))
     return ActorPlan(ENGINES[engine.lower()], tuple(steps), engine.isupper())
 
 

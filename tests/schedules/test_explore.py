@@ -11,10 +11,12 @@ import pytest
 from rich.console import Console
 
 from stress import planted
-from stress.explore.program import ProgramError, parse_program, parse_schedule, schedule_text
+from stress.explore.corpus import programs
+from stress.explore.program import Program, ProgramError, parse_program, parse_schedule, schedule_text
 from stress.explore.run import Plan, run, run_planted
 from stress.explore.scheduler import Violation
 from stress.explore.verdict import Call, History, judge
+from stress.explore.world import open_world
 from stress.harness.copies import default_compiler
 from stress.harness.engines import Engines
 
@@ -32,6 +34,20 @@ def explored(engines: Engines, schedules: int, draws: int = 0, program: str = ""
     heard = io.StringIO()
     ok = run([Plan(engines, schedules, draws, SEED, program, "", COMPILER)], Console(file=heard, width=200))
     return "" if ok else heard.getvalue()
+
+
+INTERRUPTED = [program for program in programs("atomics") if "!" in str(program)]
+
+
+@pytest.mark.parametrize("program", INTERRUPTED, ids=str)
+def test_the_interrupts_of_the_corpus_come(program: Program) -> None:
+    """They are at functions of the engine, which may get other names."""
+    with open_world(program) as world:
+        world.run(())
+    ended = {(call.actor, call.name): call.ended for call in reversed(world._history.calls)}
+    for number, actor in enumerate(program.actors):
+        for step in actor.steps:
+            assert step.interrupt is None or ended[number, step.call] is None, "no interrupt has ended the call"
 
 
 @pytest.mark.slow
