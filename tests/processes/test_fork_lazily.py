@@ -115,14 +115,15 @@ def test_a_child_forked_while_another_thread_closes_can_close_and_end(make_queue
     q = make_queue()
     q.put(1)
     inside, go_on = threading.Event(), threading.Event()
-    real = q._membership.close
+    real, parent = q._membership._end, os.getpid()
 
     def slow(wait: bool) -> bool:
-        inside.set()
-        go_on.wait(LONG)
+        if os.getpid() == parent:
+            inside.set()
+            go_on.wait(LONG)
         return real(wait)
 
-    q._membership.close = slow  # type: ignore[method-assign]
+    q._membership._end = slow  # type: ignore[method-assign]
     thread = threading.Thread(target=q.close)
     thread.start()
     try:
