@@ -180,7 +180,7 @@ class SharedMemoryQueue(Generic[T]):
     def _start(self, engine_class: type[Engine], segment: Segment, flag: LockFlag) -> bool:
         """Take part in the queue; False if it has lost its name."""
         self._identity = segment.identity()
-        self._watch = metrics.Watch()
+        self._watch = metrics.BlockerTimes()
         self._membership = member = Membership(segment, self._geometry, flag, on_keep_back=_retire_at_exit)
         _live[id(self)] = weakref.ref(self)
         self._engine = engine_class(member)
