@@ -2,7 +2,7 @@
 
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
-See ``SharedMemoryQueue`` for everything.
+``SharedMemoryQueue`` is the whole interface; the other names are the errors that it raises.
 """
 
 from .errors import (

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command, or say which packages it lacks."""
     try:
-        from .cli.app import main as command  # noqa: PLC0415 (only to tell its absence)
+        from .cli.app import main as command  # noqa: PLC0415 (so that a missing package can be named)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"click", "rich"}:

@@ -1,7 +1,7 @@
-"""Everything this package raises of its own.
+"""The errors of this package.
 
-One base, ``SharedMemoryQueueError``; each error is also the built-in that a caller would expect in its place, and
-carries the numbers that its message names. ``Empty`` and ``Full`` are not errors but answers: they *are*
+All have one base, ``SharedMemoryQueueError``. Each is also the built-in error that a caller would expect in its place,
+and has the numbers of its message as attributes. ``Empty`` and ``Full`` are answers and not errors: they *are*
 ``queue.Empty`` and ``queue.Full``.
 """
 
@@ -38,10 +38,10 @@ _LONGEST_SHOWN: Final = 100  # characters
 
 
 def shown(value: object) -> str:
-    """Return what an error message says of a value that was refused, whatever that is."""
+    """Return the text by which an error message shows a value that was refused; any value has one."""
     try:
         text = repr(value)
-    except Exception:  # an int of more than 4300 digits has no text either
+    except Exception:  # a repr of the user may raise, and so does that of an int of more than 4300 digits
         text = f"something of type {type(value).__name__} that has no text"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text):,} characters)"
 
@@ -60,9 +60,9 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
     Attributes:
         size: bytes that the item needs.
         limit: ``item_size`` of the queue, in bytes.
-        index: its place in its batch, from 0; None for a single item.
-        deflated: bytes that it needs when it is deflated; None if that was not tried, because it is ``bytes``, which
-            travel as they are, or more than 64 times as large as a slot.
+        index: place of the item in its batch, from 0; None for a single item.
+        deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
+            are, and an item of more than 64 times the size of a slot is too large to try.
     """
 
     def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
@@ -88,10 +88,10 @@ class SerializationError(SharedMemoryQueueError, ValueError):
 class DeserializationError(SharedMemoryQueueError, ValueError):
     """An item was taken from the queue and cannot be turned back into an object; ``__cause__`` is the reason.
 
-    The item is gone from the queue and the queue goes on.
+    The item is no longer in the queue. The queue and its other items can be used as before.
 
     Attributes:
-        raw: the item's bytes as they lay in the slot, for looking into it or for trying again.
+        raw: the item's bytes as they lay in the slot, so that a caller can look into them or try again.
     """
 
     def __init__(self, message: str, raw: bytes) -> None:
@@ -127,11 +127,11 @@ class QueueExistsError(SharedMemoryQueueError, FileExistsError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, with another capacity, item_size or mode than the caller attaches with.
+    """The queue exists, but has another capacity, item_size or mode than the caller asked for.
 
     Attributes:
-        asked: the values that differ, by the names of the arguments, as the caller passed them.
-        found: those of the queue, by the same names.
+        asked: the values that differ, as the caller passed them, by the names of the arguments.
+        found: the values of the queue, by the same names.
     """
 
     def __init__(self, name: str, asked: Mapping[str, int | str], found: Mapping[str, int | str]) -> None:
@@ -168,8 +168,8 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     def __str__(self) -> str:
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
-            f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if nobody needs that "
-            f"queue any more, remove it (on Linux: rm /dev/shm/'{self.args[0]}'*) and create it again"
+            f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the queue is no "
+            f"longer needed, remove it (on Linux: rm /dev/shm/'{self.args[0]}'*) and create it again"
         )
 
 
@@ -177,7 +177,7 @@ class RoleTakenError(SharedMemoryQueueError, RuntimeError):
     """A queue of mode "spsc" has a live producer (or consumer) already.
 
     Attributes:
-        pid: process id of the one that has the role.
+        pid: id of the process that has the role.
     """
 
     def __init__(self, role: str, pid: int) -> None:
@@ -211,7 +211,7 @@ class TooManyParticipantsError(SharedMemoryQueueError, OSError):
 
 
 class ClaimLostError(SharedMemoryQueueError, RuntimeError):
-    """The put was declared dead by others while it was alive: its item is not in the queue.
+    """Another process took this put for dead while it was alive: its item is not in the queue.
 
-    It does not happen to processes of one machine that see each other; whoever sees it should report it.
+    This does not happen to processes of one machine that see each other. If it happens, please report it.
     """

@@ -43,39 +43,38 @@ class SharedMemoryQueue(Generic[T]):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
     Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
-    ``get`` are those of ``queue.Queue``; no lock is taken on their way, and a process that dies, at whatever
-    instruction, loses nothing that others have put and blocks nobody.
+    ``get`` have the arguments and errors of ``queue.Queue``, and take no lock. A process may die at any instruction:
+    items that others have put are not lost, and no other process is blocked.
 
-    A queue stays until ``unlink()``, whoever ends before that. Handles pickle and copy (they attach again by name, and
-    keep their class and the attributes that were set on them), a forked child may use its parent's, and threads may
-    share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
+    A queue stays until ``unlink()``, even if all its processes end before that. A handle can be pickled and copied: the
+    copy attaches by name, and keeps the class and the attributes that were set. A forked child may use a handle of its
+    parent, and threads may share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
 
     Args:
-        name: what processes find the queue by; any text without '/' and NUL, about 240 bytes with the run_id.
-        create: make the queue; otherwise attach to one that exists.
-        capacity: largest number of items. When attaching, leave this, item_size and mode out, or pass what the queue
-            has; a default counts as left out.
-        item_size: largest size of an item, serialised, in bytes. Memory is taken for capacity x item_size.
-        run_id: prefix of the segment's name, which is ``{name}-queue``, or ``{run_id}-{name}-queue`` with one. It keeps
-            queues of the same name apart.
+        name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
+        create: make the queue; if False, attach to one that exists.
+        capacity: largest number of items. When attaching, leave capacity, item_size and mode out, or pass the values of
+            the queue; a default counts as left out.
+        item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
+        run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
+            ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
         lock: ignored; accepted because earlier versions took one.
-        mode: "mpmc", any number of producers and consumers, or "spsc", at most one handle that produces and one that
-            consumes, which is enforced; threads may share such a handle.
-        engine: "atomics" or "native" to insist on one; None takes the environment variable SHMQ_ENGINE, or what is
-            best of what is installed.
+        mode: "mpmc" for any number of producers and consumers. "spsc" for at most one handle that produces and at most
+            one that consumes, which is enforced; threads may share such a handle.
+        engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
+            or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue; None waits for as long as
-            that lives.
+            that process lives.
 
     Raises:
-        ArgumentError: an argument that can never work; a ValueError.
-        QueueExistsError: create, and there is one of that name; a FileExistsError.
-        QueueNotFoundError: not create, and there is none; a FileNotFoundError.
-        QueueMismatchError: not create, and the queue has another capacity, item_size or mode; a ValueError.
-        QueueNotReadyError: a live process is still creating it, or making it anew, when the timeout is over; a
-            TimeoutError.
-        LayoutVersionError: another version of this package made it.
-        CorruptQueueError: the segment is damaged, or not a queue.
-        OSError: not enough shared memory, or no permission.
+        ArgumentError: an argument can never work; a ValueError.
+        QueueExistsError: with create: a queue of that name exists; a FileExistsError.
+        QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
+        QueueMismatchError: without create: the queue has another capacity, item_size or mode; a ValueError.
+        QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
+        LayoutVersionError: another version of this package made the queue.
+        CorruptQueueError: the segment is damaged, or is no queue.
+        OSError: there is not enough shared memory, or no permission.
 
     Example:
         >>> tasks = SharedMemoryQueue("doc-tasks", create=True, capacity=10)
@@ -86,8 +85,8 @@ class SharedMemoryQueue(Generic[T]):
         >>> same.close(); tasks.close(); tasks.unlink()
     """
 
-    # What the handle itself needs lies in slots, so that its __dict__ holds only what users and subclasses set: that is
-    # all that pickle takes along. __orig_class__ is set by SharedMemoryQueue[T](...), and T need not be picklable.
+    # The handle's own state lies in slots. So its __dict__ holds only what users and subclasses set, and pickle takes
+    # only that along. SharedMemoryQueue[T](...) sets __orig_class__, and T need not be picklable.
     __slots__ = (
         "__dict__",
         "__orig_class__",
@@ -171,21 +170,21 @@ class SharedMemoryQueue(Generic[T]):
                 lifecycle.look_again(self._name, self._run_id, until)
 
     def _abandon(self, segment: Segment, flag: LockFlag) -> None:
-        """Let go of everything at once after a failed start: its traceback may keep this handle for long."""
+        """Release everything after a failed start, at once: the traceback may keep this handle alive for long."""
         with suppress(Exception):
             self._close(wait=True)
         flag.close()
         segment.close()
 
     def _start(self, engine_class: type[Engine], segment: Segment, flag: LockFlag) -> bool:
-        """Take part in the queue; False if it has lost its name."""
+        """Begin to use the queue; return False if the segment has lost its name."""
         self._identity = segment.identity()
-        self._watch = metrics.Watch()
+        self._watch = metrics.BlockerTimes()
         self._membership = member = Membership(segment, self._geometry, flag, on_keep_back=_retire_at_exit)
         _live[id(self)] = weakref.ref(self)
         self._engine = engine_class(member)
         self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
-        self._calls = self._engine.open(self._codec, self._check_open)  # from here on others see who uses the queue
+        self._calls = self._engine.open(self._codec, self._check_open)  # from here on others see this process
         return segment.has_name()
 
     # ---- put --------------------------------------------------------------------------------------------------------
@@ -201,12 +200,12 @@ class SharedMemoryQueue(Generic[T]):
             item: anything that ``multiprocessing.Queue`` can send; also functions and classes without a name.
             block: wait for room if the queue is full.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
-            obj: another name of ``item``, which is that of ``multiprocessing.Queue``; give exactly one of both.
+            obj: the name that ``multiprocessing.Queue`` has for ``item``; give exactly one of the two.
 
         Raises:
             queue.Full: there was no room in time.
-            ItemTooLargeError: the serialised item exceeds ``item_size``, deflated as well; a ValueError.
-            SerializationError: it cannot be serialised; a ValueError.
+            ItemTooLargeError: the serialised item is larger than ``item_size``, even deflated; a ValueError.
+            SerializationError: the item cannot be serialised; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
@@ -223,16 +222,16 @@ class SharedMemoryQueue(Generic[T]):
         self.put(item, False)
 
     def put_batch(self, items: Iterable[T], block: bool = True, timeout: float | None = None) -> None:
-        """Put several items at once: all or none, one after the other, and visible to getters all at the same moment.
+        """Put all of several items, or none. They are adjacent in the queue, and getters see all of them at once.
 
         Args:
-            items: what to put; nothing happens if there are none.
+            items: the items, in order; nothing happens if there are none.
             block: wait until there is room for all of them.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
 
         Raises:
             queue.Full: there was no room for all in time.
-            ArgumentError: more items than the queue can ever hold; a ValueError.
+            ArgumentError: there are more items than the queue can ever hold; a ValueError.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
         self._calls.put_batch(items, block, timeout)
@@ -248,7 +247,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Empty: there was no item in time.
-            DeserializationError: the item was taken and cannot be deserialised; a ValueError that carries its bytes.
+            DeserializationError: the item was taken and cannot be deserialised; a ValueError that has its bytes.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
@@ -259,7 +258,7 @@ class SharedMemoryQueue(Generic[T]):
         return self.get(False)
 
     def get_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[T]:
-        """Wait for one item, and take with it what else is there.
+        """Wait for one item, and take it with all others that are there, up to a limit.
 
         Args:
             max_items: largest number of items to take.
@@ -267,8 +266,8 @@ class SharedMemoryQueue(Generic[T]):
             timeout: seconds to wait; None waits for ever, 0 does not wait.
 
         Returns:
-            One to ``max_items`` items, in their order. An item that cannot be deserialised ends the list; the next call
-            raises its DeserializationError, and what follows it comes after that.
+            One to ``max_items`` items, in their order. An item that cannot be deserialised ends the list: the next call
+            raises its DeserializationError, and the call after that returns the items behind it.
 
         Raises:
             queue.Empty: there was no item in time.
@@ -281,12 +280,12 @@ class SharedMemoryQueue(Generic[T]):
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def qsize(self) -> int:
-        """Return the number of items; approximate while others put and get."""
+        """Return the number of items; approximate while other threads and processes put and get."""
         self._check_open()
         return self._engine.size()
 
     def empty(self) -> bool:
-        """Whether there is no item; what others do next can make it wrong at once."""
+        """Whether there is no item; a put of another thread or process can change this at once."""
         member = self._check_open()
         found = self._engine.is_empty()
         if found:
@@ -294,7 +293,7 @@ class SharedMemoryQueue(Generic[T]):
         return found
 
     def full(self) -> bool:
-        """Whether there is no room; what others do next can make it wrong at once."""
+        """Whether there is no room; a get of another thread or process can change this at once."""
         member = self._check_open()
         found = self._engine.is_full()
         if found:
@@ -305,12 +304,12 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def readable(self) -> Doorbell:
-        """What select, selectors and event loops can wait on until a ``get`` is worth a try.
+        """A descriptor to wait on, with select, selectors and event loops, until a ``get`` is worth a try.
 
-        An object with ``fileno()``. It is readable from the start, and for a moment every 0.1 s even if nothing came.
+        An object with ``fileno()``. It is readable from the start, and for a moment every 0.1 s even if no item came.
         It becomes unreadable when a call of this handle finds nothing (``Empty``, or ``empty()`` returning True). So
-        use ``get_nowait()``, expect ``Empty``, and take until then, or take one and wait again. Others may be faster.
-        Nothing is read from it, and it goes with the handle.
+        call ``get_nowait()`` until it raises ``Empty``, or once, and then wait again. Expect ``Empty`` at any time:
+        another consumer may be faster. Do not read from the descriptor; closing the handle closes it.
 
         Raises:
             QueueClosedError: this handle is closed.
@@ -330,7 +329,7 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def writable(self) -> Doorbell:
-        """As ``readable``, until a ``put`` is worth a try. It becomes *readable*, too, and never writable."""
+        """As ``readable``, until a ``put`` is worth a try. This descriptor, too, becomes *readable*, never writable."""
         return self._doorbell(SPACE)
 
     def fileno(self) -> int:
@@ -347,32 +346,32 @@ class SharedMemoryQueue(Generic[T]):
     def get_metrics(self) -> dict[str, Any]:
         """Return what an operator wants to know, as plain numbers and texts.
 
-        This only looks: it writes nothing, takes no record and waits for nothing. The numbers may be of moments that
-        are microseconds apart.
+        The call only looks: it writes nothing, takes no record and waits for nothing. The numbers may be of moments
+        that are microseconds apart.
 
         Returns:
             ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
-            and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that somebody slept),
+            and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that a put or get slept),
             ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
             of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
-            died), ``bells`` (what wakes who waits on this handle's descriptors: "none", as nothing has asked for any;
+            died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
             "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
             second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
             process has, by process id), ``unlinked``, ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid",
-            "position", "doing", "seconds"}``, one for each live process that others wait for right now, with the
-            seconds since this handle first saw it there.
+            "position", "doing", "seconds"}``, one for each live process that blocks others now, with the seconds since
+            this handle first saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
 
     @property
     def name(self) -> str:
-        """The name that the queue was opened by."""
+        """The name with which this handle was opened."""
         return self._name
 
     @property
     def run_id(self) -> str:
-        """The prefix of its name; may be empty."""
+        """The prefix that keeps queues of the same name apart; may be empty."""
         return self._run_id
 
     @property
@@ -409,10 +408,10 @@ class SharedMemoryQueue(Generic[T]):
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close this handle; the queue stays. Calls of other threads that are waiting end with QueueClosedError.
+        """Close this handle; the queue stays. Calls that wait in other threads end with QueueClosedError.
 
-        May be called again, also to complete a call that was interrupted. Items that an interrupted ``get`` had taken
-        go back into the queue, at its end.
+        ``close`` may be called again, also to complete a call that was interrupted. Items that an interrupted ``get``
+        had taken go back into the queue, at its end.
         """
         if self._close(wait=True) and (left := self._membership.kept_back()):
             warnings.warn(
@@ -423,7 +422,7 @@ class SharedMemoryQueue(Generic[T]):
             )
 
     def _close(self, wait: bool) -> bool:
-        """Close, or go on with that; return whether this call has completed it."""
+        """Close, or continue an interrupted close; return whether this call has completed it."""
         member = self._member()
         if member is None or member.state is State.CLOSED or not member.close(wait):
             return False
@@ -431,16 +430,16 @@ class SharedMemoryQueue(Generic[T]):
         return True
 
     def join_thread(self) -> None:
-        """Do nothing: a ``multiprocessing.Queue`` has a thread to join here; this has none, and ``put`` itself puts."""
+        """Do nothing: there is no thread to join, as in a ``multiprocessing.Queue``, because ``put`` itself puts."""
 
     def cancel_join_thread(self) -> None:
-        """Do nothing: there is no thread, and a process that ends waits for no item to be taken."""
+        """Do nothing: there is no thread, and a process that ends does not wait until its items are taken."""
 
     def unlink(self) -> None:
-        """Remove the queue's name, so that it goes when the last handle is closed; nobody can attach any more.
+        """Remove the queue's name: no handle can attach any more, and the memory is freed with the last open handle.
 
-        Who is attached may go on. Works on a closed handle too, and does nothing if the queue is gone already or the
-        name means another queue by now.
+        Handles that are attached can still be used. ``unlink`` works on a closed handle, too. It does nothing if the
+        queue is gone or its name belongs to another queue by now.
         """
         member = self._member()
         if lifecycle.unlink(self._name, self._run_id, self._identity) and member is not None:
@@ -449,14 +448,14 @@ class SharedMemoryQueue(Generic[T]):
                 member.wake_all(record.words)
 
     def _member(self) -> Membership | None:
-        """Return the handle's part in the queue; None where the start has failed, or no ``__init__`` has run."""
+        """Return the handle's part in the queue; None if the start has failed, or if ``__init__`` has not run."""
         return getattr(self, "_membership", None)
 
     def _check_open(self) -> Membership:
         member = self._member()
         if member is not None and member.state is State.OPEN:
             return member
-        self._close(wait=False)  # what a close() in a signal handler of this thread could not complete
+        self._close(wait=False)  # a close() in a signal handler of this thread may have been unable to complete
         raise QueueClosedError(
             f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
         )
@@ -473,7 +472,7 @@ class SharedMemoryQueue(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be half gone; and no __init__ may have run
+        with suppress(Exception):  # the interpreter may be shutting down, or __init__ may not have run
             self._close(wait=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -494,7 +493,7 @@ _OWN_SLOTS = frozenset(SharedMemoryQueue.__slots__)
 
 
 def _new_arguments(handle: SharedMemoryQueue) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return what ``__new__`` of a subclass needs, which it says as for any pickle."""
+    """Return the arguments for ``__new__``; a subclass names them by ``__getnewargs__``, as for any pickle."""
     cls: Any = type(handle)
     if hasattr(cls, "__getnewargs_ex__"):
         arguments, keywords = cls.__getnewargs_ex__(handle)
@@ -510,10 +509,10 @@ def _attach(
     engine: EngineName | None,
     identity: tuple[int, int],
 ) -> SharedMemoryQueue:
-    """Open a queue by name: what a pickled handle becomes, before it gets the state of its subclass."""
+    """Make a handle from a pickled one: open the queue by name. Pickle then sets the state of the subclass."""
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
-    # As the __init__ of a plain handle does; that of a subclass may ask for anything.
+    # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
     SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
     return handle
 
@@ -522,7 +521,7 @@ _live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
 
 
 def _retire_at_exit() -> None:
-    """See to it that a child of multiprocessing puts items back; it ends without the functions of ``atexit``."""
+    """Register the putting back of items with multiprocessing, whose children end without calling ``atexit``."""
     global _retires_in  # noqa: PLW0603
     util: Any = sys.modules.get("multiprocessing.util")  # every such child has it
     if util is not None and _retires_in != os.getpid():
@@ -535,7 +534,7 @@ _retires_in = 0
 
 @atexit.register
 def _retire_all() -> None:
-    """Give up roles, records and items kept back when the process ends; threads that still run are left alone."""
+    """At the end of the process, give up roles, records and items kept back; running operations are left alone."""
     for reference in list(_live.values()):
         handle = reference()
         if handle is not None:

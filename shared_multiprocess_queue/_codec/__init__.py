@@ -1,1 +1,1 @@
-"""Objects to bytes and back. Nothing of queues."""
+"""Objects to bytes and back. Nothing in here knows of queues."""

@@ -1,4 +1,4 @@
-"""What an error of pickle is due to: where in the item the culprit is, or that it is not the item's error at all."""
+"""The cause of an error of pickle: where in the item the culprit is, or that the error is not the item's at all."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from . import classes
 __all__ = ["describe", "global_text", "is_of_a_signal_handler", "path_to"]
 
 _LEAVES = (NoneType, bool, int, float, complex, str, bytes, bytearray)
-_MOST = 20_000  # objects to look at
-_LONGEST = 300  # of a path, in characters
+_MOST = 20_000  # objects that a search looks at
+_LONGEST = 300  # characters of a path
 _LONGEST_KEY = 40
 
-_Step = tuple[str, str, Any]  # what comes before and after the path of the whole, and the part
+_Step = tuple[str, str, Any]  # the text before the path of the whole, the text after it, and the part
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the text of an error, as the last line of a traceback has them.
+    """Return the type and the text of an error, as in the last line of a traceback.
 
     Args:
-        error: any; one that cannot be printed is described by its type.
+        error: any error; if it cannot be printed, only its type is returned.
     """
     try:
         return "".join(traceback.format_exception_only(error)).strip()
-    except Exception as other:  # of what an AttributeError refers to, even the names are asked for
+    except Exception as other:  # for example, printing an AttributeError asks its object for all its names
         if is_of_a_signal_handler(other):
             raise
         return f"{classes.type_name(type(error))}: <it cannot be printed>"
 
 
 def global_text(frame: FrameType, name: str) -> str:
-    """Return a global of a frame's function; "" if it is no text."""
+    """Return a global of a frame's function; "" if it is not a str."""
     found = dict.get(frame.f_globals, name)
     return found if type(found) is str else ""
 
@@ -54,15 +54,15 @@ def global_text(frame: FrameType, name: str) -> str:
 def is_of_a_signal_handler(error: BaseException) -> bool:
     """Return whether an error was raised by a signal handler, or by something that it called.
 
-    Python calls a handler with a number and the frame that the signal has interrupted, from this very frame.
+    Python calls a handler from the frame that the signal has interrupted, and passes it a signal number and that frame.
 
     Args:
-        error: with its traceback.
+        error: an error with its traceback.
     """
     entry: TracebackType | None = error.__traceback__
     while entry is not None:
         frame = entry.tb_frame
-        # Not of this package, whose frames still run: f_locals would keep the error, which keeps the frame.
+        # Frames of this package are skipped. They still run: their f_locals would keep the error, and the error them.
         if global_text(frame, "__package__") != __package__ and _is_a_handlers(frame):
             return True
         entry = entry.tb_next
@@ -83,21 +83,21 @@ def _is_a_handlers(frame: FrameType) -> bool:
 
 
 def path_to(culprit: object, item: object, definitions: Collection[int]) -> str | None:
-    """Return how an item leads to something in it, as ``item['sink'].file``; the shortest way.
+    """Return the shortest path from an item to an object in it, such as ``item['sink'].file``.
 
-    No code of the user runs for it: it goes through attributes and containers as they are.
+    The search runs no code of the user: it reads attributes and containers as they are.
 
     Args:
-        culprit: what to look for.
-        item: where.
+        culprit: the object to look for.
+        item: the item to look in.
         definitions: ids of the classes, functions and modules to look into; others went by their names.
 
     Returns:
-        ``None``: it is not there, but in something that the item has made for pickle.
+        The path; ``None`` if the object is not in the item, but in something that the item has made for pickle.
     """
     try:
         return _path_to(culprit, item, definitions)
-    except Exception as error:  # another thread changes the item, or memory is out: the refusal needs no path
+    except Exception as error:  # another thread changes the item, or memory is short; a message without a path will do
         if is_of_a_signal_handler(error):
             raise
         return None
@@ -154,7 +154,7 @@ def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:
 
 
 def _fields(whole: Any, kind: type) -> tuple[str, ...]:
-    """The names of the parts of a named tuple; none if what is in their place is something else."""
+    """The names of the parts of a named tuple; none if its ``_fields`` are not what a named tuple has."""
     names_of_all = map(classes.namespace, classes.mro(kind))
     found = next((names["_fields"] for names in names_of_all if "_fields" in names), ())
     is_right = type(found) is tuple and len(found) == tuple.__len__(whole) and all(type(name) is str for name in found)
@@ -206,4 +206,4 @@ def _subscript(key: Any) -> str:
         return f"[{shown}]" if len(key) <= _LONGEST_KEY else f"[{shown}...]"
     if type(key) is bool or type(key) is float or key is None or (type(key) is int and key.bit_length() <= 64):
         return f"[{key!r}]"
-    return ""  # to show it may run code of the user
+    return ""  # the repr of any other key may run code of the user

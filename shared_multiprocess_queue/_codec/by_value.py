@@ -1,9 +1,9 @@
 """Classes, functions and modules that no name leads to go by value: the parts of cloudpickle that an item may need.
 
-Cloudpickle also knows how to pickle much that pickle refuses, as something else: an open file as a StringIO with its
-text, a memoryview as bytes. None of that is for items. What cloudpickle does for the parts that classes and functions
-are made of (code, cells, properties) holds for those parts alone: here they are noted when their class or function is
-taken apart, and one that merely lies in an item is refused as pickle refuses it.
+Cloudpickle also pickles much that pickle refuses, but as something else: an open file as a StringIO with its text, a
+memoryview as bytes. Items use none of that. Cloudpickle may also pickle the parts of classes and functions (code,
+cells, properties), but only as parts: they are noted when their class or function is taken apart. A code object or cell
+that merely lies in an item is refused, as pickle refuses it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class ByValue:
     """What goes by value within one pickle.
 
     Args:
-        cloud: a ``cloudpickle.Pickler`` that writes nothing. It says how to reduce things, and keeps the globals that
-            functions share, so that they share them at the reader's, too.
+        cloud: a ``cloudpickle.Pickler`` that writes nothing. It says how to reduce objects. It also remembers the
+            globals that functions share, so that these share them in the reader, too.
 
     Attributes:
         definitions: the ids of the classes, functions and modules that go by value.
@@ -77,29 +77,29 @@ class ByValue:
 
     def __init__(self, cloud: Any) -> None:
         self._cloud = cloud
-        self._parts: set[int] = set()  # ids; the pickle keeps alive what they are of
+        self._parts: set[int] = set()  # ids; the pickler keeps their objects alive
         self.definitions: set[int] = set()
 
     def reduce(self, obj: Any) -> Any:
-        """Return what a ``reducer_override`` returns to have a class, function, module or type variable by value.
+        """Return the reduction by value of a class, function, module or type variable, for a ``reducer_override``.
 
         Returns:
-            ``NotImplemented``: a name leads to it all the same.
+            The reduction; ``NotImplemented`` if a name leads to the object all the same.
 
         Raises:
-            TypeError: the class is made in C, and cannot be made again.
+            TypeError: the class is made in C, so the reader cannot make it.
         """
         kind = type(obj)
         if kind is FunctionType:
             return self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
-        if kind not in self._cloud.dispatch_table:  # a class of one's own for modules
+        if kind not in self._cloud.dispatch_table:  # a module whose type is a class of the user
             return NotImplemented
         if kind is TypeVar:
             self._note_hints([obj.__bound__, *obj.__constraints__])
         reduction = self._cloud.dispatch_table[kind](obj)
-        if kind is ModuleType and len(reduction[1]) > 1:  # a name and all that is in it
+        if kind is ModuleType and len(reduction[1]) > 1:  # the name of the module and its content
             self.definitions.add(id(obj))
         return reduction
 
@@ -110,13 +110,13 @@ class ByValue:
             self._note((function.__code__, *(function.__closure__ or ())))
             self._note_hints(function.__annotations__.values())
             for argument in reduction[1]:
-                if isinstance(argument, tuple):  # the cells of the new function, which are empty yet
+                if isinstance(argument, tuple):  # the cells of the new function, still empty
                     self._note(argument)
         return reduction
 
     def _reduce_class(self, cls: type) -> Any:
         reduction = self._cloud.reducer_override(cls)
-        if reduction is NotImplemented or len(reduction) < 3:  # one of the interpreter's, which cloudpickle can name
+        if reduction is NotImplemented or len(reduction) < 3:  # a class of the interpreter, which cloudpickle can name
             return reduction
         if _is_made_in_c(cls):
             raise TypeError(f"cannot pickle {cls!r}: no name leads to it, and it is made in C")
@@ -128,7 +128,7 @@ class ByValue:
         return reduction
 
     def reduce_part(self, obj: Any) -> Any:
-        """Return how to reduce a part of what goes by value; ``NotImplemented`` if it is not one."""
+        """Return how to reduce a part of something that goes by value; ``NotImplemented`` if ``obj`` is no part."""
         if id(obj) not in self._parts:
             return NotImplemented
         if type(obj) is CodeType:
@@ -155,7 +155,7 @@ class ByValue:
 
 
 def _is_made_in_c(cls: type) -> bool:
-    """Whether a class statement cannot make this class again, nor cloudpickle."""
+    """Whether neither a class statement nor cloudpickle can make this class again."""
     metaclass: type = type(cls)
     if not cls.__flags__ & _HEAP_TYPE or any(base.__module__ == "_ctypes" for base in metaclass.__mro__):
         return True

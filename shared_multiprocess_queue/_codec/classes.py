@@ -1,4 +1,4 @@
-"""Classes looked at without running code of theirs: a metaclass may answer for any attribute, and raise."""
+"""Reading classes without running their code: a metaclass may answer for any attribute, or raise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def namespace(cls: type) -> dict[str, Any]:
 
 
 def type_name(cls: type) -> str:
-    """Return the name of a class with its module, or of what is left of them."""
+    """Return the name of a class with its module; if one of them is missing, the repr of the class."""
     try:
         module, qualname = (_of_type(name, cls) for name in ("__module__", "__qualname__"))
     except AttributeError:  # it was deleted
@@ -24,7 +24,7 @@ def type_name(cls: type) -> str:
 
 
 def attributes(obj: Any) -> dict[Any, Any]:
-    """Return the attributes of an object that lie in its ``__dict__``; none if it has no such."""
+    """Return the attributes of an object that lie in its ``__dict__``; none if it has no ``__dict__``."""
     for cls in mro(type(obj)):
         descriptor: Any = namespace(cls).get("__dict__")
         if type(descriptor) in (GetSetDescriptorType, MemberDescriptorType):
@@ -41,7 +41,7 @@ def slots(obj: Any) -> Iterator[tuple[str, Any]]:
             if type(descriptor) is MemberDescriptorType and type(name) is str:
                 try:
                     yield name, descriptor.__get__(obj)
-                except (AttributeError, TypeError):  # it is empty; it belongs to another class
+                except (AttributeError, TypeError):  # the slot is empty, or belongs to another class
                     continue
 
 

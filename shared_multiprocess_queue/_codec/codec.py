@@ -1,34 +1,35 @@
 """Objects to bytes and back: the one module that knows pickle and cloudpickle.
 
-``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. Everything else goes by one
-pickler in one pass, which asks each object for its state once. For each object it decides how that travels:
+``bytes``, ``str``, ``float``, ``int`` of 64 bits, ``bool`` and None travel as they are. All other items go through one
+pickler in one pass, which asks each object for its state once. For each object the pickler decides how it travels:
 
-- What multiprocessing has a reducer for goes as that says (``_codec/reducers.py``).
-- Classes, functions and modules go by name; those that no name leads to (lambdas, classes made inside functions) by
-  value, as cloudpickle reduces them (``definitions.py``). Cloudpickle is asked for nothing else.
-- The rest goes as pickle has it. What pickle refuses is refused, with the way to it (``_codec/blame.py``).
+- If multiprocessing has a reducer for it, it goes by that reducer (``_codec/reducers.py``).
+- Classes, functions and modules go by name. Those that no name leads to (lambdas, classes made inside functions) go by
+  value, as cloudpickle reduces them (``_codec/by_value.py``). Cloudpickle is used for nothing else.
+- Everything else goes by pickle. An object that pickle refuses is refused, and the message has the path to it
+  (``_codec/blame.py``).
 
-What a program defines in its ``__main__`` lies between the two. Pickle writes such a class as a bare name, which only
-another process of the same program can resolve; cloudpickle writes all of it, 5 KB for a small dataclass, and the
-reader then gets a copy of the class, for which ``isinstance`` and ``except`` do not hold. Here both are had:
+Classes and functions that a program defines in its ``__main__`` lie between name and value. Pickle writes such a class
+as a bare name, which only another process of the same program can resolve. Cloudpickle writes all of it, 5 KB for a
+small dataclass, and the reader then gets a copy of the class, for which ``isinstance`` and ``except`` do not hold. This
+codec has the advantages of both:
 
-- The item names what it uses of ``__main__`` and says at its end which program and which edition of it is meant. A
+- The item names what it uses of ``__main__``, and its end says which program and which edition of it is meant. A
   process of that program reads the names as its own.
-- Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, put
-  there with the first item that needs it. Any other process builds the class from that, once, for all items. A
-  definition is code, without data of the program (``definitions.py``), as it was at that moment. It refers to other
-  names of ``__main__`` again by name, so that two definitions with a common base class get one base class, and each is
-  stored once.
-- What was built from a definition remembers its name. When it is sent on, it is the name that travels, and the program
-  that it came from gets its own class back.
+- Beside the queue, in a ``DefinitionStore``, lies the *definition* of each name: the class or function by value, stored
+  with the first item that needs it. Any other process builds the class from that, once for all items. A definition is
+  code without data of the program (``definitions.py``), as it was when it was stored. It refers to other names of
+  ``__main__`` by name. So two definitions with a common base class get one base class, and each is stored once.
+- An object that was built from a definition keeps its name. If it is sent on, the name travels, and the program that it
+  came from gets its own class back.
 
 A *program* is the file that ``__main__`` came from; without a file (an interactive session, ``python -c``) it is a
-token that forked children inherit. An *edition* tells apart what one name meant at different times: the content of the
-file, and a random number from the moment on that a name is bound to something else. Within one program the name
-decides, whatever its edition, as it does for ``multiprocessing``; only in an interactive program, which redefines
-classes while its forked children keep the old ones, must the edition be one that the process knows, too.
+token that forked children inherit. An *edition* distinguishes the meanings of one name at different times: at first it
+is the content of the file, and once a name is bound to something else, a random number. Within one program the name
+decides, in any edition, as it does for ``multiprocessing``. Only an interactive program is different, because it
+redefines classes while its forked children keep the old ones: there the process must know the edition, too.
 
-A definition that the store has no room for travels with the item, as long as the item still fits into a slot.
+A definition for which the store has no room travels with the item, if the item then still fits into a slot.
 """
 
 from __future__ import annotations
@@ -58,20 +59,20 @@ from .reducers import explanation, key_of_shared, newest_shared, registered, sen
 
 __all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
 
-# Tags are written into the slots: a number, once used, keeps its meaning.
+# Tags are written into the slots, so a number keeps its meaning for ever.
 PICKLE = 0  # a pickle stream
 BYTES = 1
 STR = 2  # utf-8, lone surrogates included
-# A pickle stream that names things of __main__, the names that stand bare in it, the definitions that travel along, and
-# _TRAILER. There are no names, or no definitions. Without either, the names in the stream are of things that have no
+# A pickle stream that names objects of __main__, then the names that stand bare in it or the definitions that travel
+# along, and then _TRAILER. There are never both. If there are neither, the names in the stream are of objects without a
 # definition, and only a process of the same program can read it.
 MAIN = 3
 CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
-INT = 7  # of 64 bits; this and the next in the byte order of the machine, which no queue leaves
+INT = 7  # of 64 bits; INT and FLOAT are in the byte order of the machine, because a queue stays on one machine
 FLOAT = 8
-DEFLATED = 11  # see _codec/deflate.py; 9, 10 and 255 are set aside
+DEFLATED = 11  # see _codec/deflate.py; 9, 10 and 255 are reserved
 
-_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; of the rest nothing is too large
+_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; other items are never too large
 
 _INT = struct.Struct("=q")
 _FLOAT = struct.Struct("=d")
@@ -80,17 +81,17 @@ _TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
 
-# At the end and not in front, because loads() ignores what follows a stream: nothing has to be cut off or copied.
+# It stands at the end, because loads() ignores everything behind a stream: so nothing has to be cut off or copied.
 _TRAILER = struct.Struct("<II8s8s")  # lengths of the names and of the definitions that travel along, edition, program
 _SEPARATOR = b"\0"  # between names
-_CHECKSUM = 16  # bytes in front of the stream of a definition, which holds code: damaged code crashes its user
+_CHECKSUM = 16  # bytes in front of the stream of a definition; damaged code could crash the process that runs it
 _ANY_MAIN = b"_main__"  # in each of MAIN_MODULES
 _OF_SPAWNED = MAIN_MODULES[1]
 
-_KEPT_SIZE = 1 << 16  # an _ItemPickler allocates a buffer for the longest stream that it has written, each time
+_KEPT_SIZE = 1 << 16  # for each item an _ItemPickler allocates a buffer of the longest stream that it has ever written
 _KEPT_PICKLERS = 8
 _LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
-_REFUSED = 1_000_000_000  # ns
+_REFUSED = 1_000_000_000  # ns in which a refused definition is not offered again
 
 _REDUCE: Any = object.__reduce__
 _REDUCE_EX: Any = object.__reduce_ex__
@@ -99,17 +100,17 @@ _SESSION = os.urandom(8)  # made at import, so that forked children inherit it
 
 
 class DefinitionStore(Protocol):
-    """Where the definitions of things of ``__main__`` lie, beside the queue, for all processes."""
+    """The place beside the queue in which the definitions of ``__main__`` lie, for all processes."""
 
     def add(self, key: bytes, definition: bytes) -> bool:
-        """Store a definition, unless one is there under that key.
+        """Store a definition, unless there is one with that key.
 
         Args:
             key: 16 bytes.
             definition: any number of bytes.
 
         Returns:
-            Whether a definition is there now. ``False``: there is no room, or storing is not possible.
+            Whether there is a definition now; ``False`` if there is no room, or storing is not possible.
         """
 
     def find(self, key: bytes) -> bytes | None:
@@ -119,15 +120,15 @@ class DefinitionStore(Protocol):
             key: 16 bytes.
 
         Returns:
-            The definition, or ``None`` if there is none under that key.
+            The definition, or ``None`` if there is none with that key.
         """
 
 
 class _OutOfReachError(BaseException):
-    """The definitions cannot be looked at: not the fault of the item, which nothing on its way must take for its own.
+    """The definitions cannot be read. No ``Exception``, so that no code on the way takes this for an error of the item.
 
     Attributes:
-        reason: why.
+        reason: the error that says why.
     """
 
     def __init__(self, reason: SharedMemoryQueueError) -> None:
@@ -136,10 +137,10 @@ class _OutOfReachError(BaseException):
 
 
 class _Leading(bytes):
-    """The payload of an item that leads to what this process has set aside for the receiver.
+    """The payload of an item that refers to objects which this process has set aside for the receiver.
 
     Attributes:
-        keys: of that.
+        keys: of those objects.
     """
 
     keys: list[int]
@@ -148,12 +149,12 @@ class _Leading(bytes):
 class Codec:
     """Turns items into bytes and back, for one queue.
 
-    It may be used by several threads at once, and from within the methods that pickle calls.
+    Several threads may use it at once, and so may the methods that pickle calls.
 
     Args:
-        definitions: where the definitions of things of ``__main__`` are stored and found.
-        item_size: the greatest payload that the queue takes. Definitions that found no room in the store are left out
-            of items that would become larger by them; a process of the same program can read such an item all the same.
+        definitions: the store for definitions of ``__main__``.
+        item_size: the largest payload that the queue takes. If a definition found no room in the store, and would make
+            the item larger than this, it is left out; a process of the same program can still read the item.
 
     Example:
         >>> codec = Codec(store)
@@ -165,13 +166,13 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
-        # Keys of names whose definitions are in the store, together with all that those need.
+        # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
-        # Until when what the store has refused is not offered again: a refusal may have taken its time.
+        # The time until which a refused definition is not offered again, because a refusal may take long.
         self._refused: dict[bytes, int] = {}
 
-    # The native engine does by itself what is most frequent, with these, and leaves the rest to the methods. It may
-    # use the first for items of exact built-in types alone, whose pickling runs no code of the user.
+    # The native engine uses these for the most frequent items, and the methods for all others. It may use `dumps` only
+    # for items of exact built-in types: to pickle those runs no code of the user.
     dumps = staticmethod(dumps)
     loads = staticmethod(loads)
 
@@ -179,14 +180,14 @@ class Codec:
         """Turn an item into bytes.
 
         Args:
-            item: any object that pickle can serialise, or a reducer that is registered with multiprocessing; in it
-                any classes, functions and modules.
+            item: any object that pickle, or a reducer that is registered with multiprocessing, can serialise; it may
+                contain any classes, functions and modules.
 
         Returns:
             The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself.
 
         Raises:
-            SerializationError: something in the item can only exist in this process.
+            SerializationError: an object in the item can exist only in this process.
         """
         kind = type(item)
         if kind is bytes:
@@ -202,7 +203,7 @@ class Codec:
         return self.encode_object(item)
 
     def encode_object(self, item: object) -> tuple[bytes, int]:
-        """Do what ``encode`` does with an item that needs pickle."""
+        """Turn an item that needs pickle into bytes, for ``encode``."""
         try:
             pickler = _spare_picklers.pop()
         except IndexError:
@@ -234,23 +235,23 @@ class Codec:
         return payload, tag
 
     def withdraw(self, payload: bytes) -> None:
-        """Close what was set aside for the receiver of an item, which was not put; ``encode`` returned the payload."""
+        """Close the objects set aside for the receiver, as the item was not put; ``encode`` returned the payload."""
         if type(payload) is _Leading:
             withdraw(payload.keys)
 
     def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
-        """Make what ``encode`` returned fit into a slot, where it is too large for one.
+        """Make a payload smaller that is too large for a slot.
 
         Args:
-            payload: what ``encode`` returned.
+            payload: returned by ``encode``.
             tag: the tag returned with it.
             index: the place of the item in its batch; ``None`` for a single item.
 
         Returns:
-            A payload of ``item_size`` bytes at most, and its tag.
+            A payload of at most ``item_size`` bytes, and its tag.
 
         Raises:
-            ItemTooLargeError: deflated it is still too large, or it is ``bytes``, which travel as they are.
+            ItemTooLargeError: the payload is too large even deflated, or is ``bytes``, which travel as they are.
         """
         smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
         if smaller is None or len(smaller) > self._item_size:
@@ -263,20 +264,20 @@ class Codec:
         """Turn bytes back into an item.
 
         Args:
-            payload: what ``encode`` returned, in this process or another.
+            payload: returned by ``encode``, in this process or another.
             tag: the tag returned with it.
 
         Returns:
             The item.
 
         Raises:
-            DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module's.
+            DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module.
         """
         if tag == PICKLE:
             return self._unpickle(payload, loads, payload)
         if tag == MAIN:
             return self._decode_main(payload)
-        try:  # what else is raised here comes from outside, and is not the item's fault
+        try:  # any other exception comes from a signal handler or another thread, and is no error of the item
             if tag == BYTES:
                 return payload
             if tag == STR:
@@ -298,8 +299,8 @@ class Codec:
         )
 
     def _unpickle(self, payload: bytes, load: Callable[[Any], Any], source: object) -> Any:
-        # Not a call of load: behind that the interpreter looks for exceptions of other threads (_engine/calls.py), and
-        # would raise them inside the try, as if they were the item's.
+        # No direct call of load: after a call the interpreter looks for exceptions of other threads (_engine/calls.py),
+        # and would raise them inside the try, as if they were errors of the item.
         unpickling = map(load, (source,))
         try:
             (item,) = unpickling
@@ -310,12 +311,12 @@ class Codec:
         return item
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
-        """Raise what ``decode`` raises where unpickling has raised an error."""
+        """Raise the error of ``decode`` for an error that unpickling has raised."""
         if is_of_a_signal_handler(error):
             try:
                 raise error
             finally:
-                del error  # or this frame and its traceback would keep each other
+                del error  # otherwise this frame and the traceback would keep each other alive
         raise DeserializationError(
             f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
@@ -324,7 +325,7 @@ class Codec:
         ) from error
 
     def _finish(self, pickler: _ItemPickler) -> None:
-        """Write what follows the stream of an item that names things of ``__main__``."""
+        """Write the end of an item that names objects of ``__main__``, behind its stream."""
         names = pickler.names
         refused = {} if self._stored.issuperset(names) else self._store(names.values())
         is_complete = not refused and not pickler.is_explicit
@@ -334,13 +335,13 @@ class Codec:
         try:
             original, tag = deflate.inflated(payload, self._item_size)
             if tag not in _DEFLATABLE:
-                raise ValueError(f"deflated within is the tag {tag}, which nothing that is deflated has")
+                raise ValueError(f"its deflated bytes have the tag {tag}, and items with that tag are never deflated")
         except ValueError as error:
             self.fail_to_decode(payload, error)
         return original, tag
 
     def _store(self, names: Iterable[_Name]) -> dict[bytes, bytes]:
-        """Store the definitions of ``names`` and of all that those name in turn; return those that found no room."""
+        """Store the definitions of ``names`` and of all names that these need; return those that found no room."""
         found: dict[bytes, bytes] = {}
         todo = list(names)
         while todo:
@@ -348,7 +349,7 @@ class Codec:
             if name.key not in found and name.key not in self._stored:
                 found[name.key], needs = name.definition()
                 todo += needs
-        # Backwards, so that what others need tends to be there before them, should this process die in between.
+        # Backwards: if this process dies in between, the definitions that others need are mostly stored already.
         refused = {key: found[key] for key in reversed(found) if not self._stores(key, found[key])}
         if not refused:
             self._stored.update(found)
@@ -363,7 +364,7 @@ class Codec:
         return stored
 
     def _ending(self, pickler: _ItemPickler, definitions: dict[bytes, bytes]) -> bytes:
-        """What follows a stream that a bare ``loads`` cannot read; its definitions may be few or none, never absent."""
+        """The end of an item that a bare ``loads`` cannot read; the dictionary of definitions may be empty."""
         along = dumps(definitions, _PROTOCOL)
         if sum(map(len, pickler.parts)) + len(along) + _TRAILER.size > self._item_size:
             along = dumps({}, _PROTOCOL)
@@ -378,8 +379,9 @@ class Codec:
         own = _program()
         if own.owns(program, edition) and not along:
             bare = payload[end - names : end]
-            # What __main__ lacks here (a class below `if __name__ == "__main__":`, in a spawned child; one made after
-            # the fork, in a forked one) still has its definition. To find out by trying would build a part twice.
+            # A name that __main__ lacks here (in a spawned child, a class below `if __name__ == "__main__":`; in a
+            # forked child, one made after the fork) still has its definition. A failed `loads` could have built parts
+            # of the item already, and a second try would build them twice. So the names are looked up first.
             has_all = own.has_plainly(bare) or self._unpickle(payload, own.has_all, bare)
             if has_all and own.has_name_of_spawned(payload):
                 return self._unpickle(payload, loads, payload)
@@ -425,25 +427,25 @@ class _Name:
         self.obj = obj
         self.is_own = is_own  # found in __main__, not built from a definition
         self.origin = edition + program
-        # Of a stream in which a bare `__main__.qualname` means this object, and nothing else is bare.
+        # The end of an item in which this name is the only bare one.
         bare = qualname.encode("utf-8", "surrogatepass")
         self.ending = bare + _TRAILER.pack(len(bare), 0, edition, program)
         self._definition: tuple[bytes, list[_Name]] | None = None
 
     def definition(self) -> tuple[bytes, list[_Name]]:
-        """The object by value, after its checksum, and the names that occur in it. Made once."""
+        """The checksum and the object by value, and the names that occur in it. Made once."""
         if self._definition is None:
             stream, needs = _define(self)
             self._definition = _checksum(self.key, stream) + stream, needs
         return self._definition
 
     def reference(self) -> _defining.Reduction:
-        """What a ``reducer_override`` returns to have the object written as a name that says all."""
+        """The reduction that writes the object as a name with its program and edition."""
         return _named, (self.program, self.edition, self.qualname)
 
 
 def _ending(names: Collection[_Name]) -> bytes:
-    """What follows a stream in which these names, all of one edition of a program, are the bare ones."""
+    """The end of an item in which these names are the bare ones; all are of one edition of a program."""
     first = next(iter(names))
     if len(names) == 1:
         return first.ending
@@ -469,35 +471,35 @@ class _Program:
         self.id = _SESSION if path is None else _digest(8, os.fsencode(path))
         self.edition = bytes(8) if path is None else _content_digest(path)
         self.origin = self.edition + self.id
-        self.ending = _TRAILER.pack(0, 0, self.edition, self.id)  # of a stream with names that have no definition
+        self.ending = _TRAILER.pack(0, 0, self.edition, self.id)  # of an item with names that have no definition
         self.origins = {self.origin}  # of all editions that this process has made or inherited
         self.names: dict[str, _Name] = {}
 
     def lookup(self, qualname: str) -> Any:
-        """What ``qualname`` means in ``__main__`` now; ``None`` if nothing. An empty one means the module itself."""
+        """The object of this name in ``__main__`` now, or ``None``; an empty name is that of the module itself."""
         found: Any = self.main
         for part in qualname.split(".") if qualname else ():
             found = getattr(found, part, None)
         return found
 
     def has_plainly(self, names: bytes) -> bool:
-        """Whether all the names that stand bare in a stream are globals of ``__main__`` now; runs no code of it."""
+        """Whether all the names that stand bare in a stream are globals of ``__main__`` now; runs no user code."""
         found: dict[str, Any] = getattr(self.main, "__dict__", {})
         return not names or found.keys() >= set(names.decode("utf-8", "replace").split("\0"))
 
     def has_all(self, names: bytes) -> bool:
-        """Whether all the names that stand bare in a stream mean something in ``__main__`` now."""
+        """Whether ``__main__`` now has an object for each name that stands bare in a stream."""
         return all(self.lookup(name) is not None for name in names.decode("utf-8", "surrogatepass").split("\0"))
 
     def has_name_of_spawned(self, payload: bytes) -> bool:
-        """Whether ``__main__`` goes by its other name, too, if that is in a payload: spawned children write it.
+        """Whether this process can read the name that spawned children give ``__main__``, if it is in a payload.
 
-        It does in every program that has imported multiprocessing, unless ``__main__`` was replaced since.
+        It can in every program that has imported multiprocessing, unless ``__main__`` was replaced since.
         """
         return sys.modules.get(_OF_SPAWNED) is self.main or _OF_SPAWNED.encode() not in payload
 
     def name(self, qualname: str, obj: Any) -> _Name:
-        """The name of ``obj``, which ``lookup`` found under ``qualname``."""
+        """The ``_Name`` of ``obj``, which ``lookup`` has found by ``qualname``."""
         name = self.names.get(qualname)
         if name is None or name.obj is not obj:
             if name is None:
@@ -510,13 +512,13 @@ class _Program:
         return name
 
     def owns(self, program: bytes, edition: bytes) -> bool:
-        """Whether names of that program and edition mean what they mean here."""
+        """Whether names of that program and edition mean the objects of this process."""
         return program == self.id and (not self.is_interactive or edition + program in self.origins)
 
 
 def _file_of(main: ModuleType | None) -> str | None:
     path = getattr(main, "__file__", None)
-    # Some call the file of a program that has none "<stdin>" or the like.
+    # Some programs that have no file have "<stdin>" or the like as its name.
     return os.path.realpath(path) if isinstance(path, str) and not path.startswith("<") else None
 
 
@@ -529,27 +531,27 @@ def _content_digest(path: str) -> bytes:
 
 
 class _Known:
-    """What this process knows beyond single items."""
+    """The knowledge of this process that outlives single items."""
 
     def __init__(self) -> None:
         self.program: _Program | None = None
         self.built: dict[bytes, _Name] = {}  # from definitions
-        # By the id of the object, which the name keeps alive: what was built, and what was found in __main__.
+        # By the id of the object, which the name keeps alive: objects built, and objects found in __main__.
         self.by_id: dict[int, _Name] = {}
-        # Held while something is built from a definition, so that no two threads build two classes of one name.
+        # Held while an object is built from a definition, so that no two threads build two classes of one name.
         self.lock = threading.RLock()
         self.unfinished: dict[bytes, _Name] = {}
         self.depth = 0
 
     def after_fork(self) -> None:
-        """In a child: forget what another thread of the parent was at."""
+        """In a forked child, forget what another thread of the parent was building."""
         self.lock = threading.RLock()
         self.unfinished = {}
         self.depth = 0
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
-        """When the outermost definition is complete, so are all that it needed, and they become known."""
+        """Build a definition. When the outermost one is complete, so are all that it needs, and they become known."""
         self.depth += 1
         try:
             yield
@@ -578,7 +580,7 @@ def _program() -> _Program:
 
 
 def _name_of(obj: Any) -> _Name | None:
-    """The name under which other processes know a class or function, if it is one of some program's ``__main__``."""
+    """The name by which other processes know a class or function of any program's ``__main__``; otherwise ``None``."""
     known = _known.by_id.get(id(obj))
     if known is not None and not known.is_own:
         return known
@@ -602,10 +604,10 @@ class _ItemPickler(Pickler):
         parts: of the stream, in order.
         names: of ``__main__`` of any program, by key.
         origin: edition and program of the names that stand bare in the stream, if there are any.
-        is_explicit: whether there are others, which a bare ``loads`` cannot read.
-        may_name: whether things may stand in the stream by their names that were not noted: an ``lru_cache``, a type
-            variable, whatever has a ``__reduce__`` that returns a text.
-        set_aside: keys of what multiprocessing keeps for the receiver of the item.
+        is_explicit: whether there are other names, which a bare ``loads`` cannot read.
+        may_name: whether the stream may have names that were not noted: of an ``lru_cache``, a type variable, or any
+            object whose ``__reduce__`` returns a str.
+        set_aside: keys of the objects that multiprocessing keeps for the receiver of the item.
     """
 
     def __init__(self) -> None:
@@ -613,26 +615,26 @@ class _ItemPickler(Pickler):
         parts = self.parts
 
         def write(part: Any) -> None:
-            # A large buffer comes as it is, and may change before the parts are joined.
+            # Pickle passes a large buffer itself, which may change before the parts are joined.
             parts.append(part if type(part) is bytes else bytes(part))
 
         super().__init__(SimpleNamespace(write=write), _PROTOCOL)
         self.names: dict[bytes, _Name] = {}
         self.origin = b""
         self.is_explicit = False
-        self._last: object = None  # what pickle has asked about last
-        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # once there are any
+        self._last: object = None  # the last object that pickle has asked about
+        self._reducers: Mapping[type, Callable[[Any], Any]] | None = None  # None while there are none
         self._by_value: ByValue | None = None
-        # Types of objects that go as pickle has it. As for ForkingPickler, what is registered meanwhile counts for the
-        # next item.
+        # Types of objects that go by pickle. As with ForkingPickler, a reducer that is registered meanwhile is used for
+        # the next item.
         self._left_to_pickle: set[type] = set()
         self.may_name = False
         self.set_aside: list[int] = []
         self._newest_before = 0
 
     def forget(self) -> None:
-        """Become as new."""
-        self.memo = {}  # clear_memo() keeps the table as large as it ever was, and goes through all of it each time
+        """Return to the state of a new pickler."""
+        self.memo = {}  # clear_memo() would keep the table at its largest size, and clear all of it each time
         self.parts.clear()
         if self.names:
             self.names.clear()
@@ -641,7 +643,7 @@ class _ItemPickler(Pickler):
         self._last = self._reducers = self._by_value = None
         self.may_name = False
         if self.set_aside:
-            self.set_aside = []  # the payload keeps the other one
+            self.set_aside = []  # the payload keeps the old list
         self._left_to_pickle.clear()
 
     def reducer_override(self, obj: Any) -> Any:
@@ -662,7 +664,7 @@ class _ItemPickler(Pickler):
                     self.may_name |= isinstance(reduced, str)
                     return reduced
             if kind in copyreg.dispatch_table:
-                if issubclass(kind, type):  # as numpy registers that of its dtypes: each class has a module of its own
+                if issubclass(kind, type):  # a metaclass, as of numpy's dtypes; the module is that of the class
                     self.may_name |= obj.__module__ in MAIN_MODULES
                     return NotImplemented
                 self.may_name = True
@@ -674,10 +676,10 @@ class _ItemPickler(Pickler):
                 self.may_name = True
                 return NotImplemented if is_named(obj) else self._reduce_by_value(obj)
             elif kind.__reduce__ is not _REDUCE or kind.__reduce_ex__ is not _REDUCE_EX:
-                # Pickle asks an object for its module; if it has no __dict__, that is the one of its class.
+                # Pickle asks the object for its module; an object without a __dict__ has that of its class.
                 module = kind.__dict__.get("__module__", "")
                 if kind.__dictoffset__ or type(module) is not str or module in MAIN_MODULES:
-                    self.may_name |= kind is not BuiltinFunctionType  # which is of a module in C
+                    self.may_name |= kind is not BuiltinFunctionType  # it belongs to a module in C
             else:
                 key = key_of_shared(obj, kind, self._newest_before)
                 if key:
@@ -689,7 +691,7 @@ class _ItemPickler(Pickler):
     def _reduce_nameable(self, obj: Any) -> Any:
         module_name = obj.__module__
         if module_name not in MAIN_MODULES:
-            # Of most, what follows would find out the same.
+            # A shortcut: for most objects the code below would find out the same.
             module = sys.modules.get(module_name)
             if module is not None and getattr(module, obj.__qualname__, None) is obj and not _is_any_by_value():
                 return NotImplemented
@@ -713,17 +715,17 @@ class _ItemPickler(Pickler):
         return name.reference()
 
     def _refer_to_main(self) -> Any:
-        """Note the module itself; as a name it would be the reader's own, of whatever program."""
+        """Return how to write the module itself; its bare name would mean the reader's own ``__main__``."""
         self.is_explicit = True
         program = _program()
         return _named, (program.id, program.edition, "")
 
     def has_text_of_main(self) -> bool:
-        """Whether what may be a name of ``__main__`` is in the stream. Bytes that only look so do no harm."""
+        """Whether the stream may have a name of ``__main__``. A false alarm does no harm."""
         return any(_ANY_MAIN in part for part in self.parts if len(part) <= _LARGEST_FRAME)
 
     def complaint(self, item: object, error: Exception) -> str:
-        """Say why ``item`` cannot be written, after ``error``."""
+        """Return the message that says why ``item`` cannot be written; pickle has raised ``error``."""
         culprit = self._last
         path = None
         if culprit is not None and culprit is not item and type(error) is not RecursionError:
@@ -735,14 +737,14 @@ class _ItemPickler(Pickler):
         )
 
 
-# A pickler costs as much to make as to use. In here are those not in use, because there are threads, and items whose
-# __reduce__ encodes another item.
+# Making a pickler takes as long as using it, so these are kept. There are several, because there are threads, and items
+# whose __reduce__ encodes another item.
 _spare_picklers: list[_ItemPickler] = []
 
 
 @late
 def _cloud() -> type[Any]:
-    """Import cloudpickle, which many programs never need, and return its pickler."""
+    """Import cloudpickle, which many programs never need, and return its pickler class."""
     import cloudpickle  # noqa: PLC0415
 
     pickler: type[Any] = cloudpickle.Pickler
@@ -750,7 +752,7 @@ def _cloud() -> type[Any]:
 
 
 def _is_any_by_value() -> bool:
-    """Whether cloudpickle was told of modules whose classes and functions go by value."""
+    """Whether the program has registered modules with cloudpickle, so that their classes and functions go by value."""
     if "cloudpickle" not in sys.modules:
         return False
     registry = getattr(sys.modules["cloudpickle"], "list_registry_pickle_by_value", None)
@@ -758,7 +760,7 @@ def _is_any_by_value() -> bool:
 
 
 def _define(name: _Name) -> tuple[bytes, list[_Name]]:
-    """Make the definition of ``name``; where that is impossible, the definition is the text that says why."""
+    """Make the definition of ``name``; if that is impossible, the definition is the text that says why."""
     needs: dict[bytes, _Name] = {}
 
     def begin(build: Callable[..., Any], arguments: tuple[Any, ...]) -> _defining.Reduction:
@@ -766,7 +768,7 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
 
     def refer(obj: Any) -> _defining.Reduction | None:
         if type(obj) is FunctionType and obj.__qualname__.startswith(f"{name.qualname}."):
-            return None  # methods belong to the class
+            return None  # a method belongs to its class
         other = _name_of(obj)
         if other is None:
             return None
@@ -778,7 +780,7 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
     except Exception as error:
         if is_of_a_signal_handler(error):
             raise
-        # Not an error of the item: a process of the same program does not need the definition.
+        # No error of the item, because a process of the same program does not need the definition.
         return dumps(describe(error), _PROTOCOL), []
     return definition, list(needs.values())
 
@@ -788,12 +790,12 @@ def _define(name: _Name) -> tuple[bytes, list[_Name]]:
 
 
 def _named(program: bytes, edition: bytes, qualname: str) -> NoReturn:
-    """Stand in streams for the object of that name; a ``_Reader`` reads it as its own method ``resolve``."""
+    """Stand in a stream for the object of that name; a ``_Reader`` replaces it by its own method ``resolve``."""
     raise UnpicklingError(f"{qualname!r} of a program's __main__ can only be read through the queue that it came by")
 
 
 def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Begin the object of a definition; it is found by its name from then on, because its parts may refer to it."""
+    """Begin to build the object of a definition. Its name leads to it at once, because its parts may refer to it."""
     key = _key(program, edition, qualname)
     if key not in _known.unfinished:
         obj = build(*arguments)
@@ -802,7 +804,7 @@ def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., A
 
 
 class _Reader(Unpickler):
-    """Reads a stream whose bare names of ``__main__`` belong to ``program`` and ``edition``."""
+    """Reads a stream in which the bare names of ``__main__`` belong to ``program`` and ``edition``."""
 
     def __init__(self, stream: bytes, program: bytes, edition: bytes, find: Callable[[bytes], bytes | None]) -> None:
         super().__init__(io.BytesIO(stream))
@@ -818,7 +820,7 @@ class _Reader(Unpickler):
         return super().find_class(module, name)
 
     def resolve(self, program: bytes, edition: bytes, qualname: str) -> Any:
-        """The object of that name: this program's own, or one built from the definition."""
+        """The object of that name: this program's own object, or one built from the definition."""
         own = _program()
         if own.owns(program, edition):
             obj = own.lookup(qualname)

@@ -1,18 +1,18 @@
-"""How a class or function of ``__main__`` is written as a definition, and built from one: code, and no data.
+"""How a class or function of ``__main__`` is written as a definition, and built from one: code without data.
 
-A definition is read by other programs only; the program that made it reads the name. So making one must be free of
-side effects: the put that makes it may hold locks of the program, and the item may be tiny. Therefore no method of an
-object of the program runs (``__reduce_ex__``, ``__getstate__``, properties), and no data of the program go along:
+Only other programs read a definition; the program that made it reads the name. So making one must have no side effects:
+the put that makes it may hold locks of the program, and the item may be tiny. Therefore no method of an object of the
+program runs (``__reduce_ex__``, ``__getstate__``, properties), and no data of the program go along:
 
-- A *global* that a function mentions goes along if it is a class, a function (bare, bound, partial, cached), a thing
+- A *global* that a function mentions goes along if it is a class, a function (bare, bound, partial, cached), an object
   that can be imported by its name, a member of an enumeration, a logger, a compiled pattern, a construct of ``typing``,
-  or an exact built-in constant. The constants of one definition take ``GLOBALS_SIZE`` at most.
-- What stands in the *body* (class attributes, defaults, cells, annotations) may also be an exact built-in container, a
-  value of the standard library such as a ``timedelta``, or an instance whose pickling nobody has redefined, as far as
+  or an exact built-in constant. The constants of one definition take at most ``GLOBALS_SIZE``.
+- A value in the *body* (class attributes, defaults, cells, annotations) may also be an exact built-in container, a
+  value of the standard library such as a ``timedelta``, or an instance of a class that does not redefine pickling, if
   all its parts may go along, up to ``BODY_SIZE``. It is a snapshot.
 
-Anything else is left out, and the place says so to the reader that needs it: a global by a NameError, a class attribute
-by an AttributeError, and a function that lacks a default or the content of a cell by a NameError when it is called.
+Everything else is left out, and a reader that needs it gets an error: for a global a NameError, for a class attribute
+an AttributeError, and for a function that lacks a default or the content of a cell a NameError when it is called.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ __all__ = ["MAIN_MODULES", "Reduction", "write"]
 MAIN_MODULES = ("__main__", "__mp_main__")  # the second in children that multiprocessing spawns
 
 GLOBALS_SIZE = 1 << 12
-BODY_SIZE = 1 << 16  # written in the source of the definition, and generous; what is larger was computed
-DEFINITION_SIZE = 1 << 20  # as much as the store of a queue has for all definitions together
+BODY_SIZE = 1 << 16  # generous for values that stand in the source; larger ones were computed
+DEFINITION_SIZE = 1 << 20  # the room that the store of a queue has for all definitions together
 
 Reduction = tuple[Any, ...]
-"""What a ``reducer_override`` returns."""
+"""The result of a ``reducer_override``."""
 
 _PROTOCOL = 5
 _POINTER = struct.calcsize("P")
@@ -58,11 +58,11 @@ _WHAT_TO_DO = "put it into the item, or define both in a module that both progra
 
 
 class _LeftOutError(Exception):
-    """A thing does not go along; the text says what it is."""
+    """An object does not go along; the text says what it is."""
 
 
 class _Written:
-    """Stands for an object in what is pickled: how that object is written."""
+    """Takes the place of an object in the pickle; says how to write that object."""
 
     __slots__ = ("reduction",)
 
@@ -79,7 +79,7 @@ def _is_class(obj: Any) -> bool:
 
 
 def _names_in(module: Any) -> dict[str, Any]:
-    """The globals of a module, without waking one that is imported when it is first used."""
+    """The globals of a module, without triggering the import of a lazy one."""
     names: dict[str, Any] = object.__getattribute__(module, "__dict__")
     return names
 
@@ -95,7 +95,7 @@ def _is_importable_module(module: Any) -> bool:
 
 
 def _goes_by_value(module: str) -> bool:
-    """Whether cloudpickle was told that this module's classes and functions go by value."""
+    """Whether the program has registered this module with cloudpickle, so that its classes go by value."""
     registry: set[str] = getattr(sys.modules.get("cloudpickle"), "list_registry_pickle_by_value", set)()
     while registry and module:
         if module in registry:
@@ -105,7 +105,7 @@ def _goes_by_value(module: str) -> bool:
 
 
 def _is_importable(obj: Any) -> bool:
-    """Whether a class or function is what its name means in a module that can be imported."""
+    """Whether the name of a class or function leads to it, in a module that can be imported."""
     module = obj.__module__
     found: Any = sys.modules.get(module) if type(module) is str else None
     if not _is_importable_module(found):
@@ -125,7 +125,7 @@ def _attribute_of(module: Any, obj: Any) -> Reduction | None:
 
 
 def _imported_as(name: str, obj: Any) -> Reduction | None:
-    """``obj`` as what some module that can be imported has under the same name: ``from settings import TABLE``."""
+    """``obj`` as a global of the same name of an importable module, as after ``from settings import TABLE``."""
     for module in list(sys.modules.values()):
         is_module = issubclass(type(module), ModuleType)
         if is_module and _names_in(module).get(name) is obj and _is_importable_module(module):
@@ -166,7 +166,7 @@ def _type_variable(variable: Any) -> Reduction:
     return imported or (_make_type_variable, (variable.__name__, *limits, _tracker_of(variable)))
 
 
-# What wraps functions, or refers to something by its name.
+# Types that wrap functions, or refer to an object by its name.
 _WRAPPERS: dict[type, Callable[[Any], Reduction]] = {
     staticmethod: lambda it: (staticmethod, (it.__func__,)),
     classmethod: lambda it: (classmethod, (it.__func__,)),
@@ -188,7 +188,7 @@ _WRAPPERS: dict[type, Callable[[Any], Reduction]] = {
 
 _WRAPPERS[types.BuiltinFunctionType] = _builtin
 
-# By name, because few programs have imported them. These are made of a name or of constants only.
+# By name, because few programs have imported them. They are made of a name or of constants only.
 _NAMED: dict[str, Callable[[Any], Reduction]] = {
     "logging.Logger": lambda it: (sys.modules["logging"].getLogger, (it.name,)),
     "logging.RootLogger": lambda it: (sys.modules["logging"].getLogger, ()),
@@ -197,7 +197,7 @@ _NAMED: dict[str, Callable[[Any], Reduction]] = {
     "typing.ParamSpec": lambda it: (type(it), (it.__name__,)),
     "typing.TypeVarTuple": lambda it: (type(it), (it.__name__,)),
 }
-# Their own pickling runs no code but the standard library's.
+# Their own pickling runs only code of the standard library.
 _CONSTRUCTS = {"types.GenericAlias", "types.UnionType"}  # and all of typing
 _VALUES = {
     *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
@@ -233,7 +233,7 @@ def _as_pickled(obj: Any) -> Reduction:
 
 
 def _as_instance(obj: Any) -> Reduction | None:
-    """How an instance of a Python class is written whose pickling nobody has redefined; ``None``: it is no such."""
+    """How an instance of a Python class that does not redefine pickling is written; ``None`` for any other object."""
     kind = type(obj)
     state: dict[str, Any] = {}
     slots = 0
@@ -246,11 +246,11 @@ def _as_instance(obj: Any) -> Reduction | None:
                 slots += 1
                 try:
                     state.setdefault(name, member.__get__(obj))
-                except AttributeError:  # never set
+                except AttributeError:  # the slot was never set
                     continue
             elif name == "__dict__" and type(member) is types.GetSetDescriptorType:
                 state.update(member.__get__(obj))
-    # A class of C may be a heap type, too, but its instances hold more than the attributes that are seen.
+    # A class of C may also be a heap type, but its instances are larger than the attributes that are seen here.
     seen = object.__basicsize__ + _POINTER * (slots + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0))
     return (_instance, (kind, state)) if kind.__basicsize__ <= seen and not kind.__itemsize__ else None
 
@@ -259,11 +259,11 @@ _PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__g
 
 
 class _Snapshot:
-    """Copies what goes along with one definition, so that it cannot change while it is written."""
+    """Copies the values that go along with one definition, so that they cannot change while they are written."""
 
     def __init__(self) -> None:
         self._room = {"global": GLOBALS_SIZE, "body": BODY_SIZE}
-        # Original and copy; one object stays one object. The originals are kept, so that no id is used again.
+        # Original and copy, so that one object stays one object. The originals are kept, so that no id is reused.
         self._copies: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def take(self, value: Any, where: str, name: str = "") -> Any:
@@ -272,10 +272,10 @@ class _Snapshot:
         Args:
             value: anything.
             where: "global" or "body".
-            name: of the global; it is searched for in the modules under the same name.
+            name: of a global; the value is also looked for under this name in other modules.
 
         Raises:
-            _LeftOutError: it does not go along.
+            _LeftOutError: the value does not go along.
         """
         room, known = self._room[where], len(self._copies)
         try:
@@ -286,7 +286,7 @@ class _Snapshot:
                 del self._copies[key]
             if type(error) is _LeftOutError or is_of_a_signal_handler(error):
                 raise
-            # It changed meanwhile, or is too deep.
+            # The value changed meanwhile, or is nested too deeply.
             raise _LeftOutError(f"a {classes.type_name(type(value))}") from None
 
     def _spend(self, size: int, where: str) -> None:
@@ -367,7 +367,7 @@ def _member(member: Enum) -> Reduction:
     name, value = names.get("_name_"), names.get("_value_")
     if name in classes.namespace(cls).get("_member_map_", {}):
         return operator.getitem, (cls, name)
-    if issubclass(cls, Flag):  # several of them
+    if issubclass(cls, Flag):  # several members in one
         return cls, (value,)
     raise _LeftOutError(f"a {classes.type_name(cls)}")
 
@@ -381,14 +381,14 @@ def write(obj: Any, begin: Callable[..., Reduction], refer: Callable[[Any], Redu
 
     Args:
         obj: a class or function.
-        begin: says how to write the beginning of ``obj``, of a function and the arguments that it is built with.
-        refer: says how to write another class or function as a name; ``None``: it has none, and goes by value.
+        begin: returns how to write the beginning of ``obj``, given a function and arguments that build it.
+        refer: returns how to write another class or function as a name; ``None`` if it has none and goes by value.
 
     Returns:
         The definition: a pickle stream.
 
     Raises:
-        PicklingError: it cannot be written; the text says why.
+        PicklingError: the definition cannot be written; the text says why.
     """
     file = _LimitedFile()
     _Writer(file, obj, begin, refer).dump(obj)
@@ -411,7 +411,7 @@ class _Writer(Pickler):
         self._begin = begin
         self._refer = refer
         self._snapshot = _Snapshot()
-        self._scopes: dict[int, dict[str, Any]] = {}  # by the id of the globals; functions that share them still do
+        self._scopes: dict[int, dict[str, Any]] = {}  # by the id of the globals, so that functions still share them
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -427,7 +427,7 @@ class _Writer(Pickler):
             return NotImplemented if _is_importable(obj) else self._by_value(obj)
         if _is_importable_module(obj):
             return importlib.import_module, (obj.__name__,)
-        if kind in _CONSTANTS or obj is getattr or obj is operator.getitem:  # these two are in reductions
+        if kind in _CONSTANTS or obj is getattr or obj is operator.getitem:  # reductions use these two
             return NotImplemented
         raise PicklingError(f"a {classes.type_name(kind)} does not go along with a definition")
 
@@ -491,7 +491,7 @@ class _Writer(Pickler):
         return (self._snapshot.take(content, "body"),)
 
     def _globals(self, function: FunctionType) -> tuple[dict[str, Any], dict[str, str]]:
-        """Those that a function mentions: which go along, and of the others, what they are."""
+        """The globals that a function mentions: those that go along, and for each of the others, what it is."""
         known: dict[str, Any] = {}
         left_out: dict[str, str] = {}
         before = cast(Any, function).__builtins__
@@ -506,7 +506,7 @@ class _Writer(Pickler):
         return known, left_out
 
     def _mapping(self, mapping: Any) -> dict[str, Any]:
-        """What may go along of attributes or annotations that nothing depends on."""
+        """Those attributes or annotations that may go along; nothing depends on the others."""
         found = {}
         for name, value in mapping.copy().items() if type(mapping) is dict else ():
             try:
@@ -536,7 +536,7 @@ class _Writer(Pickler):
                 raise PicklingError(
                     f"{cls.__qualname__} has {error} among its bases, which does not go along"
                 ) from None
-            # That of TypedDict accepts no class as a base that it did not make.
+            # The metaclass of TypedDict accepts only bases that it has made.
             if classes.type_name(type(cls)) == "typing._TypedDictMeta":
                 bases = first.pop("__orig_bases__")
         registered: list[type] = []
@@ -585,7 +585,7 @@ class _Writer(Pickler):
         return members, {} if boundary is None else {"boundary": _member(boundary)[1][1]}
 
     def _extras(self, namespace: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """What the __init__ or __new__ of an enumeration has given to its members."""
+        """The attributes that the __init__ or __new__ of an enumeration has given its members."""
         extras = {
             name: self._mapping(
                 {
@@ -635,12 +635,12 @@ def _global_names(code: CodeType) -> Iterator[str]:
                 yield instruction.argval
 
 
-# The body of a class inside a function asks by LOAD_NAME, and from Python 3.12 on by LOAD_FROM_DICT_OR_GLOBALS.
+# The body of a class in a function uses LOAD_NAME, and from Python 3.12 on LOAD_FROM_DICT_OR_GLOBALS.
 _GLOBAL_OPERATIONS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 
 
 def _submodules(code: CodeType, known: Iterable[Any]) -> list[ModuleType]:
-    """Modules that a function reaches through their packages: ``concurrent.futures``, where it knows ``concurrent``."""
+    """Modules that a function reaches through their packages, such as ``concurrent.futures`` through ``concurrent``."""
     found = []
     for package in known:
         if issubclass(type(package), ModuleType) and "__path__" in _names_in(package):
@@ -652,7 +652,7 @@ def _submodules(code: CodeType, known: Iterable[Any]) -> list[ModuleType]:
 
 
 def _tracker_of(obj: Any) -> str:
-    """The id by which cloudpickle knows a class without a name, or a type variable, for these may be in items, too."""
+    """The id by which cloudpickle knows a class without a name, or a type variable; items may have these, too."""
     return str(_cloudpickle()._get_or_create_tracker_id(obj))
 
 
@@ -661,14 +661,14 @@ def _tracker_of(obj: Any) -> str:
 
 
 class _Explaining(dict[str, Any]):
-    """The builtins of a function that mentions what was left out: a look-up that fails says why."""
+    """The builtins of a function with globals that were left out: a failed look-up says why."""
 
     def __init__(self) -> None:
-        super().__init__(vars(builtins))  # copied, because C code looks into it without __missing__
-        self.left_out: dict[str, tuple[str, str]] = {}  # what it was, and in which definition
+        super().__init__(vars(builtins))  # a copy, because C code reads the dictionary without __missing__
+        self.left_out: dict[str, tuple[str, str]] = {}  # by name: what the global was, and in which definition
 
     def __missing__(self, name: str) -> Any:
-        if name in vars(builtins):  # added since
+        if name in vars(builtins):  # it was added after the copy
             return vars(builtins)[name]
         if name not in self.left_out:
             raise KeyError(name)  # which the interpreter turns into its own NameError
@@ -681,7 +681,7 @@ class _Explaining(dict[str, Any]):
 
 
 class _LeftOut:
-    """In a built class, in the place of an attribute that was left out."""
+    """Takes the place of an attribute that was left out, in a class that was built from a definition."""
 
     def __init__(self, name: str, kind: str, owner: str) -> None:
         self.name = name
@@ -719,8 +719,9 @@ def _make_function(
     if left_out:
         explaining = explaining or _Explaining()
         explaining.left_out.update((key, (kind, owner)) for key, kind in left_out.items())
-    # A function keeps the builtins that it is made with. Those that lack nothing keep the fast way to them; functions
-    # made inside of a function get them from its globals, so these keep the explaining ones.
+    # A function keeps the builtins with which it is made. A function of which nothing was left out gets the real ones,
+    # which are faster. Functions made inside a function get theirs from its globals, so the globals keep the explaining
+    # ones.
     scope["__builtins__"] = explaining if left_out else vars(builtins)
     cells = tuple(CellType() for _ in compiled.co_freevars)
     function = FunctionType(compiled, scope, name, None, cells)
@@ -768,7 +769,7 @@ def _make_type_variable(
 
 
 def _tracked(tracker: str, obj: Any) -> Any:
-    """What this process has under that id already, or else ``obj``."""
+    """The object that this process already has under that id; otherwise ``obj``."""
     return _cloudpickle()._lookup_class_or_track(tracker, obj)
 
 
@@ -777,7 +778,7 @@ def _fill_class(cls: Any, state: tuple[Any, ...]) -> None:
     for name, value in attributes.items():
         setattr(cls, name, value)
     for name, kind in left_out.items():
-        if name not in classes.namespace(cls):  # the metaclass may have made it anew
+        if name not in classes.namespace(cls):  # the metaclass may have made the attribute again
             setattr(cls, name, _LeftOut(name, kind, owner))
     for other in registered:
         cls.register(other)

@@ -1,7 +1,7 @@
-"""Payloads that are too large for a slot, made smaller: the one module that knows zlib.
+"""Deflating payloads that are too large for a slot: the one module that knows zlib.
 
-A log record with a long traceback takes 5 to 10 KB, and a tenth of that deflated, so it travels through slots of 4 KiB.
-A deflated payload is the tag of the original as one byte, then its bytes as a zlib stream, which ends with a checksum.
+A log record with a long traceback takes 5 to 10 KB, but a tenth of that deflated, so it fits into a slot of 4 KiB. A
+deflated payload is the tag of the original as one byte, then its bytes as a zlib stream, which ends with a checksum.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from .._platform.lazy_import import late
 
 __all__ = ["deflated", "inflated"]
 
-# How many times as large as a slot a payload may be. Text shrinks to a third or a tenth, so more than this would be
-# tried in vain, and a getter must bound the memory that a hostile payload can make it take: deflate reaches 1:1000.
+# How many times as large as a slot a payload may be. Text shrinks to a third or a tenth, so to deflate more than this
+# would be in vain. And a getter must limit the memory that a hostile payload can make it take: deflate reaches 1:1000.
 _GREATEST_RATIO = 64
 
-_LEVEL = 1  # twice to four times as fast as 6, for 5 % more bytes of a traceback and 18 % more of source code
+_LEVEL = 1  # two to four times as fast as level 6; a traceback takes 5 % more bytes, source code 18 % more
 
 
 @late
@@ -35,7 +35,7 @@ def deflated(payload: bytes, tag: int, item_size: int) -> bytes | None:
         item_size: the greatest payload of the queue, in bytes.
 
     Returns:
-        What ``inflated`` turns back, of whatever size; ``None`` if the payload is too large to try.
+        A payload for ``inflated``, which may be larger than a slot; ``None`` if the original is too large to try.
     """
     if len(payload) > _GREATEST_RATIO * item_size:
         return None
@@ -44,17 +44,17 @@ def deflated(payload: bytes, tag: int, item_size: int) -> bytes | None:
 
 
 def inflated(payload: bytes, item_size: int) -> tuple[bytes, int]:
-    """Turn back what ``deflated`` has made.
+    """Return the payload and the tag from which ``deflated`` has made a payload.
 
     Args:
-        payload: what ``deflated`` returned, or anything.
+        payload: returned by ``deflated``; if it is damaged, ValueError is raised.
         item_size: the greatest payload of the queue, in bytes.
 
     Returns:
         The payload and the tag that ``deflated`` was given.
 
     Raises:
-        ValueError: these are other bytes, or they would become larger than ``deflated`` accepts.
+        ValueError: ``deflated`` has not made these bytes, or they inflate to more than it accepts.
     """
     zlib = _zlib()
     limit = _GREATEST_RATIO * item_size

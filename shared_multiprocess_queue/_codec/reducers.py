@@ -1,15 +1,15 @@
-"""How multiprocessing sends what only it knows how to send: connections, sockets, and what libraries have registered.
+"""Objects that only multiprocessing knows how to send: connections, sockets, and types that libraries have registered.
 
 ``multiprocessing.Queue`` asks the reducers of ``multiprocessing.reduction.ForkingPickler`` before an object's own
-``__reduce_ex__``. So must this package: a ``Connection`` that pickle takes for a plain object arrives as the number of
-a descriptor that means another file in the receiver.
+``__reduce_ex__``. This package must do the same: otherwise pickle would treat a ``Connection`` as a plain object, and
+it would arrive as a descriptor number that means another file in the receiver.
 
-Nothing is imported for that: a program without multiprocessing has nothing registered. One type is in the standard
-library without it, the socket; the first one in an item makes this module import what registers it.
+Nothing is imported for that: in a program without multiprocessing nothing is registered. The one exception is the
+socket, a type that exists without multiprocessing; the first socket in an item makes this module import its reducer.
 
-A tensor of torch is the exception to what is registered. Its reducer moves the whole storage into shared memory, for
-one row of a batch too, and only relatives of the sender can open that. An ordinary tensor in memory of its own goes by
-value: its own numbers and no others.
+A tensor of torch does not go by its registered reducer. That would move the whole storage into shared memory, even for
+one row of a batch, and only relatives of the sender could open it. An ordinary tensor in memory of its own goes by
+value, with its own numbers and no others.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def _forking_pickler() -> Any:
 
 
 def registered(kind: type) -> Mapping[type, Reducer] | None:
-    """Return the reducers that multiprocessing asks, by exact type; it shows what is registered later, too.
+    """Return the reducers of multiprocessing, by exact type. The mapping also shows types that are registered later.
 
     Args:
         kind: the type of an object that is to be pickled.
 
     Returns:
-        ``None``: nothing has been registered yet, and nothing would be for this type.
+        The mapping; ``None`` if nothing is registered yet, and multiprocessing itself has no reducer for this type.
     """
     if _REDUCTION not in sys.modules and (kind.__name__ != "socket" or kind.__module__ != "socket"):
         return None
@@ -53,21 +53,21 @@ def registered(kind: type) -> Mapping[type, Reducer] | None:
 
 
 def send(obj: Any, reduce: Reducer) -> Any:
-    """Return what a reducer makes of an object; of an ordinary tensor, its numbers.
+    """Return the reduction of an object by its reducer; an ordinary tensor is reduced to its numbers.
 
     Args:
-        obj: to be pickled.
-        reduce: what is registered for its type.
+        obj: the object to pickle.
+        reduce: the reducer that is registered for its type.
     """
     if type(obj).__module__ == "torch" and type(obj).__name__ == "Tensor" and _is_ordinary(obj):
         return _tensor, (_numbers(obj.contiguous()), obj.dtype, tuple(obj.shape))
     reduced = reduce(obj)
-    # To a reducer_override, NotImplemented says that pickle is to go on; here it is a wrong answer as any other.
+    # From a reducer_override, NotImplemented would tell pickle to go on; from a reducer it is simply a wrong result.
     return None if reduced is NotImplemented else reduced
 
 
 def _is_ordinary(tensor: Any) -> bool:
-    """Whether a tensor is nothing but numbers in memory of this process."""
+    """Whether a tensor is only numbers in private memory of this process."""
     return (
         tensor.device.type == "cpu"
         and tensor.layout is sys.modules["torch"].strided
@@ -88,13 +88,13 @@ def _numbers(tensor: Any) -> bytearray:
 
 
 def _tensor(numbers: bytearray, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """Build a tensor on the memory of ``numbers``; to read the dtype has imported torch."""
+    """Build a tensor on the memory of ``numbers``; torch has been imported to read the dtype."""
     torch = sys.modules["torch"]
     return torch.frombuffer(numbers, dtype=dtype).reshape(shape) if numbers else torch.empty(shape, dtype=dtype)
 
 
 def newest_shared() -> int:
-    """Return the key of what multiprocessing has last set aside for a receiver to fetch; 0 if there was nothing."""
+    """Return the key of the last object that multiprocessing has set aside for a receiver to fetch; 0 if none."""
     sharer = sys.modules.get(_SHARER)
     return 0 if sharer is None else int(sharer._resource_sharer._key)
 
@@ -103,12 +103,12 @@ def key_of_shared(obj: Any, kind: type, since: int) -> int:
     """Return the key under which a duplicate of a descriptor (a socket on Windows) waits to be fetched.
 
     Args:
-        obj: in an item.
+        obj: an object in an item.
         kind: its type.
-        since: the key of the newest when the item was begun.
+        since: the newest key when the pickling of the item began.
 
     Returns:
-        0: it is no such thing, it is another process's, or the program had made it before.
+        The key; 0 if ``obj`` is no such duplicate, belongs to another process, or is older than the item's pickling.
     """
     sharer = sys.modules.get(_SHARER)
     if sharer is None or kind not in (getattr(sharer, "DupFd", None), getattr(sharer, "DupSocket", None)):
@@ -118,26 +118,26 @@ def key_of_shared(obj: Any, kind: type, since: int) -> int:
 
 
 def withdraw(keys: Iterable[int]) -> None:
-    """Close what was set aside for the receiver of an item that was not put."""
+    """Close the objects that were set aside for the receiver of an item, because the item was not put."""
     for key in keys:
         waiting = sys.modules[_SHARER]._resource_sharer._cache
-        _, close = waiting.pop(key, (None, None))  # in a child forked since it is gone
+        _, close = waiting.pop(key, (None, None))  # a child that was forked since does not have it
         if close is not None:
             close()
 
 
 def explanation(error: BaseException) -> str:
-    """Return what to add to the text of an error that an item has raised while it was read, or nothing.
+    """Return an addition to the text of an error that the reading of an item has raised; "" if there is none.
 
     Args:
-        error: with its traceback.
+        error: an error with its traceback.
     """
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
         if global_text(traceback.tb_frame, "__name__") == _SHARER:
             return (
-                "; connections, sockets and shared tensors are handed over by the sender, so it must live still, and "
-                "only processes that multiprocessing has started from one another may ask for them"
+                "; connections, sockets and shared tensors are handed over by the sender, so it must still be alive, "
+                "and only processes that multiprocessing has started from one another may ask for them"
             )
         traceback = traceback.tb_next
     return ""

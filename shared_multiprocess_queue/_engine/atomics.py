@@ -266,7 +266,7 @@ class AtomicsEngine:
             return found
 
         member = self.membership
-        member.records.sweep()  # what an interrupt has left may be what this waits for
+        member.records.recover_lost()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(attempt, words, side)
         if spin.until(done) or look() == DONE:
@@ -309,7 +309,7 @@ class AtomicsEngine:
             refuse_child()
         if records.state is not State.OPEN:
             records.refuse()
-        records.sweep()
+        records.recover_lost()
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

@@ -341,7 +341,7 @@ class Membership:
             try:
                 self.records.leave_with(role, last)
             except BaseException:
-                self.records.lose(role, last)
+                self.records.mark_lost(role, last)
                 raise
             return True
 

@@ -11,7 +11,7 @@ from .._ring.snapshot import Blocker, Snapshot
 from .contract import Engine
 
 
-class Watch:
+class BlockerTimes:
     """Remembers since when this handle has seen each blocker."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Watch:
         return [(now - self._since[key]) / 1e9 for key in keys]
 
 
-def read(engine: Engine, watch: Watch) -> dict[str, Any]:
+def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
     """Return the metrics of a queue; it is only looked at."""
     member = engine.membership
     seen = Snapshot(member.look(), member.is_batch_lock_held())

@@ -4,8 +4,8 @@ Beside them lie the items that interrupted gets had taken, for the next gets of 
 
 Python serves signals between two steps, so a handler that raises (Ctrl-C does) can end an operation anywhere, and can
 end its recovery as well. State that must survive this is kept outside stack frames. Before a record is taken, it is
-registered, with a weak reference only. If an interrupt loses the record, the reference dies, and ``sweep`` recovers the
-record and its claim.
+registered, with a weak reference only. If an interrupt loses the record, the reference dies, and ``recover_lost``
+recovers the record and its claim.
 
 Giving back is a plain store into a dictionary, at which Python serves no signal: a record is either the operation's or
 idle, never lost on the way and never both.
@@ -90,7 +90,7 @@ class Records:
         idle: records that no operation uses, by index; an operation that ended well stores its record here.
         kept_back: payloads that were taken and could not be delivered; the next that a get of this handle takes.
         state: of the handle.
-        lock: of this process; one thread at a time takes records, sweeps, or leaves.
+        lock: of this process; one thread at a time takes records, recovers lost ones, or leaves.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Records:
                 # Looked at after the line above, from which on close waits for this record.
                 if self.state is not State.OPEN:
                     self.refuse()
-                self.sweep()
+                self.recover_lost()
                 if self.idle:
                     return self.idle.popitem()[1]
                 self._search(entry, record)
@@ -207,32 +207,33 @@ class Records:
         In a child that a signal handler has forked inside the operation it is the parent's, which goes on with it.
 
         Raises:
-            BaseException: what interrupted the recovery; that is complete nevertheless, or the next sweep completes it.
+            BaseException: what interrupted the recovery. The recovery is complete nevertheless, or the next
+                ``recover_lost`` completes it.
         """
         if not self.is_of_this_process():
             return
-        late: BaseException | None = None
+        pending_error: BaseException | None = None
         for _ in range(_TRIES):
             try:
-                self.lose(record)
-                self.sweep()
+                self.mark_lost(record)
+                self.recover_lost()
                 break
             except BaseException as error:
-                late = error
-        if late is not None:
+                pending_error = error
+        if pending_error is not None:
             try:
-                raise late
+                raise pending_error
             finally:
-                late = None  # or this frame and its traceback keep each other
+                pending_error = None  # or this frame and its traceback keep each other
 
-    def lose(self, *records: Record | None) -> None:
-        """Leave records to the next sweep, whatever frames still have them."""
+    def mark_lost(self, *records: Record | None) -> None:
+        """Leave records to the next ``recover_lost``, even if frames still have them."""
         for entry in list(self._registered):
             record = entry.record()
             if record is not None and record in records:
                 entry.record = _nothing
 
-    def sweep(self) -> None:
+    def recover_lost(self) -> None:
         """End the operations whose records are lost, and lend those records again."""
         if None not in [entry.record() for entry in list(self._registered)]:
             return
@@ -240,16 +241,16 @@ class Records:
             for entry in list(self._registered):
                 seen = entry.record
                 if seen() is None:
-                    self._take_up(entry, seen)
+                    self._adopt_lost(entry, seen)
 
-    def _take_up(self, entry: _Registration, seen: Callable[[], Record | None]) -> None:
+    def _adopt_lost(self, entry: _Registration, seen: Callable[[], Record | None]) -> None:
         if not entry.is_ours():
             self._forget(entry)
             return
         record = Record(self._new_words(), entry.claim)
         reference = weakref.ref(record)
         if entry.record is not seen:
-            return  # a signal handler has just used the queue, and swept
+            return  # a signal handler has just used the queue, and has recovered it
         entry.record = reference  # between this look and this store Python serves no signal
         try:
             self._settle(entry, record)
@@ -313,7 +314,7 @@ class Records:
                 except KeyError:  # another thread has borrowed the last one
                     break
                 except BaseException:
-                    self.lose(popped[0][1] if popped else None)
+                    self.mark_lost(popped[0][1] if popped else None)
                     raise
 
     def leave(self, *others: Record | None) -> bool:
@@ -326,7 +327,7 @@ class Records:
             Whether no operation has a record any more.
         """
         with self.lock:
-            self.sweep()
+            self.recover_lost()
             self.leave_idle()
             rest = [entry.record() for entry in self._registered]  # a lost one may wait for another's operation to end
             return not [record for record in rest if record is None or record not in others]

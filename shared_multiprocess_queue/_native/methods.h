@@ -186,7 +186,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         record->count = record->room = (uint64_t)count;
         payloads = NULL;
         encoded = 0;
-        result = end_put(record, put_together(record, until));
+        result = end_put(record, put_batch_locked(record, until));
     }
 done:
     withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */

@@ -174,7 +174,7 @@ static inline int take_lock(struct record *record, int64_t until)
     return SHMQ_DONE;
 }
 
-static inline int put_together(struct record *record, int64_t until)
+static inline int put_batch_locked(struct record *record, int64_t until)
 {
     if (take_role(record, SHMQ_PUT) < 0) {
         return FAILED;

@@ -1,1 +1,1 @@
-"""Doors to the outside: time, memory, processes, futexes, sockets, the packages behind them. Nothing of queues."""
+"""Doors to the outside: time, memory, processes, futexes, sockets, the packages behind them. None knows of queues."""

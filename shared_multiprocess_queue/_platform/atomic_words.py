@@ -1,14 +1,13 @@
 """Shared 64-bit words: the door to the package ``atomics``, and the seam where a test takes over every step.
 
-All that processes agree on goes through a ``Words``: atomic loads, stores, compare-and-swaps and additions, every one
-sequentially consistent, which is at least what any edge of the protocol asks for. The few plain accesses that the
-protocol allows have names of their own (``peek``, ``announce``), and what they may be on which processor is decided
-here and nowhere else.
+Processes agree only through a ``Words``: by atomic loads, stores, compare-and-swaps and additions. Each of them is
+sequentially consistent, which is at least what any edge of the protocol needs. The few plain accesses that the protocol
+allows have names of their own (``peek``, ``announce``). Only this module decides what they are on which processor.
 
-``atomics`` brings a C library (patomic) and calls it through objects that cost 6 µs a load. The same functions, taken
-from the package's own table and called through ctypes, cost 0.5 µs. They are called with the GIL held (``PYFUNCTYPE``),
-so that no other thread is let in between a claim and its publication merely because an atomic operation was called.
-Where that table is not as expected, opening a queue is an ImportError.
+``atomics`` has a C library (patomic) and calls it through objects, which takes 6 µs a load. The same functions, taken
+from the package's own table and called through ctypes, take 0.5 µs. They are called with the GIL held (``PYFUNCTYPE``):
+otherwise each atomic operation could let another thread run between a claim and its publication. If that table is not
+as expected, opening a queue raises an ImportError.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ from .lazy_import import late
 
 _SEQ_CST: Final = 5  # memory_order_seq_cst of C11, as patomic takes it
 
-# x86 stores and loads an aligned word as one instruction, keeps stores in order and never lets a load pass an older
-# load: there a plain store is a release store and a plain load an acquire load; and as its read-modify-writes are full
-# barriers, a plain load behind one is sequentially consistent. Elsewhere none of this holds.
+# x86 stores and loads an aligned word by one instruction, keeps stores in order, and lets no load pass an older load.
+# So there a plain store is a release store, and a plain load an acquire load. Its read-modify-writes are full barriers,
+# so a plain load after one is sequentially consistent. Other processors guarantee none of this.
 _PLAIN_IS_ORDERED: Final = platform.machine().lower() in {"x86_64", "amd64"} and sys.maxsize > 2**32
 
 
 class Reader(Protocol):
-    """What a look needs of a segment: its words, and no way to write."""
+    """What a snapshot needs of a segment: its words, and no way to write."""
 
     @property
     def load(self) -> Callable[[int], int]:
-        """Return what loads the word at an offset; any number of threads may call it."""
+        """Return a function that loads the word at an offset; any number of threads may call it."""
 
 
 class Words(Protocol):
     """Access to the words of one segment for one operation at a time; offsets are in bytes and aligned to 8.
 
-    It has scratch memory of its own, so two threads never use the same one at once.
+    An access has scratch memory of its own, so two threads must not use the same one at once.
     """
 
     load: Callable[[int], int]
@@ -50,15 +49,15 @@ class Words(Protocol):
     cas: Callable[[int, int, int], bool]
     """cas(offset, expected, desired): change the word if it is as expected; never fails spuriously."""
     cas_noted: Callable[[int, int, int, list[int]], None]
-    """cas_noted(offset, expected, desired, note): as cas, and append the outcome to note with no bytecode in between,
-    so that a signal handler that raises cannot come between the two."""
+    """cas_noted(offset, expected, desired, note): as cas, and append the outcome to note. There is no bytecode between
+    the two, so a signal handler that raises cannot separate them."""
     add: Callable[[int, int], int]
-    """add(offset, amount): add, and return the word from before."""
+    """add(offset, amount): add, and return the word as it was before."""
     peek: Callable[[int], int]
-    """peek(offset): a plain load, for hints that an atomic load or a compare-and-swap confirms before anyone acts."""
+    """peek(offset): a plain load, for hints that an atomic load or a compare-and-swap confirms before they are used."""
     load_after_rmw: Callable[[int], int]
-    """load_after_rmw(offset): a sequentially consistent load that follows a cas or add of this operation; where those
-    are full barriers, a plain load."""
+    """load_after_rmw(offset): a sequentially consistent load that follows a cas or add of this operation. If those are
+    full barriers on this processor, it is a plain load."""
     announce: Callable[[int, int], None]
     """announce(offset, value): a release store to a word that only its owner writes."""
     announce_range: Callable[[int, int, int], None]
@@ -72,18 +71,18 @@ class WordMemory(Protocol):
         """Return a new access, for one operation at a time."""
 
     def reader(self) -> Reader:
-        """Return what reads for one look, and keeps the memory for as long as it is referred to.
+        """Return a reader for one snapshot. It keeps the memory alive while it is referred to.
 
-        So a look needs no operation that ``release`` would have to wait for.
+        So a snapshot needs no operation for which ``release`` would have to wait.
 
         Raises:
             ValueError: the memory is gone.
         """
 
     def release(self) -> None:
-        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError.
+        """Release the memory; an access that is used after this raises an IndexError or a ValueError.
 
-        At whatever step: nothing between the look whether the memory is there and the step itself serves a signal.
+        This holds at every step: Python serves no signal between the test whether the memory is there and the step.
         """
 
 
@@ -113,7 +112,7 @@ class _Access:
 
 @late
 def _atomics() -> Any:
-    """Import ``atomics``: when the first queue is opened, because it takes longer than all of this package."""
+    """Import ``atomics`` when the first queue is opened, because that takes longer than importing this package."""
     import atomics  # noqa: PLC0415
 
     return atomics
@@ -155,7 +154,7 @@ _GONE.release()
 
 
 class PlainWords:
-    """A ``Reader`` of a mapping that may be one that cannot be written: plain loads, of an aligned word each.
+    """A ``Reader`` of a mapping, which may be read-only: it uses plain loads, each of an aligned word.
 
     Args:
         buffer: the segment, from its start.
@@ -176,14 +175,14 @@ class MappedWords:
         self._operations = operations
         self._plain = buffer.cast("Q")
         self._anchor: Any = ctypes.c_char.from_buffer(buffer)
-        self._bases = [ctypes.addressof(self._anchor)]  # empty after the release, so that each access ends there
+        self._bases = [ctypes.addressof(self._anchor)]  # empty after the release, so that each access then raises
 
     def words(self) -> Words:
         """Return a new access, for one operation at a time."""
         bases, plain, order = self._bases, self._plain, _SEQ_CST
         do_load, do_store = self._operations.load, self._operations.store
         do_cas, do_add = self._operations.cas, self._operations.add
-        scratch = (ctypes.c_uint64 * 2)()  # takes a number modulo 2^64, which only a damaged segment leads to
+        scratch = (ctypes.c_uint64 * 2)()  # reduces numbers modulo 2^64; larger ones come from damaged segments only
         first = ctypes.addressof(scratch)
         second = first + 8
 
@@ -214,12 +213,12 @@ class MappedWords:
         return _plain_access(_access(load, store, cas, cas_noted, add), plain)
 
     def reader(self) -> Reader:
-        """Return what reads for one look, and keeps the memory for as long as it is referred to."""
+        """Return a reader for one snapshot. It keeps the memory alive while it is referred to."""
         buffer = self._buffer
         return PlainWords(buffer) if _PLAIN_IS_ORDERED else _AtomicReader(buffer, self._operations)
 
     def release(self) -> None:
-        """Let go of the memory; an access that is used after this raises an IndexError or a ValueError."""
+        """Release the memory; an access that is used after this raises an IndexError or a ValueError."""
         self._anchor = None
         self._buffer = _GONE
         self._bases.clear()
@@ -227,7 +226,7 @@ class MappedWords:
 
 
 class _AtomicReader:
-    """A ``Reader`` with sequentially consistent loads, for processors whose plain ones are in no order."""
+    """A ``Reader`` with sequentially consistent loads, for processors on which plain loads have no order."""
 
     __slots__ = ("load",)
 
@@ -236,7 +235,7 @@ class _AtomicReader:
         do_load, order = operations.load, _SEQ_CST
 
         def load(offset: int) -> int:
-            found = ctypes.c_uint64()  # of this call: another thread may be in one, too
+            found = ctypes.c_uint64()  # one for each call, because several threads may be in one
             do_load(ctypes.addressof(anchor) + offset, order, ctypes.addressof(found))
             return found.value
 
@@ -296,7 +295,7 @@ def _operations() -> _Operations:
 
 
 def prepare() -> None:
-    """Import what ``open_words`` needs, if that was not done yet."""
+    """Import what ``open_words`` needs, unless it is imported."""
     _atomics()
     _operations()
 
@@ -308,7 +307,7 @@ def open_words(buffer: memoryview) -> WordMemory:
         buffer: the whole segment, writable, aligned to 8 bytes (a mapping always is).
 
     Raises:
-        ImportError: the package ``atomics`` that is installed is not one that this was written for.
+        ImportError: the installed version of the package ``atomics`` is not one that this module was written for.
     """
     return MappedWords(buffer, _operations())
 
@@ -336,7 +335,7 @@ class Flag:
         self._view.store(0)
 
     def release(self) -> None:
-        """Let go of the memory; may be called again."""
+        """Release the memory; may be called again."""
         if self._context is not None:
             self._context.__exit__(None, None, None)
 
@@ -345,9 +344,9 @@ class Flag:
 
 
 def keep_to_the_end(owner: object) -> None:
-    """Let an object that has words open live until the process is gone.
+    """Keep an object that has words open alive until the end of the process.
 
-    When the interpreter ends it drops what modules have, and with it views of ``atomics`` whose C library is gone by
-    then: they would fill stderr.
+    At its end the interpreter drops the objects of modules. If views of ``atomics`` were among them, they would print
+    errors, because their C library is gone by then.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))

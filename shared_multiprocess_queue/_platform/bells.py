@@ -1,6 +1,6 @@
 """Bells: sockets in the abstract namespace that wake a waiter on a descriptor; the only door to sockets and timers.
 
-A bell has no file and is inherited by nobody. It is gone with its process, so a ring for the dead is refused.
+A bell has no file and is not inherited. It ends with its process, so the kernel refuses to ring for a dead process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Timer(ctypes.Structure):
 
 @late
 def _socket() -> Any:
-    """Import ``socket`` when the first bell is rung or made; few programs wait on descriptors."""
+    """Import ``socket`` when the first bell is rung or made, because few programs wait on descriptors."""
     import socket  # noqa: PLC0415
 
     return socket
@@ -49,10 +49,10 @@ def _address(nonce: int, name: int) -> bytes:
 
 
 def ring(nonce: int, name: int) -> bool:
-    """Ring the bell of a participant's name in the segment of this nonce; return whether it is there. Does not wait.
+    """Ring the bell of a participant in the segment with this nonce, without waiting; return whether the bell exists.
 
-    The socket lives for this one ring: a descriptor that is kept may be closed by the program, and its number is then a
-    stranger's.
+    The socket lives for this one ring. The program could close a descriptor that is kept, and its number could then
+    belong to another file.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -62,7 +62,7 @@ def ring(nonce: int, name: int) -> bool:
             sender.setblocking(False)
             sender.sendto(b"\0", socket.MSG_NOSIGNAL, _address(nonce, name))
     except OSError as error:
-        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full of rings: it is rung
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full, so it has been rung
     return True
 
 
@@ -76,10 +76,10 @@ _NONE_LEFT: Final = (
 class Bell:
     """A descriptor that becomes readable when its name is rung, and once a period.
 
-    It is closed until ``open``. What an interrupt leaves open closes ``close``, or the end of the object.
+    It is closed until ``open``. Descriptors that an interrupt leaves open are closed by ``close``, or with the object.
 
     Args:
-        period: nanoseconds between two times that it becomes readable by itself.
+        period: nanoseconds after which it becomes readable without a ring, again and again.
     """
 
     def __init__(self, period: int) -> None:
@@ -115,7 +115,7 @@ class Bell:
                 poll.register(bell, select.EPOLLIN)
                 poll.register(timer, select.EPOLLIN)
                 self._timer = timer
-                self._poll = self._note(os.dup, poll.fileno())  # a number: the object could not be made to forget it
+                self._poll = self._note(os.dup, poll.fileno())  # a number, because the object would close it
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
@@ -123,20 +123,20 @@ class Bell:
             raise
 
     def _note(self, make: Any, *arguments: int) -> int:
-        """Make a descriptor and note it in one call, at whose end it is noted, whatever interrupts."""
+        """Make a descriptor and note it, in one C call: an interrupt can come only after both."""
         self._numbers.extend(map(make, *((argument,) for argument in arguments)))
         return self._numbers[-1]
 
     def is_whole(self) -> bool:
-        """Whether the descriptors are still this bell's: a program may close all that it has, as a daemon does.
+        """Whether the descriptors are still this bell's: a program may close all its descriptors, as a daemon does.
 
-        The socket speaks for all three, for the others have no inode of their own.
+        Only the socket is looked at, because the other two have no inode of their own.
         """
-        bell, identity = self._socket, self._identity  # another thread may close it
+        bell, identity = self._socket, self._identity  # copies, because another thread may close the bell
         return self._poll >= 0 and None not in (bell, identity) and _identity_of(bell.fileno()) == identity
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 when the bell is closed, and if the program has closed it."""
+        """Return the descriptor; -1 if the bell is closed, or if the program has closed its descriptors."""
         poll = self._poll
         return poll if self.is_whole() else -1
 
@@ -160,21 +160,21 @@ class Bell:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def close(self) -> None:
-        """Close the descriptors; in a forked child its own copies of them. May be called again."""
+        """Close the descriptors; in a forked child, only the child's copies. May be called again."""
         self._timer = self._poll = -1
         bell, numbers = self._socket, self._numbers
         if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
-            bell.detach()  # closed by the program: the numbers may be a stranger's by now
+            bell.detach()  # the program has closed it, so the numbers may belong to other files by now
             numbers.clear()
         while numbers:
-            with suppress(OSError):  # one call, as above: what is not noted any more is closed
+            with suppress(OSError):  # one C call, as in _note: a number that is no longer in the list is closed
                 deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
         if bell is not None:
             bell.close()
         self._socket = self._identity = None
 
     def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be half gone
+        with suppress(Exception):  # the interpreter may be shutting down
             self.close()
 
 

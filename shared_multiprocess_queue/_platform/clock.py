@@ -8,7 +8,7 @@ import time
 from ..errors import ArgumentError, shown
 
 now = time.monotonic_ns
-real = time.time_ns  # for people; nothing is decided by it
+real = time.time_ns  # to show a time to people; no decision depends on it
 sleep = time.sleep
 
 FOREVER = math.inf
@@ -18,7 +18,7 @@ def deadline_of(block: bool, timeout: float | None) -> float:
     """Return when a call has to end, with the rules of ``queue.Queue``; see ``seconds_of`` for arguments and errors.
 
     Returns:
-        A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always past.
+        A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always in the past.
     """
     seconds = seconds_of(block, timeout)
     return now() + seconds * 1e9 if seconds else 0
@@ -28,25 +28,25 @@ def seconds_of(block: bool, timeout: float | None) -> float:
     """Return for how long a call may wait, with the rules of ``queue.Queue``.
 
     Args:
-        block: False means that the call does not wait at all; ``timeout`` is then ignored.
-        timeout: seconds; None waits for ever, 0 means now.
+        block: if False, the call does not wait, and ``timeout`` is ignored.
+        timeout: seconds; None waits for ever, 0 does not wait.
 
     Returns:
-        Seconds; infinity waits for ever.
+        Seconds; infinity means for ever.
 
     Raises:
         ArgumentError: the timeout is negative or NaN.
-        TypeError: it is no number.
+        TypeError: the timeout is no number.
     """
     if not block:
         return 0
     if timeout is None:
         return FOREVER
     try:
-        seconds = float(timeout + 0)  # not what float() makes of a text
+        seconds = float(timeout + 0)  # the addition refuses a text, which float() would parse
     except OverflowError:
-        seconds = math.copysign(math.inf, timeout > 0 or -1)  # more than any number of seconds
-    except (TypeError, ValueError, ArithmeticError):  # what else is raised here comes from outside
+        seconds = math.copysign(math.inf, timeout > 0 or -1)  # an int that is too large for a float
+    except (TypeError, ValueError, ArithmeticError):  # any other exception comes from a signal handler
         raise TypeError(
             f"'timeout' must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
         ) from None

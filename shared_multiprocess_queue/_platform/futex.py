@@ -1,6 +1,6 @@
-"""Sleeping on a shared word and waking who sleeps there: the only door to the futex of Linux.
+"""Sleeping on a shared word and waking its sleepers: the only door to the futex of Linux.
 
-Elsewhere ``wait`` is a bounded sleep and ``wake`` finds nobody, which the protocol of _parking allows for.
+On other systems ``wait`` is a bounded sleep and ``wake`` finds no sleeper; the protocol of _ring/parking.py allows it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import clock
 _SYSCALL_NUMBERS = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238, "loongarch64": 98}
 _FUTEX_WAIT, _FUTEX_WAKE = 0, 1  # without FUTEX_PRIVATE_FLAG: the sleepers are in other processes
 
-_UNTIL_LOOK = 1_000_000  # ns that a sleep lasts where nobody can wake it
+_UNTIL_LOOK = 1_000_000  # ns that a sleep lasts on a system without a futex, on which no wake can end it
 
 
 class _Timespec(ctypes.Structure):
@@ -33,8 +33,8 @@ def _system_call(library: type[ctypes.CDLL]) -> Callable[..., int] | None:
     return syscall
 
 
-_SLEEP = _system_call(ctypes.CDLL)  # lets other threads run meanwhile
-_WAKE = _system_call(ctypes.PyDLL)  # keeps the GIL: who wakes may hold a claim, and must not wait for his turn with it
+_SLEEP = _system_call(ctypes.CDLL)  # releases the GIL, so that other threads run meanwhile
+_WAKE = _system_call(ctypes.PyDLL)  # keeps the GIL: a waker may hold a claim, and must not wait for the GIL with it
 _LOW_HALF = 0 if sys.byteorder == "little" else 4  # a futex is 32 bits: the half of the word that changes
 
 
@@ -43,7 +43,7 @@ def wait(address: int, expected: int, timeout: int) -> None:
 
     Args:
         address: of the 64-bit word in this process.
-        expected: value of the word that the caller read; if it is another by now, there is no sleep.
+        expected: value of the word that the caller read; if the word has changed since, there is no sleep.
         timeout: nanoseconds on the monotonic clock.
     """
     if _SLEEP is None:

@@ -1,8 +1,8 @@
-"""Imports that wait until they are needed, and that neither an interrupt nor a fork cuts in two.
+"""Imports that are done when they are needed, and that neither an interrupt nor a fork cuts short.
 
-A package whose import was interrupted may never be imported again in that process, and a child that is forked while
-another thread imports waits for ever for the lock of a module whose thread it has not. So an import runs in a thread of
-its own, where no signal is served, and a fork waits for it.
+If an import is interrupted, the process may never be able to import that package. If a thread imports while another one
+forks, the child waits for ever for the lock of the module, because it has no thread that would release it. So an import
+runs in a thread of its own, where Python serves no signal, and a fork waits for it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_lock = threading.RLock()  # reentrant: a signal handler may need what this thread waits for
+_lock = threading.RLock()  # reentrant: a signal handler may need the import that this thread waits for
 _importing: list[threading.Thread] = []
 
 
 def late(load: Callable[[], T]) -> Callable[[], T]:
-    """Return a function that returns what ``load`` returns, which imports something and is called once."""
+    """Return a function that returns the result of ``load``, which imports something and is called once."""
     loaded: list[T] = []
 
     def get() -> T:
@@ -45,7 +45,7 @@ def _run(work: Callable[[], None]) -> None:
     try:
         _importing.append(thread)
         thread.start()
-    except RuntimeError:  # none can be started, at the end of the interpreter for example
+    except RuntimeError:  # no thread can be started, for example at the end of the interpreter
         _importing.remove(thread)
         work()
         return
@@ -57,7 +57,7 @@ def _run(work: Callable[[], None]) -> None:
 
 def _before_fork() -> None:
     _lock.acquire()
-    for thread in list(_importing):  # of a call that an interrupt has cut short, or of this thread's own
+    for thread in list(_importing):  # threads of calls that were interrupted, or of a call further up in this thread
         if thread.is_alive() and thread is not threading.current_thread():
             thread.join()
 

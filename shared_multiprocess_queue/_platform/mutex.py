@@ -1,10 +1,10 @@
 """The lock that processes share.
 
-What crosses processes is one int32 in a segment of its own, 0 or 1, changed by compare-and-swap. The package declares
-that it needs Python 3.13.7; on older Pythons, where it is not installed, a class of ours speaks the same protocol on
-the same segment, so that processes of both kinds work together.
+The processes share one int32 in a segment of its own, which is 0 or 1 and is changed by compare-and-swap. The package
+``shared_memory_lock`` declares that it needs Python 3.13.7. On older Pythons, which lack it, a class of this module
+follows the same protocol on the same segment, so that processes of both kinds work together.
 
-The int32 knows neither its holder nor whether he lives. Both stand in the queue's own header, see _batch_lock.
+The int32 does not say which process holds the lock. That stands in the queue's own header, see _ring/batch_lock.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LockFlag(Protocol):
 
     @property
     def buffer(self) -> memoryview:
-        """The memory in which it lies, for whoever has atomic operations of his own."""
+        """The memory in which it lies, for an engine that has atomic operations of its own."""
 
     def try_acquire(self) -> bool:
         """Change 0 to 1; False if it was 1."""
@@ -36,7 +36,7 @@ class LockFlag(Protocol):
         """Store 0."""
 
     def close(self) -> None:
-        """Let go of the segment."""
+        """Close the segment."""
 
 
 def segment_name(name: str, run_id: str) -> str:
@@ -46,10 +46,10 @@ def segment_name(name: str, run_id: str) -> str:
 
 @late
 def lock_class() -> type:
-    """Return the class of the lock: that of the package, where it is installed.
+    """Return the class of the lock: that of the package, if it is installed.
 
-    It is imported when the first queue is opened and not before: ``atomics``, which it needs, takes longer than all of
-    this package.
+    The package is imported when the first queue is opened and not before, because its own import of ``atomics`` takes
+    longer than all of this package.
     """
     try:
         from .package_mutex import PackageLock  # noqa: PLC0415
@@ -64,11 +64,11 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     Args:
         name: of the lock.
         run_id: prefix of the segment's name; may be empty.
-        create: make it anew, whatever is there; otherwise it must exist.
+        create: make it anew, even if there is one; if False, it must exist.
 
     Raises:
-        QueueNotFoundError: there is none.
-        CorruptQueueError: it is no lock.
+        QueueNotFoundError: there is no lock of that name.
+        CorruptQueueError: the segment is no lock.
     """
     target = segment_name(name, run_id)
     try:
@@ -93,7 +93,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
 
 
 class OwnLock:
-    """The protocol of ``shared_memory_lock``, for Pythons where that is not installed."""
+    """The protocol of ``shared_memory_lock``, for Pythons in which that is not installed."""
 
     def __init__(self, name: str, run_id: str, segment: shared_memory.Segment) -> None:
         self._segment = segment

@@ -1,4 +1,4 @@
-"""The lock of ``shared_memory_lock`` itself, where that is installed: the only door to it."""
+"""The lock of the package ``shared_memory_lock``, if that is installed: the only door to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SIZE = 4
 
 
 class PackageLock(SharedMemoryLock):  # type: ignore[misc]
-    """``SharedMemoryLock`` on a segment that no resource tracker knows; the locking is the package's."""
+    """``SharedMemoryLock`` on a segment that no resource tracker knows; the package does the locking."""
 
     def __init__(self, name: str, run_id: str, segment: shared_memory.Segment) -> None:
         self.name = name
         self.run_id = run_id
         self._shm = self._segment = segment
-        self._closed = False  # close() copes with what an interrupt leaves of the rest
+        self._closed = False  # close() works even if an interrupt ends this method after any later line
         self._atomic_ctx = atomicview(segment.buffer[:SIZE], INT)
         self._atomic = self._atomic_ctx.__enter__()
 
@@ -36,6 +36,6 @@ class PackageLock(SharedMemoryLock):  # type: ignore[misc]
         return bool(self._atomic.load())
 
     def close(self) -> None:
-        """Let go of the segment; may be called again, after an interrupt."""
+        """Close the segment; may be called again, after an interrupt."""
         super().close()
-        self._segment.close()  # the package does it once, whatever comes of it
+        self._segment.close()  # again, because the package tries it only once, even if that fails

@@ -1,8 +1,8 @@
-"""Who this process is, and whether another one lives: the only door to process liveness.
+"""The identity of this process, and whether another process lives: the only door to process liveness.
 
-A process is known by its pid and its start time, so that a pid which the system gave out again names somebody else.
-``kill(pid, 0)`` alone would be wrong, because it calls a zombie alive; a timeout would be wrong always, because a
-paused process is alive. A process that cannot be looked up from here (another pid namespace) counts as alive.
+A process is identified by its pid and its start time, so that a reused pid is another process. ``kill(pid, 0)`` alone
+would be wrong, because it calls a zombie alive. A timeout would be wrong, because a paused process is alive. A process
+that cannot be looked up from here (in another pid namespace) counts as alive.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if not _LINUX:
 _STATE, _THREADS, _START = 0, 17, 19
 
 START_BITS = 34
-"""Start times are told modulo 2**34 of their units, 5 years, for they share a word with the pid."""
+"""Start times are taken modulo 2**34 of their units, or 5 years, because they share a word with the pid."""
 
 _START_MASK = (1 << START_BITS) - 1
 
 
 class Identity(NamedTuple):
-    """This process, as others can recognise it.
+    """What identifies this process to others.
 
     Attributes:
         pid: process id in its own pid namespace.
-        start: start time, in units that only equality makes sense of.
+        start: start time, in units of the system, so that it can only be compared for equality.
         namespace: number of the pid (and time) namespace, 0 if processes cannot be looked up from here.
     """
 
@@ -44,30 +44,30 @@ _identity: Identity | None = None
 
 
 def identity() -> Identity:
-    """Return who this process is; looked up once a process."""
+    """Return the identity of this process, which is looked up once a process."""
     global _identity  # noqa: PLW0603
     while (found := _identity) is None:
         before = forks
         pid = os.getpid()
         found = Identity(pid, _start_time(pid) or 0, _namespace())
-        if forks == before:  # otherwise a signal handler has forked, and that was the parent
+        if forks == before:  # otherwise a signal handler has forked, and this is the identity of the parent
             _identity = found
     return found
 
 
 forks = 0
-"""How often this process, and those that it was forked from, were forked; what a handle has of an older number is its
-parent's."""
+"""Number of forks between this process and its first ancestor in Python. If a handle remembers an older number, its
+state is the parent's."""
 
 settling = threading.RLock()
-"""For what is done once after a fork, by the first thread that uses a handle."""
+"""Held by the first thread that uses a handle after a fork, for the steps that are done once."""
 
 
 def _forget() -> None:
-    """Note the fork; the handles look at it when they are used, so that a fork costs the same with many of them."""
+    """Note the fork. Handles notice it when they are used, so the time of a fork does not grow with their number."""
     global _identity, forks, settling  # noqa: PLW0603
     _identity = None
-    settling = threading.RLock()  # another thread of the parent may have had the old one
+    settling = threading.RLock()  # another thread of the parent may hold the old one
     forks += 1
 
 
@@ -76,7 +76,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_forked_inside() -> bool:
-    """Whether the function of a child that calls this, right after the fork, was called inside a call of this package.
+    """Whether the fork was inside a call of this package; asked in the child, by a function that runs after the fork.
 
     A signal handler may fork anywhere, and return in the child.
     """
@@ -90,13 +90,13 @@ def is_forked_inside() -> bool:
 def is_alive(pid: int, start: int) -> bool:
     """Whether the process ``pid`` that started at ``start`` can still run an instruction.
 
-    A zombie counts as dead when none of its threads is left, a paused process as alive.
+    A zombie counts as dead if none of its threads is left; a paused process counts as alive.
     """
     if not _LINUX:
         return _is_alive_elsewhere(pid, start)
     fields = _stat(pid)
     if fields is None:
-        return _exists(pid)  # /proc may hide it, or this process may have no descriptor left to look with
+        return _exists(pid)  # /proc may hide it, or this process may have no descriptor left
     if start and int(fields[_START]) & _START_MASK != start:
         return False
     return fields[_STATE] not in (b"Z", b"X") or int(fields[_THREADS]) > 1
@@ -115,7 +115,7 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is there, and another user's
+    except OSError:  # it exists, and belongs to another user
         pass
     return True
 
@@ -137,7 +137,7 @@ def _namespace() -> int:
     except OSError:
         return 0
     try:
-        times = os.stat("/proc/self/ns/time").st_ino  # start times are counted from a namespace's own boot
+        times = os.stat("/proc/self/ns/time").st_ino  # a time namespace counts start times from a boot of its own
     except OSError:
         times = 0
     return times << 32 | pids

@@ -1,30 +1,30 @@
-"""Named shared memory: the only door to it, and how a segment is born and goes (labels X of the protocol).
+"""Named shared memory: the only door to it, and how a segment is created and removed (labels X of the protocol).
 
-The calls beneath ``multiprocessing.shared_memory`` are used without that class, because before Python 3.13 it cannot
-open a segment without telling the resource tracker, which then removes the segment from everybody when one process
-ends. Registering and taking it back would be wrong too: that removes the entry of another process.
+The functions below ``multiprocessing.shared_memory`` are used without that class. Before Python 3.13 the class
+registers each segment that it opens with the resource tracker, which then removes the segment for all processes when
+one of them ends. To register and unregister would be wrong, too: it would remove the entry of another process.
 
-Birth: open exclusively, then flock the descriptor as proof of life (the kernel lets go of it when the process dies),
-then see that the name still means this segment, write the mark UNFINISHED, give it its size, reserve the memory, fill
-it, and store the magic over the mark last. The write of the mark is the first that makes the segment longer than
-nothing, so what a dead creator leaves is empty or carries the mark. Both with its flock taken is in the making; with
-its flock free it is a leftover, which whoever wants the name removes. Everything else is somebody's.
+A creator opens the name exclusively and takes the flock of the descriptor, which the kernel releases when the process
+dies. It checks that the name still means this segment. Then it writes the mark UNFINISHED, gives the segment its size,
+reserves the memory, fills it, and at last stores the magic over the mark. Before the write of the mark the segment has
+no bytes. So an empty or UNFINISHED segment is being created while its flock is held; if the flock is free, its creator
+has died, and the next creator removes it. Every other segment is in use and is never removed.
 
-A name is removed by who holds the flock of the segment that it means, and has looked that it does. So nobody, however
-slow, removes the name of a newer segment. One exception: a process that has no descriptor left cannot take a flock. It
-looks what the name means, and removes it in the next system call.
+A process removes a name while it holds the flock of the segment that the name means, and after it has checked that. So
+even a slow process never removes the name of a newer segment. There is one exception: a process that has no descriptor
+left cannot take a flock. It checks what the name means, and removes it in the next system call.
 
-A mapping needs no descriptor, and a handle keeps none: a program that closes all descriptors, as a daemon does, loses
-nothing, and no number is closed that may mean another's file by then. A segment is known by its device and inode.
+A mapping needs no descriptor, and a handle keeps none. So a program may close all its descriptors, as a daemon does,
+and a handle never closes a number that belongs to another file by then. Device and inode identify a segment.
 
-A forked child closes its copies of descriptors that are flocked, and a descriptor that is flocked is never the one that
-is mapped (a mapping would keep the flock as well): the flock of a dead creator does not live on in its children. Not so
-in a child that C code forks without Python's knowledge, or one forked by another thread while the creator is inside the
-very call that opens: if the creator dies in that creation, the segment looks unfinished but alive until that child ends
-or executes another program.
+The flock of a dead creator must not live on in its children. So a forked child closes its copies of flocked
+descriptors, and a flocked descriptor is never the one that is mapped, because a mapping would keep the flock. Two kinds
+of children escape this: one that C code forks without Python's knowledge, and one that another thread forks while the
+creator is inside the system call that opens. If the creator dies in that creation, the segment seems to be in creation
+until that child ends or executes another program.
 
-Where shared memory has no flock (macOS), a leftover cannot be told from a segment in the making: it is reported as not
-ready and has to be unlinked by hand. On Windows a segment lives while somebody has it open, and ``unlink`` does
+If shared memory has no flock (macOS), a leftover cannot be told from a segment that is being created: it is reported as
+not ready, and has to be unlinked by hand. On Windows a segment lives while a process has it open, and ``unlink`` does
 nothing.
 """
 
@@ -50,18 +50,18 @@ if _POSIX:
     import fcntl
     import resource
 
-_HAS_FLOCK: Final = sys.platform.startswith("linux")  # and shared memory can be read and written as a file
+_HAS_FLOCK: Final = sys.platform.startswith("linux")  # there shared memory can also be read and written as a file
 _PROBE: Final = 4096  # bytes of a segment that are looked at before it is mapped
-# What a segment has in the place of its first constant until its creation is complete; the layout states the same.
+# The first constant of a segment until its creation is complete; the layout states the same.
 MARK_AT: Final = 256
 MARK: Final = int.from_bytes(b"SHMQBORN", "little").to_bytes(8, sys.byteorder)
-_PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that others take for a moment only
-_MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, at which another may be looking
+_PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that other processes take only for a moment
+_MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, which another process may be looking at
 _SHM_FOLDER: Final = "/dev/shm"
 _LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, Linux 5.14
 _MAP_FIXED: Final = 0x10
-_GENTLY: Final = os.O_NOFOLLOW | os.O_NONBLOCK if _HAS_FLOCK else 0  # whatever lies there, do not follow it or wait
+_GENTLY: Final = os.O_NOFOLLOW | os.O_NONBLOCK if _HAS_FLOCK else 0  # do not follow a link or wait for a FIFO
 _MAP_NORESERVE: Final = 0x4000 if sys.platform.startswith("linux") else 0
 
 
@@ -81,22 +81,22 @@ _MMAP: Any = _c_mmap() if _POSIX else None
 
 
 class _Descriptor:
-    """A segment that is open; closed at the latest when nobody refers to it any more, whatever interrupts its user."""
+    """A segment that is open; closed at the latest when the last reference to it goes, even after an interrupt."""
 
     def __init__(self) -> None:
         self._numbers: list[int] = []  # none or one
 
     def open(self, name: str, flags: int = os.O_RDWR) -> None:
-        """Open what has a name.
+        """Open the segment of a name.
 
         Raises:
-            FileNotFoundError, FileExistsError: as the flags have it.
-            PermissionError: this user may not; says whose it is.
+            FileNotFoundError, FileExistsError: the segment does not exist, or exists and the flags forbid it.
+            PermissionError: this user may not open it; the message names its owner.
             CorruptQueueError: a folder, a link, a FIFO or the like has the name.
-            OSError: no descriptor is left, for example.
+            OSError: for example, no descriptor is left.
         """
         try:
-            # One call, so that no signal handler can raise between the opening and the noting.
+            # One C call, so that no signal handler can raise between opening the descriptor and noting it.
             self._numbers.extend(map(_posixshmem.shm_open, ("/" + name,), (flags | _GENTLY,), (0o600,)))
         except (FileNotFoundError, FileExistsError):
             raise
@@ -121,11 +121,11 @@ class _Descriptor:
 
     def close(self) -> None:
         if self in _locked:
-            self.unlock()  # a child forked without our knowledge may have a copy, which would keep the flock
+            self.unlock()  # a child that C code has forked may have a copy, which would keep the flock
         self.forget()
 
     def forget(self) -> None:
-        """Close it without giving up the flock, which is the parent's if this is a forked child."""
+        """Close the descriptor without releasing the flock, which in a forked child is the parent's."""
         _locked.discard(self)
         numbers, self._numbers = self._numbers, []
         for number in numbers:
@@ -136,7 +136,7 @@ class _Descriptor:
         return status.st_dev, status.st_ino
 
     def is_ours(self) -> bool:
-        """Whether it belongs to this user or to root."""
+        """Whether the segment belongs to this user or to root."""
         return os.fstat(self.number).st_uid in (os.geteuid(), 0)
 
     def means(self, name: str) -> bool:
@@ -144,7 +144,7 @@ class _Descriptor:
         return identity_of(name) == self.identity()
 
     def lock(self, patience: int) -> bool:
-        """Take the flock; True also where shared memory has none."""
+        """Take the flock; True also if shared memory has no flocks."""
         give_up = clock.now() + patience
         _locked.add(self)
         while True:
@@ -165,7 +165,7 @@ class _Descriptor:
         _locked.discard(self)
 
     def is_locked_by_another(self) -> bool:
-        """Whether somebody has the flock; for as short a time as possible, because a creator may want it now."""
+        """Whether another process holds the flock; tried as briefly as possible, because a creator may want it now."""
         try:
             fcntl.flock(self.number, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -174,11 +174,11 @@ class _Descriptor:
         return False
 
     def is_empty(self) -> bool:
-        """Whether the segment has no bytes: its creator has hardly begun, or somebody cut it."""
+        """Whether the segment has no bytes: its creator has just begun, or it was truncated."""
         return os.fstat(self.number).st_size == 0
 
     def is_unfinished(self) -> bool:
-        """Whether this is what a creator has before its end; what somebody else made never is, unless it is empty."""
+        """Whether the segment is as a creator has it before the end; one of another program never is, unless empty."""
         if self.is_empty():
             return True
         if _HAS_FLOCK:
@@ -188,7 +188,7 @@ class _Descriptor:
         return start[MARK_AT : MARK_AT + len(MARK)] == MARK or not any(start)
 
     def __del__(self) -> None:
-        try:  # noqa: SIM105 (the interpreter may be half gone, and suppress with it)
+        try:  # noqa: SIM105 (the interpreter may be shutting down, and suppress may be gone)
             self.close()
         except Exception:
             pass
@@ -207,9 +207,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def identity_of(name: str) -> tuple[int, int] | None:
-    """Return what tells the segment of a name from others that had it or will have it; None: nobody has the name.
+    """Return what tells the segment of a name from earlier and later ones; None if there is none.
 
-    Where segments are files of a folder, this needs no descriptor.
+    If segments are files in a folder, this needs no descriptor.
     """
     if _HAS_FLOCK:
         status = _status_of(name)
@@ -226,12 +226,12 @@ def identity_of(name: str) -> tuple[int, int] | None:
 
 
 def means(name: str, identity: tuple[int, int]) -> bool:
-    """Whether a name means the segment of that identity; nothing is opened for that where segments are files."""
+    """Whether a name means the segment of that identity; if segments are files, nothing is opened for that."""
     return not _POSIX or identity_of(name) == identity
 
 
 def _status_of(name: str) -> os.stat_result | None:
-    """Return what the file system says of a name, without opening anything; None: it does not say."""
+    """Return what the file system says of a name, without opening anything; None if it cannot tell."""
     if not _HAS_FLOCK:
         return None
     try:
@@ -255,12 +255,12 @@ def _refuse_what_is_no_file(name: str, status: os.stat_result | None) -> None:
     if kind is not None:
         raise CorruptQueueError(
             f"segment {name!r} is not a queue: {kind} has that name in {_SHM_FOLDER}; choose another name or run_id, "
-            f"or, if nobody needs it, remove it: rm -r {_SHM_FOLDER}/{name!r}"
+            f"or, if it is not needed, remove it: rm -r {_SHM_FOLDER}/{name!r}"
         )
 
 
 def _not_permitted(name: str) -> PermissionError:
-    """Return the error that says why this user may not open, or make, a segment."""
+    """Return the error that says why this user may not open or make a segment."""
     status = _status_of(name)
     if status is not None and status.st_uid == os.geteuid():
         why = (
@@ -276,11 +276,11 @@ def _not_permitted(name: str) -> PermissionError:
 
 
 def _map(name: str, number: int, size: int) -> mmap.mmap:
-    """Map a segment; no descriptor is needed any more.
+    """Map a segment; afterwards no descriptor is needed.
 
-    An ``mmap.mmap`` of a file keeps a duplicate of its descriptor (before Python 3.13 always). So this is one of no
-    file, whose pages are then replaced by those of the segment. It unmaps them when the last view on them is gone. It
-    is a shared one, because private memory counts against RLIMIT_DATA.
+    An ``mmap.mmap`` of a file keeps a duplicate of its descriptor (before Python 3.13 always). So an anonymous one is
+    made, and its pages are replaced by those of the segment. It unmaps them when the last view on them goes. It is
+    shared, because private memory counts against RLIMIT_DATA.
     """
     try:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
@@ -318,8 +318,8 @@ class Segment:
 
     Attributes:
         name: its name, without the leading slash.
-        buffer: all of it, writable; released when the segment is closed.
-        size: bytes.
+        buffer: the whole segment, writable; released when the segment is closed.
+        size: in bytes.
     """
 
     def __init__(self, name: str, identity: tuple[int, int], mapping: mmap.mmap) -> None:
@@ -335,19 +335,19 @@ class Segment:
         return self.buffer
 
     def has_name(self) -> bool:
-        """Whether the segment can still be found: its name was not removed."""
+        """Whether the segment can still be found, because its name was not removed."""
         return means(self.name, self._identity)
 
     def identity(self) -> tuple[int, int]:
-        """Return what tells this segment from another one that has its name later."""
+        """Return what tells this segment from a later one of its name."""
         return self._identity
 
     def reserve(self, start: int, length: int) -> None:
         """Make sure that a range has memory behind it.
 
         Raises:
-            OSError: there is none left, or no way to find out. (Without this, writing there would end the process with
-                SIGBUS.)
+            OSError: no memory is left, or there is no way to find out. (Without this check SIGBUS would end the process
+                when it writes there.)
         """
         if not hasattr(os, "posix_fallocate") or not length:
             return
@@ -373,10 +373,10 @@ class Segment:
             descriptor.close()
 
     def close(self) -> None:
-        """Let go of the memory; may be called again.
+        """Release the memory; may be called again.
 
-        The memory goes with the last that refers to it. That may be later: another thread that has dropped its view
-        may not have come to freeing it.
+        The memory is unmapped with the last reference to it. That may be later: another thread may have dropped its
+        view without having freed it yet.
         """
         buffer, self.buffer = self.buffer, _GONE
         self._mapping = None
@@ -385,19 +385,19 @@ class Segment:
 
 
 def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str) -> Segment:
-    """Make a segment that nobody has yet, or nothing at all.
+    """Make a segment with a name that is free; if this fails, nothing is left.
 
     Args:
         name: without the leading slash.
-        size: bytes.
-        reserved: how many of them, from the start, get memory at once.
-        fill: writes everything, the magic last; others see nothing before that.
-        companion: name of a segment that ``fill`` may make; it goes as well if the creation fails.
+        size: in bytes.
+        reserved: number of bytes, from the start, that get memory at once.
+        fill: writes the content, the magic last; other processes see nothing before that.
+        companion: name of a segment that ``fill`` may make; it is removed, too, if the creation fails.
 
     Raises:
         QueueExistsError: the name is taken.
-        QueueNotReadyError: a live process is making a segment of that name.
-        ArgumentError: all the shared memory of this machine would not hold it.
+        QueueNotReadyError: a live process is creating a segment of that name.
+        ArgumentError: the segment is larger than all the shared memory of this machine.
         OSError: there is not enough shared memory left.
     """
     if not _POSIX:
@@ -415,7 +415,7 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
             if not guard.lock(_PATIENCE):
                 raise _busy(name)
             if not guard.means(name):
-                guard.close()  # somebody took the newborn for a leftover and removed it
+                guard.close()  # before the flock was taken, another process took this for a leftover and removed it
                 continue
             mapped.open(name)
             if _HAS_FLOCK:
@@ -429,7 +429,7 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
             guard.close()
             return segment
         except BaseException as error:
-            # An interrupt that comes after the unlocking meets a queue that is complete; it goes all the same.
+            # If the flock is released already, the queue is complete; it is removed all the same.
             if guard.is_open():
                 if guard.lock(_PATIENCE) and guard.means(name):
                     _remove_both(name, companion)
@@ -446,13 +446,13 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
 
 
 def open_existing(name: str) -> Segment:
-    """Map a segment that exists, as long as it is; its content may be anything.
+    """Map the whole of a segment that exists; its content may be anything.
 
     Raises:
-        QueueNotFoundError: nobody has that name.
+        QueueNotFoundError: there is no segment of that name.
         QueueNotReadyError: its creation has not ended; ``why_unfinished`` tells more.
-        PermissionError: it belongs to another user.
-        CorruptQueueError: it is a folder, a link, a FIFO or the like.
+        PermissionError: the segment belongs to another user.
+        CorruptQueueError: the name is that of a folder, a link, a FIFO or the like.
     """
     if not _POSIX:
         return _open_on_windows(name)
@@ -477,14 +477,14 @@ def why_unfinished(name: str, is_new: bool) -> QueueNotReadyError | QueueNotFoun
 
     Args:
         name: of the segment.
-        is_new: the segment may have come just now. An empty one whose flock is free then says nothing of its creator,
-            which takes the flock before it writes the mark.
+        is_new: the segment may have been created just now. Then nothing follows from an empty one whose flock is free:
+            its creator may be about to take the flock, which it does before it writes the mark.
     """
     descriptor = _Descriptor()
     try:
         descriptor.open(name)
-        says_nothing = is_new and descriptor.is_empty()  # first: later it may have the mark of a creator that lives
-        # In the other order the creation may end meanwhile.
+        says_nothing = is_new and descriptor.is_empty()  # asked first: a live creator may write its mark later
+        # This order, because the creation may end between the two.
         if descriptor.is_locked_by_another() or not descriptor.is_unfinished():
             return _still_being_created(name)
         if says_nothing:
@@ -503,12 +503,12 @@ def why_unfinished(name: str, is_new: bool) -> QueueNotReadyError | QueueNotFoun
 
 
 def how_to_remove(name: str) -> str:
-    """Say, in an error message, how to remove a segment that cannot be opened as what it should be."""
+    """Return the part of an error message that says how to remove a segment that is no queue or no lock."""
     return f"remove it: rm /dev/shm/{name!r}*" if os.path.isdir(_SHM_FOLDER) else "remove it"
 
 
 def remove(segment_name: str) -> None:
-    """Remove a name; who has the segment mapped keeps it."""
+    """Remove a name; processes that have the segment mapped keep it."""
     if _POSIX:
         with suppress(FileNotFoundError):
             _posixshmem.shm_unlink("/" + segment_name)
@@ -518,10 +518,10 @@ def unlink(name: str, identity: tuple[int, int], companion: str) -> bool:
     """Remove the name of a segment, and that of its companion, if it still means the segment of that identity.
 
     Returns:
-        Whether it did.
+        Whether it meant that segment.
 
     Raises:
-        QueueNotReadyError: another process has been about to remove it for a second, and is alive.
+        QueueNotReadyError: another live process has held the flock for a second.
     """
     if not _POSIX:
         return True
@@ -550,9 +550,9 @@ def unlink(name: str, identity: tuple[int, int], companion: str) -> bool:
 
 
 def replace(name: str, size: int) -> Segment:
-    """Make a segment of a few bytes, all zero, in the place of whatever has that name.
+    """Make a segment of a few bytes, all zero; if the name is taken, its segment is replaced.
 
-    Who fails or is interrupted here leaves the name to whoever removes it as a companion.
+    If this fails or is interrupted, the name stays, and is removed later as the companion of its queue.
     """
     if not _POSIX:
         return _create_on_windows(name, size, lambda segment: None)
@@ -579,16 +579,16 @@ def replace(name: str, size: int) -> Segment:
 
 
 def _reserve(descriptor: _Descriptor, length: int) -> None:
-    """Take the memory of a new segment now, as far as it is needed; writing to it later never fails."""
+    """Reserve the memory at the start of a new segment now, so that writing to it later never fails."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor.number, 0, length)
 
 
 def _remove_unguarded(name: str, identity: tuple[int, int] | None) -> bool:
-    """Remove a name if it means the segment of that identity, with no descriptor left for its flock.
+    """Remove a name if it means the segment of that identity, without its flock, as no descriptor is left.
 
-    Between the look and the removal another process may give the name to a new segment, if a third has just removed the
-    old one. Then the new one loses its name.
+    If another process removes the old segment and makes a new one between the check and the removal, the new one loses
+    its name.
     """
     found = identity_of(name)
     if found is None or found != identity:
@@ -598,10 +598,10 @@ def _remove_unguarded(name: str, identity: tuple[int, int] | None) -> bool:
 
 
 def _remove_leftover(name: str) -> None:
-    """Remove what a dead creator left under a name; return if the name may be free now.
+    """Remove the segment that a dead creator has left under a name; return if the name may be free now.
 
     Raises:
-        QueueExistsError: it is no leftover.
+        QueueExistsError: the segment is no leftover.
         QueueNotReadyError: its creator lives.
     """
     descriptor = _Descriptor()
@@ -622,19 +622,20 @@ def _remove_leftover(name: str) -> None:
 
 
 def _remove_both(name: str, companion: str) -> None:
-    """Remove a name and its companion's, for who holds the flock of the segment that has the name.
+    """Remove a name and its companion's; the caller holds the flock of the segment that has the name.
 
-    Until the first name is gone nobody makes another companion; afterwards a creator may, and only the old one goes.
+    While the first name exists, no process makes another companion. Afterwards a creator may; only the old one is
+    removed.
     """
     beside = _Descriptor()
     identity = None
     try:
         beside.open(companion)
     except CorruptQueueError:
-        pass  # a folder or the like, which is nobody's lock
+        pass  # a folder or the like, which is no lock
     except OSError as error:
         identity = identity_of(companion) if lacks_means(error) else None
-    remove(name)  # queue first: nobody finds a queue without a lock
+    remove(name)  # the queue first, so that no process finds a queue without a lock
     if beside.is_open():
         _remove_exactly(companion, beside)
     else:
@@ -642,7 +643,7 @@ def _remove_both(name: str, companion: str) -> None:
 
 
 def _remove_exactly(name: str, descriptor: _Descriptor) -> bool:
-    """Remove a name if it means this segment, and close that; False if another keeps us from knowing."""
+    """Remove a name if it means this segment, and close it; False if another process holds the flock."""
     try:
         if not descriptor.lock(_PATIENCE):
             return False
@@ -672,7 +673,7 @@ def _busy(name: str) -> QueueNotReadyError:
 
 
 def _refuse_more_than_there_is(name: str, size: int) -> None:
-    """Fail before filling the shared memory to its brim, if it cannot hold the segment anyway."""
+    """Raise if the shared memory cannot hold the segment, instead of filling it up first."""
     if os.path.isdir(_SHM_FOLDER):
         filesystem = os.statvfs(_SHM_FOLDER)
         total = filesystem.f_blocks * filesystem.f_frsize
@@ -693,7 +694,7 @@ def _no_space(name: str, size: int) -> OSError:
     return OSError(
         errno.ENOSPC,
         f"not enough shared memory for segment {name!r}: it takes {size:,} bytes{free}; choose a smaller capacity or "
-        f"item_size, or unlink queues that nobody uses",
+        f"item_size, or unlink queues that are no longer used",
     )
 
 

@@ -1,4 +1,4 @@
-"""The command ``shmq``: parsing and printing; what it does is in ``demo``."""
+"""The command ``shmq``: parsing and printing. The work itself is in ``demo``."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def demo_command(path: Path | None, workers: int | None, check: bool) -> None:
 
     Tasks go to the workers through one shared-memory queue, and results come back through another.
 
-    PATH is a file, or a folder: then the *.py files in and below it. Without PATH it is the standard library of the
-    running Python. Folders called site-packages are left out. Files that cannot be tokenised count as files, and are
-    named at the end.
+    PATH is a file, or a folder whose *.py files are counted, with those of its subfolders. Without PATH it is the
+    standard library of the running Python. Folders called site-packages are left out. Files that cannot be tokenised
+    count as files, and are listed at the end.
 
-    Exit codes: 0 all was counted (and is equal), 1 something was not (or differs), 2 wrong usage, 128 + n stopped by
-    signal n.
+    Exit codes: 0 all files were counted (and the counts are equal), 1 some were not (or the counts differ), 2 wrong
+    usage, 128 + n stopped by signal n.
     """
     console = Console(highlight=False, soft_wrap=True)
     try:
@@ -67,10 +67,10 @@ def demo_command(path: Path | None, workers: int | None, check: bool) -> None:
 
 
 def _files_of(root: Path) -> list[str]:
-    """Return what is to be counted.
+    """Return the files to count.
 
     Raises:
-        click.UsageError: nothing, or a folder cannot be read.
+        click.UsageError: there is none, or a folder cannot be read.
     """
     context = click.get_current_context()
     try:
@@ -85,10 +85,10 @@ def _files_of(root: Path) -> list[str]:
 
 
 def _run(console: Console, files: list[str], workers: int, check: bool, signals: demo.StopSignals) -> None:
-    """Count, print, and count again if that is wanted.
+    """Count, print, and count again if ``check`` is set.
 
     Raises:
-        click.ClickException: the workers could not do it, or the counts differ.
+        click.ClickException: the workers could not count everything, or the counts differ.
         demo.InterruptedBySignal: the user wants to stop.
     """
     try:
@@ -120,7 +120,7 @@ def _check(console: Console, files: list[str], result: demo.DemoResult, signals:
     if differences:
         raise click.ClickException(
             f"the counts differ ({durations}), first with workers, then alone:\n{_shortened(differences)}\n"
-            f"If nobody changed a file meanwhile, please report this."
+            f"If no file has changed meanwhile, please report this."
         )
     console.print(
         f"Equal: {alone.files:,} files, {alone.tokens:,} tokens, the counts of all {len(alone.names):,} names "
@@ -133,10 +133,10 @@ def _check(console: Console, files: list[str], result: demo.DemoResult, signals:
 
 @contextmanager
 def _progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a progress bar on standard error, if that is a terminal; it is gone when the ``with`` block ends.
+    """Show a progress bar on standard error, if that is a terminal; it disappears when the ``with`` block ends.
 
     Yields:
-        What to call with the number of files counted and a note.
+        A function to call with the number of files counted and a note.
     """
     console = Console(stderr=True)
     columns = (
@@ -156,7 +156,7 @@ def _queue_levels(now: demo.Progress) -> str:
 
 
 def _print_result(console: Console, result: demo.DemoResult) -> None:
-    """Print the tables, and what needs to be said about files and workers."""
+    """Print the tables, the files that were not tokenised and the workers that died."""
     console.print(_summary(console, result), soft_wrap=False)
     console.print(_worker_table(result), soft_wrap=False)
     totals = result.totals
@@ -219,5 +219,5 @@ def _shortened(lines: list[str]) -> str:
 
 
 def _plain(console: Console, text: str) -> Text:
-    """Return text without markup that the console can print, whatever is in it: file names need not be text."""
+    """Return text without markup that the console can print, even if a file name in it cannot be encoded."""
     return Text(text.encode(console.encoding, "backslashreplace").decode(console.encoding))

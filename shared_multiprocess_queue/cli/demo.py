@@ -1,12 +1,12 @@
-"""The job of ``shmq demo``: count the tokens of Python source files, by worker processes between two queues.
+"""The work of ``shmq demo``: worker processes between two queues count the tokens of Python source files.
 
     main  --(index, path)-->  tasks  -->  workers  --counts-->  results  -->  main
 
-Both queues are bounded and small. The main process feeds the one only as far as there is room and empties the other in
-the same loop, so that full queues slow the workers down and never stop everybody.
+Both queues are bounded and small. The main process puts tasks only while there is room, and empties the queue of
+results in the same loop. So full queues slow the workers down, but never cause a deadlock.
 
-Whoever dies takes nothing along but what it had in hand: a file that no worker answered for is counted by the main
-process at the end, and workers whose main process is gone remove the queues and leave.
+A worker that dies loses only the file that it was counting: at the end the main process counts each file without a
+result. If the main process dies, its workers remove the queues and end.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ from ..queue import SharedMemoryQueue
 EXCLUDED: Final = "site-packages"  # below the standard library, but not part of it
 MOST_WORKERS: Final = 256
 
-# A task carries a path: 4,096 bytes at most on Linux, up to three times that if it is not text.
+# A task has a path: at most 4,096 bytes on Linux, and up to three times as many once encoded if it is not text.
 TASK_SIZE: Final = 16 * 1024
 TASKS: Final = 32
-# A result carries all names of a file with their counts. The largest file of the standard library needs 35 KB; a file
-# that needs more than this goes back to the main process, which counts it itself.
+# A result has all names of a file with their counts. The largest file of the standard library needs 35 KB. If a result
+# is larger than this, the main process counts the file itself.
 RESULT_SIZE: Final = 128 * 1024
 RESULTS: Final = 32
 
-_POLL: Final = 0.2  # seconds between looks at what no queue tells: signals and dead workers
+_POLL: Final = 0.2  # seconds between checks for signals and dead workers, which no queue reports
 _PATIENCE: Final = 5.0  # seconds that a worker gets to end
 _TOKENS_BETWEEN_CHECKS: Final = 20_000
 
 
 class InterruptedBySignal(BaseException):
-    """A signal asked the demo to stop. Like KeyboardInterrupt no Exception: it is nobody's fault.
+    """A signal asked the demo to stop. No ``Exception``, like KeyboardInterrupt, because it is no error.
 
     Attributes:
-        signal: which one.
+        signal: the signal.
     """
 
     def __init__(self, received: signal.Signals) -> None:
@@ -71,9 +71,9 @@ class WorkersDiedError(Exception):
 class StopSignals:
     """Notes SIGINT, SIGTERM and SIGHUP while the ``with`` block lasts, and raises only where ``check`` is called.
 
-    An exception at a random place, as KeyboardInterrupt is, could come just after a segment was made and just before
-    anybody knew that it has to be removed. Signals that were ignored from the start stay so (``nohup``). Once one was
-    received, all are ignored until the process ends, so that impatience does not disturb the clearing up.
+    KeyboardInterrupt can come at any instruction, also between the creation of a segment and the code that would remove
+    it. Signals that were ignored before stay ignored (``nohup``). After the first signal all are ignored until the
+    process ends, so that a second Ctrl-C does not disturb the clean-up.
     """
 
     def __init__(self) -> None:
@@ -112,12 +112,12 @@ class StopSignals:
 
 @dataclass(frozen=True, slots=True)
 class FileCount:
-    """What is in one file.
+    """The counts of one file.
 
     Attributes:
         tokens: number of tokens.
         names: how often each name occurs; keywords are no names.
-        error: why the file cannot be tokenised, and then nothing of it is counted; None if it can.
+        error: why the file cannot be tokenised, in which case the counts are empty; None if it can.
     """
 
     tokens: int
@@ -127,10 +127,10 @@ class FileCount:
 
 @dataclass(slots=True)
 class Totals:
-    """What is in all files.
+    """The counts of all files.
 
     Attributes:
-        files: number of files, those that cannot be tokenised included.
+        files: number of files, including those that cannot be tokenised.
         tokens: number of tokens.
         names: how often each name occurs.
         not_tokenised: the files that cannot be tokenised, each with the reason.
@@ -142,7 +142,7 @@ class Totals:
     not_tokenised: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str, count: FileCount) -> None:
-        """Add what is in one more file."""
+        """Add the counts of one more file."""
         self.files += 1
         self.tokens += count.tokens
         self.names.update(count.names)
@@ -150,7 +150,7 @@ class Totals:
             self.not_tokenised[path] = count.error
 
     def differences(self, other: Totals) -> list[str]:
-        """Say in words what differs between these counts and others; an empty list if nothing does."""
+        """Return a sentence for each difference between these counts and others; an empty list if they are equal."""
         return [
             *(
                 f"{what}: {mine:,} and {theirs:,}"
@@ -185,7 +185,7 @@ def python_files(root: Path) -> list[str]:
     """Return the Python source files in and below a folder, sorted.
 
     Args:
-        root: a folder, whose folders called "site-packages" are left out; or one file, which is then the only one.
+        root: a folder, of which subfolders called "site-packages" are left out; or one file.
 
     Raises:
         OSError: a folder cannot be read.
@@ -196,7 +196,7 @@ def python_files(root: Path) -> list[str]:
     for folder, folders, files in os.walk(root, onerror=_raise):
         folders[:] = [name for name in folders if name != EXCLUDED]
         paths = (os.path.join(folder, name) for name in files if name.endswith(".py"))
-        found += [path for path in paths if os.path.isfile(path)]  # a pipe of that name would never end
+        found += [path for path in paths if os.path.isfile(path)]  # reading a pipe of that name might never end
     return sorted(found)
 
 
@@ -209,7 +209,7 @@ def count_file(path: str, check: Callable[[], None]) -> FileCount:
 
     Args:
         path: the file.
-        check: called now and then; may raise to stop the counting.
+        check: called after every 20,000 tokens; may raise to stop the counting.
     """
     names: Counter[str] = Counter()
     tokens = 0
@@ -221,7 +221,7 @@ def count_file(path: str, check: Callable[[], None]) -> FileCount:
                 if tokens % _TOKENS_BETWEEN_CHECKS == 0:
                     check()
     except (OSError, SyntaxError, tokenize.TokenError, LookupError, ValueError) as error:
-        # The file's fault, all of them: unreadable, no Python, an encoding that does not exist or does not fit.
+        # All are errors of the file: unreadable, not Python, or with an encoding that is unknown or wrong.
         return FileCount(0, {}, f"{type(error).__name__}: {error}")
     return FileCount(tokens, dict(names))
 
@@ -232,7 +232,7 @@ def count_alone(files: Sequence[str], check: Callable[[], None], progress: Calla
     Args:
         files: paths.
         check: called between files; may raise to stop the counting.
-        progress: called with the number of files counted, after each.
+        progress: called after each file, with the number of files counted.
     """
     totals = Totals()
     for path in files:
@@ -245,12 +245,12 @@ def count_alone(files: Sequence[str], check: Callable[[], None], progress: Calla
 # ---- messages --------------------------------------------------------------------------------------------------------
 
 Task = tuple[int, str]  # index of the file, its path
-_STOP: Final = None  # instead of a task: one for each worker
+_STOP: Final = None  # in the place of a task; one for each worker
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """A worker has counted a file; ``count`` is None if its result is too large for a slot."""
+    """A worker has counted a file; ``count`` is None if the result is too large for a slot."""
 
     worker: int
     index: int
@@ -259,7 +259,7 @@ class _Counted:
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    """The last words of a worker that ends in order."""
+    """The last message of a worker that ends normally."""
 
     worker: int
 
@@ -268,14 +268,14 @@ class _Finished:
 
 
 def _work(worker: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> None:
-    """Be a worker process: count files until there are no more.
+    """Run a worker process: count files until there are no more.
 
     Args:
         worker: its number.
-        tasks: brings Tasks, and at last _STOP.
-        results: takes a _Counted for each, and at last _Finished.
+        tasks: queue of Tasks, with a _STOP at the end.
+        results: queue for a _Counted of each task, with a _Finished at the end.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; the main process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
     threading.Thread(target=_leave_with_parent, args=(tasks, results), daemon=True).start()
     while (task := tasks.get()) is not _STOP:
         index, path = task
@@ -287,11 +287,11 @@ def _work(worker: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> 
 
 
 def _go_on() -> None:
-    """Let a worker count on: the main process ends it if need be."""
+    """Do nothing: a worker need not check for signals, because the main process ends it if necessary."""
 
 
 def _leave_with_parent(*queues: SharedMemoryQueue) -> None:
-    """Wait for the death of the main process, then remove what it could not, and end this process."""
+    """Wait for the death of the main process, then remove its queues and end this process."""
     parent = parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
@@ -308,11 +308,11 @@ class WorkerReport:
     """What one worker did.
 
     Attributes:
-        pid: its process.
+        pid: its process id.
         files: number of files that it counted.
         tokens: number of tokens in them.
-        finished: whether it ended in order.
-        exit_code: of the process, if it did not end in order; minus the signal if one killed it.
+        finished: whether it ended normally.
+        exit_code: of the process, if it did not end normally; -n if signal n killed it.
     """
 
     pid: int
@@ -331,7 +331,7 @@ class QueueReport:
         capacity: its number of slots.
         item_size: bytes in each.
         items: number of items that went through.
-        full: times that a put found no room: the main process then looked for results, a worker slept.
+        full: times that a put found no room; the main process then collected results, and a worker slept.
         empty: times that a get slept because there was no item.
     """
 
@@ -345,15 +345,15 @@ class QueueReport:
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """What workers counted together.
+    """What the workers counted together.
 
     Attributes:
         totals: the counts.
         seconds: from before the start of the workers until everything was counted.
-        workers: a report for each.
-        queues: a report for each: the tasks, the results.
-        by_main: number of files that the main process counted, because their worker had died or their result was too
-            large for a slot.
+        workers: a report for each worker.
+        queues: a report for each queue: tasks, then results.
+        by_main: number of files that the main process counted, because a worker had died or the result was too large
+            for a slot.
     """
 
     totals: Totals
@@ -365,7 +365,7 @@ class DemoResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the counting is.
+    """How far the count has come.
 
     Attributes:
         files: number of files counted.
@@ -390,11 +390,11 @@ def count_with_workers(
         progress: called after each file.
 
     Raises:
-        WorkersDiedError: all of them, before everything was counted.
-        OSError: not enough shared memory.
+        WorkersDiedError: all workers died before all files were counted.
+        OSError: there is not enough shared memory.
     """
     began = time.perf_counter()
-    run_id = f"shmq-demo-{os.getpid()}-{secrets.token_hex(4)}"  # two demos at once do not meet
+    run_id = f"shmq-demo-{os.getpid()}-{secrets.token_hex(4)}"  # so that two demos at once do not share queues
     with (
         _temporary_queue("tasks", TASKS, TASK_SIZE, run_id) as tasks,
         _temporary_queue("results", RESULTS, RESULT_SIZE, run_id) as results,
@@ -408,7 +408,7 @@ def count_with_workers(
 
 @contextmanager
 def _temporary_queue(name: str, capacity: int, item_size: int, run_id: str) -> Iterator[SharedMemoryQueue]:
-    """Make a queue that is gone when the ``with`` block ends."""
+    """Make a queue, and remove it when the ``with`` block ends."""
     queue = SharedMemoryQueue(name, create=True, capacity=capacity, item_size=item_size, run_id=run_id)
     try:
         yield queue
@@ -419,8 +419,8 @@ def _temporary_queue(name: str, capacity: int, item_size: int, run_id: str) -> I
 
 @contextmanager
 def _processes(count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> Iterator[list[SpawnProcess]]:
-    """Start workers; they are gone when the ``with`` block ends."""
-    spawn = multiprocessing.get_context("spawn")  # the same everywhere, and safe whatever threads there are
+    """Start workers, and end them when the ``with`` block ends."""
+    spawn = multiprocessing.get_context("spawn")  # the same on all systems, and safe beside threads
     processes = [spawn.Process(target=_work, args=(i, tasks, results), daemon=True) for i in range(count)]
     try:
         with _sigint_blocked():
@@ -435,11 +435,11 @@ def _processes(count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue)
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT, for processes to be born with it blocked: Ctrl-C shall not hit them before they can ignore it."""
+    """Block SIGINT in processes that start meanwhile, so that Ctrl-C does not end them before they ignore it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    multiprocessing.resource_tracker.ensure_running()  # its start unblocks SIGINT, so it has to come before
+    multiprocessing.resource_tracker.ensure_running()  # its start unblocks SIGINT, so it comes first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -448,7 +448,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def _end(processes: Sequence[SpawnProcess]) -> None:
-    """End processes, politely first, and wait until they are gone."""
+    """End processes, by SIGTERM first, and wait until they are gone."""
     started = [process for process in processes if process.pid is not None]
     for process in started:
         process.terminate()
@@ -471,7 +471,7 @@ def _report_of(queue: SharedMemoryQueue) -> QueueReport:
 
 
 class _Crew:
-    """The main process's side of the work: feeds tasks, collects results, and does what is left over."""
+    """The main process's part of the work: puts tasks, collects results, and counts the files that are left over."""
 
     def __init__(
         self,
@@ -491,31 +491,31 @@ class _Crew:
         self._results = results
         self._check = check
         self._progress = progress
-        self._missing = dict(enumerate(files))  # what nobody has answered for
+        self._missing = dict(enumerate(files))  # the files that have no result yet
         self._to_feed: deque[Task | None] = deque([*enumerate(files), *[_STOP] * len(processes)])
 
     def run(self) -> None:
         """Count all files.
 
         Raises:
-            WorkersDiedError: all of them, before all was counted.
+            WorkersDiedError: all workers died before all files were counted.
         """
         while not all(report.finished for report in self.reports):
             self._check()
-            alive = any(process.is_alive() for process in self._processes)  # before looking for their last results
+            alive = any(process.is_alive() for process in self._processes)  # asked before their last results are taken
             self._feed()
             try:
                 self._collect(self._results.get(timeout=_POLL))
             except Empty:
                 if not alive:
                     break
-        self._check()  # a signal to the whole group ends workers too
+        self._check()  # a signal to the process group ends workers, too; the demo then stops instead of counting on
         self._note_the_dead()
         for index in list(self._missing):
             self._count_here(index)
 
     def _feed(self) -> None:
-        """Put tasks as long as there is room."""
+        """Put tasks while there is room."""
         while self._to_feed:
             try:
                 self._tasks.put_nowait(self._to_feed[0])
@@ -560,7 +560,7 @@ def _causes(reports: Sequence[WorkerReport]) -> str:
 
 
 def cause_of_death(report: WorkerReport) -> str:
-    """Say in words how a worker ended that did not end in order."""
+    """Return in words how a worker ended that did not end normally."""
     code = report.exit_code
     if code is not None and code < 0:
         try:

@@ -369,7 +369,7 @@ print("1", flush=True)
 os._exit(0)
 """
     assert run(source, "from_the_dead", run_id) == 1
-    with pytest.raises(DeserializationError, match="handed over by the sender, so it must live still"):
+    with pytest.raises(DeserializationError, match="handed over by the sender, so it must still be alive"):
         queue.get(timeout=1)
 
 

@@ -25,7 +25,7 @@ def test_the_holder_of_the_batch_lock_is_blamed_for_all_the_time(
     """
     time = 0
     monkeypatch.setattr(clock, "now", lambda: time)
-    watch = metrics.Watch()
+    watch = metrics.BlockerTimes()
     assert watch.seconds([blocker(7, 100, "put_batch")]) == [0.0]
     time = 2_000_000_000
     assert watch.seconds([blocker(7, 101, "put_batch"), blocker(8, 5, "get")]) == [2.0, 0.0]
