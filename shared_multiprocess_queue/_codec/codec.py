@@ -56,21 +56,9 @@ from .blame import describe, is_of_a_signal_handler, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
+from .tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR
 
-__all__ = ["BYTES", "CONSTANTS", "DEFLATED", "FLOAT", "INT", "MAIN", "PICKLE", "STR", "Codec", "DefinitionStore"]
-
-# Tags are written into the slots, so a number keeps its meaning for ever.
-PICKLE = 0  # a pickle stream
-BYTES = 1
-STR = 2  # utf-8, lone surrogates included
-# A pickle stream that names objects of __main__, then the names that stand bare in it or the definitions that travel
-# along, and then _TRAILER. There are never both. If there are neither, the names in the stream are of objects without a
-# definition, and only a process of the same program can read it.
-MAIN = 3
-CONSTANTS = {4: None, 5: False, 6: True}  # their payloads are empty
-INT = 7  # of 64 bits; INT and FLOAT are in the byte order of the machine, because a queue stays on one machine
-FLOAT = 8
-DEFLATED = 11  # see _codec/deflate.py; 9, 10 and 255 are reserved
+__all__ = ["Codec", "DefinitionStore"]
 
 _DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; other items are never too large
 

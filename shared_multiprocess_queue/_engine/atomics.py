@@ -24,11 +24,15 @@ from .._ring.layout import (
     FULL_EVENTS_AT,
     GATE_AT,
     GET_WAITS_AT,
+    HELD_SLICE,
     ITEMS,
+    NAP,
+    PATIENCE,
     PRODUCER_AT,
     PUT_WAITS_AT,
     SPACE,
     WAKE_EPOCH,
+    YIELDING,
 )
 from .._ring.parking import SLICE, Spin
 from .._ring.participants import Record
@@ -40,13 +44,6 @@ from .membership import Membership
 from .records import State, refuse_child
 
 T = TypeVar("T")
-
-# A call that does not wait gives an operation that is between its claim and its end this time to come to it. The claim
-# takes microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
-_PATIENCE = 100_000_000  # ns in all
-_YIELDING = 1_000_000  # ns of it without sleeping
-_NAP = 0.0002  # seconds; a sleep after that
-_HELD_SLICE = 10_000_000  # ns; the longest sleep while a claim is under way
 
 
 class AtomicsEngine:
@@ -146,7 +143,7 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if lock.acquire(record, until or member.system.now() + _PATIENCE, self._after_sleep):
+            if lock.acquire(record, until or member.system.now() + PATIENCE, self._after_sleep):
                 done = attempt(False) == DONE
                 if not done:
                     done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
@@ -260,7 +257,7 @@ class AtomicsEngine:
             found = attempt(before_sleep is not None)
             if found != DONE and before_sleep is None:
                 time = member.system.now()
-                if time - self._scanned[side] >= (_HELD_SLICE if found == HELD else SLICE):
+                if time - self._scanned[side] >= (HELD_SLICE if found == HELD else SLICE):
                     self._scanned[side] = time
                     found = attempt(True)
             return found
@@ -281,7 +278,7 @@ class AtomicsEngine:
                 return True
             if member.state is State.OPEN:
                 # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
-                longest = member.system.now() + (_HELD_SLICE if found == HELD else SLICE)
+                longest = member.system.now() + (HELD_SLICE if found == HELD else SLICE)
                 member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self._after_sleep()
             if done():
@@ -297,11 +294,11 @@ class AtomicsEngine:
             waited = system.now() - start
             if found == DONE:
                 return True
-            if found == NOTHING or waited > _PATIENCE:
+            if found == NOTHING or waited > PATIENCE:
                 words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
                 self.membership.doorbells.quieten(side)
                 return False
-            system.sleep(0 if waited < _YIELDING else _NAP)
+            system.sleep(0 if waited < YIELDING else NAP / 1e9)
 
     def _after_sleep(self) -> None:
         records = self.membership.records

@@ -24,7 +24,7 @@ from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Payload
-from .._ring.layout import BATCH_OWNER_AT, ITEMS, PRODUCER_AT, SPACE, Geometry
+from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
@@ -35,8 +35,6 @@ from .records import Records, State, refuse_child
 from .roles import NativeRoles, Roles
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
-_PATIENCE: Final = 100_000_000  # ns that a put of an item kept back waits for an operation that is about to end
-_NAP: Final = 0.0002  # seconds
 
 
 class NativeRecords(NativeRoles, Protocol):
@@ -244,9 +242,9 @@ class Membership:
     def _put_one_back(self, record: Record, payload: Payload) -> bool:
         if self.geometry.mode == "spsc":
             self.roles.take(record.words, PRODUCER_AT)
-        until = self.system.now() + _PATIENCE
+        until = self.system.now() + PATIENCE
         while (found := self.ring.try_put(record, (payload,), True)) == HELD and self.system.now() < until:
-            self.system.sleep(_NAP)
+            self.system.sleep(NAP / 1e9)
         return found == DONE
 
     # ---- the end ----------------------------------------------------------------------------------------------------

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import Words
 from .._platform.system import System
-from .._ring.layout import CONSUMER_AT, PRODUCER_AT
+from .._ring.layout import CONSUMER_AT, NAP, PATIENCE, PRODUCER_AT
 from .._ring.participants import Participants, Record
 from ..errors import RoleTakenError
 from .records import Records, refuse_child
-
-_PATIENCE: Final = 100_000_000  # ns; a consumer that closes is the producer for as long as it puts items back
-_NAP: Final = 0.0002  # seconds
 
 
 class NativeRoles(Protocol):
@@ -58,11 +55,12 @@ class Roles:
         """
         until = 0
         while (holder := self._try(words, role)) is not None:
-            until = until or self._system.now() + _PATIENCE
+            # A consumer that closes is the producer for as long as it puts items back.
+            until = until or self._system.now() + PATIENCE
             if self._system.now() > until:
                 name = "producer" if role == PRODUCER_AT else "consumer"
                 raise RoleTakenError(name, self._participants.pid_of(words, holder))
-            self._system.sleep(_NAP)
+            self._system.sleep(NAP / 1e9)
 
     def _try(self, words: Words, role: int) -> int | None:
         if self.native is not None:

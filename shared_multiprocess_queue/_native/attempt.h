@@ -30,7 +30,7 @@ SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
         return FAILED;
     }
     const uint64_t name = self->role->me.name;
-    const int64_t until = now() + PATIENCE;
+    const int64_t until = now() + SHMQ_PATIENCE;
     uint64_t holder;
     while ((holder = shmq_take_role(ring, role, name)) != name) {
         if (now() > until) {
@@ -38,7 +38,7 @@ SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
             return fail_with(PyObject_CallFunction(
                 self->state->role_taken, "sK", side == SHMQ_PUT ? "producer" : "consumer", (unsigned long long)pid));
         }
-        Py_BEGIN_ALLOW_THREADS nanosleep(&(struct timespec){0, NAP}, NULL);
+        Py_BEGIN_ALLOW_THREADS nanosleep(&(struct timespec){0, SHMQ_NAP}, NULL);
         Py_END_ALLOW_THREADS if (serve(record) < 0)
         {
             return FAILED;

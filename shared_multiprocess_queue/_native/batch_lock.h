@@ -67,9 +67,6 @@ static inline bool shmq_lock_has_no_live_owner(const struct shmq_ring *ring)
 /* A batch that has twice found no room writes until when single puts are to wait for it. Times are monotonic, in ns;
    the caller has the clock. Fairness, not safety: [Q1] is relaxed. */
 
-#define SHMQ_LEASE UINT64_C(250000000)      /* that a gate stays closed if nobody renews it */
-#define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* a gate closed for longer was not written by a batch */
-
 static inline uint64_t shmq_gate(const struct shmq_ring *ring)
 {
     return SHMQ_LOAD("Q1", &ring->header->gate, memory_order_relaxed); /* [Q1] */

@@ -27,31 +27,15 @@
 
 #include "processes.h"
 #include "ring.h"
+#include "tags.h"
 
 /* Times are monotonic, in ns: 0 does not wait. */
 #define FOREVER INT64_MAX
-
-/* The longest sleep while a claim is under way: nobody wakes us if its owner dies. */
-#define HELD_SLICE INT64_C(10000000)
-#define PATIENCE INT64_C(100000000) /* for a claim that is about to end, by a call that does not wait */
-#define YIELDING INT64_C(1000000)   /* of it without sleeping */
-#define NAP INT64_C(200000)         /* a sleep after that */
-#define BETWEEN INT64_C(1000000)    /* the longest sleep while the batch lock has no owner and is not free */
 
 #define GIL_LOOKS 64         /* of a spin, with the GIL held: 1 to 3 µs   */
 #define CLOCK_LOOKS 32       /* between two looks at the clock */
 #define SPIN INT64_C(100000) /* longer than it takes to wake somebody: two who answer each other find out of sleep */
 #define MOST_MISSES 6        /* 2^6 - 1 waits without a spin, and then one that tries again */
-
-/* Tags of _codec/codec.py. */
-#define TAG_PICKLE 0
-#define TAG_BYTES 1
-#define TAG_STR 2
-#define TAG_NONE 4
-#define TAG_FALSE 5
-#define TAG_TRUE 6
-#define TAG_INT 7
-#define TAG_FLOAT 8
 
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps what follows out of the frequent path */
 

@@ -166,9 +166,26 @@ struct shmq_record {
 #define SHMQ_SEGMENT_SIZE(capacity, item_size)                                                                         \
     (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) + SHMQ_DEFINITIONS_SIZE)
 
+/* ---- times, which both engines keep; nanoseconds ---- */
+
+#define SHMQ_HELD_SLICE INT64_C(10000000) /* the longest sleep while a claim is under way */
+#define SHMQ_PATIENCE INT64_C(100000000)  /* for a claim that is about to end, by a call that does not wait */
+#define SHMQ_YIELDING INT64_C(1000000)    /* of it without sleeping */
+#define SHMQ_NAP INT64_C(200000)          /* a sleep after that */
+#define SHMQ_BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
+#define SHMQ_LEASE UINT64_C(250000000)    /* that a gate stays closed if its batch does not renew it */
+#define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* a gate closed for longer was not written by a batch */
+
 /* ---- the table: every number of _ring/layout.py, by its name there ---- */
 
 #define SHMQ_LAYOUT(X)                                                                                                 \
+    X(HELD_SLICE, SHMQ_HELD_SLICE)                                                                                     \
+    X(PATIENCE, SHMQ_PATIENCE)                                                                                         \
+    X(YIELDING, SHMQ_YIELDING)                                                                                         \
+    X(NAP, SHMQ_NAP)                                                                                                   \
+    X(BETWEEN, SHMQ_BETWEEN)                                                                                           \
+    X(LEASE, SHMQ_LEASE)                                                                                               \
+    X(FAR_AHEAD, SHMQ_FAR_AHEAD)                                                                                       \
     X(WORD, SHMQ_WORD)                                                                                                 \
     X(WORD_MASK, SHMQ_WORD_MASK)                                                                                       \
     X(LINE, SHMQ_LINE)                                                                                                 \

@@ -89,19 +89,19 @@ static inline int look_once(struct record *record)
         if (is_over(found)) {
             return found;
         }
-        if (found == SHMQ_NOTHING || waited > PATIENCE) {
+        if (found == SHMQ_NOTHING || waited > SHMQ_PATIENCE) {
             struct shmq_header *header = record->ring.header;
             SHMQ_ADD("count", record->side == SHMQ_PUT ? &header->full_events : &header->empty_events, 1,
                      memory_order_relaxed);
             return record->handle->has_doorbell[record->side] ? tell_doorbell(record) : SHMQ_NOTHING;
         }
-        Py_BEGIN_ALLOW_THREADS if (waited < YIELDING)
+        Py_BEGIN_ALLOW_THREADS if (waited < SHMQ_YIELDING)
         {
             sched_yield();
         }
         else
         {
-            nanosleep(&(struct timespec){0, NAP}, NULL);
+            nanosleep(&(struct timespec){0, SHMQ_NAP}, NULL);
         }
         Py_END_ALLOW_THREADS if (after_sleep(record) < 0)
         {
@@ -139,7 +139,7 @@ static inline int wait_until(struct record *record, int64_t until)
             break;
         }
         if (!self->is_closed) {
-            const int64_t longest = earlier(found == SHMQ_HELD ? HELD_SLICE : self->slice, FOREVER - now());
+            const int64_t longest = earlier(found == SHMQ_HELD ? SHMQ_HELD_SLICE : self->slice, FOREVER - now());
             sleep_on(&side->epoch, epoch, earlier(until, now() + longest));
         }
         if (after_sleep(record) < 0) {
@@ -164,7 +164,7 @@ static inline int take_lock(struct record *record, int64_t until)
             return SHMQ_NOTHING;
         }
         /* Without an owner somebody is between the two words, and his wake may be past already. */
-        const int64_t longest = holder != 0 ? self->slice : BETWEEN;
+        const int64_t longest = holder != 0 ? self->slice : SHMQ_BETWEEN;
         sleep_on(&header->batch_owner, holder, earlier(until, time + earlier(longest, FOREVER - time)));
         if (after_sleep(record) < 0) {
             return FAILED;
@@ -179,7 +179,7 @@ static inline int put_batch_locked(struct record *record, int64_t until)
     if (take_role(record, SHMQ_PUT) < 0) {
         return FAILED;
     }
-    int found = take_lock(record, until != 0 ? until : now() + PATIENCE);
+    int found = take_lock(record, until != 0 ? until : now() + SHMQ_PATIENCE);
     if (found != SHMQ_DONE) {
         return found == SHMQ_NOTHING && record->handle->has_doorbell[SHMQ_PUT] ? tell_doorbell(record) : found;
     }

@@ -21,17 +21,12 @@ account of the gate. Fairness is not safety; here, and only here, a clock decide
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from .._platform.atomic_words import Words
 from .._platform.mutex import LockFlag
-from .layout import BATCH_OWNER_AT, GATE_AT, LOCK_BUSY, SPACE
+from .layout import BATCH_OWNER_AT, BETWEEN, FAR_AHEAD, GATE_AT, LEASE, LOCK_BUSY, SPACE
 from .parking import Parking
 from .participants import Participants, Record
-
-_BETWEEN: Final = 1_000_000  # ns; the longest sleep while the lock has no owner and is not free
-_LEASE: Final = 250_000_000  # ns that a gate stays closed if nobody renews it
-_FAR_AHEAD: Final = 1_000_000_000  # ns; a gate closed for longer than this was not written by a batch
 
 
 class BatchLock:
@@ -65,7 +60,7 @@ class BatchLock:
             if now >= until:
                 return False
             # Without an owner somebody is between the two words, and his wake may be past already.
-            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, now + _BETWEEN))
+            self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, now + BETWEEN))
             check()
 
     def try_acquire(self, record: Record) -> bool:
@@ -112,7 +107,7 @@ class BatchLock:
 
 def is_shut(gate: int, now: int) -> bool:
     """Whether single puts have to wait for a batch, by what the gate's word says [Q1] at this time."""
-    return now < gate <= now + _FAR_AHEAD
+    return now < gate <= now + FAR_AHEAD
 
 
 class Gate:
@@ -130,7 +125,7 @@ class Gate:
 
     def shut(self, words: Words) -> None:
         """Close the gate, or keep it closed."""
-        self._mine = self._parking.system.now() + _LEASE
+        self._mine = self._parking.system.now() + LEASE
         words.store(GATE_AT, self._mine)
 
     def open(self, words: Words, whosever: bool = False) -> None:

@@ -153,6 +153,17 @@ MAX_CAPACITY: Final = 1 << 31
 MAX_ITEM_SIZE: Final = (1 << 31) - 1
 MAX_SEGMENT_SIZE: Final = 1 << 46  # what a 47-bit address space can still map
 
+# ---- times, which both engines keep, in nanoseconds -----------------------------------------------------------------
+HELD_SLICE: Final = 10_000_000  # the longest sleep while a claim is under way: no wake comes from one whose owner dies
+# What a call that does not wait gives an operation that is between its claim and its end to come to it. The claim takes
+# microseconds, but its process (or thread, under the GIL) may have lost the processor just there.
+PATIENCE: Final = 100_000_000
+YIELDING: Final = 1_000_000  # of it without sleeping
+NAP: Final = 200_000  # a sleep after that
+BETWEEN: Final = 1_000_000  # the longest sleep while the batch lock has no owner and is not free
+LEASE: Final = 250_000_000  # for how long a gate stays closed if its batch does not renew it
+FAR_AHEAD: Final = 1_000_000_000  # a gate closed for longer than this was not written by a batch
+
 
 class Geometry(NamedTuple):
     """The sizes of one queue, and what follows from them.

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue._codec.codec import CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._codec.tags import CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR
 from shared_multiprocess_queue.errors import DeserializationError, SerializationError
 from tests.support.items import Refusing
 from tests.support.main_programs import round_trip

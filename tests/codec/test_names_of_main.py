@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from shared_multiprocess_queue._codec import codec as _codec
-from shared_multiprocess_queue._codec.codec import MAIN, PICKLE, Codec
+from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._codec.tags import MAIN, PICKLE
 from shared_multiprocess_queue.errors import DeserializationError
 from tests.support.main_programs import POINT, DictStore, Enter, round_trip
 

@@ -14,7 +14,8 @@ import pytest
 
 from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, SharedMemoryQueue
 from shared_multiprocess_queue._codec import deflate
-from shared_multiprocess_queue._codec.codec import BYTES, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._codec.tags import BYTES, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR
 from tests.support.main_programs import DictStore
 from tests.support.queues import MakeQueue
 

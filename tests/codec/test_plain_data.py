@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue._codec.codec import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR, Codec
+from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._codec.tags import BYTES, CONSTANTS, FLOAT, INT, MAIN, PICKLE, STR
 from shared_multiprocess_queue.errors import SerializationError
 from tests.support.main_programs import DictStore, Enter, round_trip
 

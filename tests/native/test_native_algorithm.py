@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._ring import layout
 from stress import planted
 from stress.harness.copies import default_compiler
@@ -31,10 +32,11 @@ TABLE = """
 #include <inttypes.h>
 #include <stdio.h>
 #include "layout.h"
+#include "tags.h"
 int main(void)
 {
 #define ROW(name, value) printf("%s %" PRIu64 "\\n", #name, (uint64_t)(value));
-    SHMQ_LAYOUT(ROW)
+    SHMQ_@WHICH@(ROW)
     return 0;
 }
 """
@@ -44,14 +46,25 @@ def plan(seconds: float = 0.1) -> Plan:
     return Plan(SEED, seconds, long=False, compiler=COMPILER)
 
 
-def test_both_engines_have_the_same_table(tmp_path: Path) -> None:
-    source, binary = tmp_path / "table.c", tmp_path / "table"
-    source.write_text(TABLE)
+def table_in_c(folder: Path, which: str) -> dict[str, int]:
+    source, binary = folder / "table.c", folder / "table"
+    source.write_text(TABLE.replace("@WHICH@", which))
     subprocess.run([COMPILER, "-std=c11", "-Werror", "-I", NATIVE, "-o", binary, source], check=True)
     rows = subprocess.run([binary], check=True, capture_output=True, text=True).stdout.splitlines()
-    native = {name: int(value) for name, value in (row.split() for row in rows)}
+    return {name: int(value) for name, value in (row.split() for row in rows)}
+
+
+def test_both_engines_have_the_same_table(tmp_path: Path) -> None:
+    """Offsets, encodings, limits, and times."""
     python = {name: value for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)}
-    assert native == python
+    assert table_in_c(tmp_path, "LAYOUT") == python
+
+
+def test_both_engines_have_the_same_tags(tmp_path: Path) -> None:
+    """The native engine leaves the others to Python."""
+    python = {name: value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int)}
+    native = table_in_c(tmp_path, "TAGS")
+    assert native == {name: value for name, value in python.items() if name not in {"MAIN", "DEFLATED"}}
 
 
 @pytest.mark.slow
