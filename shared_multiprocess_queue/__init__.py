@@ -6,8 +6,6 @@
 """
 
 from .errors import (
-    ArgumentError,
-    ClaimLostError,
     CorruptQueueError,
     DeserializationError,
     Empty,
@@ -29,8 +27,6 @@ from .queue import SharedMemoryQueue
 __version__ = "1.0.0.dev0"
 
 __all__ = [
-    "ArgumentError",
-    "ClaimLostError",
     "CorruptQueueError",
     "DeserializationError",
     "Empty",

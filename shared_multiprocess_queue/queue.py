@@ -67,7 +67,7 @@ class SharedMemoryQueue(Generic[T]):
             that process lives.
 
     Raises:
-        ArgumentError: an argument can never work; a ValueError.
+        ValueError: an argument can never work.
         QueueExistsError: with create: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
         QueueMismatchError: without create: the queue has another capacity, item_size or mode; a ValueError.
@@ -231,7 +231,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Full: there was no room for all in time.
-            ArgumentError: there are more items than the queue can ever hold; a ValueError.
+            ValueError: there are more items than the queue can ever hold.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
         self._calls.put_batch(items, block, timeout)
@@ -271,7 +271,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Empty: there was no item in time.
-            ArgumentError: max_items is below 1; a ValueError.
+            ValueError: max_items is below 1.
             DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
         taken: list[T] = self._calls[max_items, block, timeout]

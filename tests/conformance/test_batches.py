@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import (
-    ArgumentError,
     DeserializationError,
     Empty,
     Full,
@@ -19,6 +18,7 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
 )
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.items import Poison, Unwilling
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps

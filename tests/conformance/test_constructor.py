@@ -8,7 +8,8 @@ import threading
 import pytest
 
 import shared_multiprocess_queue
-from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.queues import MakeQueue
 
 pytestmark = [

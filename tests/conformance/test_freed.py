@@ -7,8 +7,9 @@ import weakref
 
 import pytest
 
-from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine.contract import EngineName
+from shared_multiprocess_queue.errors import ArgumentError
 
 
 def test_a_closed_handle_is_freed_at_once(run_id: str, each_engine: EngineName) -> None:

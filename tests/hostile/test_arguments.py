@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.hostile_settings import ALLOWED, few
 from tests.support.queues import MakeQueue
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import (
-    ArgumentError,
     DeserializationError,
     ItemTooLargeError,
     QueueClosedError,
@@ -20,6 +19,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     SharedMemoryQueueError,
 )
+from shared_multiprocess_queue.errors import ArgumentError
 from stress.hostile import actor
 from tests.support.hostile_settings import ALLOWED
 from tests.support.queues import MakeQueue

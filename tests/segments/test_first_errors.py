@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.children import end_of, fork
 from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import ArgumentError, SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of, works
 

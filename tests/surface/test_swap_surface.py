@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeVar
 import pytest
 
 from shared_multiprocess_queue import (
-    ArgumentError,
     Empty,
     Full,
     QueueClosedError,
@@ -27,6 +26,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     SharedMemoryQueueError,
 )
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.queues import MakeQueue, segments
 
 pytestmark = pytest.mark.usefixtures("each_engine")
