@@ -30,7 +30,8 @@ NOT_YET = {PACKAGE / "_engine" / f"{name}.py" for name in ("atomics", "contract"
 NOT_YET |= {
     PACKAGE / "_ring" / f"{name}.py" for name in ("batch_lock", "layout", "parking", "participants", "ring", "snapshot")
 }
-SOURCES = sorted({path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyi", ".h", ".c"}} - NOT_YET)
+CODE = [path for room in (PACKAGE, REPOSITORY / "stress", REPOSITORY / "tests") for path in room.rglob("*")]
+SOURCES = sorted({path for path in CODE if path.suffix in {".py", ".pyi", ".h", ".c"}} - NOT_YET)
 LABEL = re.compile(r"\b([A-Z]\d)\b")
 IN_CODE = re.compile(r"\[([A-Z]\d)\]")
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
@@ -166,7 +167,7 @@ def prose_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *SOURCES], ids=relative)
 def test_the_actor_of_a_sentence_is_a_noun(path: Path) -> None:
-    """Not "who" or "nobody": a reader has to know which process, thread or handle is meant."""
+    """No pronoun stands for an actor: a reader has to know which process, thread or handle is meant."""
     assert not [line for line in prose_of(path).splitlines() if PEOPLE.search(line)]
 
 
