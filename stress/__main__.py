@@ -19,7 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hostile": ("hostile.command", "Damaged segments: nothing but this package's own errors comes of them."),
     "chaos": ("chaos.command", "Real processes: kills, pauses, Ctrl-C, forks, full memory, deaths at every step."),
     "kill": ("chaos.kill", "kill -9 in tight loops, at random moments."),
-    "soak": ("chaos.soak", "Many items, and nobody dies: nothing lost, doubled, torn or out of order."),
+    "soak": ("chaos.soak", "Many items without a death: nothing lost, doubled, torn or out of order."),
     "storm": ("chaos.storm", "Signals and exceptions of other threads by the hundred thousand: no item lost."),
     "bench": ("bench.command", "This package beside other queues, and beside the limits of the machine."),
     "planted": ("planted.command", "The list of planted bugs: which rule each breaks, and what has to find it."),

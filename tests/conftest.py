@@ -1,4 +1,4 @@
-"""What every test stands on: queues that go away, a watchdog, and a janitor who fails the run for what is left."""
+"""The base of all tests: queues that are removed, a watchdog, and a janitor that fails the run if something is left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared_multiprocess_queue._engine import choice
 from tests.support import lanes
 from tests.support.queues import RUN, MakeQueue, segments
 
-WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with everybody's stack
+WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with the stacks of all threads
 
 _numbers = itertools.count()
 _stderr: list[int] = []  # of the run; while a test runs, descriptor 2 leads into what pytest captures
@@ -138,7 +138,7 @@ def make_queue(run_id: str, request: pytest.FixtureRequest) -> Iterator[MakeQueu
             arguments["engine"] = pair.partition("+")[0]
         queue = SharedMemoryQueue(name, create=True, run_id=run_id, **arguments)  # type: ignore[arg-type]
         if is_mixed:
-            queue._wanted_engine = None  # who gets the handle by pickle has the other engine
+            queue._wanted_engine = None  # a process that gets the handle by pickle uses the other engine
         made.append(queue)
         return queue
 

@@ -1,1 +1,1 @@
-"""One handle in one process: operations, records, the life of a queue, what an operator sees."""
+"""One handle in one process: its operations and records, the life of its queue, and its metrics."""

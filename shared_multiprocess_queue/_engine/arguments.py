@@ -1,4 +1,4 @@
-"""What callers pass to the public class: checked, and made plain."""
+"""Checking the arguments of the public class, and making them plain values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class _NotGiven:
 
 
 NOT_GIVEN: Final[Any] = _NotGiven()
-"""Stands for an argument that was left out, where None would be a value."""
+"""The default of an argument for which None would be a value."""
 
 
 class Sizes(NamedTuple):
-    """What is fixed when a queue is created."""
+    """The values that are fixed when a queue is created."""
 
     capacity: int
     item_size: int
@@ -36,7 +36,7 @@ def only_item(method: str, item: Any, obj: Any) -> Any:
     """Return the item of a put, which has two names: that of ``queue.Queue``, and that of ``multiprocessing.Queue``.
 
     Raises:
-        TypeError: both were given, or none.
+        TypeError: both were given, or neither.
     """
     if item is NOT_GIVEN and obj is NOT_GIVEN:
         raise TypeError(f"{method}() needs an item: {method}(item), {method}(item=item) or {method}(obj=item)")
@@ -49,7 +49,7 @@ def creates(create: bool) -> bool:
     """Return the argument ``create``.
 
     Raises:
-        ArgumentError: it is no bool; a number is likely meant as the capacity.
+        ArgumentError: the argument is no bool; if it is a number, the caller probably means the capacity.
     """
     if create is True or create is False:
         return create
@@ -66,7 +66,7 @@ def sizes(capacity: SupportsIndex, item_size: SupportsIndex, mode: str) -> Sizes
     """Return the sizes and the mode as plain values.
 
     Raises:
-        ArgumentError: a size is not a whole number, below 1 or absurdly large, or there is no such mode.
+        ArgumentError: a size is not a whole number, or is below 1 or too large; or there is no such mode.
     """
     return Sizes(
         _between("capacity", capacity, MAX_CAPACITY, "slots", _NO_END),
@@ -76,7 +76,7 @@ def sizes(capacity: SupportsIndex, item_size: SupportsIndex, mode: str) -> Sizes
 
 
 def agree(name: str, asked: Sizes, found: Geometry) -> None:
-    """Check that a queue has the sizes and the mode that a caller attaches with; a default asks for nothing.
+    """Check that a queue has the sizes and the mode that a caller asks for; a default asks for nothing.
 
     Raises:
         QueueMismatchError: a value differs from that of the queue.
@@ -97,7 +97,7 @@ def countable(items: Iterable[object], capacity: int) -> list[object]:
     """Return the items of a batch as a list.
 
     Raises:
-        ArgumentError: they can never fit.
+        ArgumentError: there are more items than the queue can ever hold.
     """
     batch = list(items)
     limit = min(capacity, MAX_BATCH)
@@ -113,7 +113,7 @@ def most_items(max_items: SupportsIndex) -> int:
     """Return the argument ``max_items`` as a plain number.
 
     Raises:
-        ArgumentError: it is not a whole number, or below 1.
+        ArgumentError: the argument is not a whole number, or is below 1.
     """
     number = _whole(max_items)
     if number is None or number < 1:
@@ -137,7 +137,7 @@ def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str
 
 
 def _whole(value: SupportsIndex) -> int | None:
-    """Return any kind of integer as an exact int; None for what is none. A truth value is no number here."""
+    """Return any kind of integer as an exact int; None if the value is no integer. A bool is no integer here."""
     if isinstance(value, bool):
         return None
     try:
@@ -148,6 +148,6 @@ def _whole(value: SupportsIndex) -> int | None:
 
 def _mode(value: str) -> Mode:
     for mode in MODES:
-        if isinstance(value, str) and value == mode:  # may be an enum's
+        if isinstance(value, str) and value == mode:  # the value may be a member of a str enumeration
             return mode
     raise ArgumentError(f"mode must be 'mpmc' (any number of producers and consumers) or 'spsc', not {shown(value)}")

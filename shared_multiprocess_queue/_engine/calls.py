@@ -1,14 +1,14 @@
-"""What put, get and their batches do, behind the signatures of the public class.
+"""The work of put, get and their batches, behind the signatures of the public class.
 
-**A get is a subscription**, ``calls[block, timeout]``, so that no exception from outside takes the place of an item.
-CPython looks for signals, for exceptions that another thread has set (``PyThreadState_SetAsyncExc``), and for threads
-that want the GIL when a function starts, when a loop jumps back, and after a call of C. It does not look after a
-subscription, whether C or Python serves it, nor when a function of Python returns to its caller. So nothing can be
-raised between the freeing of a slot and the caller's own next step. A call of a method in C would be followed by such a
-look, at which the item is in nobody's hands yet.
+**A get is a subscription**, ``calls[block, timeout]``, so that an exception from outside cannot take the place of an
+item. CPython looks for signals, for exceptions that another thread has set (``PyThreadState_SetAsyncExc``), and for
+threads that want the GIL when a function starts, when a loop jumps back, and after a call of C. It does not look after
+a subscription, whether C or Python serves it, nor when a function of Python returns to its caller. So no exception can
+come between the freeing of a slot and the caller's own next step. After a call of a method in C the interpreter would
+look before the caller has stored the item, and an exception would lose it.
 
-The native engine's ``Handle`` answers the same calls, and leaves what is not plain to ``NotPlain``: a handle that is
-closed, arguments that are wrong or unusual. So C needs no messages.
+The native engine's ``Handle`` serves the same calls. It leaves those of a closed handle, and those with wrong or
+unusual arguments, to ``NotPlain``. So C needs no messages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Operations(Protocol):
-    """What an engine does with payloads; see ``AtomicsEngine``."""
+    """The operations of an engine on payloads; see ``AtomicsEngine``."""
 
     membership: Membership
 
@@ -45,11 +45,11 @@ class Operations(Protocol):
 
 
 class _Checked:
-    """Calls that look first whether the handle is open.
+    """Calls that first check that the handle is open.
 
     Args:
         membership: the handle's part in the queue.
-        check_open: method of the handle that raises if it is closed; held weakly, for the handle has the calls.
+        check_open: method of the handle that raises if it is closed; held weakly, because the handle holds the calls.
     """
 
     def __init__(self, membership: Membership, check_open: Callable[[], object]) -> None:
@@ -69,7 +69,7 @@ class InPython(_Checked):
     Args:
         engine: of the handle.
         codec: of the queue.
-        check_open: method of the handle that raises if it is closed; held weakly, for the handle has these calls.
+        check_open: method of the handle that raises if it is closed; held weakly, because the handle holds the calls.
     """
 
     def __init__(self, engine: Operations, codec: Codec, check_open: Callable[[], object]) -> None:
@@ -85,12 +85,12 @@ class InPython(_Checked):
         item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
         self._check_open()
-        payload = self._codec.encode(item)  # before anything is claimed: this may run the user's code
+        payload = self._codec.encode(item)  # before any claim, because this may run code of the user
         if len(payload[0]) > self._geometry.item_size:
             payload = self._codec.fit(*payload)
         try:
             self._engine.put(payload, until)
-        except (Full, SharedMemoryQueueError):  # after any other exception it may have been put
+        except (Full, SharedMemoryQueueError):  # after any other exception the item may have been put
             self._codec.withdraw(payload[0])
             raise
 
@@ -144,17 +144,17 @@ class InPython(_Checked):
             except (DeserializationError, CorruptQueueError):
                 self._membership.keep_back(taken, max(len(items), 1))
                 if not items:
-                    taken.clear()  # this one is consumed; whatever else may be raised is not the item's fault
+                    taken.clear()  # this item is consumed; any other exception is no error of the item
                     raise
         return items
 
 
 class NotPlain(_Checked):
-    """The calls of the native engine that C does not take: closed, or with arguments that are made plain here.
+    """The calls that C does not serve: those of a closed handle, and those with arguments that are made plain here.
 
     Args:
         membership: the handle's part in the queue.
-        plain: returns what takes every call whose arguments are plain.
+        plain: returns an object that serves all calls with plain arguments.
         check_open: as for ``InPython``.
     """
 
@@ -187,12 +187,12 @@ class NotPlain(_Checked):
 
 
 def corrupt_slot(membership: Membership) -> NoReturn:
-    """Say that a slot stated more bytes than it holds.
+    """Raise the error for a slot that states more bytes than it holds.
 
     Raises:
         CorruptQueueError: always.
     """
     raise CorruptQueueError(
         f"a slot stated more bytes than the {membership.geometry.item_size:,} that it holds; its item is lost, and "
-        f"somebody other than this package writes into segment {membership.segment.name!r}"
+        f"a program other than this package writes into segment {membership.segment.name!r}"
     )

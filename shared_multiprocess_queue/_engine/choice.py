@@ -1,4 +1,4 @@
-"""Which engine works on a queue."""
+"""The choice of the engine that works on a queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .contract import Engine
 ENVIRONMENT = "SHMQ_ENGINE"
 
 _native: type[Engine] | None = None
-_why_not = ""  # not the error itself, whose traceback would keep the frames of whoever imports this
+_why_not = ""  # a text, because the traceback of the error would keep the frames of the importing modules
 try:
     from . import native
 except ImportError as error:
@@ -26,11 +26,11 @@ def has_native() -> bool:
 
 
 def choose(engine: str | None) -> type[Engine]:
-    """Return the engine to use; one that is asked for by name is used or is an error.
+    """Return the engine to use. If an engine is asked for by name, no other one is used.
 
     Args:
-        engine: "atomics" or "native"; None leaves it to the environment variable ``SHMQ_ENGINE`` and, where that is not
-            set, to what is installed.
+        engine: "atomics" or "native"; None takes the value of the environment variable ``SHMQ_ENGINE``, or, if that is
+            not set, the best engine that is installed.
 
     Raises:
         ArgumentError: there is no engine of that name.

@@ -1,11 +1,12 @@
-"""Definitions of things of ``__main__``, kept once a queue for readers that run another program.
+"""Definitions of ``__main__``, stored once a queue for readers that run another program.
 
-They are a log in the last part of the segment, so they need no name of their own and go with the queue. The memory of
-the log is reserved only when it is written. Layout: the end of the log in bytes, then from the second cache line on
-entries of ``key (16 bytes) | length u64 | definition``, each padded to a multiple of 8.
+They are a log in the last part of the segment, so they need no name of their own and are removed with the queue. The
+memory of the log is reserved only when it is written. Layout: the end of the log in bytes, then from the second cache
+line on entries of ``key (16 bytes) | length u64 | definition``, each padded to a multiple of 8.
 
-An appender holds the header's word ``definitions_owner`` (0, or the name of a participant; a dead one's is taken over).
-The end is stored last, so an entry is there as a whole or not at all, whenever its writer dies. Readers need no lock.
+An appender holds the header's word ``definitions_owner``: 0, or the name of a participant; if that is dead, the word is
+taken over. The end is stored last. So the log has a whole entry or none, even if the appender dies, and readers need no
+lock.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from .._ring.participants import Participants, Record
 
 _KEY: Final = 16
 _HEAD: Final = _KEY + WORD
-_PATIENCE: Final = 100_000_000  # ns to wait for another appender; after that the item carries its definition itself
+_PATIENCE: Final = 100_000_000  # ns to wait for another appender; after that the item itself takes its definition along
 
 
 class Operations(Protocol):
-    """What the definitions need of an engine."""
+    """The operations that the definitions need."""
 
     participants: Participants
 
     def operation(self) -> AbstractContextManager[Record]:
-        """Give a record for a while."""
+        """Lend a record while the ``with`` block lasts."""
 
 
 class Definitions:
@@ -39,7 +40,7 @@ class Definitions:
     Args:
         segment: the mapped segment.
         start: offset of the log in it.
-        operations: gives a record for the time of one call, and tells who lives.
+        operations: lends a record for one call, and knows which participants are dead.
     """
 
     def __init__(self, segment: Segment, start: int, operations: Operations) -> None:
@@ -48,10 +49,10 @@ class Definitions:
         self._operations = operations
 
     def add(self, key: bytes, definition: bytes) -> bool:
-        """Keep a definition under a key of 16 bytes; the first one under a key stays.
+        """Store a definition with a key of 16 bytes; the first one with a key stays.
 
         Returns:
-            False: there is no room, or another appender does not come to an end.
+            Whether the log has a definition; False if there is no room, or another appender does not end.
         """
         with self._operations.operation() as record:
             words = record.words
@@ -63,7 +64,7 @@ class Definitions:
                 words.cas(DEFINITIONS_OWNER_AT, record.name, 0)
 
     def find(self, key: bytes) -> bytes | None:
-        """Return the definition under a key, or None."""
+        """Return the definition with a key, or None."""
         with self._operations.operation() as record:
             return self._search(record.words, key)
 
@@ -91,7 +92,7 @@ class Definitions:
                 data = at + _HEAD
                 length = int.from_bytes(memory[at + _KEY : data], "little")
                 if length > len(memory) - data:
-                    return None  # no queue wrote this
+                    return None  # no queue writes this
                 if memory[at : at + _KEY] == key:
                     return bytes(memory[data : data + length])
                 at = data + -(-length // WORD) * WORD

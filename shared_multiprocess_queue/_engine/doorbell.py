@@ -1,15 +1,16 @@
-"""What select, poll, epoll and event loops can wait on: one descriptor for each handle and side.
+"""Descriptors that select, poll, epoll and event loops can wait on: one for each handle and side.
 
     the handle found nothing                       waker, after its change
     drain the socket                  [B0]         read the hint; armed?                                  [W4]
     set my bit                        [B1]         epoch + 1, wake sleepers                               [W5]
-    arm the hint                      [W2]         fewer than there is to take: take a bit away           [B3]
+    arm the hint                      [W2]         if there were too few, clear a bit                     [B3]
     look again; if there is something [W3]         read the record's generation                           [B4]
     the descriptor becomes readable                ring that bell
 
-The bit comes before the hint: in the other order a waker finds the hint armed and no bit, and disarms it. A doorbell
-that goes takes its bit back [B5] and wakes another waiter, because a ring may have been sent that nobody will answer.
-It owns a record as a role does, which announces nothing. Its bit in a dead owner's record costs one refused ring.
+The bit comes before the hint: in the other order a waker could find the hint armed and no bit, and disarm it. If a
+doorbell is closed, it takes its bit back [B5] and wakes another waiter, because a ring may have been sent to it that it
+will not answer. A doorbell owns a record that announces nothing, as a role does. If its owner dies, the bit that stays
+leads to one refused ring.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from .records import Records, State
 
 
 class Member(Protocol):
-    """What doorbells need of a handle's part in its queue; see ``Membership``."""
+    """The part of ``Membership`` that doorbells need."""
 
     parking: Parking
     records: Records
 
     def is_of_this_process(self) -> bool:
-        """Whether this is not the parent's, in a forked child that has not used the queue yet."""
+        """Whether the membership is this process's; False in a forked child that has not used the queue yet."""
 
     def look(self) -> Look:
         """Return a look at the queue."""
@@ -52,8 +53,8 @@ class Member(Protocol):
 class Doorbell:
     """An object with ``fileno()`` that is readable while a call that does not wait is worth a try.
 
-    It is readable from the start. It becomes unreadable only when a call of its handle finds nothing, and readable
-    again when something may be there, and ten times a second. Nothing is read from it.
+    It is readable from the start. It becomes unreadable only when a call of its handle finds nothing. It becomes
+    readable again when an item or room may be there, and ten times a second. Do not read from the descriptor.
 
     Args:
         member: the handle's part in the queue.
@@ -73,20 +74,20 @@ class Doorbell:
         self._is_over = False
         nonce = record.words.load(NONCE_AT)
         self._bell = bells.Bell(SLICE)
-        _all.add(self)  # before there is a descriptor that a forked child could have a copy of
+        _all.add(self)  # before it has descriptors, which a forked child must close
         try:
             self._bell.open(nonce, record.name)
             self.is_deaf = not bells.ring(nonce, record.name)
             self._bell.show()
         except BaseException:
-            self._bell.close()  # the traceback keeps this object
+            self._bell.close()  # at once, because the traceback keeps this object alive
             raise
 
     def fileno(self) -> int:
         """Return the descriptor to wait on.
 
         Raises:
-            QueueClosedError: the handle is closed, or was this doorbell's only before a fork.
+            QueueClosedError: the handle is closed, or the doorbell is one of the parent in a forked child.
         """
         descriptor = self._bell.fileno()
         if descriptor < 0:
@@ -97,16 +98,16 @@ class Doorbell:
         return descriptor
 
     def is_there(self) -> bool:
-        """Whether it has its descriptors: the handle is open, and neither a fork nor the program has closed them."""
+        """Whether the descriptors are open: neither the handle nor a fork nor the program has closed them."""
         return self._bell.is_whole()
 
     def quieten(self) -> None:
-        """Wait: the handle has found nothing."""
+        """Begin to wait, because the handle has found nothing."""
         with self._lock:
             try:
                 self._wait()
             except (IndexError, ValueError):
-                if not self._is_over:  # a signal handler has closed the handle in here, or forked
+                if not self._is_over:  # a signal handler may have closed the handle, or forked
                     raise
 
     def _wait(self) -> None:
@@ -120,7 +121,7 @@ class Doorbell:
             self._bell.show()
 
     def _may_find(self, words: Words) -> bool:
-        """Whether a call that does not wait may find what the side waits for."""
+        """Whether a call that does not wait may find an item, or room, whichever this side waits for."""
         look = self._member.look()
         if self._side == ITEMS:
             return bool(self._member.records.kept_back) or not look.is_empty()
@@ -128,40 +129,40 @@ class Doorbell:
         return not (gate and is_shut(gate, self._member.parking.system.now())) and not look.is_full()
 
     def close(self) -> None:
-        """Wait no more; the record is free to be taken back. May be called again."""
+        """Stop waiting; afterwards the record can be taken back. May be called again."""
         with self._lock:
             if self._is_over:
                 return
             self._bell.close()
             words, parking = self.record.words, self._member.parking
             parking.take_bell(words, self._side, self.record.index)  # [B5]
-            # A bit that is there says nothing: it may be newer than the last ring, and the ring may have been for the
-            # bit of a dead predecessor. All that was sent and not refused was sent before this.
+            # The wake is needed even if the bit is still set: it may be newer than the last ring, and that ring may
+            # have been for the bit of a dead predecessor. Every ring that was not refused was sent before this.
             parking.wake(words, self._side, 1)
             self._is_over = True
 
     def forget(self) -> None:
-        """Close a forked child's copies of the descriptors; the bit is the parent's."""
+        """In a forked child, close its copies of the descriptors; the bit is the parent's."""
         self._is_over = True
         self._bell.close()
-        self._lock = threading.RLock()  # another thread of the parent may have the old one
+        self._lock = threading.RLock()  # another thread of the parent may hold the old one
 
 
 class Doorbells:
-    """The doorbells of one handle, made when they are asked for.
+    """The doorbells of one handle, made when they are first asked for.
 
-    A forked child has closed its copies of the parent's, so it makes others.
+    A forked child has closed its copies of the parent's doorbells, so it makes new ones.
 
     Args:
         member: the handle's part in the queue.
     """
 
     def __init__(self, member: Member) -> None:
-        self._member: Member = weakref.proxy(member)  # which has this
+        self._member: Member = weakref.proxy(member)  # weak, because the member holds this
         self._by_side: dict[int, Doorbell] = {}
 
     def of(self, side: int) -> Doorbell:
-        """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised if it cannot be made."""
+        """Return the doorbell of a side, ITEMS or SPACE; ``Doorbell`` says what is raised if it cannot be made."""
         records = self._member.settle()
         try:
             found = self._make(records, side)
@@ -171,7 +172,7 @@ class Doorbells:
         else:
             if records.is_of_this_process():
                 return found
-        return self.of(side)  # a signal handler has forked in here, and that was the parent's
+        return self.of(side)  # a signal handler has forked in this call, and that doorbell was the parent's
 
     def _make(self, records: Records, side: int) -> Doorbell:
         with records.lock:
@@ -192,27 +193,27 @@ class Doorbells:
             return found
 
     def bells(self) -> str:
-        """Return whether what wakes the doorbells works, as the metrics call it: "none", "ring" or "deaf"."""
+        """Return whether the bells work, in the words of the metrics: "none", "ring" or "deaf"."""
         doorbells = list(self._by_side.values()) if self._member.is_of_this_process() else []
         return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
 
     def quieten(self, side: int) -> None:
-        """Let the doorbell of a side, if there is one, wait for what a call has not found."""
+        """Let the doorbell of a side, if there is one, wait for the item or room that a call has not found."""
         doorbell = self._by_side.get(side)
         if doorbell is not None:
             doorbell.quieten()
 
     def close(self) -> None:
-        """Wait on no descriptor any more."""
+        """Close all doorbells."""
         for side in list(self._by_side):
             self._close(side)
 
     def _close(self, side: int) -> None:
-        """Close the doorbell of a side, if there is one; may be called again, also to complete what was interrupted."""
+        """Close the doorbell of a side, if there is one; may be called again, also after an interrupt."""
         doorbell = self._by_side.get(side)
         if doorbell is not None:
-            doorbell.close()  # the record is the doorbell's until this has returned
-            self._member.records.recover(doorbell.record)  # the caller may keep the doorbell, and the record with it
+            doorbell.close()  # the doorbell uses the record until this has returned
+            self._member.records.recover(doorbell.record)  # the user may keep the doorbell, and so its record, alive
 
 
 _all: weakref.WeakSet[Doorbell] = weakref.WeakSet()
@@ -223,7 +224,7 @@ def _forget_all() -> None:
         doorbell.forget()
 
 
-# At once, unlike all else that a child has of its parent's: by its first use it may have closed these descriptors and
-# have others under their numbers. Nothing in the segment is touched.
+# All other state of the parent is given up at the first use in the child. By then the child may have closed these
+# descriptors, and their numbers may mean other files; so they are closed at the fork. The segment is not touched.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)

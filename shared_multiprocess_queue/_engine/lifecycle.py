@@ -1,4 +1,4 @@
-"""Creating a queue and attaching to one: from a name to a mapped segment whose sizes have been checked."""
+"""Creating, attaching to and unlinking a queue: from a name to a mapped segment with sizes that are checked."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ from ..errors import (
 
 _PAGE = 4096
 _MOMENT = 20_000_000  # ns that unlink waits for the lock
-_WAIT_FOR_CREATOR = 1_000_000_000  # ns
+_WAIT_FOR_CREATOR = 1_000_000_000  # ns between two looks at a creator's flock
 _LONGEST_NAME = 255 - len("-lock")  # of a segment, in bytes, on Linux
 
 
 def names(name: str, run_id: str) -> tuple[str, str]:
-    """Return the name of a queue's segment and of the lock that belongs to it.
+    """Return the name of a queue's segment and the name of its lock.
 
     Raises:
         ArgumentError: no segment can have such a name.
@@ -70,7 +70,7 @@ def names(name: str, run_id: str) -> tuple[str, str]:
             raise ArgumentError(
                 f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
             )
-    name, run_id = str.__str__(name), str.__str__(run_id)  # a subclass, such as an enum, may show itself differently
+    name, run_id = str.__str__(name), str.__str__(run_id)  # a subclass, such as an enum, may format differently
     if not name:
         raise ArgumentError("name must not be empty; processes find the queue by it")
     segment = f"{run_id}-{name}-queue" if run_id else f"{name}-queue"
@@ -87,10 +87,10 @@ def names(name: str, run_id: str) -> tuple[str, str]:
 
 
 def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
-    """Return the geometry of a queue that is to be created, from values that are possible one by one.
+    """Return the geometry of a new queue, from values of which each one is possible.
 
     Raises:
-        ArgumentError: no segment can be that large.
+        ArgumentError: together they make the segment too large.
     """
     found = Geometry.of(capacity, item_size, mode)
     if found.size > MAX_SEGMENT_SIZE:
@@ -102,7 +102,7 @@ def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
 
 
 def _import_all() -> None:
-    """Import what is needed, before there is anything that somebody might wait for."""
+    """Import the packages that are needed, before there is a segment or a flock for which others would wait."""
     atomic_words.prepare()
     lock_class()
 
@@ -111,9 +111,10 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
     """Make a queue.
 
     Raises:
-        QueueExistsError: there is one of that name, or something else has it; says who uses it, or what it is.
-        QueueNotReadyError: a live process is creating one.
-        OSError: not enough shared memory.
+        QueueExistsError: a queue or something else has that name; the message says which processes use it, or what it
+            is.
+        QueueNotReadyError: a live process is creating a queue of that name.
+        OSError: there is not enough shared memory.
     """
     segment_of_queue, lock_name = names(name, run_id)
     lock_segment = segment_name(lock_name, run_id)
@@ -140,7 +141,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
             _number_slots(segment, wanted)
             lock = open_lock(lock_name, run_id, create=True)
             locks.append(lock)
-            lock.try_acquire()  # nobody else is there yet; a leftover 1 would mean nothing, see _batch_lock
+            lock.try_acquire()  # no other process uses it yet; a leftover 1 is harmless, see _ring/batch_lock.py
             words.store(MAGIC_AT, MAGIC)  # [X1] release, last: pairs with the load in attach
             lock.release()
         finally:
@@ -158,11 +159,11 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
 
 
 def discard(segment: Segment, lock: LockFlag, name: str, run_id: str) -> None:
-    """Take back a queue that ``create`` made and nobody has got, whatever its creator is interrupted by; never raises.
+    """Remove a queue that ``create`` has made, because its handle could not be completed; never raises an Exception.
 
     Args:
-        segment: as ``create`` returned it; not closed yet.
-        lock: likewise.
+        segment: the segment that ``create`` returned; not closed yet.
+        lock: the lock that it returned; not closed yet.
         name: of the queue.
         run_id: of the queue.
     """
@@ -174,7 +175,7 @@ def discard(segment: Segment, lock: LockFlag, name: str, run_id: str) -> None:
 
 
 def _number_slots(segment: Segment, wanted: Geometry) -> None:
-    """Give every slot i the word FREE(i)."""
+    """Give each slot i the word FREE(i)."""
     words = segment.buffer.cast("Q")
     try:
         first, step = SLOTS_START // WORD, wanted.stride // WORD
@@ -187,7 +188,7 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 
 
 def _who_has(segment_of_queue: str) -> str:
-    """Say, for an error message, who uses the queue that exists."""
+    """Return the error message that says which processes use the queue that exists."""
     try:
         segment = shared_memory.open_existing(segment_of_queue)
         try:
@@ -205,8 +206,8 @@ def _who_has(segment_of_queue: str) -> str:
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
     except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
         return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
-    except Exception:  # gone meanwhile, or no descriptor is left
-        users = "and who uses it cannot be told"
+    except Exception:  # the queue is gone by now, or no descriptor is left
+        users = "and its users cannot be told"
     return (
         f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
         f"first, or choose another name or run_id"
@@ -216,18 +217,18 @@ def _who_has(segment_of_queue: str) -> str:
 def attach(
     name: str, run_id: str, until: float = clock.FOREVER, identity: tuple[int, int] | None = None
 ) -> tuple[Segment, Geometry, LockFlag]:
-    """Open a queue that exists, waiting for one that is being created for as long as its creator lives.
+    """Open a queue that exists. If it is being created, wait for it while its creator lives.
 
     Args:
         name: of the queue.
         run_id: of the queue.
-        until: when to give up waiting.
-        identity: of its segment, if only that one will do; another one of its name is not waited for.
+        until: the time at which the wait ends.
+        identity: of the segment, if only this one will do; then a newer queue of that name is not waited for.
 
     Raises:
-        QueueNotFoundError: there is none, or its creation was never finished.
-        QueueNotReadyError: it is still being created, or was replaced meanwhile and there is no time left.
-        LayoutVersionError, CorruptQueueError: it cannot be used.
+        QueueNotFoundError: there is no such queue, or its creation was never finished.
+        QueueNotReadyError: the time is over, and the queue is still being created or was replaced meanwhile.
+        LayoutVersionError, CorruptQueueError: the queue cannot be used.
     """
     segment_of_queue, lock_name = names(name, run_id)
     _import_all()
@@ -255,15 +256,15 @@ def attach(
         except BaseException:
             segment.close()
             raise
-        look_again(name, run_id, until)  # its lock went with it; that of a newer queue may be in the making
+        look_again(name, run_id, until)  # the lock was removed with the queue; a newer one may be in creation
 
 
 def look_again(name: str, run_id: str, until: float) -> None:
-    """Return if another queue has, or gets, the name of one that was unlinked while this process attached to it.
+    """Return if another queue has the name of one that was unlinked while this process attached to it.
 
     Raises:
-        QueueNotFoundError: there is none.
-        QueueNotReadyError: it is too late to wait for the other one.
+        QueueNotFoundError: there is no queue of that name.
+        QueueNotReadyError: there is one, but no time left to attach to it.
     """
     segment_of_queue, _ = names(name, run_id)
     if shared_memory.identity_of(segment_of_queue) is None:
@@ -287,7 +288,7 @@ def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
 
 
 class _Creation:
-    """What somebody sees who waits for the creation of a queue."""
+    """The state of a wait for the creation of a queue."""
 
     def __init__(self, segment_of_queue: str) -> None:
         self._name = segment_of_queue
@@ -295,10 +296,11 @@ class _Creation:
         self._look_at: float = 0
 
     def check(self, is_late: bool) -> None:
-        """Raise if the creator is dead, or it is too late to wait for it.
+        """Raise if the creator is dead, or if ``is_late``: the time of the caller is over.
 
-        The creator takes its flock a moment after the segment is there, and each look at the flock may disturb it. So
-        one segment is looked at after a second, and again after each further second.
+        The creator takes its flock a moment after it has made the segment, and a look at the flock takes it for a
+        moment, too, which may disturb the creator. So the flock of one segment is looked at only once a second, first
+        after one second.
         """
         identity, time = shared_memory.identity_of(self._name), clock.now()
         if identity != self._identity:
@@ -314,10 +316,10 @@ class _Creation:
 
 @contextmanager
 def _header(segment: Segment) -> Iterator[Words]:
-    """Give the words of a segment's header.
+    """Yield the words of a segment's header.
 
     Raises:
-        CorruptQueueError: it is too small to have one.
+        CorruptQueueError: the segment is too small to have a header.
     """
     check_size(segment.name, segment.size)
     memory = open_words(segment.buffer[:SLOTS_START])
@@ -328,7 +330,7 @@ def _header(segment: Segment) -> Iterator[Words]:
 
 
 def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
-    """Remove the names of a queue, and tell those who are attached.
+    """Remove the names of a queue, and note it in the segment for the processes that are attached.
 
     Args:
         name: of the queue.
@@ -336,24 +338,24 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
         identity: of its segment; a newer queue of that name stays.
 
     Returns:
-        Whether this call removed them, and those who are attached can be told.
+        Whether this call has removed the names, and the segment is not truncated, so that its words can be written.
     """
     segment_of_queue, lock_name = names(name, run_id)
     segment = lock = None
     held = is_cut = False
     try:
-        if not shared_memory.means(segment_of_queue, identity):  # may be a stranger's, which nobody here may open
+        if not shared_memory.means(segment_of_queue, identity):  # it may be another program's
             return False
         try:
             with _unless_means_lack():
                 segment = shared_memory.open_existing(segment_of_queue)
         except QueueNotReadyError:
-            is_cut = True  # to nothing; or this is another, in the making
+            is_cut = True  # the segment is truncated to nothing; or it is a newer one, still in creation
         if segment is not None and segment.identity() != identity:
             return False
         with suppress(QueueNotFoundError, CorruptQueueError, PermissionError), _unless_means_lack():
             lock = open_lock(lock_name, run_id, create=False)
-            held = _acquire_for_a_moment(lock)  # so that no batch sees its queue go between two steps, if it can be had
+            held = _acquire_for_a_moment(lock)  # if possible, so that no batch sees the names go between its steps
         if not shared_memory.unlink(segment_of_queue, identity, segment_name(lock_name, run_id)):
             return False
         if segment is not None:
@@ -375,7 +377,7 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
 
 @contextmanager
 def _unless_means_lack() -> Iterator[None]:
-    """Go on without what could not be opened because this process has no descriptor or no address space left."""
+    """Suppress the error if a segment cannot be opened because no descriptor or address space is left."""
     try:
         yield
     except OSError as error:
@@ -387,6 +389,6 @@ def _acquire_for_a_moment(lock: LockFlag) -> bool:
     give_up = clock.now() + _MOMENT
     while not lock.try_acquire():
         if clock.now() > give_up:
-            return False  # a batch has it, or a dead process: go on without
+            return False  # a batch or a dead process holds it; the caller goes on without the lock
         clock.sleep(0.001)
     return True

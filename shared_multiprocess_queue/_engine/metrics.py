@@ -1,4 +1,4 @@
-"""What an operator sees of a queue."""
+"""The metrics of a queue."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class BlockerTimes:
         self._since: dict[Blocker, int] = {}
 
     def seconds(self, blockers: Sequence[Blocker]) -> list[float]:
-        """Return for each blocker for how long it has been seen; a blocker that is not named is forgotten."""
+        """Return for each blocker how long it has been seen; blockers that are not given are forgotten."""
         now = clock.now()
-        # The lock of batches is not held at a position; tail goes on meanwhile.
+        # The batch lock is not held at a position, and tail moves on while it is held.
         keys = [blocker._replace(position=0) if blocker.doing == "put_batch" else blocker for blocker in blockers]
         self._since = {key: self._since.get(key, now) for key in keys}
         return [(now - self._since[key]) / 1e9 for key in keys]
 
 
 def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
-    """Return the metrics of a queue; it is only looked at."""
+    """Return the metrics of a queue; nothing in it is changed."""
     member = engine.membership
     seen = Snapshot(member.look(), member.is_batch_lock_held())
     dead_puts = seen.tombs + seen.dead

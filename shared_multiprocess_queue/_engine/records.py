@@ -7,8 +7,8 @@ end its recovery as well. State that must survive this is kept outside stack fra
 registered, with a weak reference only. If an interrupt loses the record, the reference dies, and ``recover_lost``
 recovers the record and its claim.
 
-Giving back is a plain store into a dictionary, at which Python serves no signal: a record is either the operation's or
-idle, never lost on the way and never both.
+An operation gives its record back by a plain store into a dictionary, during which Python serves no signal. So a record
+is either the operation's or idle, never both and never lost in between.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from .._ring.participants import Participants, Record
 from .._ring.ring import Ring
 from ..errors import QueueClosedError, TooManyParticipantsError
 
-_TRIES: Final = 10  # times that a recovery which is itself interrupted begins again
+_TRIES: Final = 10  # times that a recovery begins again after an interrupt
 
 
 def _nothing() -> None:
-    """Stand for a record that is lost."""
+    """Take the place of the weak reference to a record that is lost."""
 
 
 class State(Enum):
-    """How far a handle is on its way to the end."""
+    """The state of a handle."""
 
     OPEN = 1  # records are lent
-    CLOSING = 2  # none is lent any more; operations that are in progress end
-    CLOSED = 3  # the memory is let go
+    CLOSING = 2  # no record is lent; operations in progress are ending
+    CLOSED = 3  # the memory is released
 
 
 class _Registration:
-    """What a handle knows of one of its records.
+    """The entry of one record in the list of its handle.
 
     Attributes:
-        record: the record, weakly; gone when it is lost.
-        claim: the record's; outlives it.
-        index: its place in the table, or the one that is being tried.
-        won: the outcome of the compare-and-swap that takes it; empty before that is decided.
-        generation: the record's; 0 until the record is settled.
-        left: the outcome of the compare-and-swap that gives it up.
+        record: a weak reference to the record, which returns None if the record is lost.
+        claim: of the record; outlives it.
+        index: place of the record in the table, or the place that is being tried.
+        won: the outcome of the compare-and-swap that takes the record; empty before that.
+        generation: of the record; 0 until the record is settled.
+        left: the outcome of the compare-and-swap that gives up the record; empty before that.
     """
 
     __slots__ = ("claim", "generation", "index", "left", "record", "won")
@@ -70,7 +70,7 @@ class _Registration:
         self.left: list[int] = []
 
     def is_ours(self) -> bool:
-        """Whether the record was taken and has not been left."""
+        """Whether the record was taken and was not given up."""
         return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
@@ -78,19 +78,19 @@ class Records:
     """The records of one handle, and the items that its interrupted gets had taken.
 
     Args:
-        participants: the table that the records come from.
-        ring: where their operations work.
-        batch_lock: what they may hold.
-        parking: whom to wake.
+        participants: the table of records.
+        ring: the ring on which their operations work.
+        batch_lock: the lock that their operations may hold.
+        parking: wakes waiters.
         new_words: makes an access to the words.
         on_keep_back: called when items are kept back.
-        renew: makes others, in a forked child that finds these.
+        renew: in a forked child, replaces these records of the parent by new ones, and returns them.
 
     Attributes:
-        idle: records that no operation uses, by index; an operation that ended well stores its record here.
-        kept_back: payloads that were taken and could not be delivered; the next that a get of this handle takes.
+        idle: records that no operation uses, by index; an operation that has ended normally stores its record here.
+        kept_back: payloads that were taken and not delivered; the next get of this handle takes them first.
         state: of the handle.
-        lock: of this process; one thread at a time takes records, recovers lost ones, or leaves.
+        lock: of this process; one thread at a time takes records, recovers lost ones, or gives them up.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Records:
         self._parking = parking
         self._new_words = new_words
         self._on_keep_back = on_keep_back
-        self._weak_renew = weakref.WeakMethod(renew)  # of the membership, which has these
+        self._weak_renew = weakref.WeakMethod(renew)  # weak, because the membership holds these records
         self._forks = participants.forks
         self._registered: list[_Registration] = []
         self.idle: dict[int, Record] = {}
@@ -118,7 +118,7 @@ class Records:
         self.lock = threading.RLock()
 
     def is_of_this_process(self) -> bool:
-        """Whether these are not the parent's, in a forked child that has not used the queue yet."""
+        """Whether these records are this process's; False in a forked child that has not used the queue yet."""
         return self._forks == processes.forks
 
     # ---- records ----------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Records:
                 _, record = self.idle.popitem()
             except KeyError:
                 record = None
-            if record is None:  # not above, or what it raises would come with a KeyError
+            if record is None:  # outside of the handler above, so that an error has no KeyError as its context
                 record = self._take()
             if self.state is not State.OPEN:
                 self.idle[record.index] = record
@@ -146,7 +146,7 @@ class Records:
         except (IndexError, ValueError):
             if self._forks == processes.forks:
                 raise
-        return self._renewed().borrow()  # a signal handler has forked in here, and nothing has begun
+        return self._renewed().borrow()  # a signal handler has forked in this call, and no operation has begun
 
     def _renewed(self) -> Records:
         renew = self._weak_renew()
@@ -155,7 +155,7 @@ class Records:
         return renew()
 
     def refuse(self) -> NoReturn:
-        """Say that the handle is closed.
+        """Raise the error of a closed handle.
 
         Raises:
             QueueClosedError: always.
@@ -168,7 +168,7 @@ class Records:
         try:
             with self.lock:
                 self._registered.append(entry)
-                # Looked at after the line above, from which on close waits for this record.
+                # Checked after the record is registered, because from then on close waits for it.
                 if self.state is not State.OPEN:
                     self.refuse()
                 self.recover_lost()
@@ -176,7 +176,7 @@ class Records:
                     return self.idle.popitem()[1]
                 self._search(entry, record)
         except BaseException:
-            self.recover(record)  # until it is settled, an announcement of the one before may stand under our name
+            self.recover(record)  # until it is settled, an announcement of its last owner may stand under our name
             raise
         return record
 
@@ -202,9 +202,11 @@ class Records:
     def recover(self, record: Record) -> None:
         """Take back the record of an operation that an exception has cut short.
 
-        Frames that have it may live on in a traceback; so it is lost first, and found again as another object.
+        Frames that have the record may live on in a traceback. So it is marked lost first, and then recovered as a new
+        object.
 
-        In a child that a signal handler has forked inside the operation it is the parent's, which goes on with it.
+        If a signal handler has forked inside the operation, nothing is done in the child: record and operation are the
+        parent's.
 
         Raises:
             BaseException: what interrupted the recovery. The recovery is complete nevertheless, or the next
@@ -224,7 +226,7 @@ class Records:
             try:
                 raise pending_error
             finally:
-                pending_error = None  # or this frame and its traceback keep each other
+                pending_error = None  # otherwise this frame and the traceback would keep each other alive
 
     def mark_lost(self, *records: Record | None) -> None:
         """Leave records to the next ``recover_lost``, even if frames still have them."""
@@ -234,7 +236,7 @@ class Records:
                 entry.record = _nothing
 
     def recover_lost(self) -> None:
-        """End the operations whose records are lost, and lend those records again."""
+        """End the operations whose records are lost, so that those records can be lent again."""
         if None not in [entry.record() for entry in list(self._registered)]:
             return
         with self.lock:
@@ -250,8 +252,8 @@ class Records:
         record = Record(self._new_words(), entry.claim)
         reference = weakref.ref(record)
         if entry.record is not seen:
-            return  # a signal handler has just used the queue, and has recovered it
-        entry.record = reference  # between this look and this store Python serves no signal
+            return  # a signal handler has just used the queue, and has recovered the record
+        entry.record = reference  # Python serves no signal between the comparison and this store
         try:
             self._settle(entry, record)
             if self.end(record):
@@ -264,41 +266,43 @@ class Records:
             raise
 
     def end(self, record: Record) -> bool:
-        """End an operation that an exception has cut short; what it got hold of is for the next gets.
+        """End an operation that an exception has cut short, and keep the items that it had taken for the next gets.
 
         Returns:
-            Whether the record is clean; otherwise this has to be called again before it is used.
+            Whether the record is clean; otherwise this has to be called again before the record is used.
         """
         words = record.words
-        self._batch_lock.recover(record)  # before the record may get another name
+        self._batch_lock.recover(record)  # before the record may get a new name
         if words.load(DEFINITIONS_OWNER_AT) == record.name:
             words.store(DEFINITIONS_OWNER_AT, 0)
         clean = self._ring.abandon(record)
         if record.claim.taken:
             self.keep_back(record.claim.taken)
-        self._parking.wake_all(words, ITEMS)  # for items kept back, and because the interrupt may have come between
-        self._parking.wake_all(words, SPACE)  # a change and its wake
+        # For items kept back, and because the interrupt may have come between a change and its wake.
+        self._parking.wake_all(words, ITEMS)
+        self._parking.wake_all(words, SPACE)
         self._parking.wake_word(BATCH_OWNER_AT)
         return clean
 
     # ---- items kept back --------------------------------------------------------------------------------------------
 
     def keep_back(self, payloads: list[Payload], first: int = 0) -> None:
-        """Make payloads that were taken, and could not be delivered, the next that a get takes.
+        """Keep payloads that were taken and not delivered; the next gets take them first.
 
         Args:
-            payloads: a list, from which those that are kept back are removed.
-            first: index of the first of them.
+            payloads: a list; the payloads that are kept back are removed from it.
+            first: index of the first payload to keep back.
         """
-        # One call, at whose end each payload is in one of both, whatever interrupts: the last of the list goes first.
+        # A single C call: CPython runs no signal handler inside it, so each payload is always in exactly one of the two
+        # containers. It moves from the end of the list.
         self.kept_back.extendleft(map(list.pop, repeat(payloads, len(payloads) - first)))
         if self.kept_back:
             self._on_keep_back()
 
     def take_kept_back(self, limit: int, claim: Claim) -> bool:
         """Move up to ``limit`` payloads to the ``taken`` of a claim; return whether there were any."""
-        with suppress(IndexError):  # there are fewer
-            claim.taken.extend(map(deque.popleft, repeat(self.kept_back, limit)))  # one call, as above
+        with suppress(IndexError):  # there are fewer than limit
+            claim.taken.extend(map(deque.popleft, repeat(self.kept_back, limit)))  # a single C call, as above
         return bool(claim.taken)
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -309,7 +313,7 @@ class Records:
             while self.idle:
                 popped: list[tuple[int, Record]] = []
                 try:
-                    popped.extend(map(dict.popitem, (self.idle,)))  # one call: popped, and noted as such
+                    popped.extend(map(dict.popitem, (self.idle,)))  # a single C call: popped and noted
                     self.leave_with(popped[0][1])
                 except KeyError:  # another thread has borrowed the last one
                     break
@@ -321,19 +325,19 @@ class Records:
         """Give up all records that no operation uses.
 
         Args:
-            others: records that stand for something else than an operation; they are left to the caller.
+            others: records that serve something else than an operation, such as a role; the caller gives them up.
 
         Returns:
-            Whether no operation has a record any more.
+            Whether no operation has a record.
         """
         with self.lock:
             self.recover_lost()
             self.leave_idle()
-            rest = [entry.record() for entry in self._registered]  # a lost one may wait for another's operation to end
+            rest = [entry.record() for entry in self._registered]  # a lost one may wait for another operation to end
             return not [record for record in rest if record is None or record not in others]
 
     def leave_with(self, *records: Record | None) -> None:
-        """Give up records that no operation uses, and that are not idle; who is interrupted in this loses them."""
+        """Give up records that no operation uses and that are not idle; if this is interrupted, they are lost."""
         for entry in list(self._registered):
             record = entry.record()
             if record is not None and record in records:
@@ -346,7 +350,7 @@ class Records:
 
 
 def refuse_child() -> NoReturn:
-    """Say that an operation is the parent's.
+    """Raise the error for a forked child in which an operation of the parent goes on.
 
     Raises:
         RuntimeError: always.

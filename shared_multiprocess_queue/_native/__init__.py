@@ -1,1 +1,1 @@
-"""The ring and its handle in C: the same rooms, file by file."""
+"""The ring and its handle in C, file by file like the rooms in Python."""

@@ -1,7 +1,7 @@
-/* Access to the shared words, and to the caches that they lie in. The access of _platform/atomic_words.py, with an order for
-   each edge.
+/* Access to the shared words, and to the caches in which they lie. The same as _platform/atomic_words.py, but with a
+   memory order for each edge.
 
-   Define SHMQ_STEP(label) before including this to be called before each atomic step on shared memory. */
+   If SHMQ_STEP(label) is defined before this is included, it is called before each atomic step on shared memory. */
 
 #ifndef SHMQ_ATOMIC_WORDS_H
 #define SHMQ_ATOMIC_WORDS_H
@@ -17,12 +17,13 @@
 #define SHMQ_LOAD(label, word, order) (SHMQ_STEP(label), atomic_load_explicit((word), (order)))
 #define SHMQ_STORE(label, word, value, order) (SHMQ_STEP(label), atomic_store_explicit((word), (value), (order)))
 #define SHMQ_ADD(label, word, amount, order) (SHMQ_STEP(label), atomic_fetch_add_explicit((word), (amount), (order)))
-/* The strong one: a claim that fails without a reason would send its caller to look for one. */
+/* The strong one: if a claim failed for no reason, its caller would look for one. */
 #define SHMQ_CAS(label, word, expected, desired, success, failure)                                                     \
     (SHMQ_STEP(label),                                                                                                 \
      atomic_compare_exchange_strong_explicit((word), &(uint64_t){(expected)}, (desired), (success), (failure)))
 
-/* Ask for a line of cache to write to; a hint. For x86 the builtin asks for a shared copy, and the write would ask again. */
+/* Fetch a cache line for writing; a hint. On x86 the builtin fetches a shared copy, and the write would fetch it
+   again. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SHMQ_PREFETCH(line) __asm__ volatile("prefetchw %0" : : "m"(*(const char *)(line)))
 #elif defined(__GNUC__)
@@ -31,12 +32,12 @@
 #define SHMQ_PREFETCH(line) ((void)0)
 #endif
 
-/* An acquire load for an attempt, a seq_cst load for the last look before a sleep [W3]. */
+/* An acquire load in an attempt; a seq_cst load in the last look before a sleep [W3]. */
 #define SHMQ_LOOK(label, word, sure)                                                                                   \
     (SHMQ_STEP(label), (sure) ? atomic_load_explicit((word), memory_order_seq_cst)                                     \
                               : atomic_load_explicit((word), memory_order_acquire))
 
-/* Let the other side have the line of cache, and the other thread of this core its turn. */
+/* Pause, so that another core gets the cache line, and another thread of this core can run. */
 static inline void shmq_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -46,7 +47,7 @@ static inline void shmq_relax(void)
 #endif
 }
 
-/* The 32 bits of a word that a futex sleeps on: those that change. */
+/* The half of a word that a futex can sleep on: the 32 bits that change. */
 static inline uint32_t *shmq_low_half(_Atomic uint64_t *word)
 {
     const uint16_t probe = 1;

@@ -1,4 +1,5 @@
-/* One attempt to put or to get, for an operation that has a record. From its claim to its end an attempt keeps the GIL. */
+/* One attempt to put or to get, for an operation that has a record. From its claim to its end an attempt keeps the
+   GIL. */
 
 #ifndef SHMQ_ATTEMPT_H
 #define SHMQ_ATTEMPT_H
@@ -8,7 +9,7 @@
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
-/* Raise what signals and other threads have for this thread; or that this is a child. */
+/* Let signals and other threads raise their exceptions in this thread; or raise because this is a forked child. */
 static inline int serve(struct record *record)
 {
     PyObject *served = PyObject_CallMethod(record->handle->engine, "serve", NULL);
@@ -19,8 +20,8 @@ static inline int serve(struct record *record)
     return record->forks != forks ? fail_as_forked() : 0;
 }
 
-/* Be the one producer (consumer) under the name of the handle's record for roles, or raise; patient, because a consumer that
-   closes is the producer for as long as it puts items back. */
+/* Become the one producer (consumer) under the name of the handle's record for roles, or raise. The call waits a moment
+   for the role, because a consumer that closes is the producer while it puts items back. */
 SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
 {
     Handle *self = record->handle;
@@ -47,7 +48,7 @@ SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
     return 0;
 }
 
-/* Be the one producer (consumer), or raise; the claim follows without letting another thread in. */
+/* Become the one producer (consumer), or raise. The claim follows before another thread can run. */
 static inline int take_role(struct record *record, enum shmq_side side)
 {
     const struct record *mine = record->handle->role;
@@ -72,7 +73,7 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Put everything, or nothing. */
+/* Put all items, or none. */
 static inline int attempt_put(struct record *record, bool sure)
 {
     struct shmq_ring *ring = &record->ring;
@@ -83,7 +84,7 @@ static inline int attempt_put(struct record *record, bool sure)
     if (!record->has_lock) {
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring))) {
-            if (gate != record->passed_on) { /* the wake may have been meant for the batch: pass it on, once a lease */
+            if (gate != record->passed_on) { /* the wake may be meant for the batch: pass it on, once a lease */
                 record->passed_on = gate;
                 shmq_wake(ring, &ring->header->space, 1);
             }
@@ -96,7 +97,8 @@ static inline int attempt_put(struct record *record, bool sure)
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
     if (record->has_lock) {
-        shmq_open_gate(ring, shmq_gate(ring)); /* whoever has closed it: I have the lock, so that one is dead or gone */
+        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
+        shmq_open_gate(ring, shmq_gate(ring));
         shmq_release_lock(ring, me, lock_flag(record));
         record->has_lock = false;
     }
@@ -115,7 +117,7 @@ static inline int attempt_put(struct record *record, bool sure)
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Take what interrupted gets of this handle had taken. */
+/* Take items that interrupted gets of this handle had taken. */
 static inline int take_kept_back(struct record *record)
 {
     Handle *self = record->handle;
@@ -139,8 +141,8 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Copy and free what is claimed. Copies are objects of bytes, whose making runs nothing; it may fail for want of memory,
-   and then the items go to other gets. */
+/* Copy the claimed items and free their slots. The copies are bytes objects; making one runs no other code. If memory
+   is short, that fails, and the items go to other gets. */
 static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
 {
     struct shmq_ring *ring = &record->ring;
@@ -166,7 +168,7 @@ static inline int take_claimed(struct record *record, uint64_t position, uint64_
         if (shmq_free_slot(ring, position + i)) {
             record->payloads[record->count++] = record->payloads[i];
         } else {
-            Py_XDECREF(record->payloads[i].owner); /* somebody has adopted it */
+            Py_XDECREF(record->payloads[i].owner); /* another get has adopted the item */
         }
     }
     shmq_finish_get(ring, &record->me, count);
@@ -209,7 +211,7 @@ static inline int attempt_get(struct record *record, bool sure)
     int found = SHMQ_AGAIN;
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS && found == SHMQ_AGAIN; attempt++) {
         uint64_t most = 1;
-        if (record->limit > 1) { /* room for what is there, not for what could be */
+        if (record->limit > 1) { /* room for the items that are there, not for all that could be */
             const uint64_t size = shmq_distance(ring);
             most = size < 1 ? 1 : size < record->limit ? size : record->limit;
         }
@@ -231,8 +233,9 @@ static inline int attempt_get(struct record *record, bool sure)
     return found == SHMQ_AGAIN ? SHMQ_HELD : found;
 }
 
-/* Keep what a get has taken, from payload `first` on, for the next gets of this handle. FAILED: the note of it raised,
-   a signal handler for example; an error that was set is then the context of that one, otherwise it stays set. */
+/* Keep the items that a get has taken, from index `first` on, for the next gets of this handle. FAILED: the callback
+   has raised, for example because of a signal handler, and an error that was set before is now the context of the new
+   one. Otherwise an error that was set stays set. */
 static inline int keep_back(struct record *record, uint64_t first)
 {
     Handle *self = record->handle;
@@ -240,7 +243,7 @@ static inline int keep_back(struct record *record, uint64_t first)
         return 0;
     }
     PyObject *before = raised();
-    if (record->forks == forks) { /* otherwise the parent keeps it */
+    if (record->forks == forks) { /* otherwise the parent keeps them */
         for (uint64_t i = record->count; i-- > first;) {
             const struct payload *payload = &record->payloads[i];
             PyObject *bytes = bytes_of(payload);
@@ -252,7 +255,7 @@ static inline int keep_back(struct record *record, uint64_t first)
             }
             Py_XDECREF(kept);
         }
-        shmq_wake_all(&record->ring, &record->ring.header->items); /* another thread may wait for just these */
+        shmq_wake_all(&record->ring, &record->ring.header->items); /* another thread may wait for these */
     }
     clear_payloads(record, first);
     PyObject *noted = PyObject_CallNoArgs(self->on_keep_back);

@@ -1,5 +1,6 @@
-/* One batch at a time (labels L), and the gate that lets it through a busy queue (label Q). The same as
-   _ring/batch_lock.py, which tells why; here the caller sleeps, and has the clock. The ring does not depend on either. */
+/* The lock that lets one batch at a time claim (labels L), and the gate by which it gets room in a busy queue (label
+   Q). The same as _ring/batch_lock.py, which says why; here the caller sleeps, and has the clock. The ring depends on
+   neither. */
 
 #ifndef SHMQ_BATCH_LOCK_H
 #define SHMQ_BATCH_LOCK_H
@@ -11,8 +12,8 @@
 #include "parking.h"
 #include "participants.h"
 
-/* Try once to take the lock, from a dead holder too. False: sleep on the low half of header->batch_owner while it is as
-   *holder says, and try again. */
+/* Try once to take the lock, also from a dead holder. False: sleep on the low half of header->batch_owner while it
+   equals *holder, and try again. */
 static inline bool shmq_try_acquire_lock(const struct shmq_ring *ring, struct shmq_participant *me,
                                          _Atomic int32_t *flag, uint64_t *holder)
 {
@@ -34,19 +35,19 @@ static inline bool shmq_try_acquire_lock(const struct shmq_ring *ring, struct sh
     bool left;
     if (*holder != 0) {
         left = shmq_is_dead(ring, *holder);
-    } else { /* its holder is between the two words, or died there */
+    } else { /* the holder is between the two words, or died there */
         SHMQ_STEP("L1");
         left = atomic_load_explicit(flag, memory_order_seq_cst) != 0 && !shmq_another_takes_the_lock(ring, me);
     }
     return left && SHMQ_CAS("L1", owner, *holder, me->name, memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* Give the lock back, if it is mine; may be called at any time by its holder. */
+/* Release the lock, if `me` has it; may be called at any time. */
 static inline void shmq_release_lock(const struct shmq_ring *ring, struct shmq_participant *me, _Atomic int32_t *flag)
 {
     _Atomic uint64_t *owner = &ring->header->batch_owner;
     SHMQ_STORE("L3", &me->record->lock_busy, 1, memory_order_seq_cst);
-    /* [L2] release, pairs with [L1]; only who won this frees the int32. */
+    /* [L2] release, pairs with [L1]; only the operation that wins this frees the int32. */
     if (SHMQ_CAS("L2", owner, me->name, 0, memory_order_acq_rel, memory_order_relaxed)) {
         SHMQ_STEP("L2");
         atomic_store_explicit(flag, 0, memory_order_release);
@@ -55,7 +56,7 @@ static inline void shmq_release_lock(const struct shmq_ring *ring, struct shmq_p
     ring->calls.futex_wake(ring->calls.context, owner, 1);
 }
 
-/* Whether nobody alive holds the lock, so that a closed gate means nothing. */
+/* Whether no live operation holds the lock, so that a closed gate means nothing. */
 static inline bool shmq_lock_has_no_live_owner(const struct shmq_ring *ring)
 {
     const uint64_t owner = SHMQ_LOAD("L1", &ring->header->batch_owner, memory_order_acquire);
@@ -64,8 +65,8 @@ static inline bool shmq_lock_has_no_live_owner(const struct shmq_ring *ring)
 
 /* ---- the gate ----------------------------------------------------------------------------------------------------- */
 
-/* A batch that has twice found no room writes until when single puts are to wait for it. Times are monotonic, in ns;
-   the caller has the clock. Fairness, not safety: [Q1] is relaxed. */
+/* A batch that has twice found no room writes the time until which single puts wait for it. Times are monotonic, in ns;
+   the caller has the clock. The gate is for fairness, not for safety, so [Q1] is relaxed. */
 
 static inline uint64_t shmq_gate(const struct shmq_ring *ring)
 {
@@ -77,14 +78,14 @@ static inline bool shmq_is_shut(uint64_t gate, uint64_t now)
     return gate > now && gate - now <= SHMQ_FAR_AHEAD;
 }
 
-/* Close the gate, or keep it closed; returns what shmq_open_gate is to expect. */
+/* Close the gate, or keep it closed; returns its value, for shmq_open_gate. */
 static inline uint64_t shmq_shut_gate(const struct shmq_ring *ring, uint64_t now)
 {
     SHMQ_STORE("Q1", &ring->header->gate, now + SHMQ_LEASE, memory_order_relaxed); /* [Q1] */
     return now + SHMQ_LEASE;
 }
 
-/* Open the gate that this batch (or, for who has the lock, a dead one) has closed, and wake a putter. */
+/* Open the gate that this batch has closed (or, if the caller has the lock, a dead batch), and wake a putter. */
 static inline void shmq_open_gate(const struct shmq_ring *ring, uint64_t closed)
 {
     /* [Q1]; seq_cst for the wake. */

@@ -1,4 +1,4 @@
-/* Items <-> payloads: the tags of _codec/codec.py that need no pickle, and calls of the codec for the rest. */
+/* Items <-> payloads: the tags of _codec/codec.py that need no pickle, and calls of the codec for all others. */
 
 #ifndef SHMQ_CODEC_H
 #define SHMQ_CODEC_H
@@ -6,10 +6,10 @@
 #include "handle.h"
 
 #define PICKLE_PROTOCOL 5
-#define LOOKED_THROUGH 256 /* objects of an item; a longer one takes much longer to pickle than the codec's ways take */
+#define LOOKED_THROUGH 256 /* objects of an item; pickling more takes much longer than the codec's checks */
 #define LOOKED_DEEP 16
 
-/* Turn a scalar into bytes; false: it is none, or an int of more than 64 bits. */
+/* Turn a scalar into bytes; false if the item is no scalar, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
 {
     _Static_assert(sizeof(int64_t) == SHMQ_WORD && sizeof(double) == SHMQ_WORD, "a number is a word");
@@ -39,7 +39,7 @@ static bool encode_scalar(PyObject *item, struct payload *payload)
     return true;
 }
 
-/* Turn a scalar back; NULL without an error: its bytes are wrong, and the codec says it. */
+/* Turn bytes back into a scalar; NULL without an error if the bytes are wrong, so that the codec raises the error. */
 static PyObject *decode_scalar(const struct payload *payload)
 {
     if (payload->length == SHMQ_WORD && payload->tag == TAG_INT) {
@@ -68,8 +68,8 @@ static inline bool is_leaf(PyObject *item)
            type == &PyBool_Type || type == &PyBytes_Type || type == &PyByteArray_Type;
 }
 
-/* Whether an item consists of objects of exact built-in types alone. To pickle such an item runs no code of the user.
-   False also where there is more to look through than the room says, which is what is left of it. */
+/* Whether an item consists only of objects of exact built-in types. Pickling such an item runs no code of the user.
+   False also if there are more objects than `room`, which counts down. */
 static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
 {
     if (is_leaf(item)) {
@@ -88,7 +88,7 @@ static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
         PyObject *key, *value;
         Py_ssize_t at = 0;
         while (found && PyDict_Next(item, &at, &key, &value)) {
-            if (!is_leaf(key) || !is_leaf(value)) { /* a collection in the look at a set may empty this */
+            if (!is_leaf(key) || !is_leaf(value)) { /* looking at a set may collect garbage, which may empty this */
                 Py_INCREF(key);
                 Py_INCREF(value);
                 found = is_built_in(key, room, depth - 1) && is_built_in(value, room, depth - 1);
@@ -114,7 +114,7 @@ static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
             Py_DECREF(part);
         }
         Py_XDECREF(parts);
-        if (PyErr_Occurred()) { /* there is no memory for the iterator */
+        if (PyErr_Occurred()) { /* no memory for the iterator */
             PyErr_Clear();
             found = false;
         }
@@ -122,7 +122,7 @@ static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
     return found;
 }
 
-/* What Codec.encode does with an item that needs pickle; returns bytes and tag as a tuple, or just the bytes. */
+/* Encode an item that needs pickle, as Codec.encode does; returns bytes and tag as a tuple, or only the bytes. */
 static PyObject *pickle(Handle *self, PyObject *item)
 {
     Py_ssize_t room = LOOKED_THROUGH;
@@ -139,7 +139,7 @@ static PyObject *pickle(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
-/* Have the codec make a payload fit that is too large for a slot; it raises ItemTooLargeError where it cannot. */
+/* Let the codec make a payload smaller that is too large for a slot; it raises ItemTooLargeError if it cannot. */
 static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
 {
     PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
@@ -158,7 +158,7 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
         Py_XDECREF(fitting);
         return FAILED;
     }
-    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would be written into the next slot */
+    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would overwrite the next slot */
         PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
         Py_DECREF(fitting);
         return FAILED;
@@ -171,7 +171,7 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
     return 0;
 }
 
-/* Turn an item into bytes; may run the user's code. The index is its place in its batch, -1 for a single item. */
+/* Turn an item into bytes; may run code of the user. The index is its place in its batch, -1 for a single item. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
     Py_ssize_t length;
@@ -208,7 +208,7 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
     return 0;
 }
 
-/* Turn bytes back into an item; may run the user's code. */
+/* Turn bytes back into an item; may run code of the user. */
 static PyObject *decode(Handle *self, const struct payload *payload)
 {
     if (payload->tag == TAG_BYTES) {
@@ -247,8 +247,8 @@ static PyObject *decode(Handle *self, const struct payload *payload)
     return item;
 }
 
-/* Have the codec close what items that were not put would have led their receivers to. The error that is set stays,
-   unless another comes here. */
+/* Let the codec close the objects that were set aside for the receivers of items which were not put. An error that is
+   set stays set, unless this raises another one. */
 static int withdraw(Handle *self, const struct payload *payloads, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {

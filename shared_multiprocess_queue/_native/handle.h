@@ -1,13 +1,14 @@
-/* One handle's operations on one segment: the ring, driven by threads of Python that wait, are interrupted, fork, close.
+/* One handle's operations on one segment: the ring, used by threads of Python that wait, are interrupted, fork or
+   close.
 
-   The same as _engine/atomics.py, which tells what each step is for; here with these rules about the GIL:
+   The same as _engine/atomics.py, which says what each step is for; here with these rules about the GIL:
 
-   - Everything that claims, writes, publishes, frees or withdraws is done while the GIL is held, and nothing between a
-     claim and its end can raise, run Python, or let another thread in. So no claim ever waits for the GIL, the pool of
-     records needs no lock, and the threads of a handle in mode spsc come one after the other.
-   - Where the GIL is not held, a thread only looks or sleeps. The operation that it belongs to is counted; close()
-     waits for it before the memory goes.
-   - The ring runs no Python. It asks in C which process lives (processes.h), outside of claims only. */
+   - A thread holds the GIL while it claims, writes, publishes, frees or withdraws. No step between a claim and its end
+     can raise, run Python, or let another thread run. So no claim ever waits for the GIL, the list of records needs no
+     lock, and the threads of a handle in mode spsc take turns.
+   - Without the GIL a thread only looks or sleeps. Its operation is counted, and close() waits for it before it unmaps
+     the memory.
+   - The ring runs no Python. It asks in C which process lives (processes.h), and only outside of claims. */
 
 #ifndef SHMQ_HANDLE_H
 #define SHMQ_HANDLE_H
@@ -32,14 +33,14 @@
 /* Times are monotonic, in ns: 0 does not wait. */
 #define FOREVER INT64_MAX
 
-#define GIL_LOOKS 64         /* of a spin, with the GIL held: 1 to 3 µs   */
-#define CLOCK_LOOKS 32       /* between two looks at the clock */
-#define SPIN INT64_C(100000) /* longer than it takes to wake somebody: two who answer each other find out of sleep */
-#define MOST_MISSES 6        /* 2^6 - 1 waits without a spin, and then one that tries again */
+#define GIL_LOOKS 64         /* looks of a spin with the GIL held, in 1 to 3 µs */
+#define CLOCK_LOOKS 32       /* looks between two readings of the clock */
+#define SPIN INT64_C(100000) /* longer than a wake-up takes, so two processes that answer each other stop sleeping */
+#define MOST_MISSES 6        /* after 2^6 - 1 waits without a spin, one wait spins again */
 
-#define SHMQ_RARE __attribute__((cold, noinline)) /* keeps what follows out of the frequent path */
+#define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
 
-#define FAILED (-1) /* beside the results of the ring: a Python error is set */
+#define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
     PyObject *empty, *full;
@@ -49,7 +50,7 @@ typedef struct {
 
 /* The bytes of an item. */
 struct payload {
-    PyObject *owner; /* of the bytes, if they are not in here; of an item that was taken, the bytes object itself */
+    PyObject *owner; /* keeps the bytes alive; NULL if they are in `scalar`. Of a taken item, the bytes object itself */
     union {
         const char *data;
         char scalar[SHMQ_WORD];
@@ -60,29 +61,30 @@ struct payload {
 
 struct handle;
 
-/* A record of this process, and the operation that uses it: what Record and Claim are in Python. */
+/* A record of this process, and the operation that uses it: Record and Claim of the Python code in one. */
 struct record {
     struct record *next;
     struct handle *handle;
-    struct shmq_ring ring; /* each has one, whose calls lead back here */
+    struct shmq_ring ring; /* one for each record, because its calls get the record as context */
     struct shmq_participant me;
-    uint64_t forks; /* of the process, when this was taken; in a forked child another: the record is the parent's */
+    uint64_t forks; /* of the process that took the record; if it is another number now, the record is the parent's */
     bool is_marked; /* abandoned, and not clean yet */
 
     enum shmq_side side;
-    struct payload *payloads; /* of a put: what to put; of a get: what it has taken */
+    struct payload *payloads; /* the items of a put, or those that a get has taken */
     uint64_t count;
     uint64_t room;
     uint64_t limit;     /* of a get */
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
-    bool has_lock;      /* of batches */
+    bool has_lock;      /* the batch lock */
 };
 
-/* What a handle takes from its codec. */
+/* The functions and methods of the codec that a handle calls. */
 enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
 
-/* Another number in every forked child. A handle looks at it when it is used, so a fork costs the same with many. */
+/* Another number in each forked child. A handle reads it when it is used, so the time of a fork does not grow with the
+   number of handles. */
 static uint64_t forks = 1;
 
 typedef struct handle {
@@ -96,16 +98,16 @@ typedef struct handle {
     int64_t slice; /* the longest sleep */
     PyObject *engine, *calls, *kept_back, *on_keep_back;
     PyObject *codec[CODEC_PARTS];
-    struct record *role; /* its name is the handle's as producer or consumer; announces nothing. NULL until needed */
+    struct record *role; /* NULL until needed. Announces nothing; a role knows the handle by the name of this record */
     struct {
         unsigned misses;  /* spins in a row that were in vain */
-        unsigned skips;   /* waits that are not to spin */
+        unsigned skips;   /* waits that do not spin */
     } spins[2];           /* by shmq_side */
-    bool may_spin;        /* not with one processor */
-    bool has_doorbell[2]; /* by shmq_side: tell the engine when there is nothing */
+    bool may_spin;        /* false with one processor */
+    bool has_doorbell[2]; /* by shmq_side: whether the engine is told that an operation has found nothing */
     struct record *idle, *marked;
     Py_ssize_t operations; /* in progress */
-    uint64_t forks;        /* of the process that these records belong to */
+    uint64_t forks;        /* of the process to which these records belong */
 } Handle;
 
 static inline int64_t now(void)
@@ -117,7 +119,7 @@ static inline int64_t now(void)
 
 /* ---- errors ------------------------------------------------------------------------------------------------------- */
 
-/* Take the error that is set. */
+/* Clear the error that is set, and return it. */
 static inline PyObject *raised(void)
 {
 #if PY_VERSION_HEX >= 0x030C0000
@@ -138,18 +140,18 @@ static inline PyObject *raised(void)
 #endif
 }
 
-/* Set an error again, whose reference is taken. */
+/* Set an error again; takes over its reference. */
 static inline void raise_again(PyObject *error)
 {
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(error);
 #else
-    /* Not by PyErr_SetObject, which takes what the caller is handling for its context. */
+    /* Not by PyErr_SetObject, which would make the error that the caller is handling its context. */
     PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
 #endif
 }
 
-/* The error of a call that was made in order to raise it. */
+/* Pass on the error of a call that is made to raise one. */
 static inline int fail_by(PyObject *nothing)
 {
     if (nothing != NULL) {
@@ -159,7 +161,7 @@ static inline int fail_by(PyObject *nothing)
     return FAILED;
 }
 
-/* Raise an error that was made; NULL: making it has failed. */
+/* Raise an error; NULL if making it has failed, and that error is set. */
 static inline int fail_with(PyObject *error)
 {
     if (error != NULL) {
@@ -187,12 +189,12 @@ static bool call_is_alive(void *context, uint64_t owner)
     const struct record *record = context;
     const uint64_t namespace = owner >> SHMQ_OWNER_NAMESPACE_SHIFT;
     if (namespace == 0 || namespace != record->ring.owner >> SHMQ_OWNER_NAMESPACE_SHIFT) {
-        return true; /* it cannot be looked up from here */
+        return true; /* the process cannot be looked up from here */
     }
     return shmq_process_is_alive(owner & SHMQ_OWNER_PID_MASK, owner >> SHMQ_OWNER_PID_BITS & SHMQ_OWNER_START_MASK);
 }
 
-/* With the GIL held: who wakes must not wait for his turn. */
+/* The GIL stays held: a waker may hold a claim, and must not wait for the GIL with it. */
 static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
 {
     (void)context;
@@ -200,8 +202,8 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* Ring a bell, as _platform/bells.py does. The socket lives for this one ring: a descriptor that is kept may be closed by the
-   program, and its number is then a stranger's. */
+/* Ring a bell, as _platform/bells.py does. The socket lives for this one ring: the program could close a descriptor
+   that is kept, and its number could then belong to another file. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
     (void)context;
@@ -214,12 +216,12 @@ static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
     }
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
     const ssize_t sent = sendto(sender, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
-    const bool is_rung = sent == 1 || errno == EAGAIN || errno == ENOBUFS; /* full of rings: it is rung */
+    const bool is_rung = sent == 1 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
     close(sender);
     return is_rung;
 }
 
-/* Sleep while a word is as it was read, without the GIL. */
+/* Sleep, without the GIL, while a word has the value that was read. */
 static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t until)
 {
     const int64_t left = until - now();
@@ -245,12 +247,12 @@ static inline PyObject *bytes_of(const struct payload *payload)
                                   : PyBytes_FromStringAndSize(payload->scalar, payload->length);
 }
 
-/* Let go of the payloads from the one at `first` on. */
+/* Release the payloads from index `first` on. */
 static inline void clear_payloads(struct record *record, uint64_t first)
 {
     while (record->count > first) {
         PyObject *owner = record->payloads[--record->count].owner;
-        Py_XDECREF(owner); /* this may run anything */
+        Py_XDECREF(owner); /* may run any code */
     }
 }
 
@@ -277,7 +279,7 @@ static inline void free_all_records(Handle *self)
     free_records(&self->role);
 }
 
-/* Give a record up. One that is marked stays marked until it is resolved; its process is alive, so nobody takes it. */
+/* Give up a record. A marked one stays marked until it is resolved; its process lives, so no other process takes it. */
 static inline void leave_record(struct record *record)
 {
     if (!record->is_marked || shmq_clean(&record->ring, &record->me)) {
@@ -294,7 +296,7 @@ static inline struct record *new_record(Handle *self)
             return NULL;
         }
         Py_DECREF(settled);
-        if (self->forks != forks) { /* who was settled is the parent */
+        if (self->forks != forks) { /* a signal handler has forked, and the parent was settled */
             fail_as_forked();
             return NULL;
         }
@@ -326,7 +328,7 @@ static inline bool have_role_record(Handle *self)
         }
         if (self->role == NULL) {
             self->role = record;
-        } else { /* another thread was let in, and was faster */
+        } else { /* another thread ran meanwhile, and was faster */
             leave_record(record);
         }
     }
@@ -345,15 +347,15 @@ static inline struct record *find_clean(Handle *self)
     return record;
 }
 
-/* Forget, in a forked child, what belongs to the parent. The segment is not touched; the first new record settles who
-   this is. */
+/* In a forked child, forget the parent's records and items. The segment is not touched; the first new record settles
+   the identity of the child. */
 static int forget_parent(Handle *self)
 {
     PyObject *kept_back = PyObject_CallNoArgs((PyObject *)Py_TYPE(self->kept_back));
     if (kept_back == NULL) {
         return FAILED;
     }
-    if (self->forks == forks) { /* another thread was let in, and was faster */
+    if (self->forks == forks) { /* another thread ran meanwhile, and was faster */
         Py_DECREF(kept_back);
         return 0;
     }
@@ -366,8 +368,8 @@ static int forget_parent(Handle *self)
     return 0;
 }
 
-/* Note the end of an operation of a closed handle; close may have waited for it in vain, in a signal handler of this very
-   operation. */
+/* Note the end of an operation of a closed handle. If close() was called in a signal handler of this operation, it
+   could not wait for it, and is completed now. */
 SHMQ_RARE static void end_late(Handle *self)
 {
     if (--self->operations > 0) {
@@ -404,7 +406,7 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
         record = record != NULL ? record : new_record(self);
         if (record == NULL) {
             if (before != forks) {
-                return NULL; /* forked in here: what is counted is the parent's */
+                return NULL; /* a signal handler has forked, and the count is the parent's */
             }
             if (self->is_closed) {
                 end_late(self);
@@ -420,8 +422,8 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
     return record;
 }
 
-/* End an operation; false, with an error, in a child that was forked in it: the record is the parent's, and so are the
-   operation and what it has found. */
+/* End an operation. False, with an error, in a child that was forked during it: the record, the operation and what it
+   has found belong to the parent. */
 static inline bool give_back(struct record *record)
 {
     Handle *self = record->handle;
@@ -449,7 +451,7 @@ static inline bool give_back(struct record *record)
     return true;
 }
 
-/* Make room for as many payloads in all. */
+/* Make room for `count` payloads in all. */
 static inline int make_room(struct record *record, uint64_t count)
 {
     if (count <= record->room) {

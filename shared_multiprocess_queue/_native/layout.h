@@ -1,13 +1,13 @@
 /* Where everything lies in the segment, and how its words are encoded.
 
-   The same table as _ring/layout.py, which tells what each word is for; a test compares the two by name. Here the compiler
-   adds up the offsets: a word that is inserted cannot overlap another.
+   The same table as _ring/layout.py, which says what each word is for; a test compares the two by name. Here the
+   compiler adds up the offsets, so a new word cannot overlap another.
 
        [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
        [bells][records ...][slots ...][definitions]
 
-   Native byte order. All words are shared with processes that may write anything at any time, so all are atomic.
-   Needs nothing but C11. */
+   The byte order is that of the machine. All words are shared with processes that may write anything at any time, so
+   all are atomic. This file needs only C11. */
 
 #ifndef SHMQ_LAYOUT_H
 #define SHMQ_LAYOUT_H
@@ -16,24 +16,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A word that is not lock-free is guarded by a lock in the memory of one process: useless between two of them. */
+/* A word that is not lock-free would be guarded by a lock in the memory of one process, which two processes cannot
+   share. */
 #if defined(__STDC_NO_ATOMICS__) || ATOMIC_LLONG_LOCK_FREE != 2 || ATOMIC_INT_LOCK_FREE != 2
 #error "shared memory needs 64-bit and 32-bit atomics that are always lock-free"
 #endif
 
 #define SHMQ_WORD 8
-#define SHMQ_WORD_MASK UINT64_MAX /* words count modulo this + 1, in either engine */
+#define SHMQ_WORD_MASK UINT64_MAX /* both engines calculate words modulo this + 1 */
 #define SHMQ_LINE 64
 
 /* ---- the word of a slot: position << 2 | state ---- */
 
-#define SHMQ_FREE UINT64_C(0) /* may be put at this position */
+#define SHMQ_FREE UINT64_C(0) /* a put at this position may write it */
 #define SHMQ_FULL UINT64_C(1) /* holds the item of this position */
 #define SHMQ_TOMB UINT64_C(2) /* this position will never hold an item: its put died */
 #define SHMQ_STATE_BITS 2
 #define SHMQ_STATE_MASK ((UINT64_C(1) << SHMQ_STATE_BITS) - 1)
 
-/* meta of a slot = codec tag | index in its batch << 8 */
+/* meta of a slot = codec tag | index of the item in its batch << 8 */
 #define SHMQ_TAG_BITS 8
 #define SHMQ_TAG_MASK ((1U << SHMQ_TAG_BITS) - 1)
 #define SHMQ_MAX_BATCH (UINT64_C(1) << 24)
@@ -126,7 +127,8 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
 
-    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock (not used yet). */
+    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock (not used
+       yet). */
     _Alignas(SHMQ_LINE) _Atomic uint64_t bells[SHMQ_BELL_MASKS][SHMQ_BELL_WORDS];
 };
 
@@ -158,7 +160,7 @@ struct shmq_record {
 #define SHMQ_MAX_ITEM_SIZE ((UINT64_C(1) << 31) - 1)
 #define SHMQ_MAX_SEGMENT_SIZE (UINT64_C(1) << 46)
 
-/* The distance between two slots, in bytes. Its rounding leaves room to write a payload in whole words. */
+/* The distance between two slots, in bytes. It is rounded up, so that a payload can be written in whole words. */
 #define SHMQ_STRIDE(item_size)                                                                                         \
     (((uint64_t)sizeof(struct shmq_slot) + (uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
@@ -168,15 +170,15 @@ struct shmq_record {
 
 /* ---- times, which both engines keep; nanoseconds ---- */
 
-#define SHMQ_HELD_SLICE INT64_C(10000000) /* the longest sleep while a claim is under way */
-#define SHMQ_PATIENCE INT64_C(100000000)  /* for a claim that is about to end, by a call that does not wait */
-#define SHMQ_YIELDING INT64_C(1000000)    /* of it without sleeping */
-#define SHMQ_NAP INT64_C(200000)          /* a sleep after that */
+#define SHMQ_HELD_SLICE INT64_C(10000000) /* the longest sleep while a claim is in progress */
+#define SHMQ_PATIENCE INT64_C(100000000)  /* how long a call that does not wait gives a claim to end */
+#define SHMQ_YIELDING INT64_C(1000000)    /* the part of it without sleeping */
+#define SHMQ_NAP INT64_C(200000)          /* one sleep after that */
 #define SHMQ_BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
-#define SHMQ_LEASE UINT64_C(250000000)    /* that a gate stays closed if its batch does not renew it */
-#define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* a gate closed for longer was not written by a batch */
+#define SHMQ_LEASE UINT64_C(250000000)    /* how long a gate stays closed if it is not renewed */
+#define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* no batch closes the gate for longer than this */
 
-/* ---- the table: every number of _ring/layout.py, by its name there ---- */
+/* ---- the table: each number of _ring/layout.py, by its name there ---- */
 
 #define SHMQ_LAYOUT(X)                                                                                                 \
     X(HELD_SLICE, SHMQ_HELD_SLICE)                                                                                     \

@@ -1,7 +1,7 @@
-/* The calls of _engine/calls.py, which also tells why a get is a subscription.
+/* The calls of _engine/calls.py, which also says why a get is a subscription.
 
-   A Handle does what is plain, and leaves to the calls in Python whatever is not: a handle that is closed, arguments that
-   are wrong or unusual. So there is one place that knows the messages. */
+   A Handle serves the plain calls. It leaves all others to the calls in Python: those of a closed handle, and those
+   with wrong or unusual arguments. So the messages stand in one place. */
 
 #ifndef SHMQ_METHODS_H
 #define SHMQ_METHODS_H
@@ -11,7 +11,7 @@
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
-/* When a call has to end; -1: this is for the calls in Python. */
+/* The time at which a call has to end; -1 if the call is left to Python. */
 static int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
@@ -37,8 +37,8 @@ static int64_t deadline_of(PyObject *block, PyObject *timeout)
     return seconds < 9e9 ? now() + (int64_t)(seconds * 1e9) : FOREVER;
 }
 
-/* Make what a get returns from what it has taken. An item that cannot be rebuilt is consumed; whatever else is raised
-   is not the item's fault, and everything is kept back. */
+/* Make the result of a get from the items that it has taken. An item that cannot be rebuilt is consumed. Any other
+   exception is no error of the item, and then all items are kept back. */
 static PyObject *deliver(struct record *record, bool is_batch)
 {
     Handle *self = record->handle;
@@ -75,7 +75,7 @@ static PyObject *deliver(struct record *record, bool is_batch)
             goto failed;
         }
     }
-    /* A signal may have come, or an exception of another thread. The interpreter looks for them when the caller has the
+    /* A signal or an exception of another thread may have come. The interpreter looks for them once the caller has the
        item. */
     return result;
 
@@ -90,7 +90,7 @@ failed:
 static PyObject *end_put(struct record *record, int found)
 {
     module_state *state = record->handle->state;
-    /* After an exception from outside they may have been put. */
+    /* After any other exception, such as that of a signal handler, the items may have been put. */
     if (found != SHMQ_DONE && (found != FAILED || PyErr_ExceptionMatches(state->ours)) &&
         withdraw(record->handle, record->payloads, record->count) < 0) {
         found = FAILED;
@@ -189,7 +189,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         result = end_put(record, put_batch_locked(record, until));
     }
 done:
-    withdraw(self, payloads, (uint64_t)encoded); /* there are any only if they were not put */
+    withdraw(self, payloads, (uint64_t)encoded); /* if there are any left, they were not put */
     while (encoded > 0) {
         encoded--;
         Py_XDECREF(payloads[encoded].owner);
@@ -225,7 +225,7 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     return result;
 }
 
-/* At most how many items a get_batch takes; 0: this is for the calls in Python. */
+/* The largest number of items that a get_batch takes; 0 if the call is left to Python. */
 static uint64_t limit_of(const Handle *self, PyObject *max_items)
 {
     if (!PyLong_CheckExact(max_items)) {
@@ -239,7 +239,7 @@ static uint64_t limit_of(const Handle *self, PyObject *max_items)
     return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
 }
 
-/* Take one item for [block, timeout], a list of them for [max_items, block, timeout]. */
+/* Take one item for [block, timeout], or a list of items for [max_items, block, timeout]. */
 static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
     const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;

@@ -1,5 +1,5 @@
-/* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes is
-   inlined into it. In order: layout, participants, parking, batch_lock, recovery, ring <- handle <- attempt <- wait,
+/* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes
+   is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ring <- handle <- attempt <- wait,
    codec <- methods.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
@@ -52,7 +52,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         Py_DECREF(self);
         return NULL;
     }
-    /* Divided, not multiplied: the sizes may be anything. */
+    /* Divided, not multiplied, because a product of unchecked sizes could overflow. */
     const uint64_t bytes = (uint64_t)self->segment.len;
     if (capacity < 1 || capacity > SHMQ_MAX_CAPACITY || item_size < 1 || item_size > SHMQ_MAX_ITEM_SIZE ||
         bytes < SHMQ_SLOTS_START || (bytes - SHMQ_SLOTS_START) / SHMQ_STRIDE(item_size) < capacity ||
@@ -173,7 +173,8 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
         free_all_records(self);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
-        /* Engine and codec stay: this may be inside the pickling of an item, which needs them to say that it is closed. */
+        /* Engine and codec stay, because this call may come from the pickling of an item, which still needs them to
+           raise QueueClosedError. */
     }
     Py_RETURN_NONE;
 }
@@ -199,7 +200,7 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "KO", &owner, &kept_back)) {
         return NULL;
     }
-    if (self->forks != forks && forget_parent(self) < 0) { /* first, or the first call forgets this again */
+    if (self->forks != forks && forget_parent(self) < 0) { /* now, or the first call would forget the new owner */
         return NULL;
     }
     self->owner = owner;
@@ -262,17 +263,17 @@ static PyMethodDef handle_methods[] = {
      "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
-    {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Begin no operation any more."},
+    {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Refuse new operations."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},
     {"take_role", (PyCFunction)handle_take_role, METH_VARARGS,
-     "Try to be the one producer, or consumer, of mode spsc; return the name of another that is."},
+     "Try to become the one producer, or consumer, of mode spsc; return the name of another participant that is."},
     {"leave_roles", (PyCFunction)handle_leave_roles, METH_NOARGS,
-     "Be producer and consumer no longer, if no operation is in progress."},
-    {"release", (PyCFunction)handle_release, METH_NOARGS, "Let go of the memory, if no operation is in progress."},
-    {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let everybody who waits look again."},
-    {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Say who this process is, and what its gets keep back."},
-    {"size", (PyCFunction)handle_size, METH_NOARGS, "Return about how many items are there."},
+     "Give up the roles of producer and consumer, if no operation is in progress."},
+    {"release", (PyCFunction)handle_release, METH_NOARGS, "Release the memory, if no operation is in progress."},
+    {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let all waiters look again."},
+    {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Set the owner word of this process and its kept-back items."},
+    {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
     {NULL, NULL, 0, NULL},

@@ -1,4 +1,4 @@
-/* Waking who waits (labels W, B). The same as _ring/parking.py, which tells how; here the caller sleeps. */
+/* Waking waiters (labels W, B). The same as _ring/parking.py, which says how; here the caller sleeps. */
 
 #ifndef SHMQ_PARKING_H
 #define SHMQ_PARKING_H
@@ -9,15 +9,16 @@
 
 #include "participants.h"
 
-/* Ring up to count of the bells that wait on a side; returns how many were there.
+/* Ring up to `count` of the bells that wait on a side; returns how many of them exist.
 
-   Each bit of a word is looked at once, so a mask that somebody else keeps filling is no reason to stay. A bell that
-   begins to wait meanwhile looks again after it has armed the hint anew [W3]. */
+   Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
+   to wait meanwhile looks again after it has armed the hint [W3]. */
 static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struct shmq_wake_words *side, uint64_t count)
 {
     struct shmq_header *header = ring->header;
     _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
-    /* A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later [W4]. */
+    /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
+       [W4]. */
     const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
     const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
     uint64_t rung = 0;
@@ -28,12 +29,13 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struc
             if ((bits & bit) == 0) {
                 continue;
             }
-            /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: it is mine if it was set. */
+            /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: the waker that clears it
+               rings. */
             SHMQ_STEP("B3");
             if ((atomic_fetch_and_explicit(&mask[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
                 continue;
             }
-            /* [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name. */
+            /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
             const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index + i].generation, memory_order_acquire);
             if (ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
                                       shmq_name_of(index + i, generation))) {
@@ -46,7 +48,7 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struc
     return rung;
 }
 
-/* Wake up to count waiters of a side, after a change that they can use: sleepers first, then bells. */
+/* Wake up to `count` waiters of a side, after a change that they can use: sleepers first, then bells. */
 static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_words *side, uint64_t count)
 {
     /* [W4] seq_cst, after the caller's change; pairs with [W2]. */
@@ -62,12 +64,13 @@ static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_word
         woken += shmq_ring_bells(ring, side, count - woken);
     }
     if (woken == 0) {
-        /* Nobody waits. Publishes nothing; a newer arming has another version and stays. */
+        /* No process waits, so the hint is cleared. This publishes nothing; a newer arming has another version and
+           stays. */
         SHMQ_CAS("W4", &side->hint, hint, hint & ~UINT64_C(1), memory_order_relaxed, memory_order_relaxed);
     }
 }
 
-/* Let everybody of a side look again. */
+/* Let all waiters of a side look again. */
 static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_words *side)
 {
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
@@ -75,16 +78,18 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
     shmq_ring_bells(ring, side, SHMQ_RECORDS);
 }
 
-/* Whether somebody may be asleep: a hint for the chain of wakes, which the bound of every sleep backs up. */
+/* Whether a waiter may be asleep: a hint for the chain of wakes. If it is wrong, the bound of each sleep helps. */
 static inline bool shmq_is_armed(struct shmq_wake_words *side)
 {
     return (SHMQ_LOAD("W4", &side->hint, memory_order_relaxed) & 1) != 0;
 }
 
-/* Say that the caller is about to sleep; returns the epoch to sleep on. He looks once more before, with `sure` [W3]. */
+/* Note that the caller is about to sleep; returns the epoch to sleep on. Before it sleeps, the caller looks once more,
+   with `sure` [W3]. */
 static inline uint64_t shmq_arm(struct shmq_wake_words *side)
 {
-    /* [W1] acquire, before [W2]; pairs with [W5]. In the other order a wake in between would be slept through. */
+    /* [W1] acquire, before [W2]; pairs with [W5]. In the other order the caller would sleep through a wake in
+       between. */
     const uint64_t epoch = SHMQ_LOAD("W1", &side->epoch, memory_order_acquire);
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
         const uint64_t hint = SHMQ_LOAD("W2", &side->hint, memory_order_relaxed);

@@ -1,5 +1,5 @@
-/* The table of participants: who works on the queue, what each has announced, and who of them is dead (labels R, S); the
-   roles of mode spsc (label O). The same as _ring/participants.py. */
+/* The table of participants: the operations in progress, what each has announced, and which are dead (labels R, S); and
+   the roles of mode spsc (label O). The same as _ring/participants.py. */
 
 #ifndef SHMQ_PARTICIPANTS_H
 #define SHMQ_PARTICIPANTS_H
@@ -11,27 +11,29 @@
 #include "atomic_words.h"
 #include "layout.h"
 
-/* Looks at an announcement that is in the way before it is asked whether its owner lives. An operation of a process that
-   has a processor ends in less time than these take, about 1 µs; to ask takes 7 to 12 µs. */
+/* Number of looks at an announcement that blocks an operation before the system is asked whether its owner lives. They
+   take about 1 µs, in which an operation that is running ends; to ask takes 7 to 12 µs. */
 #ifndef SHMQ_LOOKS
 #define SHMQ_LOOKS 32
 #endif
 
-/* Retries that mean that others got on are not counted by any queue; this many in a row happen in a broken one. */
+/* Bound on retries. In a healthy queue each retry means that another operation has made progress; this many in a row
+   mean that the segment is damaged. */
 #define SHMQ_ATTEMPTS 4096
 
-/* What the ring needs from outside. */
+/* The functions that the ring needs from its caller. */
 struct shmq_calls {
-    /* Whether the process of an owner word lives [S3]. When in doubt it does. Off the fast path; may be slow. */
+    /* Whether the process of an owner word lives [S3]; true in doubt. Not on the fast path, so it may be slow. */
     bool (*is_alive)(void *context, uint64_t owner);
     /* Wakes up to count sleepers of the low half of a word; returns how many there were. Does not wait. */
     int (*futex_wake)(void *context, _Atomic uint64_t *word, int count);
-    /* Rings the bell of a participant's name in the segment of this nonce; returns whether it is there. Does not wait. */
+    /* Rings the bell of a participant in the segment with this nonce; returns whether the bell exists. Does not
+       wait. */
     bool (*ring_bell)(void *context, uint64_t nonce, uint64_t name);
     void *context;
 };
 
-/* One mapped segment, seen from one process. Not changed by any function here, so threads may share it. */
+/* One mapped segment, as one process sees it. No function here changes it, so threads may share it. */
 struct shmq_ring {
     struct shmq_header *header;
     struct shmq_record *records;
@@ -48,15 +50,15 @@ struct shmq_ring {
 struct shmq_participant {
     struct shmq_record *record;
     uint32_t index;
-    uint64_t name; /* for whatever outlives one scan: a role, a lock */
+    uint64_t name; /* by which roles and locks know the participant */
     uint64_t bad_position;
     uint64_t bad_word;
 };
 
-/* What a record can announce. */
+/* The two kinds of announcements. */
 enum shmq_side { SHMQ_PUT, SHMQ_GET };
 
-/* The sizes must have been checked against the length of the mapping; the header is not believed later. */
+/* The caller has checked the sizes against the length of the mapping; the header is not read for them later. */
 static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capacity, uint32_t item_size, bool spsc,
                              uint64_t owner, struct shmq_calls calls)
 {
@@ -77,13 +79,13 @@ static inline void shmq_announce_put(struct shmq_participant *me, uint64_t begin
 {
     /* [P3] relaxed; begin first, so that nothing is covered in between. */
     SHMQ_STORE("P3", &me->record->put_begin, begin, memory_order_relaxed);
-    /* [P4] release, pairs with [S2]: begin is there when end is. */
+    /* [P4] release, pairs with [S2]: a scan that sees end sees begin. */
     SHMQ_STORE("P4", &me->record->put_end, end, memory_order_release);
 }
 
 static inline void shmq_withdraw_put(struct shmq_participant *me)
 {
-    /* [P9] release, pairs with [S2]: who sees this sees FULL. */
+    /* [P9] release, pairs with [S2]: a scan that sees this sees FULL. */
     SHMQ_STORE("P9", &me->record->put_end, 0, memory_order_release);
 }
 
@@ -96,13 +98,13 @@ static inline void shmq_announce_get(struct shmq_participant *me, uint64_t begin
 
 static inline void shmq_withdraw_get(struct shmq_participant *me)
 {
-    /* [G7] release, pairs with [S2]: who sees this sees FREE. */
+    /* [G7] release, pairs with [S2]: a scan that sees this sees FREE. */
     SHMQ_STORE("G7", &me->record->get_end, 0, memory_order_release);
 }
 
-/* ---- who is alive ------------------------------------------------------------------------------------------------- */
+/* ---- liveness ----------------------------------------------------------------------------------------------------- */
 
-/* Whether somebody alive is in the operation of this record; asked anew each time, a verdict is never kept. */
+/* Whether the operation of this record is alive. The system is asked each time; a verdict is never kept. */
 static inline bool shmq_is_live(const struct shmq_ring *ring, struct shmq_record *record)
 {
     /* [S2] acquire, each; pairs with [R1][R2][A1]. */
@@ -113,28 +115,30 @@ static inline bool shmq_is_live(const struct shmq_ring *ring, struct shmq_record
     return owner == ring->owner || ring->calls.is_alive(ring->calls.context, owner); /* [S3] */
 }
 
-/* The record that a name speaks of, or NULL for a name that nobody has. */
+/* The record of a name, or NULL if no record can have that name. */
 static inline struct shmq_record *shmq_record_of(const struct shmq_ring *ring, uint64_t name)
 {
     const uint64_t number = name & SHMQ_NAME_INDEX_MASK;
     return number >= 1 && number <= SHMQ_RECORDS ? &ring->records[number - 1] : NULL;
 }
 
-/* The owner word of the participant of a name; 0: there is none. */
+/* The owner word of the participant of a name; 0 if there is none. */
 static inline uint64_t shmq_owner_word(const struct shmq_ring *ring, uint64_t name)
 {
     struct shmq_record *record = shmq_record_of(ring, name);
     return record == NULL ? 0 : SHMQ_LOAD("S2", &record->owner, memory_order_acquire);
 }
 
-/* Whether the participant of this name is gone: its record is free, abandoned or another's, or its process dead. */
+/* Whether the participant of this name is dead: its record is free, abandoned or taken by another, or its process is
+   dead. */
 static inline bool shmq_is_dead(const struct shmq_ring *ring, uint64_t name)
 {
     struct shmq_record *record = shmq_record_of(ring, name);
     if (record == NULL) {
         return true;
     }
-    /* [S2] acquire. A newcomer has the owner's word before the generation: it passes for the old one for a moment. */
+    /* [S2] acquire. A new participant writes its owner word before the generation: for a moment it counts as the old
+       one. */
     if (SHMQ_LOAD("S2", &record->generation, memory_order_acquire) << SHMQ_NAME_INDEX_BITS !=
         (name & ~SHMQ_NAME_INDEX_MASK)) {
         return true;
@@ -144,7 +148,8 @@ static inline bool shmq_is_dead(const struct shmq_ring *ring, uint64_t name)
 
 /* ---- scans -------------------------------------------------------------------------------------------------------- */
 
-/* How many records may be in use; read after tail (head), it covers whoever moved that. */
+/* How many records may be in use. Read after tail (head), the number includes the record of the operation that moved
+   it. */
 static inline uint32_t shmq_records_used(const struct shmq_ring *ring)
 {
     const uint64_t used = SHMQ_LOAD("S2", &ring->header->records_used, memory_order_acquire);
@@ -161,7 +166,7 @@ static inline bool shmq_announces(struct shmq_record *record, enum shmq_side sid
     return begin <= position && position < end;
 }
 
-/* Whether a record announces a position, and goes on to for SHMQ_LOOKS looks. A later look is a later scan. */
+/* Whether a record announces a position in each of SHMQ_LOOKS looks. A later look is as good as a later scan. */
 static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
 {
     for (int look = 0; look < SHMQ_LOOKS; look++) {
@@ -173,8 +178,8 @@ static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_s
     return true;
 }
 
-/* The index of the next record, from index `from` on, whose live owner covers a position; SHMQ_RECORDS if there is none.
-   The caller has read tail (head) beyond the position before [S1], and reads the slot's word again after [S4]. */
+/* The index of the next record, from index `from` on, whose live owner covers a position; SHMQ_RECORDS if there is
+   none. The caller has read tail (head) beyond the position before [S1], and reads the slot's word again after [S4]. */
 static inline uint32_t shmq_next_covering(const struct shmq_ring *ring, enum shmq_side side, uint64_t position,
                                           uint32_t from)
 {
@@ -193,7 +198,7 @@ static inline bool shmq_is_covered(const struct shmq_ring *ring, enum shmq_side 
     return shmq_next_covering(ring, side, position, 0) < SHMQ_RECORDS;
 }
 
-/* Whether a live participant other than me is between the two words of the lock. */
+/* Whether a live participant other than `me` is between the two words of the lock. */
 static inline bool shmq_another_takes_the_lock(const struct shmq_ring *ring, const struct shmq_participant *me)
 {
     const uint32_t used = shmq_records_used(ring);
@@ -210,11 +215,11 @@ static inline bool shmq_another_takes_the_lock(const struct shmq_ring *ring, con
 
 /* ---- taking and leaving ------------------------------------------------------------------------------------------- */
 
-/* Make a record that was just taken ready for its first announcement. */
+/* Prepare a record that was just taken for its first announcement. */
 static inline void shmq_settle(const struct shmq_ring *ring, struct shmq_participant *me, uint32_t index)
 {
     struct shmq_record *record = &ring->records[index];
-    /* [R2] release; the ends before the mark: the next announcement comes under a clean mark. */
+    /* [R2] release; the ends are cleared before the mark, so that the next announcement has a clean mark. */
     SHMQ_STORE("R2", &record->put_end, 0, memory_order_release);
     SHMQ_STORE("R2", &record->get_end, 0, memory_order_release);
     SHMQ_STORE("R2", &record->lock_busy, 0, memory_order_release);
@@ -235,11 +240,11 @@ static inline void shmq_settle(const struct shmq_ring *ring, struct shmq_partici
     me->bad_word = 0;
 }
 
-/* Make a record that was abandoned, and is resolved, usable again; the mark goes last.
+/* Make a record that was abandoned, and is resolved, usable again; the mark is cleared last.
 
-   The participant has another name afterwards. Others may have seen the old one as dead and may be taking over its role or
-   its lock: their compare-and-swap must not find a name that has come back to life. So an operation that holds the lock
-   leaves it before it is abandoned, or loses it to the next. */
+   The record gets a new generation, and so the participant gets a new name. Others may have seen the old one as dead
+   and may be taking over its role or its lock: their compare-and-swap must not find a name that is alive again. So an
+   operation that holds the lock leaves it before it is abandoned, or loses it to the next. */
 static inline void shmq_renew(struct shmq_participant *me)
 {
     struct shmq_record *record = me->record;
@@ -251,7 +256,8 @@ static inline void shmq_renew(struct shmq_participant *me)
     me->name = shmq_name_of(me->index, generation);
 }
 
-/* Free a record that announces nothing and is not abandoned. Only in the process that took it, never in its child. */
+/* Free a record that announces nothing and is not abandoned; called only in the process that took it, not in its
+   child. */
 static inline void shmq_leave_record(const struct shmq_ring *ring, struct shmq_participant *me)
 {
     SHMQ_STORE("R2", &me->record->lock_busy, 0, memory_order_release);
@@ -266,11 +272,12 @@ static inline _Atomic uint64_t *shmq_role_of(const struct shmq_ring *ring, enum 
     return side == SHMQ_PUT ? &ring->header->producer : &ring->header->consumer;
 }
 
-/* Try to be the one producer (consumer); returns the name of the participant that has the role. If that is `name`, tail
-   (head) is read after this, never before. */
+/* Try to become the one producer (consumer); returns the name of the participant that has the role. If that is `name`,
+   the caller reads tail (head) after this, never before. */
 static inline uint64_t shmq_take_role(const struct shmq_ring *ring, _Atomic uint64_t *role, uint64_t name)
 {
-    /* [O1] acquire, pairs with [O2]: tail (head) is not older than the one that the last producer (consumer) has left. */
+    /* [O1] acquire, pairs with [O2]: tail (head) is not older than the one that the last producer (consumer) has
+       left. */
     uint64_t holder = SHMQ_LOAD("O1", role, memory_order_acquire);
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS && holder != name; attempt++) {
         if (holder != 0 && !shmq_is_dead(ring, holder)) {
@@ -282,7 +289,7 @@ static inline uint64_t shmq_take_role(const struct shmq_ring *ring, _Atomic uint
     return holder;
 }
 
-/* Be it no longer, if it was. Called while no operation of the role is in progress. */
+/* Give up a role, if the participant has it. Called while no operation of the role is in progress. */
 static inline void shmq_leave_role(_Atomic uint64_t *role, uint64_t name)
 {
     /* [O2] release, after the last claim of this role; pairs with [O1]. */

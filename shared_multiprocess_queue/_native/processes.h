@@ -1,8 +1,9 @@
-/* Who lives: the same answers as _platform/processes.py, without Python, in 7 to 12 µs, which are the kernel's. Linux only.
+/* Whether a process lives: the same answers as _platform/processes.py, without Python. Linux only. An answer takes 7 to
+   12 µs, nearly all of it in the kernel.
 
-   Nothing is kept between two questions. A descriptor of a process (pidfd) would answer in less, but a program that closes
-   all descriptors, as a daemon does, would get the answer of whatever has its number later; and a wrong "dead" breaks the
-   ring. */
+   Nothing is kept between two questions. A descriptor of a process (pidfd) would answer faster. But if a program closes
+   all its descriptors, as a daemon does, the number may later belong to another file, whose answer would be wrong; and
+   a wrong "dead" breaks the ring. */
 
 #ifndef SHMQ_PROCESSES_H
 #define SHMQ_PROCESSES_H
@@ -19,7 +20,7 @@
 
 #include "layout.h"
 
-/* Read /proc/PID/stat from behind the name, which may contain anything, and end it with a NUL; NULL if that fails. */
+/* Read the part of /proc/PID/stat behind the command's name, which may contain any character; NULL if that fails. */
 static inline const char *shmq_read_stat(uint64_t pid, char *buffer, size_t size)
 {
     char path[32];
@@ -41,17 +42,17 @@ static inline const char *shmq_read_stat(uint64_t pid, char *buffer, size_t size
     return name_end == NULL ? NULL : name_end + 1;
 }
 
-/* Whether the process `pid` that started at `start` can still run an instruction. A zombie counts as dead when none of its
-   threads is left, a paused process as alive, and so does one that cannot be looked at. */
+/* Whether the process `pid` that started at `start` can still run an instruction. A zombie counts as dead if none of
+   its threads is left; a paused process counts as alive, and so does one that cannot be looked up. */
 static inline bool shmq_process_is_alive(uint64_t pid, uint64_t start)
 {
     char buffer[1024];
     const char *fields = shmq_read_stat(pid, buffer, sizeof buffer);
     if (fields == NULL) {
-        return kill((pid_t)pid, 0) == 0 || errno != ESRCH; /* /proc may hide it, or no descriptor is left to look with */
+        return kill((pid_t)pid, 0) == 0 || errno != ESRCH; /* /proc may hide it, or no descriptor is left */
     }
-    /* state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime cutime cstime priority nice threads
-       itrealvalue starttime */
+    /* state ppid pgrp session tty tpgid flags minflt cminflt majflt cmajflt utime stime cutime cstime priority nice
+       threads itrealvalue starttime */
     char state;
     long threads;
     unsigned long long began;

@@ -1,5 +1,5 @@
-/* When a process dies: what it had claimed is made absent or adopted, and its record can be taken (labels S, T, A). The part
-   of _ring/ring.py that is called so. */
+/* After the death of a process, its puts become TOMBs, the items of its gets are adopted, and its records can be taken
+   (labels S, T, A). The same as the part of _ring/ring.py about dead operations. */
 
 #ifndef SHMQ_RECOVERY_H
 #define SHMQ_RECOVERY_H
@@ -13,15 +13,15 @@
 #include "parking.h"
 #include "participants.h"
 
-/* The tag of an item whose slot said more bytes than a slot holds; no codec has it. */
+/* The tag of an item whose length is larger than a slot; no codec uses it. */
 #define SHMQ_CORRUPT_TAG (1U << SHMQ_TAG_BITS)
 
 /* An item in its slot, or in the buffer of its adopter. */
 struct shmq_item {
     const unsigned char *data;
-    uint32_t length; /* not more than item_size */
-    uint32_t tag;    /* of its codec, or SHMQ_CORRUPT_TAG */
-    bool mine;       /* of shmq_rescue_get: decided, and won */
+    uint32_t length; /* at most item_size */
+    uint32_t tag;    /* of the codec, or SHMQ_CORRUPT_TAG */
+    bool mine;       /* set by shmq_rescue_get: whether this caller has the item */
 };
 
 /* ---- slots -------------------------------------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FULL);
 }
 
-/* Read length and tag; they come from the segment and are not believed. */
+/* Read length and tag, and check them, because they come from the segment. */
 static inline void shmq_describe(const struct shmq_ring *ring, struct shmq_slot *slot, struct shmq_item *item)
 {
     item->length = SHMQ_LOAD("G2", &slot->length, memory_order_relaxed);
@@ -77,7 +77,7 @@ static inline void shmq_describe(const struct shmq_ring *ring, struct shmq_slot 
 
 /* ---- dead puts and gets ------------------------------------------------------------------------------------------- */
 
-/* Anybody who meets a TOMB frees it, at the head or not. */
+/* Free a TOMB. Any operation that meets one does so, at head or elsewhere. */
 static inline void shmq_free_tomb(const struct shmq_ring *ring, uint64_t position)
 {
     /* [T2] acq_rel, pairs with [P2]; seq_cst for the wake. */
@@ -87,8 +87,8 @@ static inline void shmq_free_tomb(const struct shmq_ring *ring, uint64_t positio
     }
 }
 
-/* Whether the slot of position + j holds a member of the batch that began at `position`, j places behind its first.
-   Its index says so: no put that begins later has index j there. */
+/* Whether the slot of position + j holds item j of the batch that begins at `position`. The index in the slot tells it:
+   no put that begins later has index j there. */
 static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t j, bool *of_another)
 {
     struct shmq_slot *slot = shmq_slot_of(ring, position + j);
@@ -102,28 +102,29 @@ static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t positio
     return member;
 }
 
-/* Bury a put that was found FREE at a position below tail, if nobody alive covers it. The caller announces nothing.
-   False: somebody alive holds the position. True: look again.
+/* Make a put a TOMB that was found FREE at a position below tail, if no live operation covers it. The caller announces
+   nothing. False: a live operation holds the position. True: look again.
 
-   Its batch is made absent as a whole, the first position last. Where does the batch end? Its record may be gone, and
-   its slots are published from the last to the first: behind p come FREE ones, then FULL ones with their index, then
-   slots of others in any state. A FREE or TOMB slot tells nothing (it may be of the batch, with members behind it).
-   But a FULL slot p+j whose index is not j is of another put; a batch is contiguous, so no member lies behind it, and
-   the walk up can end there. It costs a look at the batch, and at claims that are as unfinished as this one, instead
-   of one at every slot of a long queue. The slots are made TOMBs from the last to the first, so that who dies here
-   leaves no less to find. A walk that is fooled by slots that changed meanwhile runs behind somebody who has buried
-   the put already, for slot p must leave FREE(p) before any of these can be claimed anew; then all its
-   compare-and-swaps fail. */
+   The whole batch is made TOMBs, the first position last. Its end is not recorded, because its record may be gone. But
+   its slots are published from the last to the first, so behind p come FREE slots, then FULL ones with their index,
+   then slots of other puts in any state. Nothing follows from a FREE or TOMB slot: it may be of the batch, with members
+   behind it. But a FULL slot p+j whose index is not j is of another put. A batch is contiguous, so no member lies
+   behind that slot, and the walk ends there. So the walk visits the batch and claims that are as unfinished as this
+   one, but not all slots of a long queue. The slots become TOMBs from the last to the first: if this process dies in
+   between, the next walk still finds all that is left.
+
+   Slots may change during the walk. That is harmless: they can be claimed again only after slot p has left FREE(p),
+   that is, after another process has finished this recovery, and then every compare-and-swap below fails. */
 static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t position)
 {
-    /* [S1] acquire, pairs with [P6]. It lies behind the whole batch, which was claimed in one step. */
+    /* [S1] acquire, pairs with [P6]. Tail lies behind the whole batch, which was claimed in one step. */
     const uint64_t tail = SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire);
     if (tail <= position || shmq_is_covered(ring, SHMQ_PUT, position)) {
         return false;
     }
     struct shmq_slot *slot = shmq_slot_of(ring, position);
     const uint64_t free = shmq_word_of(position, SHMQ_FREE);
-    /* [S4] the second read, after [S2]: published before its owner's announcement went. */
+    /* [S4] the second read, after [S2]: the owner may have published the slot before it withdrew its announcement. */
     if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != free) {
         return true;
     }
@@ -153,8 +154,8 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
     return true;
 }
 
-/* Adopt an item that was found FULL at a position below head, if nobody alive covers it. The caller announces nothing;
-   the buffer has item_size bytes. True: the item is his, and lies in the buffer. */
+/* Adopt an item that was found FULL at a position below head, if no live operation covers it. The caller announces
+   nothing; the buffer has item_size bytes. True: the caller has the item, in the buffer. */
 static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer,
                                    struct shmq_item *item)
 {
@@ -164,7 +165,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
     }
     struct shmq_slot *slot = shmq_slot_of(ring, position);
     const uint64_t full = shmq_word_of(position, SHMQ_FULL);
-    /* [S4] the second read, pairs with [P8]: what is copied now is this item, or the compare-and-swap will fail. */
+    /* [S4] the second read, pairs with [P8]: the copy below is of this item, or the compare-and-swap will fail. */
     if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != full) {
         return false;
     }
@@ -176,8 +177,8 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
         memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
     }
     item->data = buffer;
-    /* [T3] acq_rel, after the copy; pairs with [P2]; seq_cst for the wake. Several may try; the one who frees the slot
-       has the item. */
+    /* [T3] acq_rel, after the copy; pairs with [P2]; seq_cst for the wake. Several gets may try; the one that frees the
+       slot has the item. */
     item->mine = SHMQ_CAS("T3", &slot->word, full, shmq_word_of(position + ring->capacity, SHMQ_FREE),
                           memory_order_seq_cst, memory_order_relaxed);
     if (item->mine) {
@@ -187,7 +188,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
     return item->mine;
 }
 
-/* The positions that a record's get may have claimed; more than a capacity of them nobody claims. */
+/* The positions that a record's get may have claimed; cut to the capacity, because no get claims more. */
 static inline void shmq_announced_gets(const struct shmq_ring *ring, struct shmq_record *record, uint64_t *begin,
                                        uint64_t *end)
 {
@@ -198,14 +199,14 @@ static inline void shmq_announced_gets(const struct shmq_ring *ring, struct shmq
     }
 }
 
-/* Look for an item that a dead get had claimed; a few plain looks when nobody is in a get. The caller announces nothing.
-   True: try shmq_rescue_get with this position. */
+/* Look for an item that a dead get had claimed; if no get is in progress, this takes a few relaxed loads. The caller
+   announces nothing. True: try shmq_rescue_get with this position. */
 static inline bool shmq_find_orphan(const struct shmq_ring *ring, uint64_t *position)
 {
     const uint32_t used = shmq_records_used(ring);
     for (uint32_t index = 0; index < used; index++) {
         struct shmq_record *record = &ring->records[index];
-        if (SHMQ_LOAD("S2", &record->get_end, memory_order_relaxed) == 0) { /* a hint; what follows is not */
+        if (SHMQ_LOAD("S2", &record->get_end, memory_order_relaxed) == 0) { /* a hint; the loads below decide */
             continue;
         }
         uint64_t begin, end;
@@ -223,7 +224,7 @@ static inline bool shmq_find_orphan(const struct shmq_ring *ring, uint64_t *posi
     return false;
 }
 
-/* ---- records of the dead ------------------------------------------------------------------------------------------ */
+/* ---- records of dead operations ----------------------------------------------------------------------------------- */
 
 static inline bool shmq_is_resolved_get(const struct shmq_ring *ring, struct shmq_record *record)
 {
@@ -243,7 +244,7 @@ static inline bool shmq_is_resolved_put(const struct shmq_ring *ring, struct shm
     return SHMQ_LOAD("S2", &record->put_end, memory_order_acquire) <= *begin || !shmq_is_claimed_by_put(ring, *begin);
 }
 
-/* Whether nothing is left of the operation that a record announces. */
+/* Whether the operation that a record announces has left no claim. */
 static inline bool shmq_is_resolved(const struct shmq_ring *ring, uint32_t index)
 {
     uint64_t begin;
@@ -251,7 +252,8 @@ static inline bool shmq_is_resolved(const struct shmq_ring *ring, uint32_t index
            shmq_is_resolved_get(ring, &ring->records[index]);
 }
 
-/* Bury the put of a dead record; says whether the record is resolved. Gets are left to the getters. */
+/* Make the put of a dead record a TOMB; returns whether the record is resolved. Items of its get are left to
+   getters. */
 static inline bool shmq_resolve(const struct shmq_ring *ring, uint32_t index)
 {
     uint64_t begin;
@@ -261,10 +263,10 @@ static inline bool shmq_resolve(const struct shmq_ring *ring, uint32_t index)
     return shmq_is_resolved(ring, index);
 }
 
-/* Take a record, a free one or a dead one whose announcements are resolved. False: all are taken. */
+/* Take a free record, or a dead one whose announcements are resolved. False: all are in use. */
 static inline bool shmq_take_record(const struct shmq_ring *ring, struct shmq_participant *me)
 {
-    /* Verdicts of this one search: the records of a process with many threads stand side by side. */
+    /* Verdicts of this one search, because the records of a process with many threads lie side by side. */
     enum { VERDICTS = 8 };
     struct {
         uint64_t owner;
@@ -298,7 +300,7 @@ static inline bool shmq_take_record(const struct shmq_ring *ring, struct shmq_pa
     return false;
 }
 
-/* Make an abandoned record usable again, under another name, if it is resolved. */
+/* Make an abandoned record usable again, with a new generation, if it is resolved. */
 static inline bool shmq_clean(const struct shmq_ring *ring, struct shmq_participant *me)
 {
     if (!shmq_resolve(ring, me->index)) {
@@ -308,9 +310,9 @@ static inline bool shmq_clean(const struct shmq_ring *ring, struct shmq_particip
     return true;
 }
 
-/* Give up an operation between claim and end. From the mark on its record counts as dead, and its owner treats it as a
-   stranger would: he neither publishes nor frees. What a get had claimed and not freed goes to the next getter.
-   True: the record is clean. False: it must not be used before shmq_clean says that it is. */
+/* Give up an operation between claim and end. Once its record is marked, it counts as dead, for its owner, too: the
+   owner neither publishes nor frees. Items that a get had claimed and not freed go to the next getter. True: the record
+   is clean. False: it must not be used until shmq_clean returns true. */
 static inline bool shmq_abandon(const struct shmq_ring *ring, struct shmq_participant *me)
 {
     SHMQ_STORE("A1", &me->record->abandoned, 1, memory_order_release); /* [A1] release, pairs with [S2] */

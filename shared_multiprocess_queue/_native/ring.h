@@ -1,43 +1,44 @@
 /* The ring in C11: a bounded FIFO over shared words, for any number of getters and putters that may die at any
-   instruction. The same algorithm, names and labels as _ring/ring.py and its neighbours, on the same segment, at the same
-   time. No Python in here, no allocation, no clock, no system call: the caller brings the memory, and waits.
+   instruction. Algorithm, names and labels are those of _ring/ring.py and its neighbours, and both may work on one
+   segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
+   waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ring.h; recovery.h is the part of _ring/ring.py
-   that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ring.h; recovery.h is the part of
+   _ring/ring.py that says what happens when a process dies.
 
-   docs/protocol.md has the essay, the drawing, and order, partner and reason of each edge; the labels at the steps are
-   its labels. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
+   docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
+   refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
    (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). What holds at every step:
 
    - Every change of a slot's word is a compare-and-swap that expects the full position.
    - A claim is announced before it is made. A claimed position that no live record covers is an orphan.
-   - An orphan put (FREE(p), tail > p) becomes a TOMB, its whole batch before it: shmq_rescue_put. An orphan get
-     (FULL(q), head > q) belongs to the operation that frees its slot: shmq_rescue_get.
-   - Nothing computes room from tail - head; the word of a slot says whether it is free.
-   - Mode spsc: the threads of one handle never move an end at the same time.
+   - An orphan put (FREE(p), tail > p) becomes a TOMB, after the rest of its batch: shmq_rescue_put. The item of an
+     orphan get (FULL(q), head > q) belongs to the operation that frees its slot: shmq_rescue_get.
+   - No step computes room from tail - head; the word of a slot says whether it is free.
+   - Mode spsc: the threads of one handle never move head (tail) at the same time.
 
-   [W3] is the look of the functions here when they are called with `sure`; acquire serves otherwise.
+   Called with `sure`, the functions here do the look [W3]; otherwise acquire is enough.
 
    HOSTILE MEMORY
    ==============
 
-   Any process that has the segment mapped may write anything into it. Positions are used modulo the capacity, which
+   Any process that has the segment mapped may write anything into it. So positions are used modulo the capacity, which
    this process has checked; lengths are cut; indexes of records are bounded; every walk and every retry has an end.
-   A word that no queue writes gives SHMQ_CORRUPT, with the position and the word in the participant.
+   If a word is one that no queue writes, the result is SHMQ_CORRUPT, and the participant has the position and the word.
 
    HOW TO USE IT
    =============
 
     put      shmq_claim_put -> DONE: shmq_write for each position, shmq_publish. Otherwise nothing is claimed.
-    get      shmq_claim_get -> DONE: for each position shmq_read, copy, shmq_free_slot (false: not yours, drop it);
-                               then shmq_finish_get.
+    get      shmq_claim_get -> DONE: for each position shmq_read, copy, shmq_free_slot (false: another get has the item,
+                               drop the copy); then shmq_finish_get.
                             -> ORPHAN: shmq_rescue_get of that position, into a buffer of item_size bytes.
                             -> NOTHING or HELD: with `sure`, shmq_find_orphan, before saying Empty; then as with ORPHAN.
     waiting  epoch = shmq_arm; claim with `sure`; sleep on the low half of the epoch's word while it is as read.
-    copying  may fail for want of memory between claim and freeing: shmq_abandon, and the item goes to another get.
+    copying  may fail between claim and freeing if memory is short: shmq_abandon, and the item goes to another get.
 
-   `sure` also tells whether to find out if an operation that is in the way is dead, which costs a scan of the records
-   and perhaps system calls. HELD means that another operation is about to end there: be patient for a moment. */
+   With `sure`, the functions also find out whether an operation that blocks them is dead, which takes a scan of the
+   records and perhaps system calls. HELD means that another operation is about to end there: try again in a moment. */
 
 #ifndef SHMQ_RING_H
 #define SHMQ_RING_H
@@ -53,15 +54,16 @@
 enum shmq_result {
     SHMQ_DONE,
     SHMQ_NOTHING,    /* empty, or full */
-    SHMQ_HELD,       /* another operation is between its claim and its end there; it will be over in a moment */
+    SHMQ_HELD,       /* another operation is between its claim and its end there, and will end in a moment */
     SHMQ_ORPHAN,     /* a dead get has left an item at the position */
-    SHMQ_CLAIM_LOST, /* others have declared this operation dead while it was alive; its items are not in the queue */
-    SHMQ_CORRUPT,    /* bad_position and bad_word of the participant say what */
-    SHMQ_AGAIN       /* inside this file only */
+    SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
+    SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
+    SHMQ_AGAIN       /* in this file only */
 };
 
-/* Fetch the first two lines of a slot while the claim goes on, to have them alone: its last user has them, on another core.
-   A round trip takes 0.6 µs instead of 0.9. The processor itself fetches the rest of a long item. */
+/* Fetch the first two lines of a slot for writing while the claim goes on, because they are in the cache of the core
+   that has used the slot last. A round trip then takes 0.6 µs instead of 0.9. The processor itself fetches the rest of
+   a long item. */
 static inline void shmq_prefetch(const struct shmq_ring *ring, uint64_t position)
 {
     const unsigned char *slot = (const unsigned char *)shmq_slot_of(ring, position);
@@ -92,7 +94,7 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
 
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
 
-/* Say what a slot that is not free means for a put. */
+/* Return what a slot that is not free means for a put. */
 static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t tail,
                                             uint64_t position, uint64_t word, bool sure)
 {
@@ -114,7 +116,7 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
             if (!sure || shmq_is_covered(ring, SHMQ_GET, before)) {
                 return SHMQ_HELD; /* its get is about to free it */
             }
-            /* The item of a dead get is for the getters, and until then this is full; unless that get has just ended, as
+            /* The get is dead. Until a getter adopts its item, the queue is full; unless that get has just ended, which
                a second read tells [S4]. */
             return SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) == word ? SHMQ_NOTHING
                                                                                                       : SHMQ_AGAIN;
@@ -129,10 +131,10 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
     return shmq_corrupt(me, position, word);
 }
 
-/* Claim `count` positions, contiguous, for a put. DONE: they begin at *position; write and publish them, and wait for
-   nothing in between. NOTHING, HELD, CORRUPT: nothing is claimed.
+/* Claim `count` adjacent positions for a put. DONE: they begin at *position; write and publish them, and do not wait in
+   between. NOTHING, HELD, CORRUPT: nothing is claimed.
 
-   The caller has seen to it that 1 <= count <= capacity and count < 2^24, and in mode spsc that the role is his. */
+   The caller guarantees that 1 <= count <= capacity and count < 2^24, and that it has the role in mode spsc. */
 static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t count,
                                               bool sure, uint64_t *position)
 {
@@ -143,7 +145,7 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
         uint64_t p = tail, word = 0;
         for (; p != tail + count; p++) {
             struct shmq_slot *slot = shmq_slot_of(ring, p);
-            /* [P2] acquire, pairs with [G6][T2][T3]: the last reader has made his copy. */
+            /* [P2] acquire, pairs with [G6][T2][T3]: the last reader has made its copy. */
             word = SHMQ_LOOK("P2", &slot->word, sure);
             if (word == shmq_word_of(p - capacity, SHMQ_TOMB)) {
                 shmq_free_tomb(ring, p - capacity);
@@ -154,7 +156,7 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
             }
         }
         if (p != tail + count) {
-            shmq_withdraw_put(me); /* before anything slow */
+            shmq_withdraw_put(me); /* before any slow step */
             const enum shmq_result found = shmq_no_room(ring, me, tail, p, word, sure);
             if (found != SHMQ_AGAIN) {
                 return found;
@@ -177,7 +179,7 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
     return SHMQ_HELD;
 }
 
-/* Eight bytes from anywhere. */
+/* Load eight bytes, aligned or not. */
 static inline uint64_t shmq_bytes(const unsigned char *from)
 {
     uint64_t word;
@@ -193,7 +195,8 @@ static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, c
     const unsigned char *from = data;
     _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
     SHMQ_STEP("P7");
-    /* [P7] relaxed, published by [P8]; plain would do, were it not for the copies that adopters throw away. */
+    /* [P7] relaxed, published by [P8]. Not plain, because an adopter may read them meanwhile, and then drop its
+       copy. */
     atomic_store_explicit(&slot->length, length, memory_order_relaxed);
     atomic_store_explicit(&slot->meta, tag | index << SHMQ_TAG_BITS, memory_order_relaxed);
     for (; length >= 4 * SHMQ_WORD; length -= 4 * SHMQ_WORD, from += 4 * SHMQ_WORD, words += 4) { /* twice as fast */
@@ -214,7 +217,7 @@ static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, c
     }
 }
 
-/* Whether a single put would find its slot free now, or freed when it looks for the dead. */
+/* Whether a single put would find its slot free now, or free it when it looks for dead operations. */
 static inline bool shmq_has_room(const struct shmq_ring *ring)
 {
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
@@ -240,14 +243,14 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
     return false;
 }
 
-/* Publish what is written at position .. position + count - 1, and wake getters. */
+/* Publish the items that are written at position .. position + count - 1, and wake getters. */
 static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
                                             uint64_t position, uint64_t count)
 {
     for (uint64_t p = position + count; p-- != position;) {
         struct shmq_slot *slot = shmq_slot_of(ring, p);
         /* [P8] release for the payload, pairs with [G2]; seq_cst for the wake, pairs with [W3]. The first slot comes
-           last: getters take in order, so the batch is there as a whole or not at all. */
+           last: getters take in order, so they see the whole batch or none of it. */
         if (!SHMQ_CAS("P8", &slot->word, shmq_word_of(p, SHMQ_FREE), shmq_word_of(p, SHMQ_FULL), memory_order_seq_cst,
                       memory_order_relaxed)) {
             me->bad_position = p;
@@ -266,10 +269,10 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Claim what is there, in order, up to `limit` items. DONE: *count items from *position on; copy and free them, finish,
-   and wait for nothing in between. ORPHAN: an item of a dead get lies at *position. Else nothing is claimed.
+/* Claim the next items, in order, up to `limit`. DONE: *count items from *position on; copy and free them, finish, and
+   do not wait in between. ORPHAN: an item of a dead get lies at *position. Any other result: nothing is claimed.
 
-   In mode spsc the caller has seen to it that the role is his. */
+   The caller guarantees that it has the role in mode spsc. */
 static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
                                               bool sure, uint64_t *position, uint64_t *count)
 {
@@ -298,7 +301,7 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             *count = end - p;
             return SHMQ_DONE;
         }
-        shmq_withdraw_get(me); /* before anything slow */
+        shmq_withdraw_get(me); /* before any slow step */
         if (word == shmq_word_of(p, SHMQ_TOMB)) {
             shmq_free_tomb(ring, p);
             continue;
@@ -317,7 +320,7 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
         }
         if (word == shmq_word_of(p, SHMQ_FREE)) {
             if (!sure) {
-                return SHMQ_HELD; /* perhaps; tail's line stays with the putters */
+                return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
             }
             /* [G3] acquire, after [G2], pairs with [P6]: nothing is claimed, so this is empty. */
             if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) {
@@ -331,8 +334,9 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
         if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
             continue;
         }
-        /* The slot is still of the lap before: whoever got that item has not freed it. Nobody can have put at p, so
-           this is empty but for that item, and no record need name it. Head cannot have passed any other word. */
+        /* The slot is still FULL for the lap before, because the get of that item has not freed it. So no put can have
+           claimed p: the queue is empty except for that item, even if no record announces it. Head cannot have passed
+           any other word. */
         if (p < capacity || word != shmq_word_of(p - capacity, SHMQ_FULL)) {
             return shmq_corrupt(me, p, word);
         }
@@ -356,15 +360,16 @@ static inline void shmq_read(const struct shmq_ring *ring, uint64_t position, st
     shmq_describe(ring, shmq_slot_of(ring, position), item);
 }
 
-/* Free a claimed slot after its item was copied. False: somebody has adopted the item; drop the copy. */
+/* Free a claimed slot after its item was copied. False: another get has adopted the item; drop the copy. */
 static inline bool shmq_free_slot(const struct shmq_ring *ring, uint64_t position)
 {
-    /* [G6] release for the copy, pairs with [P2]; seq_cst for the wake, pairs with [W3]. This decides who has it. */
+    /* [G6] release for the copy, pairs with [P2]; seq_cst for the wake, pairs with [W3]. Decides which get has the
+       item. */
     return SHMQ_CAS("G6", &shmq_slot_of(ring, position)->word, shmq_word_of(position, SHMQ_FULL),
                     shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst, memory_order_relaxed);
 }
 
-/* End a get whose `count` slots were all freed, and wake putters. */
+/* End a get after all its `count` slots were freed, and wake putters. */
 static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t count)
 {
     shmq_withdraw_get(me); /* [G7] */
@@ -379,8 +384,8 @@ static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_par
 
 /* ---- looking ------------------------------------------------------------------------------------------------------ */
 
-/* Whether the slot of this position holds nothing for a getter: neither an item nor a put under way. The dead are seen
-   through: a dead put is nothing, with all of its batch; an item that a dead get had claimed is one. */
+/* Whether the slot of this position holds nothing for a getter: neither an item nor a put in progress. A dead put
+   counts as nothing, and so does all of its batch. An item that a dead get had claimed counts as an item. */
 static inline bool shmq_holds_nothing(const struct shmq_ring *ring, uint64_t head, uint64_t tail, uint64_t position)
 {
     struct shmq_slot *slot = shmq_slot_of(ring, position);
@@ -393,7 +398,7 @@ static inline bool shmq_holds_nothing(const struct shmq_ring *ring, uint64_t hea
             }
             /* [S5] the word was read with acquire. */
             const uint64_t index = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS;
-            /* The first of its batch is not published: that one's slot decides. */
+            /* If the first slot of its batch is not published, that slot decides. */
             return index > 0 && index <= q &&
                    SHMQ_LOAD("S5", &shmq_slot_of(ring, q - index)->word, memory_order_acquire) ==
                        shmq_word_of(q - index, SHMQ_FREE);
@@ -411,14 +416,14 @@ static inline bool shmq_holds_nothing(const struct shmq_ring *ring, uint64_t hea
     return false;
 }
 
-/* Whether a get would find nothing, though it looked for the dead; changes nothing. */
+/* Whether a get would find nothing, even if it looked for dead operations; changes nothing. */
 static inline bool shmq_is_empty(const struct shmq_ring *ring)
 {
     for (int attempt = 0; attempt < 16; attempt++) {
         const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
         const uint64_t tail = SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire);
-        /* Each slot once: those of a queue without claims ahead of head are not looked at, but for that of head itself,
-           which a dead get may still hold. */
+        /* Each slot from head to tail, at most once. If there are none, only the slot of head itself, which a dead get
+           may still hold. */
         uint64_t slots = tail > head ? tail - head : 1;
         slots = slots < ring->capacity ? slots : ring->capacity;
         for (uint64_t i = 0; i < slots; i++) {
@@ -431,13 +436,13 @@ static inline bool shmq_is_empty(const struct shmq_ring *ring)
             return false;
         }
         if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire) == tail) {
-            return true; /* all that was put before this load was found finished */
+            return true; /* every put before this load was found finished */
         }
     }
-    return false; /* somebody keeps putting */
+    return false; /* other processes keep putting */
 }
 
-/* How many positions are claimed by puts and not by gets, between 0 and the capacity. */
+/* The number of positions that puts have claimed and gets have not, between 0 and the capacity. */
 static inline uint64_t shmq_distance(const struct shmq_ring *ring)
 {
     const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
@@ -446,7 +451,7 @@ static inline uint64_t shmq_distance(const struct shmq_ring *ring)
     return size < ring->capacity ? size : ring->capacity;
 }
 
-/* About how many items are there: none if all that was put died. */
+/* The number of items, approximately; 0 if all puts have died. */
 static inline uint64_t shmq_size(const struct shmq_ring *ring)
 {
     const uint64_t size = shmq_distance(ring);

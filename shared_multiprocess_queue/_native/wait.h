@@ -1,4 +1,4 @@
-/* Waiting: attempts, with spins and sleeps in between. Nothing is claimed where the GIL is not held. */
+/* Waiting: attempts, with spins and sleeps between them. Nothing is claimed while the GIL is released. */
 
 #ifndef SHMQ_WAIT_H
 #define SHMQ_WAIT_H
@@ -8,7 +8,7 @@
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------ */
 
-/* Whether an attempt may succeed; a look at two words, and the GIL is not needed. */
+/* Whether an attempt may succeed: two loads, for which the GIL is not needed. */
 static inline bool looks_ready(const struct record *record)
 {
     const struct shmq_ring *ring = &record->ring;
@@ -35,9 +35,9 @@ static inline bool look(const struct record *record, unsigned looks)
     return false;
 }
 
-/* Look for a while before anybody sleeps: first with the GIL, which costs more to give back than a prompt answer takes.
-   After spins in vain, the next waits do without; but never for good, or two who answer each other would go on to wake
-   each other for ever. */
+/* Look for a while before a sleep; at first with the GIL, because releasing it takes longer than a prompt answer. After
+   spins in vain the next waits do not spin. But a later one does again: otherwise two processes that answer each other
+   would sleep and wake each other for ever. */
 static inline int spin(struct record *record)
 {
     Handle *self = record->handle;
@@ -62,7 +62,8 @@ static inline int spin(struct record *record)
     return ready ? attempt(record, false) : SHMQ_NOTHING;
 }
 
-/* Raise what signals and other threads have for this thread; or that the handle was closed, or that this is a child. */
+/* Let signals and other threads raise their exceptions in this thread; or raise because the handle was closed, or
+   because this is a forked child. */
 static inline int after_sleep(struct record *record)
 {
     if (serve(record) < 0) {
@@ -71,7 +72,7 @@ static inline int after_sleep(struct record *record)
     return record->handle->is_closed ? fail_as_closed(record->handle) : 0;
 }
 
-/* Let the doorbell of this side wait for what this operation has not found. */
+/* Let the doorbell of this side wait for the item or room that this operation has not found. */
 static inline int tell_doorbell(struct record *record)
 {
     PyObject *told = PyObject_CallMethod(record->handle->engine, "nothing_found", "i", record->side == SHMQ_PUT);
@@ -79,7 +80,7 @@ static inline int tell_doorbell(struct record *record)
     return told == NULL || after_sleep(record) < 0 ? FAILED : SHMQ_NOTHING;
 }
 
-/* Attempt once more, and be patient with an operation that is about to end: it is no reason to say no. */
+/* Attempt once more, and give an operation that is about to end a moment: it is no reason to raise Empty or Full. */
 static inline int look_once(struct record *record)
 {
     const int64_t start = now();
@@ -115,7 +116,7 @@ static inline int64_t earlier(int64_t one, int64_t other)
     return one < other ? one : other;
 }
 
-/* Attempt until it is done or the time is over; nothing is announced while this sleeps. */
+/* Attempt until one succeeds or the time is over; nothing is announced during a sleep. */
 static inline int wait_until(struct record *record, int64_t until)
 {
     Handle *self = record->handle;
@@ -163,7 +164,7 @@ static inline int take_lock(struct record *record, int64_t until)
             SHMQ_ADD("count", &header->full_events, 1, memory_order_relaxed);
             return SHMQ_NOTHING;
         }
-        /* Without an owner somebody is between the two words, and his wake may be past already. */
+        /* If there is no owner, an operation is between the two words, and its wake may already have been. */
         const int64_t longest = holder != 0 ? self->slice : SHMQ_BETWEEN;
         sleep_on(&header->batch_owner, holder, earlier(until, time + earlier(longest, FOREVER - time)));
         if (after_sleep(record) < 0) {

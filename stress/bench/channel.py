@@ -89,7 +89,7 @@ class Peer:
 
     Attributes:
         name: for tables; also on the command line.
-        make: makes a channel of a name that nobody else uses.
+        make: makes a channel with a name of its own.
         waiting: what its get does while there is nothing; ``spins`` is the adapter's doing where there is no get that
             waits.
         module: what has to be imported for it.

@@ -153,7 +153,7 @@ def _mover(open_end: Callable[[], End], scenario: Scenario, *moves: Callable[[En
             move(end, scenario, count)
             pipe.send((start, _now()))
         try:
-            pipe.recv()  # nobody lets go before all are done
+            pipe.recv()  # no process closes its end before all are done
         finally:
             end.close()
 

@@ -10,6 +10,6 @@ steps      death at every single step of an operation, in either engine
 skip       what a kind raises that is not possible on this machine
 series     rounds one after the other, and the verdict over them
 command    all kinds in turn
-soak       many items, and nobody dies; a command of its own
+soak       many items without a death; a command of its own
 storm      exceptions from outside by the hundred thousand; a command of its own
 """

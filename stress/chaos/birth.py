@@ -1,7 +1,7 @@
 """Creation, attachment, closing and unlinking of one name by many processes at once, some of which are killed in it.
 
-Whoever lives has to get on; and when all are dead, a creation with good arguments succeeds. To attach waits for a
-creator that lives, and a second for one that is dead, so that does not count as a stall.
+Each live process has to make progress. When all are dead, a creation with good arguments succeeds. An attaching process
+waits for a live creator, and for a second for a dead one; this does not count as a stall.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(seed: str, engine: Engines, patience: float) -> Result:
     Args:
         seed: of the round.
         engine: of all handles, or "mixed".
-        patience: seconds that nobody may need for getting on.
+        patience: seconds within which each process has to make progress.
     """
     prefix = new_prefix()
     try:

@@ -153,7 +153,7 @@ def command(
     seed: int | None,
     patience: float,
 ) -> None:
-    """Bring all kinds of trouble over processes, and see that nothing is lost and nobody is blocked."""
+    """Bring all kinds of trouble over processes, and see that nothing is lost and no process is blocked."""
     chosen = options.parse_kinds(kinds, KINDS)
     console = Console()
     seed = options.tell_seed(seed, console)

@@ -39,7 +39,7 @@ class _Member:
 
     Attributes:
         does: "producer" or "consumer"; "leave" or "close" for a child that does no more than that.
-        log: its own; nobody else's if it puts and gets nothing.
+        log: of this member alone; unused if it puts and gets nothing.
         task: what it is to do.
     """
 
@@ -54,7 +54,7 @@ def run(seed: str, engine: Engines, patience: float) -> Result:
     Args:
         seed: of the round.
         engine: of all handles, or "mixed".
-        patience: seconds that nobody may need for getting on.
+        patience: seconds within which each process has to make progress.
     """
     rng, setting = setting_of(seed)
     if sys.platform == "linux":

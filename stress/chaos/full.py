@@ -1,7 +1,7 @@
-"""A /dev/shm that is full: creation is a clean error, a queue that exists goes on, and nobody gets a SIGBUS.
+"""A full /dev/shm: creation raises a clean error, a queue that exists still works, and no process gets a SIGBUS.
 
-In a small tmpfs of its own, mounted over /dev/shm in a mount namespace of its own. Where that is not allowed, this is
-skipped with the reason.
+The test mounts a small tmpfs over /dev/shm, in a mount namespace of its own. If that is not allowed, it is skipped with
+the reason.
 """
 
 from __future__ import annotations

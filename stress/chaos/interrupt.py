@@ -30,7 +30,7 @@ def run(seed: str, engine: Engines, seconds: float) -> Result:
     Args:
         seed: of the round.
         engine: of all handles, or "mixed".
-        seconds: that nobody may need for getting on.
+        seconds: within which each process has to make progress.
     """
     rng, setting = setting_of(seed)
 
@@ -100,7 +100,7 @@ def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: _CtrlC) -> bool:
             returned = True
             ctrl_c.armed = False
         except KeyboardInterrupt:
-            return False  # or it did, and the interrupt came behind it: nobody can tell
+            return False  # it may also have returned before the interrupt; there is no way to know
         except Full:
             ctrl_c.armed = False
         else:

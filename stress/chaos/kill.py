@@ -72,7 +72,7 @@ def plan_round(seed: int | str, kind: Kind, number: int, mode: Mode, capacity: i
     """Return what a round is to do; without a given capacity, mostly one from 1 to 5."""
     name = f"{seed}/{mode}/{kind}/{number}"
     rng = Random(name)
-    # In a small queue everybody meets all the time; a long batch is more often hit in its middle.
+    # In a small queue the processes meet all the time; a long batch is more often hit in its middle.
     chosen = rng.randint(16, 64) if "batch" in kind and rng.random() < 0.25 else rng.randint(1, 5)
     capacity = chosen if capacity is None else capacity
     if mode == "spsc":  # the victim has the role, and its standby stands by
@@ -239,7 +239,7 @@ def command(
     seed: int | None,
     patience: float,
 ) -> None:
-    """Kill producers and consumers at random moments, and see that nothing is lost and nobody is blocked."""
+    """Kill producers and consumers at random moments, and see that nothing is lost and no process is blocked."""
     chosen = options.parse_kinds(kinds, KINDS)
     console = Console()
     seed = options.tell_seed(seed, console)

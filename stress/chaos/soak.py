@@ -1,4 +1,4 @@
-"""Many items through one queue, and nobody dies: nothing may be lost, doubled, torn, or out of order."""
+"""Many items through one queue, without a death: no item may be lost, doubled, torn, or out of order."""
 
 from __future__ import annotations
 

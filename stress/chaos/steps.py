@@ -75,7 +75,7 @@ class Host:
         Args:
             seed: of the round.
             engine: of all handles, or "mixed".
-            patience: seconds that nobody may need for getting on.
+            patience: seconds within which each process has to make progress.
 
         Raises:
             Skip: the native engine cannot be built here.
@@ -116,7 +116,7 @@ class Host:
 
 
 def serve(asking: IO[str], answering: IO[str]) -> None:
-    """Run the rounds that are asked for, until nobody asks any more."""
+    """Run the rounds that are asked for, until the input ends."""
     from shared_multiprocess_queue._native import extension  # noqa: PLC0415 (it is built for this, and only here)
 
     fate = dying.NativeFate(extension.__file__)

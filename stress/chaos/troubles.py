@@ -159,7 +159,7 @@ class _Holder:
         self._words = words
 
     def pid(self) -> int:
-        """Return the process id; 0 if nobody does."""
+        """Return the process id; 0 if no process holds it."""
         name = self._words[layout.BATCH_OWNER_AT // layout.WORD]
         if not name:
             return 0

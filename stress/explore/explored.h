@@ -23,7 +23,7 @@
 #define Py_END_ALLOW_THREADS }
 
 #define EXPLORED_CALLS 6
-static PyObject *explored_calls[EXPLORED_CALLS]; /* step, clock, nap, wait, wake, alive; NULL: nobody has taken over */
+static PyObject *explored_calls[EXPLORED_CALLS]; /* step, clock, nap, wait, wake, alive; NULL: no explorer */
 
 /* None gives everything back. */
 __attribute__((visibility("default"))) void explored_take_over(PyObject *step, PyObject *clock, PyObject *nap,

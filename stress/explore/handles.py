@@ -307,8 +307,8 @@ class Handle:
         """Make a call.
 
         Returns:
-            Of a put, its items; of a get, what it took; of a look, the answer; None: Full or Empty; False: somebody
-            else has the role.
+            Of a put, its items; of a get, the items that it took; of a look, the answer. None: Full or Empty. False:
+            another handle has the role.
         """
         waits = name.endswith("_wait")
         try:

@@ -1,8 +1,8 @@
 """Actors that take turns: greenlets, of which one runs until a decision, its end, or a wait.
 
-Everything that an actor does to shared memory calls ``step`` first. Time stands still while anybody can move. Who waits
-lets the others run; when nobody else can, time goes on to the end of the wait. So a wait that only a timeout ends is
-seen, and costs nothing.
+Before each access to shared memory an actor calls ``step``. Time stands still while any actor can move. An actor that
+waits lets the others run; if no other can, time jumps to the end of the wait. So a wait that only a timeout ends is
+seen, and takes no time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
 """How often a step was taken at each place in Python: code, and offset of the instruction."""
 
 _MOST_STEPS: Final = 20_000
-_NAP: Final = 10_000_000  # ns; what a short wait takes while others move
-_LONG: Final = 1_000_000_000  # ns; what it takes when nobody else can
+_NAP: Final = 10_000_000  # ns that a short wait takes while other actors move
+_LONG: Final = 1_000_000_000  # ns that it takes if no other actor can
 _START: Final = 1_000_000_000_000  # ns
 
 
@@ -78,7 +78,7 @@ class Scheduler:
         forks: the moments since the last decision at which something else might have happened.
         on_death: called with the number of a process that dies.
         on_stall: called when all live actors sleep.
-        current: the running actor; None: none whose steps are decided about.
+        current: the running actor; None while steps are not scheduled.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Scheduler:
     # ---- what actors call -------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Wait for this actor's turn; called before each step. False: nobody's turn is decided about."""
+        """Wait for this actor's turn; called before each step. Return False while steps are not scheduled."""
         actor = self.current
         if actor is None:
             return False

@@ -1,11 +1,11 @@
 """The rules that a history of calls has to keep.
 
-Where nobody died in a get and nobody was interrupted in one, the history must be that of a sequential bounded queue:
-there is an order of the calls, in which each comes between its begin and its end, that such a queue answers as this one
-did. A call that did not end, because its actor died or was interrupted, happened in that order or not at all.
+If no actor died or was interrupted in a get, the history must be that of a sequential bounded queue: there must be an
+order of the calls, each between its begin and its end, in which such a queue gives the same answers. A call that did
+not end, because its actor died or was interrupted, happened in that order or not at all.
 
-Otherwise the items of that get may come late, so order is not judged, but the rest is: what was put is delivered once,
-or died with a get that had freed its slot; a batch comes whole or not at all; nothing is there that nobody put.
+Otherwise the items of that get may come late, so order is not judged, but the rest is: an item is delivered once, or is
+lost with a get that had freed its slot; a batch comes whole or not at all; no item comes that was not put.
 """
 
 from __future__ import annotations

@@ -12,5 +12,5 @@ workers       the loops of producers and consumers
 processes     starting, watching and killing processes, and seeing that nothing is left
 rounds        survivors work, trouble comes over them, and they have to get on
 dying         processes that die at a chosen step
-guard_pages   mappings between pages that nobody may touch
+guard_pages   mappings between pages that cannot be accessed
 """

@@ -1,4 +1,4 @@
-"""Maps segments between pages that nobody may touch, so that a step outside of a segment is a signal."""
+"""Maps segments between pages that cannot be accessed, so that a step outside of a segment raises a signal."""
 
 from __future__ import annotations
 

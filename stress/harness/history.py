@@ -89,7 +89,7 @@ class Verdict:
         unaccounted: items that are missing and may be, because a killed consumer was in a call.
         lost: items that are missing and may not be.
         doubled: items that were delivered more than once.
-        torn: deliveries that were damaged, or of items that nobody put.
+        torn: deliveries that were damaged, or of items that were not put.
         out_of_order: deliveries of an item after a younger one of its producer.
         cut: batches of which a part was delivered.
         findings: the first of the faults, in words.

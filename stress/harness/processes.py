@@ -37,7 +37,7 @@ _runs = itertools.count()
 
 
 def new_prefix() -> str:
-    """Return a run_id that nobody else uses; whatever a run leaves in shared memory begins with it."""
+    """Return a new run_id; the names of all that a run leaves in shared memory begin with it."""
     return f"stress-{os.getpid()}-{next(_runs)}"
 
 
@@ -148,7 +148,7 @@ class Watchdog:
 
     Args:
         patience: seconds.
-        logs: of those of whom at least one has to get on.
+        logs: of the workers, of which at least one has to make progress.
     """
 
     def __init__(self, patience: float, logs: Iterable[Log]) -> None:

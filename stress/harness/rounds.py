@@ -58,16 +58,16 @@ class Result:
     Attributes:
         rounds: number of them.
         deaths: number of victims.
-        events: number of troubles that killed nobody: pauses, interrupts, visits, forks.
+        events: number of troubles without a death: pauses, interrupts, visits, forks.
         held_up: pauses in which a worker waited for what a paused one held.
         verdict: over all items.
         stalls: the longest stall of each survivor, in seconds, in rounds in which the machine was free.
         busy: the same for rounds in which even an idle process woke late, so that they say nothing about the queue.
         lateness: of the idle process, for each round, in seconds.
-        worst: the longest stall, and in which round it was and whose, in words.
+        worst: the longest stall, with its round and its process, in words.
         adopted: items of dead consumers that others delivered.
         buried: positions that were given up because their producer was dead.
-        blocked: rounds in which somebody did not get on.
+        blocked: rounds in which a process made no progress.
         faults: what went wrong besides lost items and the like, in words.
     """
 
@@ -125,7 +125,7 @@ class Round:
         setting: where it happens.
         queue: of this round.
         processes: of this round.
-        patience: seconds that nobody may need for getting on.
+        patience: seconds within which each process has to make progress.
         is_mixed: whether the engines are.
 
     Attributes:
@@ -206,7 +206,7 @@ class Round:
         return f"{fate} {role} {number}", number, Log(_ROOM, self.signals)
 
     def enroll(self, role: str, party: Party) -> None:
-        """Count what somebody puts (gets)."""
+        """Count the items that a worker puts (gets)."""
         self._side(role).append(party)
 
     def _side(self, role: str) -> list[Party]:
@@ -305,7 +305,7 @@ def run_round(setting: Setting, engine: Engines | None, patience: float, trouble
     Args:
         setting: where it happens.
         engine: of all handles, or "mixed"; None takes the best that is installed.
-        patience: seconds that nobody may need for getting on.
+        patience: seconds within which each process has to make progress.
         trouble: what happens while survivors work.
     """
     prefix = new_prefix()

@@ -1,7 +1,7 @@
-"""A segment, and what somebody may do to it: the states that a queue can be in, and the damage that is done to them.
+"""A segment and its damage: the states that a queue can be in, and the damage that another program does to them.
 
-Everything follows from a seed. Damage names the field it hits and is relative to what stands there, so a case can be
-run again, with parts of it left out.
+Everything follows from a seed. Damage names the field that it changes and is relative to the value there, so a case can
+be run again with parts of it left out.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Case:
         state: name of the state, a key of STATES.
         hits: the damage.
         lock: what the int32 of the lock becomes; None leaves it.
-        size: how many bytes the segment grows or, once nobody has it mapped, shrinks by.
+        size: the number of bytes by which the segment grows or, while it is not mapped, shrinks.
         program: the calls; names of what the module ``hostile`` knows, each with the number of the handle.
         storm: whether another process goes on doing the damage while the calls run.
     """
@@ -287,7 +287,7 @@ def _live_claims(stage: Stage, rng: Random) -> None:
 
 
 def _locked(stage: Stage, rng: Random) -> None:
-    """Let somebody, dead or alive, hold the batch lock, the log of definitions and the gate."""
+    """Let a participant, dead or alive, hold the batch lock, the log of definitions and the gate."""
     name = stage.participant(alive=rng.random() < 0.5, lock_busy=rng.randrange(2))
     stage.write(layout.BATCH_OWNER_AT, rng.choice([0, name]))
     stage.write(layout.DEFINITIONS_OWNER_AT, rng.choice([0, name]))

@@ -1,8 +1,8 @@
-"""Damaged segments, and everything that one can do with a queue: only its own errors may come of it.
+"""All calls of a queue with a damaged segment: they may raise only errors of this package.
 
 A case builds a queue in some state (see ``damage``), damages its segment, and then calls everything, with both engines.
-Each runs in a process of its own, in which segments lie between pages that nobody may touch, and each call has a
-watchdog. What must not happen: an exception that is not this package's, Empty or Full; a signal; a call that does not
+Each case runs in a process of its own, in which segments lie between pages that cannot be accessed, and each call has a
+watchdog. These must not happen: an exception that is not this package's, Empty or Full; a signal; a call that does not
 end; memory that grows; a name that stays after ``unlink``. A case that shows one of these is made smaller and printed.
 """
 

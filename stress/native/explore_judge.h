@@ -40,7 +40,7 @@ static void set_up(const enum kind *kinds)
     }
     shmq_leave_role(&survivor.ring.header->producer, survivor.me.name);
     shmq_leave_role(&survivor.ring.header->consumer, survivor.me.name);
-    if (world.laps > 0) { /* somebody waited, and went away */
+    if (world.laps > 0) { /* as if a waiter had armed both hints and gone away */
         shmq_arm(&survivor.ring.header->items);
         shmq_arm(&survivor.ring.header->space);
     }
@@ -85,7 +85,7 @@ static void judge(const enum kind *kinds)
         offered += is_put(kinds[i]) ? actors[i].count : 0;
     }
 
-    /* Whoever still sleeps must have no reason to get up. */
+    /* An actor that still sleeps must have no reason to wake up. */
     for (unsigned i = 0; i < world.actors && world.deaths == 0 && !quits && !world.spsc; i++) {
         const struct actor *a = &actors[i];
         if (a->sleeps && a->kind == PARK_PUT && shmq_has_room(&a->ring)) {

@@ -38,7 +38,7 @@ enum kind {
     GET_ALL,
     QUIT_GET, /* gets two, frees one, abandons the other */
     PARK_GET, /* a get that sleeps when there is nothing */
-    GHOST_GET, /* a get of two that everybody else takes for dead */
+    GHOST_GET, /* a get of two that all others take for dead */
     KINDS
 };
 
@@ -217,7 +217,7 @@ static void step(const char *label)
     world.trace[world.steps++].label = label;
 }
 
-/* Let another one run, because this one has ended or sleeps; when nobody is left, the run is over. */
+/* Let another actor run, because this one has ended or sleeps; if none is left, the run is over. */
 static noreturn void next(void)
 {
     self = NULL;

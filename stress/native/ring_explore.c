@@ -81,7 +81,7 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
     }
 }
 
-/* An item that somebody has claimed and no record names: its slot leads to it when the next lap gets there. */
+/* An item that is claimed but that no record announces: it is found at its slot when the next lap gets there. */
 static void find_unnamed(void)
 {
     static const enum kind nobody[1] = {GET};

@@ -1,4 +1,4 @@
-/* Segments that somebody has scribbled over, for ring_stress.c. */
+/* Segments with random words, for ring_stress.c. */
 
 #ifndef SHMQ_STRESS_SCRIBBLE_H
 #define SHMQ_STRESS_SCRIBBLE_H
@@ -42,7 +42,7 @@ static int wake_perhaps(void *context, _Atomic uint64_t *word, int count)
     return (int)random_below(context, 2);
 }
 
-/* Nothing is expected of a segment that somebody has scribbled over, but that every call ends and stays inside. */
+/* In a segment with random words each call must end and stay inside the segment; nothing else is expected. */
 static void scribble(uint64_t rounds)
 {
     uint64_t random = random_seeded(run.seed, 4711);

@@ -98,7 +98,7 @@ static void step(void)
 static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
     (void)context, (void)nonce, (void)name;
-    return false; /* nobody here waits on a descriptor */
+    return false; /* no worker waits on a descriptor */
 }
 
 static int wake_sleepers(void *context, _Atomic uint64_t *word, int count)
@@ -292,7 +292,7 @@ static void produce(struct worker *w)
     }
     if (run.mortal && random_below(&w->random, 256) == 0) {
         memset(w->fates + first, NEVER, count);
-        go_on(w, shmq_abandon(&w->ring, &w->me)); /* in mode spsc the role is anybody's now */
+        go_on(w, shmq_abandon(&w->ring, &w->me)); /* in mode spsc the role is free now */
         return;
     }
     checked(w, shmq_publish(&w->ring, &w->me, position, count));

@@ -147,7 +147,7 @@ def test_an_int32_at_1_is_left_to_a_live_batch_that_is_about_to_own_it(make_queu
 
 
 class SlowRelease:
-    """The int32, whose release stops until it is told to go on, or many have tried; the owner's word is 0 by then."""
+    """The int32, with a release that stops until it is let go on, or 50 tries fail; the owner's word is 0 by then."""
 
     def __init__(self, inner: mutex.LockFlag) -> None:
         self.is_held = inner.is_held
@@ -172,16 +172,16 @@ def test_no_batch_is_left_asleep_that_waits_at_the_release(
 ) -> None:
     """A batch that goes to sleep while the lock is being released is woken.
 
-    He has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release.
+    The batch has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release.
     """
     for module in (parking, _atomics_engine):
-        monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes him
+        monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes the batch
     q = make_queue()
     lock, sleep = q._membership.batch_lock, q._membership.parking.sleep
     flag = SlowRelease(q._membership.flag)
 
     def look_on() -> None:
-        """Nothing keeps him from waiting on."""
+        """Raise nothing, so that the batch waits on."""
 
     monkeypatch.setattr(lock, "_flag", flag)
     with q._membership.operation() as one, q._membership.operation() as other:
@@ -197,7 +197,7 @@ def test_no_batch_is_left_asleep_that_waits_at_the_release(
         monkeypatch.setattr(q._membership.parking, "sleep", sleep_after_the_release)
         acquired = in_thread(lock.acquire, other, math.inf, look_on)
         try:
-            acquired.result(LONG / 4)  # or the lock is free, and he sleeps for as long as a slice lasts
+            acquired.result(LONG / 4)  # otherwise the lock is free, and the batch sleeps for a whole slice
         finally:
             q._membership.parking.wake_word(layout.BATCH_OWNER_AT)
         lock.release(other)

@@ -15,7 +15,7 @@ from tests.support.queues import MakeQueue
 
 
 class HostileError(Exception):
-    """What the classes below raise where nobody expects it."""
+    """The error that the classes below raise at unexpected places."""
 
 
 def refuse(*_: object, **__: object) -> NoReturn:

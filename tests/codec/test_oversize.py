@@ -196,7 +196,7 @@ def nested(depth: int) -> None:
 
 
 def test_a_log_record_with_a_long_traceback_arrives(make_queue: MakeQueue, engines: str) -> None:
-    """It was refused, and logging printed it on stderr, where nobody looked for it."""
+    """Otherwise the put is refused, and logging prints the record on stderr, where it is easily missed."""
     q = make_queue(item_size=4096)
     handler = logging.handlers.QueueHandler(q)
     failures: list[logging.LogRecord] = []

@@ -83,7 +83,7 @@ def test_a_missing_definition_says_what_is_missing(codec: Codec, store: DictStor
 
 @pytest.mark.parametrize("where", ["in the store", "along"])
 def test_a_damaged_definition_is_not_built(enter: Enter, where: str) -> None:
-    """Of code with one flipped bit nobody knows what it does: it may crash the interpreter."""
+    """Code with one flipped bit may do anything, also crash the interpreter."""
     store = DictStore(room=sys.maxsize if where == "in the store" else 0)
     payload, tag = Codec(store).encode(enter(POINT, "/nowhere/program.py").norm)
     definitions = store.definitions or _codec.loads(payload[payload.index(b"\x80\x05", 2) :])  # type: ignore[attr-defined]

@@ -34,6 +34,6 @@ def eager() -> Iterator[None]:
 
 @pytest.fixture
 def only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody look again by himself: a wake that is missed is not healed by the next slice of a sleep."""
+    """Let no sleep end by itself, so that a missed wake is not healed by the end of a slice."""
     for module in (parking, atomics):
         monkeypatch.setattr(module, "SLICE", 10**18)

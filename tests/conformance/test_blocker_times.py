@@ -1,4 +1,4 @@
-"""For how long somebody has been in the way of others."""
+"""How long a process has blocked others."""
 
 from __future__ import annotations
 

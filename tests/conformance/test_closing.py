@@ -218,7 +218,7 @@ def test_an_item_got_while_the_handle_is_being_closed_is_not_lost(make: MakeQueu
 @pytest.mark.atomics_only("takes over a step of the engine, which the native one does inside of C")
 @pytest.mark.parametrize("use", ["put", "put_batch"])
 def test_a_put_that_ends_with_the_closed_error_has_not_put(make: MakeQueue, run_id: str, use: str) -> None:
-    """Or whoever puts the item again, through another handle, doubles it."""
+    """Otherwise a caller that puts the item again, through another handle, doubles it."""
     q = make()
     handle = SharedMemoryQueue("q", run_id=run_id)
     closed = ClosedAtTheLastMoment(handle, "try_put")

@@ -62,7 +62,7 @@ def test_threads_that_share_a_handle_share_its_roles(make: MakeQueue) -> None:
 
 @pytest.mark.usefixtures("eager")
 def test_who_has_put_an_item_always_finds_one(make_queue: MakeQueue) -> None:
-    """A cheap probe of linearizability: after my put there is an item for me, whoever else takes and puts."""
+    """A cheap probe of linearizability: after a thread's put there is an item for it, whatever the others do."""
     threads = 3
     q = make_queue(capacity=threads)
 

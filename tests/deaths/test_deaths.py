@@ -82,7 +82,7 @@ def test_a_put_that_dies_loses_nothing_and_blocks_nobody(
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
 def test_the_room_of_a_put_that_died_is_found_by_the_next_puts(make_queue: MakeQueue, capacity: int) -> None:
-    """They find it though nobody gets."""
+    """They find it even if there is no get."""
     queue = make_queue(capacity=capacity)
     for _ in steps_of(queue, put("victim")):
         rest = [f"rest{i}" for i in range(capacity)]
@@ -111,7 +111,7 @@ def test_a_get_that_dies_blocks_nobody_and_loses_at_most_what_it_had_freed(
     taken = min(limit, filled)
     for _ in steps_of(queue, get(limit)):
         found = drained_texts(queue)
-        # What the dead one had freed was his; the rest of his claim comes once, late: the younger items may come first.
+        # Items that the dead get had freed are gone. The rest of its claim comes once, perhaps after younger items.
         gone = len(before) - len(found)
         assert 0 <= gone <= taken
         assert sorted(found) == before[gone:]
@@ -239,7 +239,7 @@ def test_a_claimed_item_that_no_record_names_is_found_by_its_slot(make_queue: Ma
     queue = make_queue(capacity=capacity)
     before = fill(queue, capacity)
     with queue._membership.operation() as record:
-        assert record.words.cas(layout.HEAD, 0, 1)  # a claim, and nobody who announced it
+        assert record.words.cas(layout.HEAD, 0, 1)  # a claim that no record announces
     found = drained_texts(queue)
     assert sorted(found) == before
     assert_works(queue)

@@ -1,4 +1,4 @@
-"""Waiting for a queue with select and its kin: what the descriptor says, who is woken, what is left behind."""
+"""Waiting for a queue with select and its kin: what the descriptor says, which waiters wake, what is left behind."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_hostile_masks_are_bounded(pair: tuple[SharedMemoryQueue, SharedMemoryQu
     assert waiter.readable
     memory = waker._membership.segment.buffer
     memory[layout.RECORDS_USED_AT :][: layout.WORD] = b"\xff" * layout.WORD
-    for index in range(600, layout.RECORDS):  # generations that nobody wrote
+    for index in range(600, layout.RECORDS):  # generations that no handle has written
         at = layout.record_at(index) + layout.GENERATION
         memory[at : at + layout.WORD] = b"\xff" * layout.WORD
     exhaust(waiter)

@@ -28,7 +28,7 @@ _in_use: SharedMemoryQueue | None = None  # what calls back when it is (un)pickl
 
 
 class Trouble(BaseException):
-    """No Exception, so nobody but its user may handle it."""
+    """No ``Exception``, so only the user's own code may handle it."""
 
 
 def use(how: str) -> Any:

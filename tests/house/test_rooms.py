@@ -70,7 +70,7 @@ def tree_of(module: str) -> ast.Module:
 
 
 def for_types_only(module: str) -> set[ast.AST]:
-    """Return the nodes below ``if TYPE_CHECKING``, which nobody runs."""
+    """Return the nodes below ``if TYPE_CHECKING``, which never run."""
     found: set[ast.AST] = set()
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -185,7 +185,7 @@ def test_only_the_module_for_it_asks_whether_processes_live(module: str) -> None
 
 
 def test_the_core_asks_nobody_but_the_clock_for_the_time() -> None:
-    """Deadlines on any other clock would jump when somebody sets the time of day."""
+    """Deadlines on any other clock would jump if the time of day is set."""
     for module in set(MODULES) - PROGRAMS - {"_platform/clock.py"}:
         names = {name.partition(".")[0] for name, _ in outside_imports(module)}
         assert not names & {"time", "datetime", "sched"}, module

@@ -87,7 +87,7 @@ def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQu
 
 
 def test_a_record_that_was_abandoned_has_another_name_afterwards(make_queue: MakeQueue) -> None:
-    """Its old name counted as dead: somebody who has read that could take a lock from its next operation."""
+    """Its old name counted as dead: a process that has read that could take a lock from its next operation."""
     queue = make_queue(capacity=2)
     with queue._membership.operation() as record:
         index, name = record.index, record.name
@@ -103,7 +103,7 @@ def test_a_record_that_was_abandoned_has_another_name_afterwards(make_queue: Mak
 
 
 def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_queue: MakeQueue, run_id: str) -> None:
-    """Somebody who lost the same claim may cover the position for a moment; the record would have been left marked."""
+    """A get that lost the same claim may cover the position for a moment; the record would have been left marked."""
     queue = make_queue(capacity=2)
     queue.put("item")
     handle = SharedMemoryQueue(queue.name, run_id=run_id)
@@ -111,7 +111,7 @@ def test_a_handle_is_not_closed_before_its_abandoned_operation_is_resolved(make_
         loser.announce_get(0, 1)
         with suppress(KeyboardInterrupt), handle._membership.operation() as record:
             record.announce_get(0, 1)
-            assert record.words.cas(HEAD, 0, 1)  # the claim, and an interrupt before anybody has noted it
+            assert record.words.cas(HEAD, 0, 1)  # the claim, and an interrupt before it is noted
             raise KeyboardInterrupt
         handle._close(wait=False)
         assert handle._membership.state.name != "CLOSED"
@@ -132,7 +132,7 @@ def test_an_interrupted_take_over_leaves_no_live_announcement(
 ) -> None:
     """An interrupt while the record of a dead process is being taken leaves no announcement under a live name.
 
-    It blocked everybody until the handle was used again: others took the announcement for that of a live put.
+    It would block all others until the handle is used again, because they would take it for that of a live put.
     """
     queue = make_queue(capacity=2)
     words = queue._membership.memory.words()
@@ -165,7 +165,7 @@ def test_an_interrupted_take_over_leaves_no_live_announcement(
 def test_a_record_that_an_interrupted_close_gave_up_is_not_retaken(make_queue: MakeQueue, run_id: str) -> None:
     """Another handle of the same process keeps the record that an interrupted close had given up.
 
-    Who closes again must not take it for its own because it is not named anew yet.
+    A second close must not take the record for its own while it has the old generation.
     """
     queue = make_queue(capacity=2)
     for point in itertools.count():

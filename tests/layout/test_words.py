@@ -35,7 +35,7 @@ property_based = settings(
 
 @pytest.fixture
 def mapping() -> Iterator[memoryview]:
-    """Memory that forked children share; closing it shows whether everybody has let go."""
+    """Memory that forked children share; closing it shows whether all views are released."""
     memory = mmap.mmap(-1, SIZE)
     view = memoryview(memory)
     yield view

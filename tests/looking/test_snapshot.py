@@ -198,7 +198,7 @@ def test_a_snapshot_says_who_takes_part_and_what_each_has_announced(make_queue: 
     stage.participant(9, alive=True, get_begin=0, get_end=1, lock_busy=1)
     holder = stage.participant(10, put_begin=2, put_end=5)
     stage.write(layout.BATCH_OWNER_AT, holder)
-    stage.write(layout.record_at(11) + layout.OWNER, layout.owner_of(77, 1, 5))  # of a namespace that nobody entered
+    stage.write(layout.record_at(11) + layout.OWNER, layout.owner_of(77, 1, 5))  # of a namespace that is in no table
     stage.write(layout.RECORDS_USED_AT, 12)
     found = seen(q)
     mine = [one for one in found.participants if one.number < 9]
@@ -265,7 +265,7 @@ def test_a_process_that_goes_on_during_the_look_is_not_named_as_a_blocker(make_q
 
 
 def test_dead_puts_are_told_from_items(make_queue: MakeQueue, each_engine: str) -> None:
-    """A batch that died in front of an item, and one behind it: the first is seen before anybody has buried it."""
+    """A batch that died in front of an item, and one behind it: the first is seen before it is made TOMBs."""
     q = make_queue(capacity=7)
     stage = damage.Stage(q)
     stage.place(0, 0)

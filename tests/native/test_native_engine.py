@@ -292,7 +292,7 @@ def test_a_patched_handle_or_class_means_the_calls_without_waiting_too(
 def test_a_method_keeps_its_queue_and_can_be_pickled_and_replaced(
     q: SharedMemoryQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = SharedMemoryQueue(q.name, run_id=q.run_id, engine="native").put  # nobody else refers to this handle
+    put = SharedMemoryQueue(q.name, run_id=q.run_id, engine="native").put  # the only reference to this handle
     put(1)
     pickle.loads(pickle.dumps(put))(2)
     copy.copy(q).put(3)

@@ -1,1 +1,1 @@
-"""Handles in several processes: children of each kind, strangers, forks at any moment, and who is alive."""
+"""Handles in several processes: children of each kind, strangers, forks at any moment, and liveness."""

@@ -203,7 +203,7 @@ def test_a_forked_child_forgets_that_its_parent_is_the_producer(make_queue: Make
             with pytest.raises(RoleTakenError) as caught:
                 call()  # type: ignore[no-untyped-call]
             assert caught.value.pid == parent
-        assert q.get() == "of the parent"  # nobody was the consumer
+        assert q.get() == "of the parent"  # there was no consumer
 
     with forked(child):
         pass
@@ -386,7 +386,7 @@ def test_processes_that_come_and_go_use_up_nothing(make_queue: MakeQueue) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil looks")
 def test_a_process_without_a_descriptor_left_declares_nobody_dead() -> None:
-    """It cannot look into /proc, and a live owner that counts as dead has his items taken from him."""
+    """It cannot look into /proc, and a live owner that counts as dead would lose its items to others."""
     import resource
 
     me = processes.identity()

@@ -149,7 +149,7 @@ def test_a_put_about_to_take_the_role_at_a_close_ends_well(make_queue: MakeQueue
 
 
 def test_waking_lets_no_other_thread_in() -> None:
-    """Who wakes may hold a claim; were the GIL let go there, a busy thread could keep everybody waiting."""
+    """A waker may hold a claim: if it released the GIL, a busy thread could keep all others waiting."""
     word, before = (ctypes.c_uint64 * 1)(), sys.getswitchinterval()
     stop, turns = False, 0
 

@@ -1,4 +1,4 @@
-"""The schedule explorer, in its short form: both engines under schedules that decide before every step who moves."""
+"""The schedule explorer, in its short form: both engines under schedules that choose an actor before each step."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: 
     ids=["get", "put"],
 )
 def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> None:
-    """The interrupt came between the change and its wake, and who waited slept on to the end of his slice."""
+    """An interrupt between the change and its wake must not leave a waiter asleep until the end of its slice."""
     assert not explored("atomics", 1_500, program=program)
 
 

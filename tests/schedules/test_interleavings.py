@@ -190,7 +190,7 @@ def get(limit: int) -> Operation:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that do not wait give nobody a moment: here the other one does not move meanwhile."""
+    """Let calls that do not wait have no patience: here the other operation does not move meanwhile."""
     monkeypatch.setattr(atomics, "_PATIENCE", 0)
 
 

@@ -26,7 +26,7 @@ def lock_path(run_id: str) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for a creator."""
+    """Let no process wait for a creator."""
     monkeypatch.setattr(lifecycle, "_WAIT_FOR_CREATOR", 0)
 
 

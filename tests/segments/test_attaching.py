@@ -63,7 +63,7 @@ def test_a_creator_that_goes_on_just_after_the_look_is_not_called_dead(
 
 @pytest.fixture
 def replaced_at(run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Let a queue be unlinked, and something else happen, just when somebody calls a function of the package."""
+    """Let a queue be unlinked, and something else happen, at the moment when a function of the package is called."""
     with ExitStack() as until_the_end:
 
         def prepare(owner: Any, function: str, then: Callable[[], object] = lambda: None) -> None:

@@ -49,7 +49,7 @@ def test_a_queue_consists_of_two_segments_that_only_its_user_can_open(run_id: st
 
 
 def test_the_memory_of_all_slots_is_there_from_the_beginning(run_id: str, path: Path) -> None:
-    """So that a shared memory that runs full is an error of whoever creates a queue, and no SIGBUS of its users."""
+    """So if shared memory runs full, the creator of a queue gets an error, and its users get no SIGBUS."""
     q = create(run_id, capacity=1000, item_size=1000)
     geometry = layout.Geometry.of(1000, 1000, "mpmc")
     assert path.stat().st_size == geometry.size

@@ -1,4 +1,4 @@
-"""A creator that dies at whatever step stands in nobody's way."""
+"""A creator that dies at any step blocks no other process."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_lock_segment_that_was_left_alone_is_replaced(run_id: str, lock_path: 
 
 @contextmanager
 def a_look_that_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hold the flock as one who looks whether a creator lives, until somebody sleeps because of that."""
+    """Hold the flock, as a look at a creator does, until another process sleeps because of that."""
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         slept: list[float] = []

@@ -1,4 +1,4 @@
-"""A handle keeps no descriptor, and touches nobody's."""
+"""A handle keeps no descriptor, and touches none of other files."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_a_view_that_is_left_on_the_memory_does_not_hide_the_interrupt(
 
 
 def test_a_segment_may_be_closed_again_or_not_at_all(run_id: str, no_leaks: None) -> None:
-    """It is closed when nobody has it any more."""
+    """It is closed with the last reference."""
     q = create(run_id)
     segment = shared_memory.open_existing(f"{run_id}-q-queue")
     view = segment.buffer[:8]

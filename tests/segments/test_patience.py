@@ -136,7 +136,7 @@ def test_a_timeout_that_is_no_time_is_refused(run_id: str) -> None:
 
 
 def test_a_storm_of_create_and_unlink_makes_no_attacher_give_up(run_id: str) -> None:
-    """Nobody is told that a queue is not ready, or that its living creator is dead."""
+    """No process is told that a queue is not ready, or that its live creator is dead."""
 
     def storm() -> None:
         while True:

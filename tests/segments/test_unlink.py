@@ -146,7 +146,7 @@ def test_of_two_unlinks_at_once_the_slow_one_removes_no_newer_queue(
 ) -> None:
     """A newer queue has got the name before the slow one goes on.
 
-    He has looked, and the name means the old queue still; before he removes it, another is as far as he.
+    It has seen that the name means the old queue. Before it removes the name, the other one gets as far.
     """
     old, old_too = create(run_id), attach(run_id)
     others: list[Future[SharedMemoryQueue]] = []

@@ -265,7 +265,7 @@ def test_storm(engine: str) -> None:
     assert output.rstrip().endswith(" 0 rounds with faults")
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # closed by nobody
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # it is never closed
 def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call by way of C has what the calls of the queue have not: a look of the interpreter right behind it."""
     monkeypatch.setattr(storm, "TAKES", {"by way of C": lambda queue: lambda: [partial(queue.get, timeout=0.01)()]})

@@ -14,7 +14,7 @@ from stress.explore.interrupts import Interrupter
 def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
     """Run an operation and interrupt it; return where, or None if it has fewer points and was completed."""
     interrupter = Interrupter(point)
-    gc.disable()  # in what the collector calls nobody sees an exception
+    gc.disable()  # an exception in a call of the collector would not be seen
     sys.settrace(interrupter)
     try:
         operation()

@@ -40,5 +40,5 @@ def eventually(condition: Callable[[], object], what: str = "") -> None:
 
 
 def sleeps(q: SharedMemoryQueue, side: str, more_than: int = 0) -> Callable[[], bool]:
-    """Tell whether somebody has gone to sleep in a get or a put."""
+    """Return a function that tells whether a get or a put has gone to sleep."""
     return lambda: q.get_metrics()[f"{side}_waits"] > more_than

@@ -43,7 +43,7 @@ def held() -> tuple[int, list[str], set[str]]:
 
 
 class Index:
-    """A whole number of somebody else's, as those of numpy are."""
+    """A whole number of another library, such as numpy."""
 
     def __init__(self, value: int) -> None:
         self._value = value
