@@ -252,7 +252,7 @@ class AtomicsEngine:
         def look() -> int:
             """Attempt; one thread of this handle a slice looks at all records, and each batch, of which there is one.
 
-            So a claim whose owner is dead is met as soon as by one thread alone, and who meets it wakes the others.
+            So a claim whose owner is dead is met as soon as by one thread alone; that thread wakes the others.
             """
             found = attempt(before_sleep is not None)
             if found != DONE and before_sleep is None:
@@ -277,7 +277,7 @@ class AtomicsEngine:
             if found == DONE:
                 return True
             if member.state is State.OPEN:
-                # Nobody wakes us from a claim whose owner dies, so that is looked at more often.
+                # No wake comes from a claim whose owner dies, so that is looked at more often.
                 longest = member.system.now() + (HELD_SLICE if found == HELD else SLICE)
                 member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self._after_sleep()

@@ -39,7 +39,7 @@ class Engine(Protocol):
     def __init__(self, membership: Membership) -> None: ...
 
     def open(self, codec: Codec, check_open: Callable[[], object]) -> Calls:
-        """Take part in the queue: from here on others see who uses it.
+        """Take part in the queue: from here on other processes see that this one uses it.
 
         Args:
             codec: of the queue.

@@ -198,7 +198,7 @@ class Membership:
             self._leave()
 
     def wake_all(self, words: Words) -> None:
-        """Let everybody who waits look again."""
+        """Let all waiters look again."""
         self.parking.wake_all(words, ITEMS)
         self.parking.wake_all(words, SPACE)
         self.parking.wake_word(BATCH_OWNER_AT)
@@ -234,7 +234,7 @@ class Membership:
     def _put_back(self, record: Record) -> None:
         """Put items back that were taken and could not be delivered, as far as there is room for them."""
         moving = record.claim
-        with suppress(QueueClosedError, RoleTakenError):  # in mode "spsc" only while nobody else is the producer
+        with suppress(QueueClosedError, RoleTakenError):  # in mode "spsc" only while no other handle is the producer
             while self.records.take_kept_back(1, moving) and self._put_one_back(record, moving.taken[0]):
                 moving.taken.clear()
         self.records.keep_back(moving.taken)

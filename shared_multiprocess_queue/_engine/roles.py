@@ -1,4 +1,4 @@
-"""Who is the one producer and the one consumer of mode "spsc"."""
+"""The one producer and the one consumer of mode "spsc"."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Roles:
     """The roles of one handle, which its threads share.
 
     Args:
-        participants: tell who is dead.
+        participants: tell which owner is dead.
         records: lend the record whose name stands for this handle.
         system: tells the time.
 

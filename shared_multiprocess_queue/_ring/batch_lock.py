@@ -7,7 +7,7 @@ and freed after it.
     acquire   lock_busy in my record; int32 0 -> 1; batch_owner 0 (or a dead name) -> me; clear lock_busy
     held?     batch_owner is dead: dead -> me inherits
               batch_owner is 0 and no other live record is lock_busy: its holder died between the words; 0 -> me
-    release   batch_owner me -> 0, and only who won that stores int32 = 0
+    release   batch_owner me -> 0, and only if that succeeds int32 = 0
 
 The lock keeps batches from starving each other and is given back as soon as tail is claimed. The ring's safety does not
 depend on it: the claim is a compare-and-swap of tail.
@@ -34,7 +34,7 @@ class BatchLock:
 
     Args:
         flag: the int32.
-        participants: who lives.
+        participants: tell which owner is dead.
         parking: where to sleep.
     """
 
@@ -59,7 +59,7 @@ class BatchLock:
             now = self._parking.system.now()
             if now >= until:
                 return False
-            # Without an owner somebody is between the two words, and his wake may be past already.
+            # If there is no owner, an operation is between the two words, and its wake may already have been.
             self._parking.sleep(BATCH_OWNER_AT, owner, until if owner else min(until, now + BETWEEN))
             check()
 
@@ -93,7 +93,7 @@ class BatchLock:
         self._parking.wake_word(BATCH_OWNER_AT)
 
     def has_no_live_owner(self, words: Words) -> bool:
-        """Whether nobody alive holds the lock, so that a closed gate means nothing."""
+        """Whether no live batch holds the lock, so that a closed gate means nothing."""
         owner = words.load(BATCH_OWNER_AT)
         return owner == 0 or self._participants.is_dead(words, owner)
 
@@ -114,7 +114,7 @@ class Gate:
     """The gate of one batch that found no room.
 
     Args:
-        parking: whom to wake when the gate opens.
+        parking: where the putters sleep that the gate keeps out.
     """
 
     __slots__ = ("_mine", "_parking")
@@ -133,7 +133,7 @@ class Gate:
 
         Args:
             words: the caller's access.
-            whosever: open it whoever has closed it; the caller holds the lock, so that one is dead or gone.
+            whosever: open it whichever batch has closed it; the caller holds the lock, so that batch is dead or gone.
         """
         closed = words.load(GATE_AT) if whosever else self._mine
         self._mine = 0

@@ -39,8 +39,8 @@ SLOT_PAYLOAD: Final = 16
 
 # ---- the owner word of a participant --------------------------------------------------------------------------------
 # owner = pid (24 bits) | start time (34 bits) << 24 | namespace << 58. One word, so that it is taken by one
-# compare-and-swap and nobody ever sees half an identity. namespace is 1 + an index into the table of the header;
-# 0 means that nobody can look this process up, so nobody ever declares it dead.
+# compare-and-swap and half an identity is never seen. namespace is 1 + an index into the table of the header;
+# 0 means that this process cannot be looked up, so it is never declared dead.
 OWNER_PID_BITS: Final = 24
 OWNER_START_BITS: Final = 34
 OWNER_PID_MASK: Final = (1 << OWNER_PID_BITS) - 1
@@ -91,7 +91,7 @@ DEFINITIONS_SIZE_AT: Final = _constants + 6 * WORD
 SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 
 _marks = _header.line()  # written a few times in a queue's life
-UNLINKED_AT: Final = _marks  # 1: the names are gone; nobody can attach any more
+UNLINKED_AT: Final = _marks  # 1: the names are gone; no process can attach any more
 RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from this index on was ever taken
 NONCE_AT: Final = _marks + 2 * WORD  # 64 random bits of this segment, in the names of its bells
 CREATED_AT: Final = _marks + 3 * WORD  # real time in ns
@@ -104,7 +104,7 @@ FULL_EVENTS_AT: Final = _counts + 2 * WORD  # times that Full was raised
 EMPTY_EVENTS_AT: Final = _counts + 3 * WORD  # times that Empty was raised
 PUT_WAITS_AT: Final = _counts + 4 * WORD  # times that a put or a batch parked
 GET_WAITS_AT: Final = _counts + 5 * WORD  # times that a get parked
-BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings that nobody answered
+BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings without an answer
 
 ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
 SPACE: Final = _header.line()  # the wake words of putters
@@ -208,7 +208,7 @@ def name_of(index: int, generation: int) -> int:
 
 
 def parse_name(name: int) -> tuple[int, int]:
-    """Return index and generation of a name; the index is -1 or too large for a name that nobody has."""
+    """Return index and generation of a name; the index is -1 or too large for a name that no participant has."""
     return (name & NAME_INDEX_MASK) - 1, name >> NAME_INDEX_BITS
 
 

@@ -1,15 +1,15 @@
-"""Waiting until something may have changed, and waking who waits (labels W of the protocol).
+"""Waiting until something may have changed, and waking the waiters (labels W of the protocol).
 
 Each side (getters wait for items, putters for space) has two shared words: ``epoch``, on which they sleep, and
-``hint = version << 1 | armed``, which tells a waker that somebody may be asleep, so that waking costs one load when
-nobody is. There is no count of waiters: a waiter that dies leaves nothing behind but one spare wake.
+``hint = version << 1 | armed``, which tells a waker that a waiter may be asleep, so that waking costs one load if
+none is. There is no count of waiters: a waiter that dies leaves nothing behind but one spare wake.
 
     waiter                                      waker
     read epoch                        [W1]      publish or free a slot           [P8][G6][T1-T3]
     arm the hint (version + 1)        [W2]      read the hint; armed?            [W4]
     look again at the words           [W3]      epoch + 1                        [W5]
     sleep while epoch is as read                wake n; fewer there: ring bells [B3][B4];
-                                                nobody at all: disarm the hint, if it is as read
+                                                none at all: disarm the hint, if it is as read
 
 Either the waiter's second look sees the change or the waker sees the hint: both are read-modify-writes followed by a
 sequentially consistent load. The epoch is read before the hint is armed: in the other order a waker in between would
@@ -42,20 +42,20 @@ from .layout import (
 
 SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
 
-_LOOKS: Final = 32  # of one spin; a look takes some 3 µs in this engine, and to wake somebody 50 µs
+_LOOKS: Final = 32  # of one spin; a look takes some 3 µs in this engine, and a wake-up takes 50 µs
 _MOST_MISSES: Final = 6
 
 T = TypeVar("T")
 
 
 class Spin:
-    """Looks for a while before anybody sleeps.
+    """Looks for a while before its thread sleeps.
 
-    After spins in vain, the next waits do without: one wait, then three, up to 2^6 - 1. Never for good, or two who
-    answer each other would go on to wake each other for ever.
+    After spins in vain, the next waits do without: one wait, then three, up to 2^6 - 1. Never for good, or two
+    processes that answer each other would go on to wake each other for ever.
 
     Args:
-        system: tells how many processors there are; with one alone there is nobody to spin for.
+        system: tells how many processors there are; with one alone a spin keeps the partner from running.
     """
 
     __slots__ = ("_may_spin", "_misses", "_skips")
@@ -110,7 +110,7 @@ class Parking:
                 words.cas(side + WAKE_HINT, hint, hint & ~1)  # a newer arming has another version and stays
 
     def wake_all(self, words: Words, side: int) -> None:
-        """Wake everybody of a side, so that each looks again."""
+        """Wake all waiters of a side, so that each looks again."""
         words.add(side + WAKE_EPOCH, 1)
         self.system.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
         self._ring_bells(words, side, RECORDS)
@@ -118,7 +118,7 @@ class Parking:
     def _ring_bells(self, words: Words, side: int, count: int) -> int:
         """Ring up to ``count`` of the bells that wait on a side; return how many were there.
 
-        Each bit of a word is looked at once, so a mask that somebody else keeps filling is no reason to stay. A bell
+        Each bit of a word is looked at once, so a mask that others keep filling is no reason to stay. A bell
         that begins to wait meanwhile looks again after it has armed the hint anew [W3].
         """
         # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
@@ -155,11 +155,11 @@ class Parking:
         return False
 
     def is_armed(self, words: Words, side: int) -> bool:
-        """Whether somebody may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""
+        """Whether a waiter may be asleep on this side; a hint for the chain of wakes, which the slice backs up."""
         return bool(words.peek(side + WAKE_HINT) & 1)
 
     def arm(self, words: Words, side: int) -> int:
-        """Say that somebody is about to sleep on this side; the caller looks once more [W3] before he does.
+        """Say that the caller is about to sleep on this side; it looks once more [W3] before it does.
 
         Returns:
             The epoch, which ``sleep`` is to expect.

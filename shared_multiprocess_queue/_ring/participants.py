@@ -1,8 +1,8 @@
-"""The table of participants: who works on the queue, what each has announced, and who of them is dead (labels R, S).
+"""The table of participants: what each operation has announced, and which of them are dead (labels R, S).
 
-A participant is one operation in progress; its record says who runs it and which positions it may have claimed. An
-announcement is stored before the claim and withdrawn after the publication (or the freeing), which gives recovery its
-one rule: *a claimed position that no live record covers is an orphan*.
+A participant is one operation in progress; its record says which process runs it and which positions it may have
+claimed. An announcement is stored before the claim and withdrawn after the publication (or the freeing), which gives
+recovery its one rule: *a claimed position that no live record covers is an orphan*.
 
 Only its owner writes a record, and only one of the announcements of a record is used at a time.
 """
@@ -76,7 +76,7 @@ class Record:
 
     def withdraw_put(self) -> None:
         """Say that no position is claimed by a put of mine."""
-        self.words.announce(self.put_at + WORD, 0)  # [P9] release, pairs with [S2]: who sees this sees FULL
+        self.words.announce(self.put_at + WORD, 0)  # [P9] release, pairs with [S2]: a scan that sees this sees FULL
 
     def announce_get(self, begin: int, end: int) -> None:
         """Say that positions begin to end-1 may be claimed by a get of mine."""
@@ -84,7 +84,7 @@ class Record:
 
     def withdraw_get(self) -> None:
         """Say that no position is claimed by a get of mine."""
-        self.words.announce(self.get_at + WORD, 0)  # [G7] release, pairs with [S2]: who sees this sees FREE
+        self.words.announce(self.get_at + WORD, 0)  # [G7] release, pairs with [S2]: a scan that sees this sees FREE
 
 
 class Participants:
@@ -97,12 +97,12 @@ class Participants:
 
     def __init__(self, words: Words, system: System = SYSTEM) -> None:
         self._system = system
-        self.forks = processes.forks  # first: who is forked from here on finds that these are not its own
+        self.forks = processes.forks  # first: a child that is forked from here on finds that these are not its own
         me = system.identity()
         self._namespace = _namespace_number(words, me.namespace)
         self.owner = owner_of(me.pid, me.start, self._namespace)
 
-    # ---- who is alive -----------------------------------------------------------------------------------------------
+    # ---- which are alive --------------------------------------------------------------------------------------------
 
     def is_alive(self, owner: int) -> bool:
         """Whether the process of an owner word lives [S3]; asked anew each time, a verdict is never kept."""
@@ -121,7 +121,7 @@ class Participants:
         return name_of(index, words.load(at + GENERATION)) != name or self.live_owner(words, at) == 0
 
     def live_owner(self, words: Words, at: int) -> int:
-        """Return the owner word of the record at an offset if somebody alive is in its operation, otherwise 0."""
+        """Return the owner word of the record at an offset if a live process is in its operation, otherwise 0."""
         owner = words.load(at + OWNER)
         return owner if owner and not words.load(at + ABANDONED) and self.is_alive(owner) else 0  # [S3] after [S1]
 
@@ -137,7 +137,7 @@ class Participants:
     # ---- scans ------------------------------------------------------------------------------------------------------
 
     def used(self, words: Words) -> range:
-        """Return the indexes that may be in use; read after tail (head), it covers whoever moved that."""
+        """Return the indexes that may be in use; read after tail (head), it covers the participant that moved that."""
         return range(min(words.load(RECORDS_USED_AT), RECORDS))
 
     def covered(self, words: Words, position: int, begin: int, end: int) -> bool:
@@ -197,7 +197,7 @@ class Participants:
             index: of the record.
             resolve: tells, for the index of a dead record, whether nothing is left of its operation, and does what
                 may be done to get there.
-            verdicts: who was found alive in this scan of the table; to be wrong about that costs a record, no more.
+            verdicts: which owners were found alive in this scan of the table; an error costs a record, no more.
         """
         owner = words.load(record_at(index) + OWNER)
         if owner and owner not in verdicts:
@@ -228,7 +228,7 @@ class Participants:
     def renew(self, record: Record) -> None:
         """Make a record that was abandoned, and is resolved, usable again.
 
-        Under another name: the old one counted as dead, and somebody may be about to take a lock from it.
+        Under another name: the old one counted as dead, and another operation may be about to take a lock from it.
         """
         words, at = record.words, record.at
         words.store(at + PUT_END, 0)

@@ -70,7 +70,7 @@ class Ring:
         buffer: the mapped segment.
         geometry: its sizes, checked against the size of the mapping.
         participants: the records of the segment.
-        parking: who to wake.
+        parking: where waiters sleep.
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
@@ -115,7 +115,7 @@ class Ring:
             CorruptQueueError: a slot says something that no queue writes.
         """
         words = record.words
-        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who is refused looks atomically
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; a refusal looks atomically
         capacity, stride = self._capacity, self._stride
         count = len(payloads)
         while True:
@@ -240,7 +240,7 @@ class Ring:
             CorruptQueueError: a slot says something that no queue writes.
         """
         words, claim = record.words, record.claim
-        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; who finds nothing looks atomically
+        load, cas = words.peek, words.cas  # first a hint, which the claim confirms; an Empty looks atomically
         capacity, stride = self._capacity, self._stride
         passed = 0
         while True:
@@ -286,7 +286,7 @@ class Ring:
                 continue
             if word >> STATE_BITS != p - capacity:
                 self.corrupt(p, word)
-            # The slot is still of the lap before: whoever got that item has not freed it. No record need name it.
+            # The slot is still of the lap before: the get of that item has not freed it. No record need name it.
             if not sure:
                 return HELD
             if word == p - capacity << STATE_BITS | FULL and self.rescue_get(words, p - capacity, claim):
@@ -296,8 +296,8 @@ class Ring:
     def finish_get(self, record: Record) -> None:
         """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
 
-        While the record is alive and covers a position, nobody else frees that slot. So a slot that is found freed
-        although its copy is still undecided was freed by this very get, just before it was interrupted.
+        While the record is alive and covers a position, no other operation frees that slot. So if the slot is free
+        although its copy is still undecided, this very get has freed it, just before it was interrupted.
         """
         words, claim = record.words, record.claim
         count = claim.end - claim.begin
@@ -309,8 +309,8 @@ class Ring:
                 claim.copy = self._read(slot)
             elif words.load(slot) != full:
                 claim.keep(claim.copy)
-            # [G6] release for the copy, pairs with [P2]; seq for the wake, pairs with [W3]. This decides who has the
-            # item: a copy whose freeing fails belongs to whoever adopted it.
+            # [G6] release for the copy, pairs with [P2]; seq for the wake, pairs with [W3]. This decides which
+            # operation has the item: if the freeing fails, another has adopted it.
             if words.cas(slot, full, p + self._capacity << STATE_BITS | FREE):
                 claim.taken.append(claim.copy)
             claim.copy = None
@@ -333,17 +333,17 @@ class Ring:
     # ---- when a process dies ----------------------------------------------------------------------------------------
 
     def rescue_put(self, words: Words, position: int) -> bool:
-        """Bury a put that was found FREE at a position below tail, if nobody alive covers it.
+        """Make a put absent that was found FREE at a position below tail, if no live record covers it.
 
         Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
         slot p+j that is FULL with batch index j can only belong to the batch that began at p.
 
         Args:
-            words: the caller's access; he announces nothing.
+            words: the caller's access; it announces nothing.
             position: p; tail was read beyond it [S1].
 
         Returns:
-            False: somebody alive holds the position. True: look again.
+            False: a live operation holds the position. True: look again.
         """
         if self._has_putter(words, position):
             return False
@@ -374,10 +374,10 @@ class Ring:
         return found
 
     def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
-        """Adopt an item that was found FULL at a position below head, if nobody alive covers it.
+        """Adopt an item that was found FULL at a position below head, if no live record covers it.
 
         Args:
-            words: the caller's access; he announces nothing.
+            words: the caller's access; it announces nothing.
             position: q; head was read beyond it [S1].
             claim: of this operation; the item goes to its ``taken``.
 
@@ -389,7 +389,7 @@ class Ring:
         slot = self._slot(position)
         claim.verdict.clear()
         claim.orphan = self._read(slot)
-        # [T3] acq_rel, after the copy; pairs with [P2]. Several may try; the one who frees the slot has the item.
+        # [T3] acq_rel, after the copy; pairs with [P2]. Of those that try, the one that frees the slot has the item.
         words.cas_noted(
             slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
         )
@@ -400,7 +400,7 @@ class Ring:
         return True
 
     def adopt(self, record: Record) -> bool:
-        """Look for an item that a dead getter had claimed, and take it over; cheap when nobody is in a get.
+        """Look for an item that a dead getter had claimed, and take it over; cheap while no get is in progress.
 
         Args:
             record: the caller's; it announces nothing. The item goes to the ``taken`` of its claim.
@@ -449,7 +449,7 @@ class Ring:
         return not [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
 
     def resolve(self, words: Words, index: int) -> bool:
-        """Bury the put of a dead record; return whether the record is resolved. Gets are left to the getters."""
+        """Make the put of a dead record absent; return whether the record is resolved. Gets are left to the getters."""
         if self.is_resolved(words, index):
             return True
         begin = self._unresolved_put(words, record_at(index))
@@ -463,10 +463,10 @@ class Ring:
         return begin if announced and self.is_claimed_by_put(words, begin) else None
 
     def abandon(self, record: Record) -> bool:
-        """End an operation of this thread that lost control between two steps.
+        """End an operation of this thread that an exception has cut between two steps.
 
         A get that knows its claim completes it: before the mark the owner alone decides. Otherwise the record is
-        marked, which counts as dead, and from then on it is treated as a stranger would treat it.
+        marked, which counts as dead, and this operation then recovers from it as any other would.
 
         Args:
             record: the interrupted operation's; what it got hold of is in the ``taken`` of its claim afterwards.
@@ -490,7 +490,7 @@ class Ring:
         return True
 
     def _free_tomb(self, words: Words, position: int) -> None:
-        # [T2] acq_rel, pairs with [P2]; seq for the wake. Anybody who meets a TOMB frees it, at the head or not.
+        # [T2] acq_rel, pairs with [P2]; seq for the wake. Whichever operation meets a TOMB frees it.
         if words.cas(
             self._slot(position), position << STATE_BITS | TOMB, position + self._capacity << STATE_BITS | FREE
         ):

@@ -1,6 +1,6 @@
 """What a queue looks like from outside: sizes, positions, participants, blockers.
 
-Looking never writes. A look takes no record and no lock, waits for nothing and wakes nobody. So it works on a queue
+Looking never writes. A look takes no record and no lock, waits for nothing and wakes no waiter. So it works on a queue
 that is stuck, whose table of participants is full, or whose segment can only be read. Its words come from a ``Reader``:
 plain reads of a mapping, or ``pread`` of a file.
 

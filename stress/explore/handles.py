@@ -289,7 +289,7 @@ class Handle:
             from shared_multiprocess_queue._engine import native  # noqa: PLC0415 (there may be none)
 
             if explored_library() is None:
-                raise RuntimeError("this extension takes no step in front of anybody; explore a copy, see run.py")
+                raise RuntimeError("this extension takes no step that is scheduled; explore a copy, see run.py")
             self.engine: AtomicsEngine | native.NativeEngine = native.NativeEngine(Membership(*arguments))
         else:
             self.engine = AtomicsEngine(Membership(*arguments))
