@@ -92,8 +92,8 @@ class Doorbell:
         descriptor = self._bell.fileno()
         if descriptor < 0:
             raise QueueClosedError(
-                "this doorbell went with its handle, belongs to the parent process, or this program has closed its "
-                "descriptor; ask the queue for its readable or writable again"
+                "this doorbell cannot be used: its handle is closed, or it belongs to the parent process, or this "
+                "program has closed its descriptor; ask the queue for its readable or writable again"
             )
         return descriptor
 
