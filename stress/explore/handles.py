@@ -1,7 +1,7 @@
-"""Handles of both engines in one process, over memory whose every access asks the scheduler.
+"""Handles of both engines in one process, on memory that asks the scheduler before each access.
 
-The engines are those of the package, and so are their words, whose operations get a step in front. What they ask from
-outside (their identity, which processes live, the time, how to sleep) the scheduler answers.
+Engines and words are those of the package, with a step before each operation on a word. The scheduler answers what they
+ask from outside: their identity, which processes live, the time, and how to sleep.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .scheduler import Scheduler
 
 ITEM_SIZE: Final = 16
 BYTES: Final = 1  # codec tag
-PATIENCE: Final = 350_000_000  # ns that calls wait which do
+PATIENCE: Final = 350_000_000  # ns that a waiting call waits
 _NAMESPACE: Final = 4711
 
 
 class Memory:
-    """A segment that has no name, and the int32 of its lock."""
+    """A segment without a name, and the int32 of its lock."""
 
     name = "explored"
 
@@ -56,15 +56,15 @@ class Memory:
         return layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
 
     def save(self) -> tuple[bytes, bytes, bytes]:
-        """Return all that matters of it."""
+        """Return a copy of all state that matters."""
         return bytes(self.buffer[self._used]), bytes(self.buffer[self._slots]), bytes(self.lock)
 
     def restore(self, saved: tuple[bytes, bytes, bytes]) -> None:
-        """Make it what it was."""
+        """Restore the state of a copy."""
         self.buffer[self._used], self.buffer[self._slots], self.lock[:] = saved
 
     def close(self) -> None:
-        """Stay: the other handles use this memory."""
+        """Do nothing, because the other handles use this memory."""
 
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""
@@ -210,7 +210,7 @@ class _Bytes:
 
 
 class _ThreadLock:
-    """The lock between threads of a handle: greenlets are one thread, and would all be let in."""
+    """The lock between threads of a handle; an RLock would let all greenlets in, because they are one thread."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -313,7 +313,7 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
 
 @contextmanager
 def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
-    """Answer, instead of the system, which processes live, what time it is, and how to sleep.
+    """Let the scheduler answer, instead of the system, which processes live, what time it is, and how to sleep.
 
     Args:
         scheduler: answers.
@@ -329,12 +329,12 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
     answers: list[tuple[Any, str, object]] = [
         (processes, "identity", None),
         (processes, "is_alive", alive),
-        (participants, "LOOKS", 1),  # a second look is the same as a first one that comes later
+        (participants, "LOOKS", 1),  # a second look is the same as a later first one
         (clock, "now", scheduler.clock),
         (clock, "sleep", scheduler.nap),
         (futex, "wait", wait),
         (futex, "wake", scheduler.wake),
-        (parking, "cores", lambda: 1),  # spinning would only look at what no step can have changed
+        (parking, "cores", lambda: 1),  # a spin would only see words that no step has changed
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in answers]
     library = explored_library()
