@@ -142,7 +142,7 @@ class SharedMemoryQueue(Generic[T]):
             if not self._start(engine_class, segment, flag):
                 raise QueueNotFoundError(
                     f"queue {self._name!r} was unlinked by another process just as this one had created it; create it "
-                    f"again, and see to it that one process alone unlinks it"
+                    f"again, and make sure that only one process unlinks it"
                 )
         except BaseException:
             self._abandon(segment, flag)

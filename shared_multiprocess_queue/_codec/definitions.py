@@ -437,7 +437,7 @@ class _Writer(Pickler):
         if not obj.__flags__ & _HEAP_TYPE:
             found = _attribute_of(types, obj)
             if found is None:
-                raise PicklingError(f"{classes.type_name(obj)} is of C and cannot be imported")
+                raise PicklingError(f"{classes.type_name(obj)} is made in C and cannot be imported")
             return found
         return self._class(obj)
 

@@ -3,7 +3,7 @@
     the handle found nothing                       waker, after its change
     drain the socket                  [B0]         read the hint; armed?                                  [W4]
     set my bit                        [B1]         epoch + 1, wake sleepers                               [W5]
-    arm the hint                      [W2]         if there were too few, clear a bit                     [B3]
+    arm the hint                      [W2]         if too few slept: clear a bit                          [B3]
     look again; if there is something [W3]         read the record's generation                           [B4]
     the descriptor becomes readable                ring that bell
 
@@ -92,8 +92,8 @@ class Doorbell:
         descriptor = self._bell.fileno()
         if descriptor < 0:
             raise QueueClosedError(
-                "this doorbell went with its handle, belongs to the parent process, or this program has closed its "
-                "descriptor; ask the queue for its readable or writable again"
+                "this doorbell cannot be used: its handle is closed, or it belongs to the parent process, or this "
+                "program has closed its descriptor; ask the queue for its readable or writable again"
             )
         return descriptor
 

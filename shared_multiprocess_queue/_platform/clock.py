@@ -46,7 +46,7 @@ def seconds_of(block: bool, timeout: float | None) -> float:
         seconds = float(timeout + 0)  # the addition refuses a text, which float() would parse
     except OverflowError:
         seconds = math.copysign(math.inf, timeout > 0 or -1)  # an int that is too large for a float
-    except (TypeError, ValueError, ArithmeticError):  # any other exception comes from a signal handler
+    except (TypeError, ValueError, ArithmeticError):  # another exception comes from outside, as of a signal handler
         raise TypeError(
             f"'timeout' must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
         ) from None

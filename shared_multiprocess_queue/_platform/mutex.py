@@ -64,7 +64,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     Args:
         name: of the lock.
         run_id: prefix of the segment's name; may be empty.
-        create: make it anew, even if there is one; if False, it must exist.
+        create: make a new one, even if there is one already; if False, it must exist.
 
     Raises:
         QueueNotFoundError: there is no lock of that name.
@@ -117,6 +117,6 @@ class OwnLock:
         self._flag.clear()
 
     def close(self) -> None:
-        """Let go of the segment."""
+        """Close the segment."""
         self._flag.release()
         self._segment.close()

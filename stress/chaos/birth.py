@@ -77,7 +77,7 @@ def _run(seed: str, engine: Engines, patience: float, prefix: str) -> Result:
             wait_exactly(1e-3)
         result.stalls = [survivor.log.longest_stall()]
         result.worst = result.stalls[0], survivor.name
-        processes.kill([survivor])  # in the middle of something, too
+        processes.kill([survivor])  # in the middle of a step, too
         result.deaths += 1
         result.faults += processes.failures()
     return result
@@ -103,7 +103,7 @@ def _live_once(rng: Random, prefix: str, engine: Engine, log: Log) -> None:
     size: dict[str, Any] = {"capacity": capacity, "item_size": 64} if creates else {}
     with SharedMemoryQueue(_NAME, creates, run_id=prefix, engine=engine, **size) as queue:
         if not creates:
-            log.start()  # the stall clock begins anew
+            log.start()  # restarts the stall clock
         with suppress(Full):
             queue.put_nowait(b"item")
         with suppress(Empty):
@@ -113,7 +113,7 @@ def _live_once(rng: Random, prefix: str, engine: Engine, log: Log) -> None:
 
 
 def _create_at_last(prefix: str, engine: Engine | None) -> list[str]:
-    """Make a queue, after unlinking one that the dead have left complete, and return what is wrong with that."""
+    """Unlink a queue that the dead processes have left complete, make a new one, and return what is wrong with it."""
     try:
         try:
             queue = SharedMemoryQueue(_NAME, True, 3, 64, prefix, engine=engine)

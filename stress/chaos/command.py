@@ -1,4 +1,4 @@
-"""All kinds of trouble in turn, a table of what came out, and an exit status that says it all."""
+"""All kinds of trouble in turn, a table of the results, and an exit status that says whether all is well."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .skip import Skip
 
 RunRound = Callable[[str, Engines, float], Result]
 
-# What a round does, and of 100 of a long run how many are of a kind: some take much longer, or find less with time.
+# The function of each kind, and its rounds per 100 of a long run: some take much longer, or find less with time.
 _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "kills": (troubles.run_kills, 100),
     "stop": (troubles.run_stop, 25),
@@ -42,7 +42,7 @@ class Plan:
     """What to do.
 
     Attributes:
-        rounds: of the kind that has most; the others have a share of that.
+        rounds: of the kind that has most; other kinds have a share of them.
         first: number of the first round, to repeat one of an earlier run.
         kinds: of trouble.
         engines: each of "atomics", "native" and "mixed" is a run of its own.

@@ -1,7 +1,7 @@
-"""SIGINT at random moments, to workers that catch KeyboardInterrupt and go on.
+"""SIGINT at random moments, to workers that catch KeyboardInterrupt and continue.
 
-Ctrl-C is raised only inside a call of the queue, and once a call, so that the worker's own notes are whole. An
-interrupted put happened or not; an interrupted get loses nothing.
+KeyboardInterrupt is raised only inside a call of the queue, and at most once a call, so that the worker's own notes are
+complete. An interrupted put has happened or has not; an interrupted get loses no item.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _listen() -> _CtrlC:
 
 
 def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
-    """Put items until the run is over; each whose put was interrupted is left as it is."""
+    """Put items until the run is over; an item is not put again if its put was interrupted."""
     rng = Random(task.seed)
     ctrl_c = _listen()
     with open_queue(rng, inherited, task.is_mixed) as queue:
@@ -89,7 +89,7 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
 
 
 def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: _CtrlC) -> bool:
-    """Put items; return whether that came to its end."""
+    """Put items; return whether the call was not interrupted."""
     while True:
         ctrl_c.armed = True
         try:

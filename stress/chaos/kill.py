@@ -1,8 +1,8 @@
-"""kill -9 in tight loops: what was acknowledged is delivered once, and the survivors go on.
+"""kill -9 in tight loops: acknowledged items are delivered once, and the survivors continue.
 
 A round has a small queue, one or two survivors of each side, and waves of victims that are killed at random moments of
-their loops (sometimes two at once, sometimes while they still attach). Later victims find the records of the dead.
-Afterwards the survivors have to get on, what was put and got is judged, and the queue has to take a full load.
+their loops (sometimes two at once, sometimes while they still attach). Later victims find the records of dead ones.
+Afterwards the survivors have to make progress, the items put and got are judged, and the queue has to take a full load.
 """
 
 from __future__ import annotations

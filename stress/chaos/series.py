@@ -1,4 +1,4 @@
-"""Rounds one after the other, beside a process that does nothing, and what is said about them in the end."""
+"""Rounds one after the other, beside an idle process, and the verdict over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENOUGH: Final = 5  # bad rounds of a series, after which no more are done
 
 @contextmanager
 def idle() -> Iterator[Worker]:
-    """Give the process that does nothing: how late it wakes shows how busy the machine is."""
+    """Yield the idle process; its delay in waking shows how busy the machine is."""
     signals = Signals()
     signals.mark()
     log = Log(0, signals)

@@ -1,7 +1,7 @@
-"""What a kind of trouble raises that is not possible on this machine."""
+"""The exception of a kind of trouble that is not possible on this machine."""
 
 from __future__ import annotations
 
 
 class Skip(Exception):
-    """Not possible here; the message says why."""
+    """This kind is not possible here; the message says why."""

@@ -116,7 +116,7 @@ def _soak(
     signals = Signals()
     room = int(plan.seconds * _CALLS_PER_SECOND) + 1000
     producers = [_start(processes, queue, signals, plan, "producer", n, room) for n in range(plan.producers)]
-    # The last line of defence is the consumers' count; their logs have room for everything that was put.
+    # The count of the consumers decides in the end; their logs have room for all items that were put.
     most_items = room * plan.producers * min(plan.capacity, 4)
     consumers = [_start(processes, queue, signals, plan, "consumer", n, most_items) for n in range(plan.consumers)]
     began = time.monotonic()
@@ -156,7 +156,7 @@ def _start(
     processes: Processes, queue: SharedMemoryQueue, signals: Signals, plan: Plan, role: str, number: int, room: int
 ) -> Worker:
     name = f"{role} {number}"
-    # Batches of up to 4 let small and large ones meet in a small queue, too.
+    # With batches of up to 4, small and large batches meet even in a small queue.
     is_mixed = plan.engine == MIXED
     task = Task(name, number, f"{plan.seed}/{name}", plan.calls, min(plan.capacity, 4), is_mixed=is_mixed)
     loop = workers.produce if role == "producer" else workers.consume

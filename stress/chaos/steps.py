@@ -1,12 +1,12 @@
-"""Death at the k-th atomic step of an operation, for every k, in either engine; and again in the recovery from it.
+"""Death at the k-th atomic step of an operation, for each k, in either engine; and again in the recovery from it.
 
 A round takes each operation once. Its victim dies before its first step, before its second, and so on until it
-completes; after each death a survivor empties the queue, what was put and got is judged, and the queue has to take a
-full load. Half of the times another victim has died before, at one step of another operation, so that the deaths come
+completes. After each death a survivor empties the queue, the items put and got are judged, and the queue has to take a
+full load. In half of the cases another victim has died before, at a step of another operation, so that the death comes
 in the middle of a recovery.
 
-The native engine has to be built for this (stress/native/dying.h), in a copy of the package; so the rounds run in a
-process of their own, which is asked for them line by line.
+The native engine has to be built for this (stress/native/dying.h), in a copy of the package. So the rounds run in a
+process of their own, which reads their names line by line.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Host:
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            with process:  # closes its stdin, at which it ends
+            with process:  # closes its stdin, which makes it end
                 pass
 
 
@@ -149,7 +149,7 @@ class _Steps:
         self._result = Result()
         self._capacity = rng.randint(1 if operation in _SINGLE else 2, 3)
         self._size = 1 if operation in _SINGLE else rng.randint(2, self._capacity)
-        # Mostly so that there is room for what is put, or something that can be got.
+        # Mostly so that a put has room, or a get has an item.
         least, most = (0, self._capacity - self._size) if operation.startswith("put") else (1, self._capacity)
         self._filled = rng.randint(least, most) if rng.random() < 0.8 else rng.randint(0, self._capacity)
         self._mode: Mode = rng.choice(_MODES)

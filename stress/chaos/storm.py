@@ -1,10 +1,10 @@
-"""Exceptions from outside by the hundred thousand, and a count of every item that a consumer was given.
+"""Hundreds of thousands of exceptions from outside, and a count of each item that a consumer was given.
 
-A consumer takes the numbers that a producer puts, and is interrupted all the while: by signals of a timer, by signals
-of another process, or by exceptions that another thread sets (``PyThreadState_SetAsyncExc``). It keeps what it takes by
-``got += take()``: between the return of a function and the end of that statement the interpreter raises nothing, so
-what the queue has handed over is in the list. At the end the queue is emptied, and the list must be what was put, in
-order.
+A consumer takes the numbers that a producer puts, and is interrupted all the time: by signals of a timer, by signals of
+another process, or by exceptions that another thread sets (``PyThreadState_SetAsyncExc``). It keeps items by ``got +=
+take()``: between the return of a function and the end of that statement the interpreter raises nothing, so each item
+that the queue has returned is in the list. At the end the queue is emptied, and the list must have all items that were
+put, in order.
 
 An exception is sent for a token that the consumer has offered, so there is one at a time, and none outside of the loop.
 """
@@ -46,7 +46,7 @@ _context = multiprocessing.get_context("fork")
 
 
 class Stop(Exception):
-    """What a consumer is interrupted with."""
+    """The exception that interrupts a consumer."""
 
 
 Take = Callable[[], list[Any]]
@@ -67,7 +67,7 @@ ITEMS: Final[dict[str, tuple[Callable[[int], Any], Callable[[Any], int]]]] = {
 }
 
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "spsc")
-PACES: Final = ("busy", "waiting")  # what a consumer mostly is
+PACES: Final = ("busy", "waiting")  # the usual state of a consumer
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class _Consumer:
     def __init__(self, take: Take, interrupts: int) -> None:
         self._take = take
         self._interrupts = interrupts
-        self.tokens: list[None] = []  # one while an exception is welcome
+        self.tokens: list[None] = []  # one while an exception is expected
         self.got: list[Any] = []
         self.raised = self.inside = 0
 
@@ -214,14 +214,14 @@ class _Consumer:
                             got += take()
                     except Empty:
                         pass
-            except Stop as stop:  # no other can come: the token is gone
+            except Stop as stop:  # no other can come, because the token is gone
                 self.raised += 1
                 self.inside += any(
                     frame.f_code.co_filename.startswith(_PACKAGE) for frame, _ in walk_tb(stop.__traceback__)
                 )
 
     def interrupt(self) -> None:
-        """Raise, in the consumer's own thread, if that is welcome."""
+        """Raise, in the consumer's own thread, if an exception is expected."""
         if self.tokens:
             self.tokens.pop()
             raise Stop
@@ -229,7 +229,7 @@ class _Consumer:
 
 @contextmanager
 def _given_back(consumer: _Consumer) -> Iterator[None]:
-    """Offer the token again of an exception that Python has swallowed, as it does with what a finaliser raises."""
+    """Offer the token of an exception again that Python has swallowed, as it does with exceptions of finalisers."""
     before = sys.unraisablehook
 
     def swallowed(unraisable: sys.UnraisableHookArgs) -> None:
@@ -271,7 +271,7 @@ def _by_timer(consumer: _Consumer, seed: int) -> None:
         try:
             consumer.run()
         finally:
-            is_over = True  # first: the handler sets the timer again
+            is_over = True  # set first, because the handler sets the timer again
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -305,7 +305,7 @@ def _by_thread(consumer: _Consumer, seed: int) -> None:
             failed.append(error)
 
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # the shorter, the more places at which this thread comes in
+    sys.setswitchinterval(1e-5)  # the shorter, the more places at which this thread can run
     thread = threading.Thread(target=consume)
     thread.start()
     while thread.is_alive():

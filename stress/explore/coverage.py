@@ -1,6 +1,6 @@
-"""Which edges of the protocol the explored steps were taken at.
+"""The edges of the protocol that the explored steps have covered.
 
-The native engine names the edge in each step. In the engine in Python the label stands in a comment on the line of the
+The native engine names the edge in each step. In the Python engine the label stands in a comment on the line of the
 step, or above it.
 """
 
@@ -61,7 +61,7 @@ def _native() -> Counter[str]:
 
 
 def report(say: Callable[[str], None]) -> None:
-    """Say how often steps were taken at each edge."""
+    """Print how often steps were taken at each edge."""
     for engine, counts in (("atomics", _atomics()), ("native", _native())):
         if counts:
             say(f"steps of the {engine} engine at each edge: {', '.join(_sorted(counts))}")

@@ -1,7 +1,7 @@
-"""Handles of both engines in one process, over memory whose every access asks the scheduler.
+"""Handles of both engines in one process, on memory that asks the scheduler before each access.
 
-The engines are those of the package, and so are their words, whose operations get a step in front. What they ask from
-outside (their identity, which processes live, the time, how to sleep) the scheduler answers.
+Engines and words are those of the package, with a step before each operation on a word. The scheduler answers what they
+ask from outside: their identity, which processes live, the time, and how to sleep.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .scheduler import Scheduler
 
 ITEM_SIZE: Final = 16
 BYTES: Final = 1  # codec tag
-PATIENCE: Final = 350_000_000  # ns that calls wait which do
+PATIENCE: Final = 350_000_000  # ns that a waiting call waits
 _NAMESPACE: Final = 4711
 
 
 class Memory:
-    """A segment that has no name, and the int32 of its lock."""
+    """A segment without a name, and the int32 of its lock."""
 
     name = "explored"
 
@@ -57,15 +57,15 @@ class Memory:
         return layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
 
     def save(self) -> tuple[bytes, bytes, bytes]:
-        """Return all that matters of it."""
+        """Return a copy of all state that matters."""
         return bytes(self.buffer[self._used]), bytes(self.buffer[self._slots]), bytes(self.lock)
 
     def restore(self, saved: tuple[bytes, bytes, bytes]) -> None:
-        """Make it what it was."""
+        """Restore the state of a copy."""
         self.buffer[self._used], self.buffer[self._slots], self.lock[:] = saved
 
     def close(self) -> None:
-        """Stay: the other handles use this memory."""
+        """Do nothing, because the other handles use this memory."""
 
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""
@@ -211,7 +211,7 @@ class _Bytes:
 
 
 class _ThreadLock:
-    """The lock between threads of a handle: greenlets are one thread, and would all be let in."""
+    """The lock between threads of a handle; an RLock would let all greenlets in, because they are one thread."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler

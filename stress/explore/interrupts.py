@@ -28,7 +28,7 @@ def _operation_at(frame: FrameType) -> str:
 
 
 def _is_in_a_finalizer(frame: FrameType | None) -> bool:
-    """Whether Python would ignore what is raised here."""
+    """Whether Python would ignore an exception here."""
     while frame is not None and frame.f_code.co_name != "__del__":
         frame = frame.f_back
     return frame is not None
@@ -45,8 +45,8 @@ class Interrupter:
         self.left = point if isinstance(point, int) else -1
         self._function = point if isinstance(point, str) else ""
         self.where = ""
-        # Whether a frame's last instruction was a call of a C function; by id, or the frames would live on, and what
-        # they have with them.
+        # Whether a frame's last instruction was a call of a C function. By id, because references would keep the frames
+        # and their objects alive.
         self._calling: dict[int, bool] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is explored, and in which order: programs and schedules, each with a text that can be typed in again.
+"""Programs to explore, and schedules, each with a text that can be typed in again.
 
 A program is ``mode capacity filled actors``: ``mpmc 2 1 a:put+take n:batch`` is a queue of capacity 2 with one item in
 it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. ``A`` is another
@@ -6,7 +6,7 @@ thread of the handle before it. A call with ``!17`` behind it is interrupted at 
 signals in it, one with ``!cas`` where it first enters a function of that name.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
-the running actor dies). Where nothing is decided, an actor runs until it ends or waits, and then the next one does.
+the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
 LOOKS: Final = ("is_empty", "is_full")
 JOIN: Final = "join"
-"""An actor whose first call this is opens its handle only then; the others have theirs before."""
+"""If this is an actor's first call, it opens its handle only then; other actors have theirs before."""
 CALLS: Final = (*PUTS, *TAKES, *LOOKS, JOIN)
 _MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}

@@ -1,4 +1,4 @@
-"""What the command does: builds a copy to explore, starts the process that explores it, and reports."""
+"""The work of the command: it builds a copy to explore, starts the process that explores it, and reports."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _explore(plan: Plan, bug: Bug | None, hear: Callable[[str], None]) -> int:
             copies.build_extension(folder, plan.compiler, ("-Wno-clobbered", "-include", str(_SEAM)))
         with subprocess.Popen(
             _command(plan),
-            cwd=folder,  # or the package of this folder would come first
+            cwd=folder,  # otherwise the package of this folder would come first
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(copies.ROOT)])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -93,7 +93,7 @@ def run(plans: Sequence[Plan], console: Console) -> bool:
     def hear(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, whatever one finds
+    return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, even if one finds something
 
 
 def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] | None = None) -> bool:

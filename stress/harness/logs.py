@@ -1,7 +1,7 @@
-"""How workers write their history down: in memory shared with the parent, which a kill -9 does not take away.
+"""The histories of workers, in memory shared with the parent, which survives a kill -9.
 
-A log belongs to one worker. It writes an entry first and the number of entries after it, so an entry that counts is
-complete. Times are monotonic, in nanoseconds.
+A log belongs to one worker. The worker writes an entry first and the number of entries after it, so each entry that
+counts is complete. Times are monotonic, in nanoseconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ now = time.monotonic_ns
 
 
 class Signals:
-    """What the parent tells all workers; each of these is set once a run and stays."""
+    """The signals of the parent to all workers; each is set once a run and stays set."""
 
     _STOP, _DRAIN, _MARK = range(3)
 
@@ -49,11 +49,11 @@ class Signals:
         self._words[self._STOP] = 1
 
     def stopped(self) -> bool:
-        """Whether producers shall end."""
+        """Whether producers are to end."""
         return bool(self._words[self._STOP])
 
     def drain(self) -> None:
-        """Let consumers end when the queue is empty; no producer lives any more."""
+        """Let consumers end when the queue is empty; all producers have ended."""
         self._words[self._DRAIN] = 1
 
     def draining(self) -> bool:
@@ -71,10 +71,10 @@ class Signals:
 
 
 class Log:
-    """What one worker writes down.
+    """The history of one worker.
 
     Args:
-        entries: room for so many calls of a producer, or items of a consumer.
+        entries: the number of calls of a producer, or of items of a consumer, for which there is room.
         signals: of the run.
     """
 
@@ -91,7 +91,7 @@ class Log:
         self._words[_LAST] = now()
 
     def intend(self, first: int, count: int) -> None:
-        """Note what the next put is about to put."""
+        """Note the items that the next put is about to put."""
         self._append([first << _COUNT_BITS | count])
         self._begin(PUT_BATCH if count > 1 else PUT)
 
@@ -101,7 +101,7 @@ class Log:
         self._beat()
 
     def give_up_put(self) -> None:
-        """Note that an interrupt ended the put: it happened or did not."""
+        """Note that an interrupt ended the put, which has happened or has not."""
         self._words[_HEADER + self._words[_ENTRIES] - 1] |= _INTERRUPTED
         self.acknowledge()
 
@@ -116,7 +116,7 @@ class Log:
         self._begin(GET_BATCH if limit > 1 else GET)
 
     def deliver(self, idents: Sequence[int]) -> None:
-        """Note what the get returned; nothing if it returned nothing."""
+        """Note the items that the get returned, or none."""
         self._append(idents)
         self._words[_ASKED] = 0
         if idents:
@@ -176,7 +176,7 @@ class Log:
 
     @property
     def doing(self) -> str:
-        """What the worker is at, and for how long, in words."""
+        """What the worker is doing, and for how long, in words."""
         seconds = (now() - self._words[_SINCE]) / 1e9 if self._words[_SINCE] else 0.0
         return f"{DOINGS[self._words[_DOING]]} for {seconds:.1f} s"
 
@@ -216,7 +216,7 @@ class Log:
         return max(self._words[_LONGEST], last) / 1e9
 
     def forget_stalls(self) -> None:
-        """Begin anew with measuring."""
+        """Begin a new measurement."""
         self._words[_LONGEST] = 0
 
 

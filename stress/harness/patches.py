@@ -1,7 +1,7 @@
-"""Patches: unified diffs whose every hunk has its place where the file has the text that the hunk takes away, once.
+"""Patches: unified diffs. The place of a hunk is the one place where the file has the lines that the hunk removes.
 
-Line numbers are for people: a patch still fits after its file has changed elsewhere. Lines before the first ``---`` are
-a head, of which this knows nothing.
+Line numbers are for readers only, so a patch still fits after its file has changed elsewhere. Lines before the first
+``---`` are a head, which is skipped.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ def _parse(text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def _side(hunk: str, sign: str) -> str:
-    # Editors trim lines that have nothing but the sign of context.
+    # Editors trim lines that have only the space of a context line.
     lines = [line if line.strip("\n") else f" {line}" for line in hunk.splitlines(keepends=True)]
     return "".join(line[1:] for line in lines if line[0] in f" {sign}")

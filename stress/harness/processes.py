@@ -1,4 +1,4 @@
-"""Starting, watching and killing processes, and seeing that nothing is left of a run."""
+"""Starting, watching and killing processes, and checking that nothing is left of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHM: Final = Path("/dev/shm")
 _DUMP: Final = signal.SIGUSR1  # makes a worker write its stacks
 
 Loop = Callable[..., None]
-"""What a worker runs."""
+"""The function that a worker runs."""
 
 # Fork, so that workers inherit the logs, which have no name, and a handle of the queue.
 _context = multiprocessing.get_context("fork")
@@ -158,7 +158,7 @@ class Watchdog:
         self._since = 0.0
 
     def barks(self) -> bool:
-        """Whether no call did its work for as long as patience lasts."""
+        """Whether no call has done its work for ``patience`` seconds."""
         calls = sum(log.calls + log.started + log.ended for log in self._logs)
         if calls != self._seen:
             self._seen, self._since = calls, time.monotonic()
@@ -188,7 +188,7 @@ def _die_with_parent() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Ask Linux to kill this process when its parent ends without having done so, by kill -9 for example."""
+    """Ask Linux to kill this process if its parent ends before it, for example by kill -9."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != parent:  # it had ended before that

@@ -1,6 +1,6 @@
-"""One round: survivors work, trouble comes over them, and then they have to get on.
+"""One round: survivors work, a trouble happens, and then the survivors have to make progress.
 
-Afterwards what was put and got is judged, and the queue has to take a full load. What the trouble is, others decide.
+Afterwards the items put and got are judged, and the queue has to take a full load. The caller brings the trouble.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .workers import Calls, Task
 
 _ROOM: Final = 1 << 20  # entries of a log; untouched memory costs nothing
 _GO_ON: Final = 20  # calls that each survivor has to do after the last trouble
-_SETTLE: Final = 0.02  # seconds that survivors run on at least
+_SETTLE: Final = 0.02  # seconds that survivors at least continue to run
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a round happens.
+    """The setting of a round.
 
     Attributes:
         seed: of the workers' choices.
@@ -53,13 +53,13 @@ class Setting:
 
 @dataclass
 class Result:
-    """What came out of one round, or of all rounds of a kind.
+    """The result of one round, or of all rounds of a kind.
 
     Attributes:
         rounds: number of them.
         deaths: number of victims.
         events: number of troubles without a death: pauses, interrupts, visits, forks.
-        held_up: pauses in which a worker waited for what a paused one held.
+        held_up: pauses in which a worker waited for something that a paused one held.
         verdict: over all items.
         stalls: the longest stall of each survivor, in seconds, in rounds in which the machine was free.
         busy: the same for rounds in which even an idle process woke late, so that they say nothing about the queue.
@@ -87,11 +87,11 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing went wrong, stalls aside."""
+        """Whether there was no error, stalls aside."""
         return self.verdict.ok and not self.faults
 
     def add(self, other: Result) -> None:
-        """Add what came out of another round."""
+        """Add the result of another round."""
         self.rounds += other.rounds
         self.deaths += other.deaths
         self.events += other.events
@@ -134,9 +134,9 @@ class Round:
         processes: as given.
         patience: as given.
         is_mixed: as given.
-        signals: what all workers are told.
-        survivors: workers that have to get on.
-        result: what comes out.
+        signals: to all workers.
+        survivors: workers that have to make progress.
+        result: of the round.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Round:
         self._consumers: list[Party] = []
 
     def run(self, trouble: Callable[[Round], None]) -> Result:
-        """Let survivors work, bring the trouble, and return what came out."""
+        """Let survivors work, bring the trouble, and return the result."""
         result = self.result
         try:
             self._start_survivors()
@@ -228,7 +228,7 @@ class Round:
         self.wait(self.survivors, lambda worker: worker.log.calls >= goals[worker], "go on after the trouble")
 
     def wait(self, awaited: Sequence[Worker], ready: Callable[[Worker], bool], what: str) -> None:
-        """Wait until all of some workers are ready; if they do not get on, that is the end of the round."""
+        """Wait until all of some workers are ready; if they make no progress, the round ends."""
         dog = Watchdog(self.patience, [worker.log for worker in awaited])
         until = time.monotonic() + 3 * self.patience  # for a worker that makes no progress while others do
         while waiting := [worker for worker in awaited if not ready(worker)]:
@@ -291,7 +291,7 @@ def check_usable(queue: SharedMemoryQueue) -> list[str]:
 
 
 def wait_exactly(seconds: float) -> None:
-    """Wait to the microsecond, where time.sleep alone would round up to its tick."""
+    """Wait to the microsecond; time.sleep alone would round up to its tick."""
     until = now() + int(seconds * 1e9)
     if seconds > 1e-3:
         time.sleep(seconds - 1e-3)

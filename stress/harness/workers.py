@@ -40,7 +40,7 @@ class Task:
         calls: singles, batches, or both.
         most: largest number of items of a batch.
         tight: to spend as little time as possible outside the queue's code; for victims.
-        stands_by: to begin only after the first kill; for the standby of a role in mode "spsc".
+        stands_by: to begin only after the first kill, as the standby of a role in mode "spsc".
         is_mixed: to choose an engine for a handle of its own, instead of that of the inherited one.
         visits: number of calls after which it leaves by itself; 0: it stays until the run is over.
         exits: to end its process without closing the handle.
@@ -136,7 +136,7 @@ def get_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, 
     log.start()
     calls = 0
     while task.lasts(calls):
-        draining = signals.draining()  # looked at before the get: what is Empty after that stays empty
+        draining = signals.draining()  # read before the get: if that raises Empty then, the queue stays empty
         block, timeout = patience(rng, LONG)
         limit = task.batch(rng)
         log.ask(limit)
@@ -173,7 +173,7 @@ def _stand_by(signals: Signals, task: Task) -> None:
 
 
 def idle(log: Log, _signals: Signals) -> None:
-    """Sleep for a millisecond again and again: how late this wakes is the machine's doing and not the queue's."""
+    """Sleep for a millisecond again and again; a late wake-up is due to the machine and not to the queue."""
     log.start()
     while True:
         time.sleep(_PAUSE)

@@ -76,7 +76,7 @@ class Hit:
         return f"{self.kind} {self.field} {value}"
 
     def strike(self, memory: memoryview) -> None:
-        """Do it; what lies behind the end of the memory is spared."""
+        """Apply the damage; bytes behind the end of the memory are left out."""
         if self.at + self.width > len(memory):
             return
         here = memory[self.at : self.at + self.width]
@@ -95,7 +95,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Case:
-    """What is built, damaged, and then used.
+    """A queue that is built, damaged, and then used.
 
     Attributes:
         engines: of the handle that makes the queue, and of the one that attaches after the damage.
@@ -226,7 +226,7 @@ class Stage:
         self._memory[at + layout.SLOT_PAYLOAD : at + layout.SLOT_PAYLOAD + len(payload)] = payload
 
     def place(self, base: int, items: int) -> None:
-        """Make it a queue that holds so many items and has been used up to a position."""
+        """Make it a queue that holds a number of items and has been used up to a position."""
         capacity = self.geometry.capacity
         for position in range(base, base + capacity):
             self.slot(position, layout.FULL if position < base + items else layout.FREE)
@@ -254,7 +254,7 @@ def _filled(stage: Stage, rng: Random) -> None:
 
 
 def _near_the_end(stage: Stage, rng: Random) -> None:
-    """Hold positions that no queue reaches: those whose words have hardly room, and those behind them."""
+    """Hold positions that no queue reaches: the last ones that fit into a word, and those behind them."""
     base = (1 << 62) - rng.randint(1, 2 * stage.geometry.capacity + 2)
     items = rng.randint(0, stage.geometry.capacity)
     stage.place(base, items)
@@ -279,7 +279,7 @@ def _dead_get(stage: Stage, rng: Random) -> None:
 
 
 def _live_claims(stage: Stage, rng: Random) -> None:
-    """Hold a put and a get that do not come to an end, of a live process."""
+    """Hold a put and a get of a live process that never end."""
     base, capacity = 6, stage.geometry.capacity
     stage.place(base, capacity)
     stage.write(layout.HEAD, base + rng.randint(0, capacity))

@@ -27,7 +27,7 @@ from .actor import CALLS, DUMP, MARK, SHM, SHORT, act
 from .damage import Case, make_case
 
 _CALL_LIMIT: Final = 10.0  # seconds, after which a call hangs; those of a case wait for less than one
-_AT_ONCE: Final = 4  # cases; they wait more than they work
+_AT_ONCE: Final = 4  # cases in parallel, because they mostly wait
 _SHRINKING: Final = 60.0  # seconds, after which no smaller case is looked for
 
 
@@ -53,8 +53,8 @@ class Finding:
     """What a case has shown.
 
     Attributes:
-        what: in a line, the same for what has the same cause.
-        output: all that its process said.
+        what: a line, which is the same for findings with the same cause.
+        output: all output of its process.
     """
 
     what: str
@@ -123,7 +123,7 @@ def _name(code: int, said: str) -> str:
 
 
 def shrink(case: Case, seed: str, finding: Finding) -> tuple[Case, Finding]:
-    """Leave out of a case what is not needed to show the same."""
+    """Leave out the parts of a case that are not needed for the same finding."""
     until = time.monotonic() + _SHRINKING
     simpler = True
     while simpler and time.monotonic() < until:

@@ -1,6 +1,6 @@
-"""The protocol under Spin, a second time and in Promela: all states of small configurations.
+"""The protocol once more in Promela, under Spin: all states of small configurations.
 
 *.pml            the models; that of the ring is in three files
-configurations   which sizes of them are gone through
-run              goes through them, and through those with planted bugs
+configurations   the sizes at which they are searched
+run              searches them, also with planted bugs
 """

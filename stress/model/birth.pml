@@ -119,7 +119,7 @@ inline create() {
         if :: !got -> result = BUSY; f = 0; break :: else fi;
         if
 #ifndef BUG_NO_MEANS
-        :: queue_name != f -> unlock(f); f = 0     /* somebody took the newborn for a leftover */
+        :: queue_name != f -> unlock(f); f = 0     /* another took the newborn for a leftover */
 #endif
         :: else ->
 #ifdef BUG_LOCK_LATE
@@ -238,7 +238,7 @@ init {
   run creator(LATE);
   (done[LATE]);
   assert(queue_name != 0 && magic[queue_name] == MAGIC && lock_name == lock_of[queue_name]);
-  /* Nobody but an unlinker has removed what was finished. */
+  /* Only an unlinker has removed what was finished. */
   i = 1;
   do :: i < files -> assert(magic[i] == UNFINISHED || queue_name == i || unlinked[i]); i++ :: else -> break od
 }

@@ -1,4 +1,4 @@
-"""Which sizes of which model are gone through."""
+"""The sizes at which each model is searched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Configuration:
 
     Attributes:
         model: a file of this folder, without its ending.
-        what: what is in it, for people.
+        what: a description for people.
         defines: the sizes that are not the model's own; ``BUG_...`` plants a bug.
         long: whether only the long form runs it.
         bits: whether states are remembered as bits of a hash: it has too many, and some are taken for others, so this

@@ -1,4 +1,4 @@
-/* Doorbells: waiters on a descriptor, beside waiters who sleep on the epoch, and wakers; each may die before any step.
+/* Doorbells: waiters on a descriptor, beside waiters that sleep on the epoch, and wakers; each may die before any step.
    shmq_wake and shmq_ring_bells of parking.h with Doorbell of _engine/doorbell.py, on the getters' side (the putters' is the same).
 
    Producers claim positions and publish them in any order. A doorbell waits for a message in a socket that is named
@@ -8,10 +8,10 @@
    - of a waker, between its change and the end of its wake;
    - of a waiter that was woken or rung, before it has looked;
    - of a getter, between its item and the end of its chain.
-   Every other death must cost nobody anything, in particular that of a waiter that only waits.
+   No other death may harm another process, in particular that of a waiter that only waits.
 
-   Checked: when nobody can go on, no live waiter waits beside an item, unless a death excuses it; and all others are
-   at their end. */
+   Checked: when no process can go on, no live waiter waits beside an item, unless a death excuses it; and all others
+   are at their end. */
 #ifndef PRODUCERS
 #define PRODUCERS 1
 #endif
@@ -37,7 +37,7 @@
 #define BATCH 1                       /* items of each put, published at once and woken for together */
 #endif
 #ifndef WAKE_ALL
-#define WAKE_ALL 0                    /* times that a stranger wakes everybody, as a handle does that closes */
+#define WAKE_ALL 0                    /* times that a stranger wakes all, as a handle does that closes */
 #endif
 #define ALL (PRODUCERS * BATCH)
 
@@ -172,7 +172,7 @@ proctype producer() {
 #endif
 }
 
-/* The side effects of a close on others: everybody looks again. */
+/* The side effects of a close on others: all look again. */
 proctype stranger() {
   byte i, r, g, bits, want, woken;
   bit t;

@@ -1,11 +1,11 @@
 /* The gate that keeps single puts from starving a batch, and what opens it again: its batch, the lease, and the look
-   whether anybody alive holds the lock (attempt_put of attempt.h; shmq_shut_gate, shmq_lock_has_no_live_owner of batch_lock.h).
+   whether a live batch holds the lock (attempt_put of attempt.h; shmq_shut_gate, shmq_lock_has_no_live_owner of batch_lock.h).
    Two batches of N items come one after the other, two producers put PUTS single items each, a getter takes what is
    there. CRASH batches die at any step; STOPPED batches stop for ever before their claim, alive. The lock is one step
-   here (lock.pml has its own), room is counted and not placed (ring.pml), and time passes only while nobody renews.
+   here (lock.pml has its own), room is counted and not placed (ring.pml), and time passes only while no batch renews.
 
    Checked: while a live batch waits behind its shut gate, each single producer passes at most once; a batch that has
-   died or stopped keeps no single put from ending (nobody is stuck). */
+   died or stopped keeps no single put from ending (no process is stuck). */
 #ifndef CRASH
 #define CRASH 0
 #endif

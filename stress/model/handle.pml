@@ -6,8 +6,8 @@
    in the midst of a sleep, in a signal handler, so that the child goes on in that operation, or by a thread that is in
    none. The child goes on with an operation of its own, and closes.
 
-   Checked: a process writes no record but its own, nobody touches unmapped memory, no record has two users, nothing
-   is owned after the close, nobody is stuck. */
+   Checked: a process writes no record but its own, none touches unmapped memory, no record has two users, nothing
+   is owned after the close, no process is stuck. */
 #ifndef FORKS
 #define FORKS 1
 #endif

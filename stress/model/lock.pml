@@ -3,7 +3,7 @@
    step, INTR are interrupted at any step: they leave the lock, or do not get as far, abandon their record, and go on
    under another name. The last one neither dies nor is interrupted.
 
-   Checked: never two live holders; nobody is stuck. */
+   Checked: never two live holders; no process is stuck. */
 #ifndef N
 #define N 3
 #endif

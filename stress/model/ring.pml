@@ -2,15 +2,15 @@
    records that are abandoned and taken again, adoption, and mode spsc. A process here is an operation there; names and
    labels are those of ring.h.
 
-   PUTTERS put PUT0 and PUT1 items, each all at once. GETTERS get, up to LIMIT at once, until everybody has ended and
+   PUTTERS put PUT0 and PUT1 items, each all at once. GETTERS get, up to LIMIT at once, until all have ended and
    nothing is left; the last of them neither dies nor is interrupted. NEWCOMER: a putter of one item comes later and
    takes a record that is free or dead. CRASH of them die at any step; INTR are interrupted at any step, abandon their
    record, and put once more with a record that they take. FILLED items are there before. SPSC: the two ends have
-   owners, who move them by stores. A few atomic steps are several in ring.h: an announcement, the look at one record,
+   owners, which move them by stores. A few atomic steps are several in ring.h: an announcement, the look at one record,
    word and index of a slot; TORN takes them apart.
 
    Checked: no item comes twice; what was acknowledged comes; a batch comes as a whole or not at all; no live claim is
-   buried; no word is met that ring.h calls corrupt; nobody is stuck (each wait ends only when what it waits for
+   buried; no word is met that ring.h calls corrupt; no process is stuck (each wait ends only when what it waits for
    changes, so to be stuck is an invalid end state). */
 
 #include "ring_state.pml"
@@ -306,7 +306,7 @@ proctype getter(byte me) {
            v0 = 0; v1 = 0; ok = 0; live = 0; of_another = 0 }
 }
 
-/* Whom death and interrupts may hit, as masks of processes; never the last getter. */
+/* Targets of deaths and interrupts, as masks of processes; never the last getter. */
 #ifndef MORTAL
 #define MORTAL 255
 #endif

@@ -13,7 +13,7 @@ inline announce(begin, end, first, last) {
 #endif
 }
 
-/* shmq_is_covered: live = whether somebody alive covers q. */
+/* shmq_is_covered: live = whether a live process covers q. */
 #define PUT 1
 #define GET 0
 inline covered(side, q) {

@@ -1,7 +1,7 @@
-"""The protocol under Spin: every order of steps of the models of this folder, at small sizes.
+"""The protocol under Spin: each order of steps of the models of this folder, at small sizes.
 
-Each configuration of a model is turned into C by ``spin``, compiled, and run to its end: either all its states were
-seen and none was wrong, or the run has failed. With planted bugs, it shows that the models can fail.
+``spin`` turns each configuration of a model into C, which is compiled and run to its end: if not all its states were
+seen, or one was wrong, the run has failed. Planted bugs show that the models can fail.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def search(configuration: Configuration, compiler: str, *, long: bool = False) -
         _run(["spin", "-a", *configuration.defines.split(), f"{configuration.model}.pml"], folder)
         flags = ["-DSAFETY", "-DVECTORSZ=2048", f"-DMEMLIM={_MEMORY[long]}"]
         flags.append("-DBITSTATE" if configuration.bits else "-DCOLLAPSE")
-        # For a short search, to compile takes longer than to run.
+        # For a short search, compiling takes longer than running.
         _run([compiler, "-O2" if configuration.long else "-O0", "-w", *flags, "-o", "pan", "pan.c"], folder)
         command = ["./pan", f"-m{_DEPTH}", *(["-w35"] if configuration.bits else [])]
         searching = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         try:
             report, _ = searching.communicate(timeout=_PATIENCE_WITH_BITS if configuration.bits else _WATCHDOG[long])
         except subprocess.TimeoutExpired:
-            searching.send_signal(signal.SIGINT)  # it reports what it saw so far
+            searching.send_signal(signal.SIGINT)  # it reports the states that it has seen so far
             report, _ = searching.communicate()
         finally:
             searching.kill()

@@ -2,7 +2,7 @@
    same). Producers claim positions and publish them in any order; getters take TAKE items each and are then busy for
    ever. The bound of every sleep is left out: it must not be needed.
 
-   Checked: nobody sleeps beside an item (nobody is stuck). */
+   Checked: no getter sleeps beside an item (no process is stuck). */
 #ifndef PRODUCERS
 #define PRODUCERS 2
 #endif

@@ -1,7 +1,7 @@
-"""The native algorithm under a bounded model checker: ESBMC, on the very header that the extension is made of.
+"""The native algorithm under a bounded model checker: ESBMC, on the headers of which the extension is made.
 
-``ring_memory.c`` proves one operation at a time safe on any memory; ``ring_threads.c`` runs two
-operations in every order, up to a number of switches. With planted bugs, it shows that both can fail.
+``ring_memory.c`` proves that single operations are safe on any memory; ``ring_threads.c`` runs two operations in each
+order, up to a number of switches. Planted bugs show that both can fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..planted import Bug, Task
 from .sanitize import SOURCES
 
 _WATCHDOG: Final = 1800.0  # seconds for one proof
-# No loop turns more often at these sizes, and a copy of a word of eight bytes; the checker says so if one does.
+# At these sizes no loop runs more often, nor does the copy of a word; the checker reports it if one does.
 _UNWIND: Final = ("--unwind", "6", "--unwindsetname", "__memcpy_impl:0:10")
 
 

@@ -1,7 +1,7 @@
 """The native algorithm under sanitizers and under an explorer of schedules, without Python in between.
 
-``ring_stress.c`` and ``ring_explore.c`` include the header of the algorithm and nothing else of the
-package. This compiles and runs them; with planted bugs, it shows that they can fail.
+``ring_stress.c`` and ``ring_explore.c`` include only the headers of the algorithm. This module compiles and runs them;
+planted bugs show that they can fail.
 """
 
 from __future__ import annotations

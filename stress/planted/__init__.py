@@ -5,9 +5,9 @@ what must find it. The models have their bugs behind ``-DBUG_...``, and ``models
 ``python -m stress planted`` prints the list; each tool that is named there plants its bugs with ``--plant``, but for
 chaos, whose bugs the tests plant.
 
-A hunk has its place where the file has the lines that it takes away, once; its line numbers do not matter. When a patch
-no longer fits: change its lines, or make the change in the source and the patch from that by ``git diff --unified=0``,
-or with as many lines as make the place the only one of its kind.
+The place of a hunk is the one place where the file has the lines that the hunk removes; its line numbers do not matter.
+If a patch no longer fits, change its lines; or make the change in the source, and the patch by ``git diff
+--unified=0``, or with as many lines of context as make its place unique.
 
 A head may name the attack on the design that a bug stands for. Those on creation (R9), fork (R15), unlinking (R18), a
 full table (R19) and the end of a process (R20, R21) have tests of whole processes instead; R17 is a sentence of the

@@ -30,10 +30,10 @@ class Bug:
     """One planted bug.
 
     Attributes:
-        name: what is done wrong.
-        rule: what is broken by that.
-        attacks: on the design, that it stands for.
-        tasks: what has to find it; the cheapest comes first.
+        name: the wrong behaviour.
+        rule: the rule that it breaks.
+        attacks: the attacks on the design that it stands for.
+        tasks: the tools that have to find it; the cheapest comes first.
         patch: file that plants it; None for a bug of a model, which has it behind a switch.
     """
 
@@ -65,7 +65,7 @@ def _parse(lines: Sequence[str], patch: Path | None) -> Bug:
 
 
 def _heads(text: str) -> Iterator[list[str]]:
-    """Yield what stands between empty lines."""
+    """Yield the paragraphs of a text."""
     for part in text.split("\n\n"):
         if part.strip():
             yield part.strip().splitlines()

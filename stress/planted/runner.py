@@ -18,11 +18,11 @@ from .bugs import Bug, Task, found_by
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tool said about a bug.
+    """The result of a tool for a bug.
 
     Attributes:
         found: whether it found something.
-        how: what it found, or what it said instead, in a line.
+        how: what it found, or said instead, in one line.
     """
 
     found: bool
@@ -31,7 +31,7 @@ class Outcome:
 
 @contextmanager
 def planted_copy(bug: Bug | None) -> Iterator[Path]:
-    """Give a folder with a copy of the package that has the bug; without one, of the package as it is.
+    """Yield a folder with a copy of the package that has the bug; without a bug, a copy of the package as it is.
 
     Raises:
         SetupError: the patch does not fit the source.
