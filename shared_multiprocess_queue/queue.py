@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
@@ -180,11 +181,13 @@ class SharedMemoryQueue(Generic[T]):
         """Begin to use the queue; return False if the segment has lost its name."""
         self._identity = segment.identity()
         self._watch = metrics.BlockerTimes()
-        self._membership = member = Membership(segment, self._geometry, flag, on_keep_back=_retire_at_exit)
-        _live[id(self)] = weakref.ref(self)
+        self._membership = member = Membership(
+            segment, self._geometry, flag, on_keep_back=_retire_at_exit, name=self._name
+        )
+        _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
         self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
-        self._calls = self._engine.open(self._codec, self._check_open)  # from here on others see this process
+        self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
     # ---- put --------------------------------------------------------------------------------------------------------
@@ -424,10 +427,7 @@ class SharedMemoryQueue(Generic[T]):
     def _close(self, wait: bool) -> bool:
         """Close, or continue an interrupted close; return whether this call has completed it."""
         member = self._member()
-        if member is None or member.state is State.CLOSED or not member.close(wait):
-            return False
-        _live.pop(id(self), None)
-        return True
+        return member is not None and member.state is not State.CLOSED and member.close(wait)
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread to join, as in a ``multiprocessing.Queue``, because ``put`` itself puts."""
@@ -453,12 +453,10 @@ class SharedMemoryQueue(Generic[T]):
 
     def _check_open(self) -> Membership:
         member = self._member()
-        if member is not None and member.state is State.OPEN:
-            return member
-        self._close(wait=False)  # a close() in a signal handler of this thread may have been unable to complete
-        raise QueueClosedError(
-            f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
-        )
+        if member is None:
+            raise QueueClosedError(f"this handle of queue {self._name!r} was not opened; its constructor has failed")
+        member.check_open()
+        return member
 
     def __enter__(self) -> Self:
         return self
@@ -517,7 +515,11 @@ def _attach(
     return handle
 
 
-_live: dict[int, weakref.ref[SharedMemoryQueue]] = {}
+_live: dict[int, weakref.ref[SharedMemoryQueue]] = {}  # by id, because a subclass may have no hash
+
+
+def _forget(number: int, _: object) -> None:
+    _live.pop(number, None)
 
 
 def _retire_at_exit() -> None:

@@ -63,10 +63,10 @@ class AtomicsEngine:
         self._put_spin, self._get_spin = Spin(membership.system), Spin(membership.system)
         self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
 
-    def open(self, codec: Codec, check_open: Callable[[], object]) -> InPython:
+    def open(self, codec: Codec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
         with self.membership.operation():
-            return InPython(self, codec, check_open)
+            return InPython(self, codec)
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -316,12 +316,12 @@ class AtomicsEngine:
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        return not self.membership.kept_back() and self.membership.look().is_empty()
+        return self.membership.is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        return self.membership.look().is_full()
+        return self.membership.is_full()
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE."""
-        return self.membership.doorbells.of(side)
+        return self.membership.doorbells.of(self.membership, side)

@@ -13,7 +13,6 @@ unusual arguments, to ``NotPlain``. So C needs no messages.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
 from queue import Full
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -44,36 +43,16 @@ class Operations(Protocol):
         """Take one to ``limit`` items."""
 
 
-class _Checked:
-    """Calls that first check that the handle is open.
-
-    Args:
-        membership: the handle's part in the queue.
-        check_open: method of the handle that raises if it is closed; held weakly, because the handle holds the calls.
-    """
-
-    def __init__(self, membership: Membership, check_open: Callable[[], object]) -> None:
-        self._membership = membership
-        self._handles_check = weakref.WeakMethod(check_open)
-
-    def _check_open(self) -> None:
-        check = self._handles_check()
-        if check is None:
-            self._membership.records.refuse()
-        check()
-
-
-class InPython(_Checked):
+class InPython:
     """The calls of one handle, in Python; ``SharedMemoryQueue`` documents them.
 
     Args:
         engine: of the handle.
         codec: of the queue.
-        check_open: method of the handle that raises if it is closed; held weakly, because the handle holds the calls.
     """
 
-    def __init__(self, engine: Operations, codec: Codec, check_open: Callable[[], object]) -> None:
-        super().__init__(engine.membership, check_open)
+    def __init__(self, engine: Operations, codec: Codec) -> None:
+        self._membership = engine.membership
         self._engine = engine
         self._codec = codec
         self._geometry = engine.membership.geometry
@@ -84,7 +63,7 @@ class InPython(_Checked):
         """Put an item, which is called ``item`` or ``obj``."""
         item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
-        self._check_open()
+        self._membership.check_open()
         payload = self._codec.encode(item)  # before any claim, because this may run code of the user
         if len(payload[0]) > self._geometry.item_size:
             payload = self._codec.fit(*payload)
@@ -97,7 +76,7 @@ class InPython(_Checked):
     def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
         """Put several items at once."""
         until = deadline_of(block, timeout)
-        self._check_open()
+        self._membership.check_open()
         batch = countable(items, self._geometry.capacity)
         payloads: list[Payload] = []
         try:
@@ -129,7 +108,7 @@ class InPython(_Checked):
         *most, block, timeout = wish
         until = deadline_of(block, timeout)
         limit = min(most_items(*most), self._geometry.capacity) if most else 1
-        self._check_open()
+        self._membership.check_open()
         if most:
             return self._engine.get(limit, until, self._deliver)
         return self._engine.get(1, until, self._deliver)[0]
@@ -149,17 +128,16 @@ class InPython(_Checked):
         return items
 
 
-class NotPlain(_Checked):
+class NotPlain:
     """The calls that C does not serve: those of a closed handle, and those with arguments that are made plain here.
 
     Args:
         membership: the handle's part in the queue.
         plain: returns an object that serves all calls with plain arguments.
-        check_open: as for ``InPython``.
     """
 
-    def __init__(self, membership: Membership, plain: Callable[[], Calls], check_open: Callable[[], object]) -> None:
-        super().__init__(membership, check_open)
+    def __init__(self, membership: Membership, plain: Callable[[], Calls]) -> None:
+        self._membership = membership
         self._plain_calls = plain
 
     def put(self, item: object, block: bool, timeout: float | None, obj: object) -> None:
@@ -182,7 +160,7 @@ class NotPlain(_Checked):
         return self._plain()[(*limit, True, seconds)]
 
     def _plain(self) -> Calls:
-        self._check_open()
+        self._membership.check_open()
         return self._plain_calls()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 from .._codec.codec import Codec
@@ -38,12 +37,11 @@ class Engine(Protocol):
 
     def __init__(self, membership: Membership) -> None: ...
 
-    def open(self, codec: Codec, check_open: Callable[[], object]) -> Calls:
+    def open(self, codec: Codec) -> Calls:
         """Take part in the queue: from here on other processes see that this one uses it.
 
         Args:
             codec: of the queue.
-            check_open: method of the handle that raises if it is closed; held weakly, for the handle has the calls.
         """
 
     def size(self) -> int:

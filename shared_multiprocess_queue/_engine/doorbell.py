@@ -26,9 +26,8 @@ from .._ring.batch_lock import is_shut
 from .._ring.layout import GATE_AT, ITEMS, NONCE_AT
 from .._ring.parking import SLICE, Parking
 from .._ring.participants import Record
-from .._ring.snapshot import Look
 from ..errors import QueueClosedError
-from .records import Records, State
+from .records import Records, State, refuse_child
 
 
 class Member(Protocol):
@@ -37,11 +36,11 @@ class Member(Protocol):
     parking: Parking
     records: Records
 
-    def is_of_this_process(self) -> bool:
-        """Whether the membership is this process's; False in a forked child that has not used the queue yet."""
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
 
-    def look(self) -> Look:
-        """Return a look at the queue."""
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
 
     def settle(self) -> Records:
         """Return the records of this process."""
@@ -122,24 +121,26 @@ class Doorbell:
 
     def _may_find(self, words: Words) -> bool:
         """Whether a call that does not wait may find an item, or room, whichever this side waits for."""
-        look = self._member.look()
         if self._side == ITEMS:
-            return bool(self._member.records.kept_back) or not look.is_empty()
+            return not self._member.is_empty()
         gate = words.load(GATE_AT)
-        return not (gate and is_shut(gate, self._member.parking.system.now())) and not look.is_full()
+        return not (gate and is_shut(gate, self._member.parking.system.now())) and not self._member.is_full()
 
     def close(self) -> None:
-        """Stop waiting; afterwards the record can be taken back. May be called again."""
+        """Stop waiting, and give the record back. May be called again."""
         with self._lock:
-            if self._is_over:
-                return
-            self._bell.close()
-            words, parking = self.record.words, self._member.parking
-            parking.take_bell(words, self._side, self.record.index)  # [B5]
-            # The wake is needed even if the bit is still set: it may be newer than the last ring, and that ring may
-            # have been for the bit of a dead predecessor. Every ring that was not refused was sent before this.
-            parking.wake(words, self._side, 1)
-            self._is_over = True
+            if not self._is_over:
+                self._end()
+        self._member.records.recover(self.record)  # the user may keep the doorbell, and so its record, alive
+
+    def _end(self) -> None:
+        self._bell.close()
+        words, parking = self.record.words, self._member.parking
+        parking.take_bell(words, self._side, self.record.index)  # [B5]
+        # The wake is needed even if the bit is still set: it may be newer than the last ring, and that ring may
+        # have been for the bit of a dead predecessor. Every ring that was not refused was sent before this.
+        parking.wake(words, self._side, 1)
+        self._is_over = True
 
     def forget(self) -> None:
         """In a forked child, close its copies of the descriptors; the bit is the parent's."""
@@ -152,29 +153,30 @@ class Doorbells:
     """The doorbells of one handle, made when they are first asked for.
 
     A forked child has closed its copies of the parent's doorbells, so it makes new ones.
-
-    Args:
-        member: the handle's part in the queue.
     """
 
-    def __init__(self, member: Member) -> None:
-        self._member: Member = weakref.proxy(member)  # weak, because the member holds this
+    def __init__(self) -> None:
         self._by_side: dict[int, Doorbell] = {}
 
-    def of(self, side: int) -> Doorbell:
-        """Return the doorbell of a side, ITEMS or SPACE; ``Doorbell`` says what is raised if it cannot be made."""
-        records = self._member.settle()
+    def of(self, member: Member, side: int) -> Doorbell:
+        """Return the doorbell of a side, ITEMS or SPACE; ``Doorbell`` says what is raised if it cannot be made.
+
+        Args:
+            member: the handle's part in the queue.
+            side: ITEMS or SPACE.
+        """
+        records = member.settle()
         try:
-            found = self._make(records, side)
+            found = self._make(member, records, side)
         except Exception:
             if records.is_of_this_process():
                 raise
         else:
             if records.is_of_this_process():
                 return found
-        return self.of(side)  # a signal handler has forked in this call, and that doorbell was the parent's
+        return self.of(member, side)  # a signal handler has forked in this call, and that doorbell was the parent's
 
-    def _make(self, records: Records, side: int) -> Doorbell:
+    def _make(self, member: Member, records: Records, side: int) -> Doorbell:
         with records.lock:
             found = self._by_side.get(side)
             if found is not None and not found.is_there():
@@ -183,18 +185,22 @@ class Doorbells:
             if found is None:
                 record = records.borrow()
                 try:
-                    found = self._by_side[side] = Doorbell(self._member, record, side)
+                    doorbell = Doorbell(member, record, side)
+                    if not records.is_of_this_process():  # a signal handler has forked in there: it is the parent's
+                        doorbell.forget()
+                        refuse_child()
+                    found = self._by_side[side] = doorbell
                     if records.state is not State.OPEN:  # another thread may have closed the doorbells before
                         records.refuse()
                 except BaseException:
                     self._close(side)
-                    self._member.recover(record)
+                    member.recover(record)
                     raise
             return found
 
     def bells(self) -> str:
         """Return whether the bells work, in the words of the metrics: "none", "ring" or "deaf"."""
-        doorbells = list(self._by_side.values()) if self._member.is_of_this_process() else []
+        doorbells = [bell for bell in list(self._by_side.values()) if bell.is_there()]
         return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
 
     def quieten(self, side: int) -> None:
@@ -212,8 +218,9 @@ class Doorbells:
         """Close the doorbell of a side, if there is one; may be called again, also after an interrupt."""
         doorbell = self._by_side.get(side)
         if doorbell is not None:
-            doorbell.close()  # the doorbell uses the record until this has returned
-            self._member.records.recover(doorbell.record)  # the user may keep the doorbell, and so its record, alive
+            doorbell.close()
+            if self._by_side.get(side) is doorbell:
+                del self._by_side[side]
 
 
 _all: weakref.WeakSet[Doorbell] = weakref.WeakSet()

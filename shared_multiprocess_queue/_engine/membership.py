@@ -46,6 +46,12 @@ class NativeRecords(NativeRoles, Protocol):
     def leave(self) -> bool:
         """Give up the records that no operation uses; return whether none is in progress."""
 
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
+
     def release(self) -> None:
         """Let go of the memory, if no operation is in progress."""
 
@@ -60,6 +66,7 @@ class Membership:
         memory: access to the words; by default those of the segment.
         on_keep_back: called when payloads are kept back that were taken and could not be delivered.
         system: tells the time, which processes live, and how to sleep.
+        name: of the queue, for error messages.
 
     Attributes:
         native: the records in C, if the engine has any.
@@ -73,7 +80,9 @@ class Membership:
         memory: WordMemory | None = None,
         on_keep_back: Callable[[], None] = lambda: None,
         system: System = SYSTEM,
+        name: str = "",
     ) -> None:
+        self._name = name
         self.segment = segment
         self.geometry = geometry
         self.flag = flag
@@ -86,7 +95,7 @@ class Membership:
         self._forks = processes.forks
         self._closing = threading.RLock()
         self._is_closing = False
-        self.doorbells = Doorbells(self)
+        self.doorbells = Doorbells()
         self._begin()
         _all.add(self)
 
@@ -162,6 +171,18 @@ class Membership:
             self._is_closing = False
             self._forks = processes.forks
 
+    def check_open(self) -> None:
+        """Check that the handle is open; if it is closing, go on with that.
+
+        Raises:
+            QueueClosedError: it is not.
+        """
+        if self.state is not State.OPEN:
+            self.close(wait=False)  # what a close() in a signal handler of this thread could not complete
+            raise QueueClosedError(
+                f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
+            )
+
     # ---- operations -------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -215,6 +236,18 @@ class Membership:
         self.settle()  # this is a child that was forked inside a call, and cut off
         return self.look()
 
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing."""
+        if self.native is not None:
+            return self.native.is_empty()
+        return not self.kept_back() and self.look().is_empty()
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room."""
+        if self.native is not None:
+            return self.native.is_full()
+        return self.look().is_full()
+
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""
         with suppress(ValueError):
@@ -251,10 +284,12 @@ class Membership:
 
     def retire(self) -> None:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
-        if not self.is_of_this_process():
+        if self.state is State.CLOSED or not self.is_of_this_process():
             return
         self.doorbells.close()
         if self.records.kept_back:
+            if self.native is not None:
+                self.native.leave()  # the table may be full
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
                 self._put_back(record)
         self._leave()
@@ -270,7 +305,10 @@ class Membership:
             a call in a signal handler could not.
         """
         self._settle_end()
-        with self._closing:
+        # A signal handler may come here while its thread holds a lock for which the thread that is closing waits.
+        if not self._closing.acquire(timeout=_QUIET / 1e9 if wait else 0):
+            return False
+        try:
             if self._is_closing:  # this is a signal handler that has interrupted a close, which goes on after it
                 return False
             self._is_closing = True
@@ -278,15 +316,18 @@ class Membership:
                 return self.state is State.CLOSED or self._end(wait)
             finally:
                 self._is_closing = False
+        finally:
+            self._closing.release()
 
     def _end(self, wait: bool) -> bool:
+        forks = processes.forks
         try:
             if not self._leave_for_good(wait):
                 return False
         except (IndexError, ValueError, RuntimeError):
-            if self.is_of_this_process():
+            if forks == processes.forks:
                 raise
-            self._shut_native()  # a signal handler has forked in here; what was given up is the parent's
+            return self._end(wait)  # a signal handler has forked in here; what was given up is the parent's
         self.ring.release()
         self.parking.release()
         self.memory.release()
@@ -295,20 +336,28 @@ class Membership:
         self.flag.close()
         self.segment.close()
         self.records.state = State.CLOSED
+        self.records.end_renewal()
         self.native = self.roles.native = None  # which refers to this
         return True
 
     def _leave_for_good(self, wait: bool) -> bool:
-        if not self.is_of_this_process():
+        with processes.settling:
+            is_mine = self.is_of_this_process()
+            if not is_mine:
+                self.records.state = State.CLOSING  # so that no other thread of the child settles from here on
+        if not is_mine:
             self._shut_native()
             return True
         self.doorbells.close()
         if self.state is State.OPEN:
-            with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
+            with suppress(TooManyParticipantsError):
                 self._last = self.records.borrow()
             self.records.state = State.CLOSING
             self.doorbells.close()  # another thread may have made one, and makes none from here on
         self._shut_native()
+        if self._last is None and self.records.kept_back:
+            with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
+                self._last = self.records.borrow_last()
         until = self.system.now() + _QUIET
         words = self.memory.words()
         while not self._leave():

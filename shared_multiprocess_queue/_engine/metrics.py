@@ -22,8 +22,9 @@ class BlockerTimes:
         now = clock.now()
         # The batch lock is not held at a position, and tail moves on while it is held.
         keys = [blocker._replace(position=0) if blocker.doing == "put_batch" else blocker for blocker in blockers]
-        self._since = {key: self._since.get(key, now) for key in keys}
-        return [(now - self._since[key]) / 1e9 for key in keys]
+        since = self._since  # another thread may replace it
+        since = self._since = {key: since.get(key, now) for key in keys}
+        return [(now - since[key]) / 1e9 for key in keys]
 
 
 def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:

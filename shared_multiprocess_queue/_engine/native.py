@@ -10,7 +10,6 @@ There is no such module where the extension was not built: the import fails.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import ClassVar, NoReturn
 
 from .._codec.codec import Codec
@@ -37,7 +36,7 @@ class NativeEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
 
-    def open(self, codec: Codec, check_open: Callable[[], object]) -> Handle:
+    def open(self, codec: Codec) -> Handle:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         handle = Handle(
@@ -51,7 +50,7 @@ class NativeEngine:
             may_spin=member.system.cores() > 1,
             engine=self,
             codec=codec,
-            calls=NotPlain(member, self._handle, check_open),
+            calls=NotPlain(member, self._handle),
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
         )
@@ -75,7 +74,7 @@ class NativeEngine:
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE, of whose calls that find nothing C tells from here on."""
-        found = self.membership.doorbells.of(side)
+        found = self.membership.doorbells.of(self.membership, side)
         self._handle().set_doorbell(side == SPACE, True)
         return found
 

@@ -109,7 +109,7 @@ class Records:
         self._parking = parking
         self._new_words = new_words
         self._on_keep_back = on_keep_back
-        self._weak_renew = weakref.WeakMethod(renew)  # weak, because the membership holds these records
+        self._renew: Callable[[], Records] | None = renew  # of the membership, which holds these records, until the end
         self._forks = participants.forks
         self._registered: list[_Registration] = []
         self.idle: dict[int, Record] = {}
@@ -149,10 +149,13 @@ class Records:
         return self._renewed().borrow()  # a signal handler has forked in this call, and no operation has begun
 
     def _renewed(self) -> Records:
-        renew = self._weak_renew()
-        if renew is None:
+        if self._renew is None:
             self.refuse()
-        return renew()
+        return self._renew()
+
+    def end_renewal(self) -> None:
+        """Let go of the membership, which holds these records."""
+        self._renew = None
 
     def refuse(self) -> NoReturn:
         """Raise the error of a closed handle.
@@ -162,14 +165,22 @@ class Records:
         """
         raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
 
-    def _take(self) -> Record:
+    def borrow_last(self) -> Record:
+        """Lend a record to a handle that is closing.
+
+        Raises:
+            TooManyParticipantsError: the table is full.
+        """
+        return self._take(is_last=True)
+
+    def _take(self, *, is_last: bool = False) -> Record:
         record = Record(self._new_words(), Claim())
         entry = _Registration(record)
         try:
             with self.lock:
                 self._registered.append(entry)
                 # Checked after the record is registered, because from then on close waits for it.
-                if self.state is not State.OPEN:
+                if self.state is not State.OPEN and not is_last:
                     self.refuse()
                 self.recover_lost()
                 if self.idle:

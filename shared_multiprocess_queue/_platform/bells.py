@@ -174,8 +174,10 @@ class Bell:
         self._socket = self._identity = None
 
     def __del__(self) -> None:
-        with suppress(Exception):  # the interpreter may be shutting down
+        try:  # noqa: SIM105 (the interpreter may be shutting down, and have no suppress any more)
             self.close()
+        except Exception:
+            pass
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

@@ -297,11 +297,8 @@ class Handle:
         self.engine.membership.ring._bytes = _Bytes(self.engine.membership.ring._bytes, step)  # type: ignore[assignment]
         self.engine.membership.ring._halves = _Halves(self.engine.membership.ring._halves, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
-        calls = self.engine.open(codec, self._is_open)
+        calls = self.engine.open(codec)
         self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself
-
-    def _is_open(self) -> None:
-        """Stand for the look of the public class whether it is open."""
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         """Make a call.
