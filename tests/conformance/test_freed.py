@@ -84,7 +84,7 @@ def test_a_finaliser_in_a_cycle_may_use_its_queue(make_queue: MakeQueue, each_en
 
         def __del__(self) -> None:
             self.queue.put("one")
-            self.queue.put("two", 1)  # an argument that is not plain
+            self.queue.put("two", 1)  # type: ignore[call-overload]  # an argument that is not plain
             answers.append(self.queue.get_metrics()["queue_size"])
             answers.append(self.queue.readable.fileno() >= 0)
 
