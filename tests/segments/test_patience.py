@@ -135,6 +135,7 @@ def test_a_timeout_that_is_no_time_is_refused(run_id: str) -> None:
         SharedMemoryQueue("q", run_id=run_id, timeout="soon")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_storm_of_create_and_unlink_makes_no_attacher_give_up(run_id: str) -> None:
     """No process is told that a queue is not ready, or that its live creator is dead."""
 

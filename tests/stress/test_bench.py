@@ -54,6 +54,7 @@ class Spoiling:
         return end
 
 
+@pytest.mark.slow
 def test_a_queue_that_damages_items_has_no_figure() -> None:
     def make(name: str, size: Size) -> Channel:
         return Spoiling(standard.PEERS[0].make(name, size))

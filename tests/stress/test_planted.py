@@ -26,6 +26,7 @@ PATCHED = [bug for bug in BUGS if bug.patch is not None]
 ATTACKS = {*range(1, 17), 22} - {9, 15}  # see stress/planted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", PATCHED, ids=str)
 def test_a_bug_has_its_place_and_compiles(bug: Bug, tmp_path: Path) -> None:
     copies.copy(tmp_path)

@@ -278,6 +278,7 @@ def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytes
 PLANTED = {task.how[0]: (bug, task.how[1]) for bug, task in planted.found_by("chaos")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLANTED)
 def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path: Path) -> None:
     bug, rounds = PLANTED[kind]
