@@ -238,14 +238,16 @@ class Membership:
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        if self.native is not None:
-            return self.native.is_empty()
+        native = self.native  # another thread may close meanwhile
+        if native is not None:
+            return native.is_empty()
         return not self.kept_back() and self.look().is_empty()
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        if self.native is not None:
-            return self.native.is_full()
+        native = self.native  # as above
+        if native is not None:
+            return native.is_full()
         return self.look().is_full()
 
     def is_batch_lock_held(self) -> bool:
@@ -305,10 +307,13 @@ class Membership:
             a call in a signal handler could not.
         """
         self._settle_end()
-        # A signal handler may come here while its thread holds a lock for which the thread that is closing waits.
-        if not self._closing.acquire(timeout=_QUIET / 1e9 if wait else 0):
-            return False
+        held: list[bool] = []
         try:
+            # A signal handler may come here while its thread holds a lock for which the thread that is closing waits.
+            longest = _QUIET / 1e9 if wait else 0
+            held.extend(map(self._closing.acquire, (True,), (longest,)))  # one call: acquired, and noted as such
+            if not held[0]:
+                return False
             if self._is_closing:  # this is a signal handler that has interrupted a close, which goes on after it
                 return False
             self._is_closing = True
@@ -317,7 +322,8 @@ class Membership:
             finally:
                 self._is_closing = False
         finally:
-            self._closing.release()
+            if held and held[0]:
+                self._closing.release()
 
     def _end(self, wait: bool) -> bool:
         forks = processes.forks
@@ -374,7 +380,8 @@ class Membership:
 
     def _leave(self) -> bool:
         """Leave with all records that no operation uses, and then with the rest; return whether that was possible."""
-        is_left = self.native is None or self.native.leave()
+        native = self.native
+        is_left = native is None or native.leave()
         with self.records.lock:
             if not self.records.leave(self.roles.record, self._last) or not is_left:
                 return False

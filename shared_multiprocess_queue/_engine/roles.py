@@ -63,8 +63,9 @@ class Roles:
             self._system.sleep(NAP / 1e9)
 
     def _try(self, words: Words, role: int) -> int | None:
-        if self.native is not None:
-            return self.native.take_role(role == PRODUCER_AT)
+        native = self.native  # another thread may close meanwhile
+        if native is not None:
+            return native.take_role(role == PRODUCER_AT)
         mine = self._mine().name
         holder = self._participants.take_role(words, role, mine)
         return None if holder == mine else holder

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a child that finds the role taken say so at once."""
-    monkeypatch.setattr(atomics, "_PATIENCE", 1_000_000)
+    monkeypatch.setattr(atomics, "PATIENCE", 1_000_000)
 
 
 REFUSED = "refused"

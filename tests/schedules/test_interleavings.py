@@ -191,7 +191,7 @@ def get(limit: int) -> Operation:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls that do not wait have no patience: here the other operation does not move meanwhile."""
-    monkeypatch.setattr(atomics, "_PATIENCE", 0)
+    monkeypatch.setattr(atomics, "PATIENCE", 0)
 
 
 PRODUCERS = {"put": ["a"], "batch": ["a", "a2"]}
