@@ -427,7 +427,10 @@ class SharedMemoryQueue(Generic[T]):
     def _close(self, wait: bool) -> bool:
         """Close, or continue an interrupted close; return whether this call has completed it."""
         member = self._member()
-        return member is not None and member.state is not State.CLOSED and member.close(wait)
+        if member is None or member.state is State.CLOSED or not member.close(wait):
+            return False
+        _live.pop(id(self), None)  # a traceback may keep this handle for long
+        return True
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread to join, as in a ``multiprocessing.Queue``, because ``put`` itself puts."""

@@ -184,16 +184,20 @@ class Doorbells:
                 found = None
             if found is None:
                 record = records.borrow()
+                doorbell: Doorbell | None = None
                 try:
                     doorbell = Doorbell(member, record, side)
                     if not records.is_of_this_process():  # a signal handler has forked in there: it is the parent's
-                        doorbell.forget()
                         refuse_child()
                     found = self._by_side[side] = doorbell
                     if records.state is not State.OPEN:  # another thread may have closed the doorbells before
                         records.refuse()
                 except BaseException:
-                    self._close(side)
+                    if doorbell is not None and not records.is_of_this_process():
+                        doorbell.forget()
+                    elif doorbell is not None:
+                        doorbell.close()
+                    self._by_side.pop(side, None)
                     member.recover(record)
                     raise
             return found
