@@ -51,7 +51,7 @@ from ..errors import (
 )
 
 _PAGE = 4096
-_MOMENT = 20_000_000  # ns that unlink waits for the lock
+_MOMENT = 20_000_000  # ns that unlink waits for the lock, and an attach for the successor of a leftover
 _WAIT_FOR_CREATOR = 1_000_000_000  # ns between two looks at a creator's flock
 _LONGEST_NAME = 255 - len("-lock")  # of a segment, in bytes, on Linux
 
@@ -242,6 +242,11 @@ def attach(
             creation.check(clock.now() > until)
             clock.sleep(0.001)
             continue
+        except QueueNotFoundError:
+            if not creation.may_go_on():
+                raise
+            clock.sleep(0.001)
+            continue
         if identity not in (None, segment.identity()):
             segment.close()
             continue
@@ -294,6 +299,14 @@ class _Creation:
         self._name = segment_of_queue
         self._identity: tuple[int, int] | None = None
         self._look_at: float = 0
+        self._gone_since = 0
+
+    def may_go_on(self) -> bool:
+        """Whether the name may be free for a moment only: a creator removes a leftover, and then makes its own."""
+        if self._identity is None:
+            return False
+        self._gone_since = self._gone_since or clock.now()
+        return clock.now() - self._gone_since < _MOMENT
 
     def check(self, is_late: bool) -> None:
         """Raise if the creator is dead, or if ``is_late``: the time of the caller is over.
@@ -303,6 +316,7 @@ class _Creation:
         after one second.
         """
         identity, time = shared_memory.identity_of(self._name), clock.now()
+        self._gone_since = 0
         if identity != self._identity:
             self._identity, self._look_at = identity, time + _WAIT_FOR_CREATOR
         is_new = time < self._look_at

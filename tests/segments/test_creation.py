@@ -20,6 +20,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     SharedMemoryQueueError,
 )
+from shared_multiprocess_queue._platform import shared_memory
 from shared_multiprocess_queue._ring import layout
 from tests.support.places import SHM
 from tests.support.segments import attach, create, remove, segments_of, slow_creator, works
@@ -187,6 +188,24 @@ def test_attach_waits_for_a_creator_that_has_only_just_begun(run_id: str, path: 
         q.put("here")
         with attached.result(LONG) as other:
             assert other.get() == "here"
+        q.unlink()
+
+
+def test_attach_waits_while_a_leftover_is_being_replaced(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next creator removes it, and for a moment there is nothing under the name."""
+    real, outcomes = shared_memory.open_existing, [QueueNotReadyError("a leftover"), QueueNotFoundError("removed")]
+
+    def open_existing(name: str) -> shared_memory.Segment:
+        if outcomes:
+            raise outcomes.pop(0)
+        return real(name)
+
+    with create(run_id) as q:
+        monkeypatch.setattr(shared_memory, "open_existing", open_existing)
+        with attach(run_id) as other:
+            assert not outcomes
+            other.put("here")
+        assert q.get() == "here"
         q.unlink()
 
 
