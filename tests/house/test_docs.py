@@ -29,6 +29,8 @@ CODE = [path for room in (PACKAGE, REPOSITORY / "stress", REPOSITORY / "tests") 
 SOURCES = sorted({path for path in CODE if path.suffix in {".py", ".pyi", ".h", ".c"}})
 LABEL = re.compile(r"\b([A-Z]\d)\b")
 IN_CODE = re.compile(r"\[([A-Z]\d)\]")
+LABEL_STRING = re.compile(r'\bSHMQ_\w+\(\s*"(\w+)"')  # what the explorers of the C code call the step
+NO_EDGE = {"count"}  # the steps that count for metrics, which order nothing
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
 
 
@@ -54,6 +56,15 @@ def test_the_table_has_the_edges_of_both_engines() -> None:
     assert len(table) > 30
     assert table == python
     assert table - OF_PYTHON == c
+
+
+def test_the_steps_of_c_have_labels_of_the_table() -> None:
+    """In C a label stands twice at a step: in its comment, and as the string that an explorer of the code is told."""
+    code = {path.name: path.read_text("utf-8") for path in PACKAGE.glob("_native/*.[ch]")}
+    named = {(name, label) for name, text in code.items() for label in LABEL_STRING.findall(text)}
+    known = edges().keys() | NO_EDGE
+    assert len({label for _, label in named}) > 30
+    assert not {(name, label) for name, label in named if label not in known}
 
 
 def test_every_pair_of_edges_is_named_from_both_ends() -> None:
@@ -125,6 +136,21 @@ def test_every_link_between_documents_leads_somewhere() -> None:
             assert (document.parent / target).exists(), f"{relative(document)} links to {target}"
 
 
+def test_every_page_is_linked_from_a_page_that_a_reader_finds() -> None:
+    """A reader begins with README and follows links to pages; a link to a folder names none."""
+    found: set[Path] = set()
+    new = {(REPOSITORY / "README.md").resolve()}
+    while new:
+        found |= new
+        links = {
+            (page.parent / target).resolve()
+            for page in new
+            for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text("utf-8"))
+        }
+        new = links - found
+    assert not [relative(page) for page in DOCUMENTS if page.resolve() not in found]
+
+
 def test_the_figure_of_the_architecture_has_every_module() -> None:
     figure = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8").split("```")[1]
     shown, room = [], ""
@@ -137,14 +163,21 @@ def test_the_figure_of_the_architecture_has_every_module() -> None:
     assert sorted(shown) == sorted(name for name in there if "__" not in name)
 
 
+def code_of(folder: Path) -> str:
+    """Return the code below a folder, in one text."""
+    return "\n".join(path.read_text("utf-8") for path in folder.rglob("*") if path.suffix in {".py", ".h", ".c"})
+
+
 def test_the_code_uses_every_word_of_the_glossary() -> None:
-    glossary = re.findall(r"\*\*([\w ]+)\*\*", (REPOSITORY / "docs" / "glossary.md").read_text("utf-8"))
-    code = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*") if path.suffix in {".py", ".h", ".c"})
-    assert len(glossary) > 25
-    unused = [
-        word for word in glossary if not re.search(rf"(?<![a-z]){word.replace(' ', '[_ ]?')}", code, re.IGNORECASE)
-    ]
-    assert not unused
+    """The package does, and the stress kit the words of the last section."""
+    package, proofs = (REPOSITORY / "docs" / "glossary.md").read_text("utf-8").split("## The proofs")
+    for text, folder, fewest in ((package, PACKAGE, 50), (proofs, REPOSITORY / "stress", 2)):
+        glossary, code = re.findall(r"\*\*([\w ]+)\*\*", text), code_of(folder)
+        assert len(glossary) >= fewest
+        unused = [
+            word for word in glossary if not re.search(rf"(?<![a-z]){word.replace(' ', '[_ ]?')}", code, re.IGNORECASE)
+        ]
+        assert not unused, relative(folder)
 
 
 def prose_of(path: Path) -> str:
