@@ -197,6 +197,7 @@ def create_and_unlink(run_id: str, over: Any) -> None:
             q.close()
 
 
+@pytest.mark.slow
 def test_creates_and_unlinks_of_one_name_leave_no_half_a_queue(run_id: str) -> None:
     """Several processes create and unlink a queue of that name again and again."""
     context = multiprocessing.get_context("fork")
