@@ -55,7 +55,7 @@ class NativeEngine:
             on_keep_back=member.on_keep_back,
         )
         member.add_native(handle)
-        handle.size()  # takes the first record
+        handle.begin()  # from here on other processes see that this one uses the queue
         return handle
 
     # ---- looking ----------------------------------------------------------------------------------------------------

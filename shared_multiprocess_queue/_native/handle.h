@@ -288,18 +288,25 @@ static inline void leave_record(struct record *record)
     free_record(record);
 }
 
+/* In a forked child, see forget_parent, learn which process this is; false with an error. */
+SHMQ_RARE static bool settle(Handle *self)
+{
+    PyObject *settled = PyObject_CallMethod(self->engine, "settle", NULL);
+    if (settled == NULL) {
+        return false;
+    }
+    Py_DECREF(settled);
+    if (self->forks != forks) { /* a signal handler has forked, and the parent was settled */
+        fail_as_forked();
+        return false;
+    }
+    return true;
+}
+
 static inline struct record *new_record(Handle *self)
 {
-    if (self->owner == 0) { /* in a forked child, see forget_parent */
-        PyObject *settled = PyObject_CallMethod(self->engine, "settle", NULL);
-        if (settled == NULL) {
-            return NULL;
-        }
-        Py_DECREF(settled);
-        if (self->forks != forks) { /* a signal handler has forked, and the parent was settled */
-            fail_as_forked();
-            return NULL;
-        }
+    if (self->owner == 0 && !settle(self)) {
+        return NULL;
     }
     struct record *record = PyMem_Calloc(1, sizeof *record);
     if (record == NULL) {

@@ -179,20 +179,6 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_wake_all(Handle *self, PyObject *nothing)
-{
-    (void)nothing;
-    if (self->is_open) {
-        struct shmq_ring ring;
-        shmq_open(&ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-                  (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, NULL});
-        shmq_wake_all(&ring, &ring.header->items);
-        shmq_wake_all(&ring, &ring.header->space);
-        call_futex_wake(NULL, &ring.header->batch_owner, INT_MAX);
-    }
-    Py_RETURN_NONE;
-}
-
 static PyObject *handle_settle(Handle *self, PyObject *args)
 {
     unsigned long long owner;
@@ -208,40 +194,61 @@ static PyObject *handle_settle(Handle *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_size(Handle *self, PyObject *nothing)
+/* Take a record, so that other processes see that this one uses the queue. */
+static PyObject *handle_begin(Handle *self, PyObject *nothing)
 {
     (void)nothing;
     struct record *record = borrow(self, SHMQ_GET);
-    if (record == NULL) {
+    if (record == NULL || !give_back(record)) {
         return NULL;
     }
-    const uint64_t size = shmq_size(&record->ring) + (uint64_t)PyObject_Size(self->kept_back);
-    give_back(record);
-    return PyLong_FromUnsignedLongLong(size);
+    Py_RETURN_NONE;
+}
+
+/* Make ready to look, without a record in the table; the GIL stays held until the look is over. */
+static bool begin_look(Handle *self, struct record *looker)
+{
+    if ((self->forks != forks && forget_parent(self) < 0) || (self->owner == 0 && !settle(self))) {
+        return false;
+    }
+    if (self->is_closed) {
+        fail_as_closed(self);
+        return false;
+    }
+    *looker = (struct record){.handle = self};
+    shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
+              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker});
+    return true;
+}
+
+static PyObject *handle_size(Handle *self, PyObject *nothing)
+{
+    (void)nothing;
+    struct record looker;
+    if (!begin_look(self, &looker)) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(shmq_size(&looker.ring) + (uint64_t)PyObject_Size(self->kept_back));
 }
 
 static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct record *record = borrow(self, SHMQ_GET);
-    if (record == NULL) {
+    struct record looker;
+    if (!begin_look(self, &looker)) {
         return NULL;
     }
-    const bool empty = PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&record->ring);
-    give_back(record);
-    return PyBool_FromLong(empty);
+    return PyBool_FromLong(PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&looker.ring));
 }
 
 static PyObject *handle_is_full(Handle *self, PyObject *nothing)
 {
     (void)nothing;
-    struct record *record = borrow(self, SHMQ_PUT);
-    if (record == NULL) {
+    struct record looker;
+    if (!begin_look(self, &looker)) {
         return NULL;
     }
-    const bool full = !shmq_has_room(&record->ring);
-    give_back(record);
-    return PyBool_FromLong(full);
+    return PyBool_FromLong(!shmq_has_room(&looker.ring));
 }
 
 static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
@@ -271,8 +278,8 @@ static PyMethodDef handle_methods[] = {
     {"leave_roles", (PyCFunction)handle_leave_roles, METH_NOARGS,
      "Give up the roles of producer and consumer, if no operation is in progress."},
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Release the memory, if no operation is in progress."},
-    {"wake_all", (PyCFunction)handle_wake_all, METH_NOARGS, "Let all waiters look again."},
     {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Set the owner word of this process and its kept-back items."},
+    {"begin", (PyCFunction)handle_begin, METH_NOARGS, "Take a record, so that other processes see this one."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},

@@ -16,6 +16,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     TooManyParticipantsError,
 )
+from shared_multiprocess_queue._engine.contract import EngineName
 from shared_multiprocess_queue._platform import atomic_words
 from shared_multiprocess_queue._ring import layout
 from stress.hostile import damage
@@ -45,7 +46,7 @@ def test_a_handle_that_looks_writes_no_byte(make_queue: MakeQueue, each_engine: 
         assert bytes(q._membership.segment.buffer) == before, name
 
 
-def test_metrics_need_no_record(make_queue: MakeQueue, each_engine: str) -> None:
+def test_looks_need_no_record(make_queue: MakeQueue, each_engine: str) -> None:
     """All other records are taken, and the handle's own is that of a get that waits."""
     q = make_queue(capacity=3)
     stage = damage.Stage(q)
@@ -60,8 +61,7 @@ def test_metrics_need_no_record(make_queue: MakeQueue, each_engine: str) -> None
         metrics = q.get_metrics()
         assert metrics["participants"] == {os.getpid(): layout.RECORDS}
         assert (metrics["queue_size"], metrics["blocked_by"]) == (0, [])
-        if each_engine == "atomics":
-            assert (q.qsize(), q.empty(), q.full()) == (0, True, False)
+        assert (q.qsize(), q.empty(), q.full()) == (0, True, False)
     finally:
         for index in filled:
             stage.write(layout.record_at(index) + layout.OWNER, 0)
@@ -79,10 +79,8 @@ def test_a_creator_that_finds_the_name_taken_only_looks(make_queue: MakeQueue, r
     assert bytes(q._membership.segment.buffer) == before
 
 
-def test_a_forked_child_that_only_looks_takes_no_record(
-    make_queue: MakeQueue,
-) -> None:
-    q = make_queue(engine="atomics")
+def test_a_forked_child_that_only_looks_takes_no_record(make_queue: MakeQueue, each_engine: EngineName) -> None:
+    q = make_queue(engine=each_engine)
     q.put(1)
     before = bytes(q._membership.segment.buffer)
 
@@ -96,7 +94,7 @@ def test_a_forked_child_that_only_looks_takes_no_record(
     done, finished = os.pipe()
 
     def parent() -> None:
-        inherited = SharedMemoryQueue("q", run_id=q.run_id, engine="atomics")
+        inherited = SharedMemoryQueue("q", run_id=q.run_id, engine=each_engine)
         me = os.getpid()
         if os.fork() == 0:
             status = b"?"
