@@ -15,33 +15,25 @@ from typing import ClassVar, TypeVar
 
 from .._codec.codec import Codec
 from .._platform import processes
-from .._platform.atomic_words import Words
 from .._ring import batch_lock
 from .._ring.claim import Payload
 from .._ring.layout import (
     CONSUMER_AT,
-    EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
     GATE_AT,
-    GET_WAITS_AT,
-    HELD_SLICE,
     ITEMS,
-    NAP,
     PATIENCE,
     PRODUCER_AT,
-    PUT_WAITS_AT,
     SPACE,
-    WAKE_EPOCH,
-    YIELDING,
 )
-from .._ring.parking import SLICE, Spin
 from .._ring.participants import Record
-from .._ring.ring import DONE, HELD, NOTHING
+from .._ring.ring import DONE, NOTHING
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
 from .membership import Membership
-from .records import State, refuse_child
+from .records import refuse_child
+from .waiting import Waiting
 
 T = TypeVar("T")
 
@@ -60,8 +52,7 @@ class AtomicsEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
         self._spsc = membership.geometry.mode == "spsc"
-        self._put_spin, self._get_spin = Spin(membership.system), Spin(membership.system)
-        self._scanned = {ITEMS: 0, SPACE: 0}  # when a waiting thread last looked at all records
+        self._putting, self._getting = Waiting(membership, SPACE), Waiting(membership, ITEMS)
 
     def open(self, codec: Codec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
@@ -114,7 +105,7 @@ class AtomicsEngine:
                 return NOTHING
             return member.ring.try_put(record, (payload,), sure)
 
-        return self._wait(words, SPACE, attempt, until, self._put_spin)
+        return self._putting.until(words, attempt, until)
 
     def put_batch(self, payloads: Sequence[Payload], until: float) -> None:
         """Put all items, contiguous and visible to getters all at once, or none.
@@ -143,10 +134,10 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if lock.acquire(record, until or member.system.now() + PATIENCE, self._after_sleep):
+            if lock.acquire(record, until or member.system.now() + PATIENCE, self._putting.after_sleep):
                 done = attempt(False) == DONE
                 if not done:
-                    done = self._wait(words, SPACE, attempt, until, self._put_spin, before_sleep)
+                    done = self._putting.until(words, attempt, until, before_sleep)
                 if not done:
                     gate.open(words)
                     lock.release(record)
@@ -222,91 +213,7 @@ class AtomicsEngine:
                 return DONE
             return found
 
-        return self._wait(record.words, ITEMS, attempt, until, self._get_spin)
-
-    # ---- waiting ----------------------------------------------------------------------------------------------------
-
-    def _wait(
-        self,
-        words: Words,
-        side: int,
-        attempt: Callable[[bool], int],
-        until: float,
-        spin: Spin,
-        before_sleep: Callable[[], None] | None = None,
-    ) -> bool:
-        """Attempt until it is done or the time is over; nothing is announced while this sleeps.
-
-        Args:
-            words: the operation's access.
-            side: ITEMS or SPACE, where to sleep.
-            attempt: tries; its argument tells whether to look for the dead, which costs a scan.
-            until: when to give up.
-            spin: how often to look before sleeping.
-            before_sleep: called before each sleep.
-        """
-
-        def done() -> bool:
-            return attempt(False) == DONE
-
-        def look() -> int:
-            """Attempt; one thread of this handle a slice looks at all records, and each batch, of which there is one.
-
-            So a claim whose owner is dead is met as soon as by one thread alone; that thread wakes the others.
-            """
-            found = attempt(before_sleep is not None)
-            if found != DONE and before_sleep is None:
-                time = member.system.now()
-                if time - self._scanned[side] >= (HELD_SLICE if found == HELD else SLICE):
-                    self._scanned[side] = time
-                    found = attempt(True)
-            return found
-
-        member = self.membership
-        member.records.recover_lost()  # what an interrupt has left may be what this waits for
-        if until == 0:
-            return self._look_once(attempt, words, side)
-        if spin.until(done) or look() == DONE:
-            return True
-        while member.system.now() < until:
-            if before_sleep is not None:
-                before_sleep()
-            words.add(PUT_WAITS_AT if side == SPACE else GET_WAITS_AT, 1)
-            epoch = member.parking.arm(words, side)
-            found = look() if member.state is State.OPEN else HELD  # [W3] seq, after [W2]
-            if found == DONE:
-                return True
-            if member.state is State.OPEN:
-                # No wake comes from a claim whose owner dies, so that is looked at more often.
-                longest = member.system.now() + (HELD_SLICE if found == HELD else SLICE)
-                member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
-            self._after_sleep()
-            if done():
-                return True
-        return self._look_once(attempt, words, side)
-
-    def _look_once(self, attempt: Callable[[bool], int], words: Words, side: int) -> bool:
-        """Attempt once more, and be patient with an operation that is about to end: it is no reason to say no."""
-        system = self.membership.system
-        start = system.now()
-        while True:
-            found = attempt(True)
-            waited = system.now() - start
-            if found == DONE:
-                return True
-            if found == NOTHING or waited > PATIENCE:
-                words.add(FULL_EVENTS_AT if side == SPACE else EMPTY_EVENTS_AT, 1)
-                self.membership.doorbells.quieten(side)
-                return False
-            system.sleep(0 if waited < YIELDING else NAP / 1e9)
-
-    def _after_sleep(self) -> None:
-        records = self.membership.records
-        if not records.is_of_this_process():
-            refuse_child()
-        if records.state is not State.OPEN:
-            records.refuse()
-        records.recover_lost()
+        return self._getting.until(record.words, attempt, until)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

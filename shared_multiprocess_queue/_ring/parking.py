@@ -20,8 +20,7 @@ remains: a waker that dies between its change and its wake.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .._platform import bells
 from .._platform.atomic_words import Words
@@ -41,44 +40,6 @@ from .layout import (
 )
 
 SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
-
-_LOOKS: Final = 32  # of one spin; a look takes some 3 µs in this engine, and a wake-up takes 50 µs
-_MOST_MISSES: Final = 6
-
-T = TypeVar("T")
-
-
-class Spin:
-    """Looks for a while before its thread sleeps.
-
-    After spins in vain, the next waits do without: one wait, then three, up to 2^6 - 1. Never for good, or two
-    processes that answer each other would go on to wake each other for ever.
-
-    Args:
-        system: tells how many processors there are; with one alone a spin keeps the partner from running.
-    """
-
-    __slots__ = ("_may_spin", "_misses", "_skips")
-
-    def __init__(self, system: System = SYSTEM) -> None:
-        self._misses = self._skips = 0
-        self._may_spin = system.cores() > 1
-
-    def until(self, look: Callable[[], T]) -> T | None:
-        """Call ``look`` until it returns something true; return that, or None when spinning does not pay."""
-        if not self._may_spin:
-            return None
-        if self._skips > 0:
-            self._skips -= 1
-            return None
-        for _ in range(_LOOKS):
-            found = look()
-            if found:
-                self._misses = 0
-                return found
-        self._misses = min(self._misses + 1, _MOST_MISSES)
-        self._skips = (1 << self._misses) - 1
-        return None
 
 
 class Parking:

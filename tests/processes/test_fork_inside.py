@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue, TooManyParticipantsError
-from shared_multiprocess_queue._engine import atomics, choice
+from shared_multiprocess_queue._engine import choice, waiting
 from shared_multiprocess_queue._ring import layout
 from stress.explore.interrupts import Interrupter
 from tests.support.queues import MakeQueue, drained
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a child that finds the role taken say so at once."""
-    monkeypatch.setattr(atomics, "PATIENCE", 1_000_000)
+    monkeypatch.setattr(waiting, "PATIENCE", 1_000_000)
 
 
 REFUSED = "refused"

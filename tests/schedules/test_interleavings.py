@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
-from shared_multiprocess_queue._engine import atomics, lifecycle
+from shared_multiprocess_queue._engine import lifecycle, waiting
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._platform import atomic_words
@@ -191,7 +191,7 @@ def get(limit: int) -> Operation:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls that do not wait have no patience: here the other operation does not move meanwhile."""
-    monkeypatch.setattr(atomics, "PATIENCE", 0)
+    monkeypatch.setattr(waiting, "PATIENCE", 0)
 
 
 PRODUCERS = {"put": ["a"], "batch": ["a", "a2"]}
