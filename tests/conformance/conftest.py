@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue._engine import atomics
+from shared_multiprocess_queue._engine import waiting
 from shared_multiprocess_queue._ring import parking
 from tests.support.queues import MakeQueue
 
@@ -35,5 +35,5 @@ def eager() -> Iterator[None]:
 @pytest.fixture
 def only_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no sleep end by itself, so that a missed wake is not healed by the end of a slice."""
-    for module in (parking, atomics):
+    for module in (parking, waiting):
         monkeypatch.setattr(module, "SLICE", 10**18)
