@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue._engine import atomics as _atomics_engine
+from shared_multiprocess_queue._engine import waiting
 from shared_multiprocess_queue._platform import mutex
 from shared_multiprocess_queue._ring import layout, parking
 from tests.support.lock_workers import KINDS, Worker, int32, is_held, owner, set_int32, worker
@@ -174,7 +174,7 @@ def test_no_batch_is_left_asleep_that_waits_at_the_release(
 
     The batch has seen the int32 still at 1 and the owner's word already at 0, and misses the one wake of the release.
     """
-    for module in (parking, _atomics_engine):
+    for module in (parking, waiting):
         monkeypatch.setattr(module, "SLICE", 10**18)  # so that no end of a slice wakes the batch
     q = make_queue()
     lock, sleep = q._membership.batch_lock, q._membership.parking.sleep
