@@ -1,6 +1,6 @@
-/* The ring of ring.h, step by step, with all that can happen to it at once: batches on both sides, deaths at any step,
-   records that are abandoned and taken again, adoption, and mode spsc. A process here is an operation there; names and
-   labels are those of ring.h.
+/* The ring of ring.h and recovery.h, step by step, with all that can happen to it at once: batches on both sides,
+   deaths at any step, records that are abandoned and taken again, adoption, and mode spsc. A process here is an
+   operation there; names and labels are those of the headers.
 
    PUTTERS put PUT0 and PUT1 items, each all at once. GETTERS get, up to LIMIT at once, until all have ended and
    nothing is left; the last of them neither dies nor is interrupted. NEWCOMER: a putter of one item comes later and

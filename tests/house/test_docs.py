@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.places import PACKAGE, REPOSITORY
+from tests.support.places import NATIVE, PACKAGE, REPOSITORY
 
 DOCUMENTS = [
     REPOSITORY / "README.md",
@@ -211,6 +211,16 @@ def test_the_prose_of_code_is_found(tmp_path: Path) -> None:
 def test_lines_have_a_length_that_fits_beside_others(document: Path) -> None:
     lines = document.read_text("utf-8").splitlines()
     assert not [line for line in lines if len(line) > 120 and not line.lstrip().startswith("|")]
+
+
+def test_every_function_of_c_that_is_named_exists() -> None:
+    """In documents, models and the heads of planted bugs."""
+    code = {name for path in NATIVE.glob("*.[ch]") for name in re.findall(r"\bshmq_\w+", path.read_text("utf-8"))}
+    kit = REPOSITORY / "stress"
+    texts = [*DOCUMENTS, *kit.rglob("*.pml"), kit / "planted" / "models.txt"]
+    named = {name: relative(path) for path in texts for name in re.findall(r"\bshmq_\w+", path.read_text("utf-8"))}
+    assert len(named) > 20
+    assert {name: where for name, where in named.items() if name not in code} == {}
 
 
 def test_every_recipe_that_is_named_exists() -> None:
