@@ -1,4 +1,4 @@
-/* Items <-> payloads: the tags of _codec/codec.py that need no pickle, and calls of the codec for all others. */
+/* Items <-> payloads: the tags of _codec/tags.py that need no pickle, and calls of the codec for all others. */
 
 #ifndef SHMQ_CODEC_H
 #define SHMQ_CODEC_H
