@@ -41,6 +41,7 @@ SHM: Final = Path("/dev/shm")
 _ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
+_STUCK: Final = 8.0  # seconds, after which a forked child writes its stacks; less than the limit of a call
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------
@@ -56,6 +57,7 @@ def _fork(queue: SharedMemoryQueue) -> None:
     pid = os.fork()
     if pid == 0:
         processes.die_with(os.getppid())
+        faulthandler.dump_traceback_later(_STUCK)  # the signal for the stacks goes to the parent, which only waits
         with suppress(*_ALLOWED):
             queue.put_nowait(1)
         with suppress(*_ALLOWED):
@@ -159,6 +161,9 @@ class _Actor:
             return call()
         except _ALLOWED:
             return None
+        except ResourceWarning as warning:  # a damaged ring may have no room for an item that is kept back
+            if name != "close":
+                _found(f"{warning} from {name}")
         except BaseException as error:
             _found(f"{type(error).__name__} from {name}")
 

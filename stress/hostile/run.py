@@ -27,6 +27,7 @@ from .actor import CALLS, DUMP, MARK, SHM, SHORT, act
 from .damage import Case, make_case
 
 _CALL_LIMIT: Final = 10.0  # seconds, after which a call hangs; those of a case wait for less than one
+_LOOK_LIMIT: Final = 0.1  # seconds between two looks that count; a machine that stands still longer hangs no call
 _AT_ONCE: Final = 4  # cases in parallel, because they mostly wait
 _SHRINKING: Final = 60.0  # seconds, after which no smaller case is looked for
 
@@ -76,21 +77,24 @@ class Trial:
         self._run_id = processes.new_prefix()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self._calls = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")  # how many were begun
-        self._seen, self._since = 0, time.monotonic()
+        self._seen, self._looked, self._waited = 0, time.monotonic(), 0.0
         self._pid = os.fork()
         if self._pid == 0:
             act(case, self._run_id, seed, self._calls, self._output)
 
     def has_ended(self) -> bool:
         """Whether it is over; ``finding`` says then what was wrong."""
+        now = time.monotonic()
+        self._looked, passed = now, now - self._looked
+        self._waited += min(passed, _LOOK_LIMIT)
         if self._calls[0] != self._seen:
-            self._seen, self._since = self._calls[0], time.monotonic()
-        if time.monotonic() > self._since + _CALL_LIMIT:
+            self._seen, self._waited = self._calls[0], 0.0
+        if self._waited > _CALL_LIMIT:
             os.kill(self._pid, DUMP)
             time.sleep(SHORT)
             os.write(self._output.fileno(), f"\n{MARK}a call does not end\n".encode())
             os.kill(self._pid, signal.SIGKILL)
-            self._since = math.inf
+            self._waited = -math.inf
         ended, status = os.waitpid(self._pid, os.WNOHANG)
         if not ended:
             return False

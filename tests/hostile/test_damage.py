@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from contextlib import suppress
+from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -22,6 +26,23 @@ def test_a_damaged_segment_ends_in_clear_errors(rng: Random) -> None:
     case = damage.make_case(rng, tuple(ENGINES), tuple(actor.CALLS))
     finding = run.Trial(case, 0, "hypothesis").wait()
     assert finding is None, f"{case}\n{finding.output if finding else ''}"
+
+
+def test_a_machine_that_stands_still_hangs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog counts what passes between its own looks, a little each, because a machine may be stopped."""
+    hour = itertools.count(time.monotonic(), 3600.0)
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(hour), sleep=time.sleep))
+    case = damage.make_case(Random("still"), tuple(ENGINES), tuple(actor.CALLS))
+    assert run.Trial(replace(case, program=()), 0, "still").wait() is None
+
+
+def test_a_call_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_CALL_LIMIT", 0.2)
+    monkeypatch.setitem(actor.CALLS, "hang", lambda _: time.sleep(60))
+    case = damage.make_case(Random("hang"), tuple(ENGINES), tuple(actor.CALLS))
+    finding = run.Trial(replace(case, hits=(), size=0, program=(("hang", 0),)), 0, "hang").wait()
+    assert finding is not None
+    assert finding.what == "a call does not end"
 
 
 @pytest.mark.parametrize("base", [(1 << 62) - 4, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1])
