@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-import traceback
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, pairwise
 from types import (
     BuiltinFunctionType,
@@ -19,6 +18,7 @@ from types import (
 )
 from typing import Any
 
+from .._platform.lazy_import import late
 from . import classes
 
 __all__ = ["describe", "global_text", "is_of_a_signal_handler", "path_to"]
@@ -31,6 +31,13 @@ _LONGEST_KEY = 40
 _Step = tuple[str, str, Any]  # the text before the path of the whole, the text after it, and the part
 
 
+@late
+def _formatter() -> Callable[[BaseException], list[str]]:
+    from traceback import format_exception_only  # noqa: PLC0415  # takes 1.5 ms, and most programs never need it
+
+    return format_exception_only
+
+
 def describe(error: BaseException) -> str:
     """Return the type and the text of an error, as in the last line of a traceback.
 
@@ -38,7 +45,7 @@ def describe(error: BaseException) -> str:
         error: any error; if it cannot be printed, only its type is returned.
     """
     try:
-        return "".join(traceback.format_exception_only(error)).strip()
+        return "".join(_formatter()(error)).strip()
     except Exception as other:  # for example, printing an AttributeError asks its object for all its names
         if is_of_a_signal_handler(other):
             raise

@@ -6,7 +6,7 @@ On other systems ``wait`` is a bounded sleep and ``wake`` finds no sleeper; the 
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import sys
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
-_NUMBER = _SYSCALL_NUMBERS.get(platform.machine(), 0) if sys.platform.startswith("linux") else 0
+_NUMBER = _SYSCALL_NUMBERS.get(os.uname().machine, 0) if sys.platform.startswith("linux") else 0
 
 
 def _system_call(library: type[ctypes.CDLL]) -> Callable[..., int] | None:
