@@ -133,11 +133,12 @@ def sweep() -> None:
 
     Of all other queues each is opened once, and not again.
     """
+    handing_over.release()
     used = {name for (name, _), segments in list(_ours.items()) if segments}
     unused, lone = _listing.look(_goes, used, _MOST)
     for name in unused:
         with suppress(OSError, SharedMemoryQueueError):
-            removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT, patience=0)
+            removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT)
     for lock in lone:
         segment = lock.removesuffix(_LOCK)
         # A queue has its name before its lock has one, and the name of an anonymous queue does not come back.
