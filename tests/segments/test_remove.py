@@ -129,9 +129,7 @@ def test_a_queue_of_another_layout_is_removed_unless_a_process_has_it_mapped(
     q.close()
     with monkeypatch.context() as patch:
         patch.setattr(processes, "that_map", lambda *_: ([], 2))
-        with pytest.raises(
-            QueueInUseError, match=r"cannot be told \(2 processes could not be looked at"
-        ):
+        with pytest.raises(QueueInUseError, match=r"cannot be told \(2 processes could not be looked at"):
             remove_it(run_id)
     remove_it(run_id)
     assert segments_of(run_id) == set()
