@@ -55,7 +55,7 @@ class SharedMemoryQueue(Generic[T]):
 
     Args:
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
-            Without a name the queue is new and anonymous: it has a name that nobody can guess, and ``delete=True``.
+            Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
         capacity: largest number of items. When attaching, leave capacity, item_size, mode and delete out, or pass the
             values of the queue; a default counts as left out.

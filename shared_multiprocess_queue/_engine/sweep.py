@@ -28,12 +28,12 @@ _ENDING: Final = "-queue"
 _LOCK: Final = "-lock"
 _ANONYMOUS: Final = "anonymous"
 _TOKEN: Final = 16  # bytes
-_MOST: Final = 1000  # segments that one creation opens to find those that nobody uses
+_MOST: Final = 1000  # new segments that one creation opens to find those without users
 _OVER: Final = (Outcome.REMOVED, Outcome.GONE)
 
 
 def anonymous_name() -> str:
-    """Return a name that nobody can guess and that no other queue has."""
+    """Return a name that cannot be guessed and that no other queue has."""
     return f"{_ANONYMOUS}-{os.getpid()}-{os.urandom(_TOKEN).hex()}"
 
 
@@ -148,7 +148,7 @@ def sweep() -> None:
 
 
 def _goes(name: str, start: bytes) -> bool | None:
-    """Whether a segment that nobody uses is to be removed; None if that may change."""
+    """Whether a segment without users is to be removed; None if that may change."""
     magic = _word(start, MAGIC_AT)
     if magic == UNFINISHED or not start:  # the flock tells whether its creator lives
         return True if is_anonymous(name) or _word(start, DELETE_AT) == 1 else None

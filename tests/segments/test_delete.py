@@ -190,7 +190,7 @@ def test_an_idle_child_keeps_it(run_id: str, each_engine: str, kind: str, state:
     assert segments_of(run_id) == set()
 
 
-# ---- nobody came to remove it ---------------------------------------------------------------------------------------
+# ---- queues without users -------------------------------------------------------------------------------------------
 
 
 def test_after_a_kill_of_all_users_the_next_creation_removes_it(run_id: str, each_engine: str, kind: str) -> None:
@@ -336,7 +336,7 @@ def test_nobody_is_given_a_queue_that_goes_under_it(run_id: str) -> None:
     try:
         eventually(over_after(3.0))
         os.write(may_stop, b"x" * 4)
-        with create(run_id, delete=True, exist_ok=True):  # so that those who wait for it see their end
+        with create(run_id, delete=True, exist_ok=True):  # the end of those that wait for it
             assert [end_of(child) for child in children] == [0] * 4
     finally:
         os.close(stop)
