@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.codec import Codec
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, opening, removing, sweep
+from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
@@ -491,6 +491,8 @@ class SharedMemoryQueue(Generic[T]):
             CorruptQueueError: it is no queue.
             OSError: for example, it is another user's.
         """
+        from ._engine import removing  # noqa: PLC0415 (most programs never need it)
+
         removing.remove(name, run_id, missing_ok, force)
 
     def _member(self) -> Membership | None:

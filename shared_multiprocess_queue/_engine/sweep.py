@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final
 
 from .._platform import ending, handing_over, removal, shared_memory
-from .._platform.removal import Outcome
 from .._platform.shared_memory import Segment
 from .._ring.layout import DELETE_AT, MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from ..errors import SharedMemoryQueueError
@@ -29,7 +28,7 @@ _LOCK: Final = "-lock"
 _ANONYMOUS: Final = "anonymous"
 _TOKEN: Final = 16  # bytes
 _MOST: Final = 1000  # new segments that one creation opens to find those without users
-_OVER: Final = (Outcome.REMOVED, Outcome.GONE)
+_OVER: Final = ("removed", "gone")
 
 
 def anonymous_name() -> str:

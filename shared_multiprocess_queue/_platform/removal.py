@@ -14,9 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Container
 from contextlib import suppress
-from enum import Enum, auto
 from itertools import chain
-from typing import Final
+from typing import Final, Literal
 
 from ..errors import CorruptQueueError
 from . import clock, processes, use_lock
@@ -37,14 +36,9 @@ _MOMENT: Final = 20_000_000  # ns to wait for a flock that another process may h
 Decision = Callable[[bytes], object]
 
 
-class Outcome(Enum):
-    """What became of a removal."""
-
-    REMOVED = auto()  # the name is gone, by this call
-    GONE = auto()  # it was gone before
-    KEPT = auto()  # the decision was not to remove it
-    BUSY = auto()  # a creator or another remover is at work
-    USED = auto()  # a process uses it, or that cannot be told
+Outcome = Literal["removed", "gone", "kept", "busy", "used"]
+"""What became of a removal: the name is gone, by this call; it was gone before; the decision was not to remove it; a
+creator or another remover is at work; a process uses it, or that cannot be told."""
 
 
 def remove_unused(
@@ -73,20 +67,20 @@ def remove_unused(
     try:
         descriptor.open(name)
         if identity not in (None, descriptor.identity()):
-            return Outcome.GONE
+            return "gone"
         if not descriptor.lock(patience):
-            return Outcome.BUSY
+            return "busy"
         if not decide(os.pread(descriptor.number, START, 0)):
-            return Outcome.KEPT
+            return "kept"
         if not use_lock.take_alone(descriptor.number):
-            return Outcome.USED
+            return "used"
         if not descriptor.means(name):
-            return Outcome.GONE
+            return "gone"
         _remove_both(name, companion)
         _mark(descriptor, mark_at)
-        return Outcome.REMOVED
+        return "removed"
     except FileNotFoundError:
-        return Outcome.GONE
+        return "gone"
     finally:
         descriptor.close()
 
@@ -108,21 +102,21 @@ def remove_forced(name: str, companion: str, mark_at: int) -> Outcome:
         descriptor.open(name)
         descriptor.lock(LONG)  # a process that is stopped may hold the flock: then without it
         if not descriptor.means(name):
-            return Outcome.GONE
+            return "gone"
         _remove_both(name, companion)
         _mark(descriptor, mark_at)
     except FileNotFoundError:
-        return Outcome.GONE
+        return "gone"
     except OSError as error:
         if not lacks_means(error):
             raise
         beside = identity_of(companion)
         if not _remove_unguarded(name, identity_of(name)):
-            return Outcome.GONE
+            return "gone"
         _remove_unguarded(companion, beside)
     finally:
         descriptor.close()
-    return Outcome.REMOVED
+    return "removed"
 
 
 def remove_alone(name: str) -> None:
