@@ -560,8 +560,10 @@ def _attach(
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
-    SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
-    sweep.take_over(ticket, identity)
+    try:
+        SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+    finally:
+        sweep.take_over(ticket, identity)
     return handle
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from .._platform import ending, handing_over, removal, shared_memory
+from .._platform import ending, handing_over, removal, shared_memory, use_lock
 from .._platform.shared_memory import Segment
 from .._ring.layout import DELETE_AT, MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from ..errors import SharedMemoryQueueError
@@ -60,7 +60,7 @@ _ours: dict[tuple[str, tuple[int, int]], weakref.WeakSet[Segment]] = {}
 
 def opened(segment: Segment) -> None:
     """Note that this process uses a queue, if it goes with its users."""
-    if goes_with_its_users(segment):
+    if use_lock.IS_THERE and goes_with_its_users(segment):
         _forget_those_gone()
         _ours.setdefault((segment.name, segment.identity()), weakref.WeakSet()).add(segment)
         ending.watch()
