@@ -134,7 +134,10 @@ def sweep() -> None:
     """
     handing_over.release()
     used = {name for (name, _), segments in list(_ours.items()) if segments}
-    unused, lone = _listing.unused(_goes, used, _MOST)
+    try:
+        unused, lone = _listing.unused(_goes, used, _MOST)
+    except OSError:  # no descriptor is left, or the folder cannot be read: the next creation sweeps
+        return
     for name in unused:
         with suppress(OSError, SharedMemoryQueueError):
             removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT)

@@ -158,13 +158,16 @@ class Listing:
         Args:
             matters: is given a name and the first bytes of the segment; None means that this may change.
             skipped: names of segments that are not looked at.
-            limit: largest number of segments that are opened for this.
+            limit: largest number of segments that are opened for this, and of those returned.
+
+        Raises:
+            OSError: for example, no descriptor is left.
         """
         if not use_lock.IS_THERE:
             return [], []
         segments, companions = self._entries()
         lone = [name for name in companions if name.removesuffix(self._companion) not in segments]
-        known, found = {}, {}
+        known, found, most = {}, {}, limit
         names = list(segments)
         first = clock.now() % len(names) if names else 0  # another one each time, if there are more than the limit
         for name in names[first:] + names[:first]:
@@ -184,32 +187,35 @@ class Listing:
                 found[name] = inode
         self._known = known
         used = processes.locked_files(os.stat(_SHM_FOLDER).st_dev) if found else set()
-        return [name for name, inode in found.items() if inode not in used], lone
+        return [name for name, inode in found.items() if inode not in used][:most], lone
 
     def _entries(self) -> tuple[dict[str, int], list[str]]:
         segments: dict[str, int] = {}
         companions: list[str] = []
         ending = self._ending + self._companion
-        with suppress(OSError):
-            # One C call, so that no signal handler can raise while the folder is open.
-            for entry in list(chain.from_iterable(map(os.scandir, (_SHM_FOLDER,)))):
-                name = entry.name
-                if name.endswith(self._ending):
-                    segments[name] = entry.inode()
-                elif name.endswith(ending):
-                    companions.append(name)
+        # One C call, so that no signal handler can raise while the folder is open.
+        for entry in list(chain.from_iterable(map(os.scandir, (_SHM_FOLDER,)))):
+            name = entry.name
+            if name.endswith(self._ending):
+                segments[name] = entry.inode()
+            elif name.endswith(ending):
+                companions.append(name)
         return segments, companions
 
 
 def _start_of(name: str) -> bytes | None:
-    """Return the first bytes of a segment; None if this user has no such segment."""
+    """Return the first bytes of a segment; None if this user has no such segment.
+
+    Raises:
+        OSError: for example, no descriptor is left.
+    """
     descriptor = _Descriptor()
     try:
         descriptor.open(name, os.O_RDONLY)
         if os.fstat(descriptor.number).st_uid != os.geteuid():
             return None
         return os.pread(descriptor.number, START, 0)
-    except (OSError, CorruptQueueError, UnicodeEncodeError):
+    except (FileNotFoundError, PermissionError, CorruptQueueError, UnicodeEncodeError):
         return None
     finally:
         descriptor.close()

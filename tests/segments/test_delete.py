@@ -17,8 +17,10 @@ from shared_multiprocess_queue._platform import removal
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.children import end_of, fork, in_child
+from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM
 from tests.support.segments import MARK, attach, create, remove, segments_of, works
+from tests.support.steps import entries_of
 from tests.support.waiting import LONG, eventually, in_thread
 
 pytestmark = [
@@ -250,6 +252,22 @@ def test_a_damaged_or_foreign_name_is_not_opened_twice(run_id: str, monkeypatch:
         make_any_queue(run_id)
     assert not [name for name in opened if name.startswith(run_id)], "this process knows them all"
     remove(q)
+
+
+def test_a_sweep_that_lacks_descriptors_forgets_no_queue(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it could not look at, the next sweep looks at."""
+    listing = removal.Listing("-queue", "-lock")
+    monkeypatch.setattr(sweep, "_listing", listing)
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
+    killed_with(run_id, lambda: make(run_id))
+
+    def child() -> None:
+        with free_descriptors(0):
+            sweep.sweep()
+        sweep.sweep()
+
+    assert in_child(child) == 0
+    assert segments_of(run_id) == set()
 
 
 def test_a_creation_opens_no_more_than_its_limit(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
