@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.codec import Codec
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics
+from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
@@ -25,6 +25,7 @@ from ._engine.membership import Membership
 from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
 from ._platform.clock import FOREVER, deadline_of
+from ._platform.handing_over import Ticket
 from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
@@ -47,15 +48,17 @@ class SharedMemoryQueue(Generic[T]):
     ``get`` have the arguments and errors of ``queue.Queue``, and take no lock. A process may die at any instruction:
     items that others have put are not lost, and no other process is blocked.
 
-    A queue stays until ``unlink()``, even if all its processes end before that. A handle can be pickled and copied: the
-    copy attaches by name, and keeps the class and the attributes that were set. A forked child may use a handle of its
-    parent, and threads may share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
+    A queue stays until ``unlink()``, even if all its processes end before that, unless it was made with ``delete=True``
+    or without a name. A handle can be pickled and copied: the copy attaches by name, and keeps the class and the
+    attributes that were set. A forked child may use a handle of its parent, and threads may share one.
+    ``SharedMemoryQueue[T]`` says that the items are of type T.
 
     Args:
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
+            Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size and mode out, or pass the values of
-            the queue; a default counts as left out.
+        capacity: largest number of items. When attaching, leave capacity, item_size, mode and delete out, or pass the
+            values of the queue; a default counts as left out.
         item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
@@ -64,14 +67,18 @@ class SharedMemoryQueue(Generic[T]):
             one that consumes, which is enforced; threads may share such a handle.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
-        timeout: when attaching, seconds to wait for a process that is creating the queue; None waits for as long as
-            that process lives.
+        timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
+            segment is there; None waits for as long as that process lives.
+        delete: the queue goes with its last living user: when the last handle is closed or its process ends. If all
+            users were killed, the next creation of any queue by this user removes it.
+        exist_ok: with create: attach if the queue exists.
+        wait: when attaching, seconds to wait for a queue that does not exist yet; None waits for ever.
 
     Raises:
         ValueError: an argument can never work.
-        QueueExistsError: with create: a queue of that name exists; a FileExistsError.
+        QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: without create: the queue has another capacity, item_size or mode; a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode or delete; a ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -109,7 +116,7 @@ class SharedMemoryQueue(Generic[T]):
 
     def __init__(
         self,
-        name: str,
+        name: str = NOT_GIVEN,
         create: bool = False,
         capacity: SupportsIndex = DEFAULTS.capacity,
         item_size: SupportsIndex = DEFAULTS.item_size,
@@ -119,15 +126,23 @@ class SharedMemoryQueue(Generic[T]):
         mode: Mode = DEFAULTS.mode,
         engine: EngineName | None = None,
         timeout: float | None = None,
+        delete: bool = False,
+        exist_ok: bool = False,
+        wait: float | None = 0,
     ) -> None:
-        engine_class = self._prepare(name, run_id, engine)
-        is_new = _arguments.creates(create)
-        until = deadline_of(True, timeout)
-        asked = _arguments.sizes(capacity, item_size, mode)
-        if is_new:
-            self._create(engine_class, asked)
+        is_anonymous = name is NOT_GIVEN
+        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
+        is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
+        until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
+        asked = _arguments.sizes(capacity, item_size, mode, delete, is_anonymous)
+        make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
+        segment_name, _ = lifecycle.names(self._name, self._run_id)
+        if may_exist:
+            opening.make_or_attach(segment_name, make, attach, until)
+        elif is_new:
+            make()
         else:
-            self._attach(engine_class, asked, until)
+            opening.attach_when_there(segment_name, attach, wait_until, timeout)
 
     def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
         self._wanted_engine = engine
@@ -137,9 +152,10 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(*wanted)
-        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry)
+        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode)
+        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry, wanted.delete)
         try:
+            sweep.opened(segment)
             if not self._start(engine_class, segment, flag):
                 raise QueueNotFoundError(
                     f"queue {self._name!r} was unlinked by another process just as this one had created it; create it "
@@ -160,7 +176,8 @@ class SharedMemoryQueue(Generic[T]):
         while True:
             segment, self._geometry, flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
-                _arguments.agree(self._name, asked, self._geometry)
+                sweep.opened(segment)
+                _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:
@@ -176,6 +193,7 @@ class SharedMemoryQueue(Generic[T]):
             self._close(wait=True)
         flag.close()
         segment.close()
+        sweep.closed(segment)
 
     def _start(self, engine_class: type[Engine], segment: Segment, flag: LockFlag) -> bool:
         """Begin to use the queue; return False if the segment has lost its name."""
@@ -427,10 +445,14 @@ class SharedMemoryQueue(Generic[T]):
     def _close(self, wait: bool) -> bool:
         """Close, or continue an interrupted close; return whether this call has completed it."""
         member = self._member()
-        if member is None or member.state is State.CLOSED or not member.close(wait):
+        if member is None:
+            return False
+        is_new = member.state is not State.CLOSED
+        if is_new and not member.close(wait):
             return False
         _live.pop(id(self), None)  # a traceback may keep this handle for long
-        return True
+        sweep.closed(member.segment)
+        return is_new
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread to join, as in a ``multiprocessing.Queue``, because ``put`` itself puts."""
@@ -449,6 +471,29 @@ class SharedMemoryQueue(Generic[T]):
             with suppress(QueueClosedError, TooManyParticipantsError), member.operation() as record:
                 record.words.store(UNLINKED_AT, 1)  # without a descriptor only this handle can say it
                 member.wake_all(record.words)
+
+    @staticmethod
+    def remove(name: str, run_id: str = "", missing_ok: bool = False, force: bool = False) -> None:
+        """Remove the queue of a name, also one that is damaged, half made, or of another version of this package.
+
+        Args:
+            name: of the queue.
+            run_id: of the queue.
+            missing_ok: it is no error if there is no such queue.
+            force: remove it although a process uses it, or although its segment does not say that it is a queue. The
+                processes that use it go on with a queue that has no name. Needed if no descriptor is left, and on
+                systems other than Linux, because it cannot be told there whether the queue is used.
+
+        Raises:
+            QueueInUseError: a live process uses the queue; an OSError that names the processes.
+            QueueNotFoundError: there is no queue of that name; a FileNotFoundError.
+            QueueNotReadyError: a live process is creating or removing it; a TimeoutError.
+            CorruptQueueError: it is no queue.
+            OSError: for example, it is another user's.
+        """
+        from ._engine import removing  # noqa: PLC0415 (most programs never need it)
+
+        removing.remove(name, run_id, missing_ok, force)
 
     def _member(self) -> Membership | None:
         """Return the handle's part in the queue; None if the start has failed, or if ``__init__`` has not run."""
@@ -479,7 +524,7 @@ class SharedMemoryQueue(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
         arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
-        return _attach, arguments, self.__getstate__()
+        return _attach, (*arguments, sweep.hand_over(self._membership.segment)), self.__getstate__()
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
@@ -509,12 +554,16 @@ def _attach(
     run_id: str,
     engine: EngineName | None,
     identity: tuple[int, int],
+    ticket: Ticket | None,
 ) -> SharedMemoryQueue:
     """Make a handle from a pickled one: open the queue by name. Pickle then sets the state of the subclass."""
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
-    SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+    try:
+        SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+    finally:
+        sweep.take_over(ticket, identity)
     return handle
 
 

@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from .._platform import atomic_words, clock, shared_memory
 from .._platform.atomic_words import Words, open_words
@@ -18,6 +19,7 @@ from .._ring.layout import (
     CREATOR_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
+    DELETE_AT,
     ITEM_SIZE_AT,
     MAGIC,
     MAGIC_AT,
@@ -36,6 +38,7 @@ from .._ring.layout import (
     WORD,
     Geometry,
     Mode,
+    parse_owner,
 )
 from .._ring.participants import Participants
 from .._ring.snapshot import Look, check, check_size
@@ -49,6 +52,7 @@ from ..errors import (
     SharedMemoryQueueError,
     shown,
 )
+from . import sweep
 
 _PAGE = 4096
 _MOMENT = 20_000_000  # ns that unlink waits for the lock, and an attach for the successor of a leftover
@@ -107,8 +111,14 @@ def _import_all() -> None:
     lock_class()
 
 
-def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:
-    """Make a queue.
+def create(name: str, run_id: str, wanted: Geometry, delete: bool = False) -> tuple[Segment, LockFlag]:
+    """Make a queue, after the removal of queues that have lost their last users.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        wanted: its sizes.
+        delete: the queue goes with its last user.
 
     Raises:
         QueueExistsError: a queue or something else has that name; the message says which processes use it, or what it
@@ -120,6 +130,9 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
     lock_segment = segment_name(lock_name, run_id)
     locks: list[LockFlag] = []
     _import_all()
+    sweep.sweep()
+    mark = bytearray(shared_memory.MARK.ljust(DELETE_AT + WORD - MAGIC_AT, b"\0"))
+    mark[DELETE_AT - MAGIC_AT :] = int(delete).to_bytes(WORD, sys.byteorder)
 
     def fill(segment: Segment) -> None:
         memory = open_words(segment.buffer)
@@ -136,6 +149,7 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
                 (NONCE_AT, int.from_bytes(os.urandom(8), "little")),
                 (CREATED_AT, clock.real()),
                 (CREATOR_AT, Participants(words).owner),
+                (DELETE_AT, delete),
             ):
                 words.store(at, value)
             _number_slots(segment, wanted)
@@ -148,7 +162,9 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
             memory.release()
 
     try:
-        segment = shared_memory.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment)
+        segment = shared_memory.create(
+            segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment, bytes(mark)
+        )
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:
@@ -190,28 +206,47 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 def _who_has(segment_of_queue: str) -> str:
     """Return the error message that says which processes use the queue that exists."""
     try:
-        segment = shared_memory.open_existing(segment_of_queue)
+        segment = shared_memory.open_existing(segment_of_queue, uses=False)
         try:
             with _header(segment) as words:
-                records = Look(words, check(words, segment.name, segment.size)).participants()
-            pids = sorted({record.process.pid for record in records if record.liveness != "dead"})
+                look = Look(words, check(words, segment.name, segment.size))
+                pids = sorted({one.process.pid for one in look.participants() if one.liveness != "dead"})
+                creator = words.load(CREATOR_AT)
+                is_orphaned = look.liveness(creator) == "dead"
         finally:
             segment.close()
-        if os.getppid() in pids and "__mp_main__" in sys.modules:
+        if _imports_its_parents_script(pids):
             return (
                 f"queue segment {segment_of_queue!r} exists already, and the parent of this spawned child uses it; "
                 f"the child imports the parent's script, so create the queue under `if __name__ == '__main__':`, and "
                 f"attach to it elsewhere with create=False"
             )
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
+        if pids and is_orphaned:
+            users += (
+                f", though process {parse_owner(creator)[0]}, which created it, is dead: if that was the parent of "
+                f"these and has left them behind, end them (kill {' '.join(map(str, pids))})"
+            )
     except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
         return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
     except Exception:  # the queue is gone by now, or no descriptor is left
         users = "and its users cannot be told"
     return (
-        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
-        f"first, or choose another name or run_id"
+        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False or exist_ok=True, "
+        f"unlink() it first, or choose another name or run_id"
     )
+
+
+def _imports_its_parents_script(users: list[int]) -> bool:
+    """Whether this is a child of multiprocessing that imports the script of a parent which uses the queue.
+
+    A child of forkserver has another parent than the process that starts it. While such a child, or one of spawn,
+    imports the script, its process object says that it is inheriting.
+    """
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        return bool(users)
+    return os.getppid() in users and "__mp_main__" in sys.modules
 
 
 def attach(
@@ -362,7 +397,7 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
             return False
         try:
             with _unless_means_lack():
-                segment = shared_memory.open_existing(segment_of_queue)
+                segment = shared_memory.open_existing(segment_of_queue, uses=False)
         except QueueNotReadyError:
             is_cut = True  # the segment is truncated to nothing; or it is a newer one, still in creation
         if segment is not None and segment.identity() != identity:

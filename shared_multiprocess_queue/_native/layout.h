@@ -106,6 +106,8 @@ struct shmq_header {
     _Atomic uint64_t nonce;
     _Atomic uint64_t created;
     _Atomic uint64_t creator;
+    _Atomic uint64_t stopped;
+    _Atomic uint64_t deleted; /* with the last user */
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
     _Atomic uint64_t adopted;
@@ -229,6 +231,7 @@ struct shmq_record {
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
     X(CREATED_AT, offsetof(struct shmq_header, created))                                                               \
     X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
+    X(DELETE_AT, offsetof(struct shmq_header, deleted))                                                                \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
     X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \
     X(FULL_EVENTS_AT, offsetof(struct shmq_header, full_events))                                                       \

@@ -32,6 +32,7 @@ from .layout import (
     CREATOR_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
+    DELETE_AT,
     EMPTY_EVENTS_AT,
     FREE,
     FULL,
@@ -452,6 +453,7 @@ class Snapshot:
         created: real time of the creation, in ns.
         creator: the process that made the queue.
         is_unlinked: the names are gone.
+        goes_with_users: the queue was made with ``delete=True``.
         head: position of the next get.
         tail: position of the next put.
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
@@ -484,11 +486,10 @@ class Snapshot:
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()
         self.blockers = tuple(look.blockers(self.participants, is_lock_held))
-        self.version = load(VERSION_AT)
         self.geometry = look.geometry
-        self.created = load(CREATED_AT)
+        self.version, self.created = load(VERSION_AT), load(CREATED_AT)
         self.creator = Identity(*parse_owner(load(CREATOR_AT)))
-        self.is_unlinked = bool(load(UNLINKED_AT))
+        self.is_unlinked, self.goes_with_users = bool(load(UNLINKED_AT)), bool(load(DELETE_AT))
         is_damaged = look.is_damaged(head, tail)
         self.is_moving = (head, tail) != (load(HEAD), load(TAIL))
         self.is_damaged = is_damaged and not self.is_moving

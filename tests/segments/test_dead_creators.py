@@ -7,23 +7,21 @@ import itertools
 import os
 import signal
 import struct
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError
 from shared_multiprocess_queue._engine import lifecycle
-from shared_multiprocess_queue._platform import clock
+from shared_multiprocess_queue._platform import clock, removal
 from shared_multiprocess_queue._platform import processes as _processes
 from tests.support.children import end_of, fork
-from tests.support.places import PACKAGE, SHM
+from tests.support.places import SHM
 from tests.support.segments import LEFTOVERS, MARK, attach, create, remove, segments_of, works
+from tests.support.steps import dies_at, entries_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -34,35 +32,17 @@ pytestmark = [
 # ---- creators that die ----------------------------------------------------------------------------------------------
 
 
-def die_at(step: int) -> Callable[[FrameType, str, Any], None]:
-    """Return a profile function that kills this process when the package calls, or returns, for the step-th time."""
-    steps = itertools.count()
-
-    def count(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_code.co_filename.startswith(str(PACKAGE)) and next(steps) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return count
-
-
 def create_and_die(run_id: str, step: int) -> bool:
     """Create a queue in a child that dies at a step; return whether it did, and not its creation ended before."""
-
-    def child() -> None:
-        profile = die_at(step)
-        sys.setprofile(profile)
-        create(run_id)
-        sys.setprofile(None)
-        os._exit(7)
-
-    status = end_of(fork(child))
-    assert status in (-signal.SIGKILL, 7)
-    return status == -signal.SIGKILL
+    return dies_at(step, lambda: lambda: create(run_id))
 
 
 @pytest.mark.slow
-def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(run_id: str, path: Path, impatient: None) -> None:
+def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(
+    run_id: str, path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every call that the package makes, and every return, is a step; the segments are looked at after each death."""
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
     seen: Counter[str] = Counter()
     for step in itertools.count():
         if not create_and_die(run_id, step):
