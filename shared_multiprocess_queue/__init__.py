@@ -20,6 +20,7 @@ from .errors import (
     RoleTakenError,
     SerializationError,
     SharedMemoryQueueError,
+    ShutDown,
     TooManyParticipantsError,
 )
 from .queue import SharedMemoryQueue
@@ -42,5 +43,6 @@ __all__ = [
     "SerializationError",
     "SharedMemoryQueue",
     "SharedMemoryQueueError",
+    "ShutDown",
     "TooManyParticipantsError",
 ]

@@ -54,6 +54,7 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
             for blocker, seconds in zip(seen.blockers, watch.seconds(seen.blockers), strict=True)
         ],
         "unlinked": seen.is_unlinked,
+        "shut_down": seen.is_shut_down,
         "mode": seen.geometry.mode,
         "engine": engine.name,
     }
