@@ -67,10 +67,6 @@ class Memory:
     def close(self) -> None:
         """Do nothing, because the other handles use this memory."""
 
-    def is_closed(self) -> bool:
-        """Whether the queue was shut down."""
-        return bool(self.words[layout.TAIL >> 3] & layout.CLOSED)
-
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""
         found = []
