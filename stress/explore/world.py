@@ -111,7 +111,10 @@ class World:
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
-            if self._is_closed() and (call.is_put or not self._gets_beside(call)):
+            waits_for_turn = (
+                actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
+            )  # its holder may be about to go
+            if self._is_closed() and not waits_for_turn and (call.is_put or not self._gets_beside(call)):
                 raise Violation(f"a {call.name} sleeps though the queue was shut down: the wake was lost")
             words = self._memory.words
             head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
