@@ -21,6 +21,7 @@ from .errors import (
     RoleTakenError,
     SerializationError,
     SharedMemoryQueueError,
+    ShutDown,
     TooManyParticipantsError,
 )
 from .queue import SharedMemoryQueue
@@ -44,5 +45,6 @@ __all__ = [
     "SerializationError",
     "SharedMemoryQueue",
     "SharedMemoryQueueError",
+    "ShutDown",
     "TooManyParticipantsError",
 ]

@@ -53,6 +53,21 @@ _TEXTS: Final = (
     "mpmc 1 0 put take+take join+put",
     "mpmc 1 0 put+put take_wait take",
     "mpmc 2 0 take_wait take_wait put put",
+    "mpmc 1 0 put shutdown+put",
+    "mpmc 1 0 take_wait shutdown",
+    "mpmc 1 1 put_wait shutdown",
+    "mpmc 1 0 put take+take shutdown",
+    "mpmc 1 1 take take+take shutdown",
+    "mpmc 2 1 take take+take shutdown",
+    "mpmc 2 0 batch take2+take shutdown",
+    "mpmc 1 1 put_wait take+take shutdown",
+    "mpmc 2 1 batch_wait batch_wait shutdown",
+    "mpmc 1 0 put put take_wait+take shutdown",
+    "mpmc 1 1 take stop+take",
+    "mpmc 2 1 take+take put stop",
+    "mpmc 1 1 put_wait take stop+put",
+    "spsc 1 0 put+put take+take shutdown",
+    "spsc 2 1 put+put take+take stop",
 )
 
 _OF_ATOMICS: Final = (

@@ -27,7 +27,7 @@ from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from ..harness.engines import Mode
-from .program import PUTS, TAKES
+from .program import ENDS, PUTS, TAKES
 from .scheduler import Scheduler
 
 ITEM_SIZE: Final = 16
@@ -46,6 +46,7 @@ class Memory:
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
         self.words = self.buffer.cast("Q")
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
         self._used = slice(0, layout.record_at(_USED))
         self._slots = slice(layout.SLOTS_START, size)
@@ -306,6 +307,9 @@ class Handle:
         Returns:
             Of a put, its items; of a get, the items that it took; of a look, the answer. None: Full or Empty. False:
             another handle has the role.
+
+        Raises:
+            ShutDown: the queue was shut down.
         """
         waits = name.endswith("_wait")
         try:
@@ -318,6 +322,8 @@ class Handle:
             return None
         except RoleTakenError:
             return False
+        if name in ENDS:
+            return self.engine.shutdown(name == "stop")
         return bool(getattr(self.engine, name)())
 
     def _put(self, items: list[bytes], waits: bool) -> None:

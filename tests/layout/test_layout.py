@@ -53,7 +53,7 @@ def test_words_that_two_sides_write_have_cache_lines_of_their_own() -> None:
         "roles": {lines["PRODUCER_AT"], lines["CONSUMER_AT"]},
         "constants": {lines["MAGIC_AT"], lines["SEGMENT_SIZE_AT"]},
         "counts": {lines["TOMBS_AT"], lines["GET_WAITS_AT"]},
-        "marks": {lines["UNLINKED_AT"], lines["RECORDS_USED_AT"]},
+        "marks": {lines["UNLINKED_AT"], lines["RECORDS_USED_AT"], lines["STOPPED_AT"]},
         "namespaces": {lines["namespace 0"], lines[f"namespace {layout.NAMESPACES - 1}"]},
     }
     taken: dict[int, str] = {}
@@ -107,6 +107,20 @@ def test_the_states_of_a_slot_fit_beside_the_position() -> None:
     states = {layout.FREE, layout.FULL, layout.TOMB}
     assert len(states) == 3
     assert all(0 <= state <= layout.STATE_MASK for state in states)
+
+
+@settings(deadline=None, database=None)
+@given(
+    position=st.integers(0, layout.CLOSED - 1),
+    other=st.integers(0, layout.CLOSED - 1),
+    mark=st.sampled_from([layout.CLOSED, layout.STOPPED]),
+    state=st.integers(0, layout.STATE_MASK),
+)
+def test_no_word_of_a_slot_fits_a_marked_end(position: int, other: int, mark: int, state: int) -> None:
+    """So a put (get) is refused by the comparison that it makes anyway, in C modulo 2^64, too."""
+    end = position | mark
+    assert layout.unmarked(end) == position
+    assert (end << layout.STATE_BITS | state) & layout.WORD_MASK != other << layout.STATE_BITS | state
 
 
 @settings(deadline=None, database=None)
