@@ -81,7 +81,7 @@ def test_what_is_kept_back_at_the_end_is_delivered_by_this_handle(make_queue: Ma
 
 
 @pytest.mark.usefixtures("engines")
-def test_what_is_kept_back_when_its_handle_closes_is_lost_and_close_says_so(make_queue: MakeQueue) -> None:
+def test_close_says_that_what_was_kept_back_is_lost(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=2)
     holding(queue)
     queue.shutdown()
