@@ -19,10 +19,12 @@ from .errors import (
     QueueNotReadyError,
     RoleTakenError,
     SerializationError,
+    SharedMemoryFullError,
     SharedMemoryQueueError,
     TooManyParticipantsError,
 )
 from .queue import SharedMemoryQueue
+from .swap import Queue
 
 __version__ = "1.0.0.dev0"
 
@@ -33,6 +35,7 @@ __all__ = [
     "Full",
     "ItemTooLargeError",
     "LayoutVersionError",
+    "Queue",
     "QueueClosedError",
     "QueueExistsError",
     "QueueMismatchError",
@@ -40,6 +43,7 @@ __all__ = [
     "QueueNotReadyError",
     "RoleTakenError",
     "SerializationError",
+    "SharedMemoryFullError",
     "SharedMemoryQueue",
     "SharedMemoryQueueError",
     "TooManyParticipantsError",

@@ -104,6 +104,8 @@ class SharedMemoryQueue(Generic[T]):
         "_watch",
     )
 
+    _TAKES_MEMORY_AS_USED: ClassVar[bool] = False
+
     Empty: ClassVar[type[queue.Empty]] = queue.Empty
     Full: ClassVar[type[queue.Full]] = queue.Full
 
@@ -138,7 +140,7 @@ class SharedMemoryQueue(Generic[T]):
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(*wanted)
-        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry)
+        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry, self._TAKES_MEMORY_AS_USED)
         try:
             if not self._start(engine_class, segment, flag):
                 raise QueueNotFoundError(

@@ -12,6 +12,7 @@ from .._platform import atomic_words, clock, shared_memory
 from .._platform.atomic_words import Words, open_words
 from .._platform.mutex import LockFlag, lock_class, open_lock, segment_name
 from .._platform.shared_memory import Segment
+from .._ring.growth import Growth
 from .._ring.layout import (
     CAPACITY_AT,
     CREATED_AT,
@@ -107,8 +108,14 @@ def _import_all() -> None:
     lock_class()
 
 
-def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]:
+def create(name: str, run_id: str, wanted: Geometry, as_used: bool = False) -> tuple[Segment, LockFlag]:
     """Make a queue.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+        wanted: its sizes.
+        as_used: take memory for a slot when it is first used, and not now.
 
     Raises:
         QueueExistsError: a queue or something else has that name; the message says which processes use it, or what it
@@ -138,7 +145,11 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
                 (CREATOR_AT, Participants(words).owner),
             ):
                 words.store(at, value)
-            _number_slots(segment, wanted)
+            if as_used:
+                segment.reserve(wanted.definitions, _PAGE)
+                Growth(segment, wanted).begin(words)
+            else:
+                _number_slots(segment, wanted)
             lock = open_lock(lock_name, run_id, create=True)
             locks.append(lock)
             lock.try_acquire()  # no other process uses it yet; a leftover 1 is harmless, see _ring/batch_lock.py
@@ -148,7 +159,8 @@ def create(name: str, run_id: str, wanted: Geometry) -> tuple[Segment, LockFlag]
             memory.release()
 
     try:
-        segment = shared_memory.create(segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment)
+        reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
+        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment)
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:

@@ -106,6 +106,8 @@ struct shmq_header {
     _Atomic uint64_t nonce;
     _Atomic uint64_t created;
     _Atomic uint64_t creator;
+    unsigned char other_marks[2 * SHMQ_WORD];
+    _Atomic uint64_t numbered;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
     _Atomic uint64_t adopted;
@@ -153,6 +155,10 @@ struct shmq_record {
 #define SHMQ_DEFINITIONS_SIZE (1 << 20)
 #define SHMQ_DEFINITIONS_END 0
 #define SHMQ_DEFINITIONS_FIRST SHMQ_LINE
+
+/* ---- memory that is taken as it is used ---- */
+
+#define SHMQ_AT_ONCE 2048 /* bytes of a payload that get memory together with the number of their slot */
 
 /* ---- limits ---- */
 
@@ -229,6 +235,7 @@ struct shmq_record {
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
     X(CREATED_AT, offsetof(struct shmq_header, created))                                                               \
     X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
+    X(NUMBERED_AT, offsetof(struct shmq_header, numbered))                                                             \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
     X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \
     X(FULL_EVENTS_AT, offsetof(struct shmq_header, full_events))                                                       \
@@ -264,6 +271,7 @@ struct shmq_record {
     X(DEFINITIONS_SIZE, SHMQ_DEFINITIONS_SIZE)                                                                         \
     X(DEFINITIONS_END, SHMQ_DEFINITIONS_END)                                                                           \
     X(DEFINITIONS_FIRST, SHMQ_DEFINITIONS_FIRST)                                                                       \
+    X(AT_ONCE, SHMQ_AT_ONCE)                                                                                           \
     X(MAX_CAPACITY, SHMQ_MAX_CAPACITY)                                                                                 \
     X(MAX_ITEM_SIZE, SHMQ_MAX_ITEM_SIZE)                                                                               \
     X(MAX_SEGMENT_SIZE, SHMQ_MAX_SEGMENT_SIZE)

@@ -58,6 +58,7 @@ enum shmq_result {
     SHMQ_ORPHAN,     /* a dead get has left an item at the position */
     SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
+    SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
     SHMQ_AGAIN       /* in this file only */
 };
 
@@ -90,6 +91,12 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
         return shmq_corrupt(me, position, word);
     }
     return SHMQ_AGAIN;
+}
+
+/* Whether a slot has never had a number: in the first lap, of a queue that takes memory as it is used. */
+static inline bool shmq_is_fresh(const struct shmq_ring *ring, uint64_t position, uint64_t word)
+{
+    return word == 0 && position != 0 && position < ring->fresh_below;
 }
 
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
@@ -128,7 +135,8 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
     if (SHMQ_LOOK("P2", &shmq_slot_of(ring, position)->word, sure) != word) {
         return SHMQ_AGAIN;
     }
-    return shmq_corrupt(me, position, word);
+    shmq_corrupt(me, position, word);
+    return shmq_is_fresh(ring, position, word) ? SHMQ_FRESH : SHMQ_CORRUPT;
 }
 
 /* Claim `count` adjacent positions for a put. DONE: they begin at *position; write and publish them, and do not wait in
@@ -225,7 +233,8 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
         const uint64_t before = tail - ring->capacity;
         struct shmq_slot *slot = shmq_slot_of(ring, tail);
         const uint64_t word = SHMQ_LOOK("P2", &slot->word, true);
-        if (word == shmq_word_of(tail, SHMQ_FREE) || word == shmq_word_of(before, SHMQ_TOMB)) {
+        if (word == shmq_word_of(tail, SHMQ_FREE) || word == shmq_word_of(before, SHMQ_TOMB) ||
+            shmq_is_fresh(ring, tail, word)) {
             return true;
         }
         if (word == shmq_word_of(before, SHMQ_FREE) && !shmq_is_covered(ring, SHMQ_PUT, before)) {
@@ -328,6 +337,18 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             }
             if (!shmq_rescue_put(ring, p)) {
                 return SHMQ_HELD;
+            }
+            continue;
+        }
+        if (shmq_is_fresh(ring, p, word)) {
+            if (!sure) {
+                return SHMQ_HELD;
+            }
+            if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) { /* as above */
+                return SHMQ_NOTHING;
+            }
+            if (SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
+                return shmq_corrupt(me, p, word); /* tail only passes numbers */
             }
             continue;
         }

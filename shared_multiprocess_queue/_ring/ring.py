@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
 from .claim import CORRUPT, Claim, Payload
+from .growth import Growth
 from .layout import (
     ABANDONED,
     ADOPTED_AT,
@@ -81,6 +82,7 @@ class Ring:
         self._item_size = geometry.item_size
         self._participants = participants
         self._parking = parking
+        self.growth: Growth | None = None  # where memory is taken as it is used
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
@@ -134,6 +136,9 @@ class Ring:
                 record.withdraw_put()  # before anything slow
                 if load is not words.load:
                     load = words.load
+                    continue
+                if self._is_fresh(*refused):
+                    self._number(words, *refused)
                     continue
                 found = self._no_room(words, position, *refused, sure)
                 if found is None:
@@ -198,6 +203,14 @@ class Ring:
             return None
         self.corrupt(position, word)
 
+    def _is_fresh(self, position: int, word: int) -> bool:
+        """Whether a slot has never had a number: in the first lap, of a queue that takes memory as it is used."""
+        return not word and 0 < position < self._capacity and self.growth is not None
+
+    def _number(self, words: Words, position: int, word: int) -> None:
+        if self.growth is None or not self.growth.number(words, position, 1):
+            self.corrupt(position, word)
+
     def _has_putter(self, words: Words, position: int) -> bool:
         """Whether a position that a put has claimed is covered by a live one."""
         return self._participants.covered(words, position, PUT_BEGIN, PUT_END)
@@ -213,7 +226,7 @@ class Ring:
             before = tail - self._capacity
             slot = self._slot(tail)
             word = words.load(slot)
-            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
+            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB or self._is_fresh(tail, word):
                 return True
             if word == before << STATE_BITS | FREE and not self._has_putter(words, before):
                 if words.load(slot) == word:  # [S4] the put of the lap before is dead; otherwise it has published
@@ -284,6 +297,11 @@ class Ring:
                 return HELD
             if load(HEAD) != p:
                 continue
+            if self._is_fresh(p, word):
+                if load(TAIL) == p:  # [G3] nothing is claimed
+                    return NOTHING
+                if load(self._slot(p)) != word:
+                    continue
             if word >> STATE_BITS != p - capacity:
                 self.corrupt(p, word)
             # The slot is still of the lap before: the get of that item has not freed it. No record need name it.
