@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.codec import Codec
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics
+from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
@@ -25,6 +25,7 @@ from ._engine.membership import Membership
 from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
 from ._platform.clock import FOREVER, deadline_of
+from ._platform.handing_over import Ticket
 from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
@@ -111,7 +112,7 @@ class SharedMemoryQueue(Generic[T]):
 
     def __init__(
         self,
-        name: str,
+        name: str = NOT_GIVEN,
         create: bool = False,
         capacity: SupportsIndex = DEFAULTS.capacity,
         item_size: SupportsIndex = DEFAULTS.item_size,
@@ -121,15 +122,23 @@ class SharedMemoryQueue(Generic[T]):
         mode: Mode = DEFAULTS.mode,
         engine: EngineName | None = None,
         timeout: float | None = None,
+        delete: bool = False,
+        exist_ok: bool = False,
+        wait: float | None = 0,
     ) -> None:
-        engine_class = self._prepare(name, run_id, engine)
-        is_new = _arguments.creates(create)
-        until = deadline_of(True, timeout)
-        asked = _arguments.sizes(capacity, item_size, mode)
-        if is_new:
-            self._create(engine_class, asked)
+        is_anonymous = name is NOT_GIVEN
+        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
+        is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
+        until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
+        asked = _arguments.sizes(capacity, item_size, mode, delete, is_anonymous)
+        make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
+        segment_name, _ = lifecycle.names(self._name, self._run_id)
+        if may_exist:
+            opening.make_or_attach(segment_name, make, attach, until)
+        elif is_new:
+            make()
         else:
-            self._attach(engine_class, asked, until)
+            opening.attach_when_there(segment_name, attach, wait_until, timeout)
 
     def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
         self._wanted_engine = engine
@@ -139,9 +148,12 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(*wanted)
-        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry, self._TAKES_MEMORY_AS_USED)
+        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode)
+        segment, flag = lifecycle.create(
+            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
+        )
         try:
+            sweep.opened(segment)
             if not self._start(engine_class, segment, flag):
                 raise QueueNotFoundError(
                     f"queue {self._name!r} was unlinked by another process just as this one had created it; create it "
@@ -162,7 +174,8 @@ class SharedMemoryQueue(Generic[T]):
         while True:
             segment, self._geometry, flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
-                _arguments.agree(self._name, asked, self._geometry)
+                sweep.opened(segment)
+                _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:
@@ -178,6 +191,7 @@ class SharedMemoryQueue(Generic[T]):
             self._close(wait=True)
         flag.close()
         segment.close()
+        sweep.closed(segment)
 
     def _start(self, engine_class: type[Engine], segment: Segment, flag: LockFlag) -> bool:
         """Begin to use the queue; return False if the segment has lost its name."""
@@ -432,6 +446,7 @@ class SharedMemoryQueue(Generic[T]):
         if member is None or member.state is State.CLOSED or not member.close(wait):
             return False
         _live.pop(id(self), None)  # a traceback may keep this handle for long
+        sweep.closed(member.segment)
         return True
 
     def join_thread(self) -> None:
@@ -481,7 +496,7 @@ class SharedMemoryQueue(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
         arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
-        return _attach, arguments, self.__getstate__()
+        return _attach, (*arguments, sweep.hand_over(self._membership.segment)), self.__getstate__()
 
     def __getstate__(self) -> Any:
         state = super().__getstate__()
@@ -511,12 +526,14 @@ def _attach(
     run_id: str,
     engine: EngineName | None,
     identity: tuple[int, int],
+    ticket: Ticket | None,
 ) -> SharedMemoryQueue:
     """Make a handle from a pickled one: open the queue by name. Pickle then sets the state of the subclass."""
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
     SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+    sweep.take_over(ticket, identity)
     return handle
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import ClassVar, Final, SupportsIndex
 
 from ._platform import shared_memory
@@ -39,7 +38,7 @@ class Queue(SharedMemoryQueue[T]):
     def __init__(self, maxsize: SupportsIndex = 0, *, ctx: object = None) -> None:
         wanted = maxsize.__index__()
         capacity = wanted if wanted > 0 else as_many_as_fit(shared_memory.size_of_all())
-        super().__init__(secrets.token_hex(16), create=True, capacity=capacity, item_size=ITEM_SIZE)
+        super().__init__(capacity=capacity, item_size=ITEM_SIZE)
 
     @property
     def maxsize(self) -> int:

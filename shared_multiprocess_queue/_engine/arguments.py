@@ -27,9 +27,10 @@ class Sizes(NamedTuple):
     capacity: int
     item_size: int
     mode: Mode
+    delete: bool
 
 
-DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc")
+DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
 
 
 def only_item(method: str, item: Any, obj: Any) -> Any:
@@ -62,26 +63,57 @@ def creates(create: bool) -> bool:
     raise ArgumentError(f"create must be True or False; the capacity is capacity={shown(number)}")
 
 
-def sizes(capacity: SupportsIndex, item_size: SupportsIndex, mode: str) -> Sizes:
-    """Return the sizes and the mode as plain values.
+def ways_to_open(is_anonymous: bool, create: bool, exist_ok: bool, wait: float | None) -> tuple[bool, bool]:
+    """Return whether a queue is to be made, and whether it may exist all the same.
 
     Raises:
-        ArgumentError: a size is not a whole number, or is below 1 or too large; or there is no such mode.
+        ArgumentError: the arguments contradict each other, or one is no bool.
+    """
+    is_new, may_exist = creates(create), _flag("exist_ok", exist_ok)
+    if is_anonymous:
+        if may_exist or wait != 0:
+            raise ArgumentError(
+                "a queue without a name is always a new one: give a name to attach to a queue, with wait=seconds if it "
+                "may not exist yet, or with create=True, exist_ok=True"
+            )
+        return True, False
+    if may_exist and not is_new:
+        raise ArgumentError("exist_ok=True is for create=True: together they make the queue, or attach if it exists")
+    if is_new and wait != 0:
+        raise ArgumentError("wait is for attaching: leave it out, as create=True does not wait for a queue")
+    return is_new, may_exist
+
+
+def sizes(
+    capacity: SupportsIndex, item_size: SupportsIndex, mode: str, delete: bool, is_anonymous: bool = False
+) -> Sizes:
+    """Return what is fixed when a queue is created as plain values.
+
+    Raises:
+        ArgumentError: a size is not a whole number, or is below 1 or too large; there is no such mode; or ``delete`` is
+            no bool.
     """
     return Sizes(
         _between("capacity", capacity, MAX_CAPACITY, "slots", _NO_END),
         _between("item_size", item_size, MAX_ITEM_SIZE, "bytes"),
         _mode(mode),
+        _flag("delete", delete) or is_anonymous,
     )
 
 
-def agree(name: str, asked: Sizes, found: Geometry) -> None:
-    """Check that a queue has the sizes and the mode that a caller asks for; a default asks for nothing.
+def _flag(what: str, value: bool) -> bool:
+    if value is True or value is False:
+        return value
+    raise ArgumentError(f"{what} must be True or False, not {shown(value)} of type {type(value).__name__}")
+
+
+def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
+    """Check that a queue is what a caller asks for; a default asks for nothing.
 
     Raises:
         QueueMismatchError: a value differs from that of the queue.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode)
+    own = Sizes(found.capacity, found.item_size, found.mode, delete)
     differing = [
         what
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)

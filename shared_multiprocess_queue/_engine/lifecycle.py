@@ -19,6 +19,7 @@ from .._ring.layout import (
     CREATOR_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
+    DELETE_AT,
     ITEM_SIZE_AT,
     MAGIC,
     MAGIC_AT,
@@ -50,6 +51,7 @@ from ..errors import (
     SharedMemoryQueueError,
     shown,
 )
+from . import sweep
 
 _PAGE = 4096
 _MOMENT = 20_000_000  # ns that unlink waits for the lock, and an attach for the successor of a leftover
@@ -108,13 +110,16 @@ def _import_all() -> None:
     lock_class()
 
 
-def create(name: str, run_id: str, wanted: Geometry, as_used: bool = False) -> tuple[Segment, LockFlag]:
-    """Make a queue.
+def create(
+    name: str, run_id: str, wanted: Geometry, delete: bool = False, as_used: bool = False
+) -> tuple[Segment, LockFlag]:
+    """Make a queue, after the removal of queues that have lost their last users.
 
     Args:
         name: of the queue.
         run_id: of the queue.
         wanted: its sizes.
+        delete: the queue goes with its last user.
         as_used: take memory for a slot when it is first used, and not now.
 
     Raises:
@@ -127,6 +132,9 @@ def create(name: str, run_id: str, wanted: Geometry, as_used: bool = False) -> t
     lock_segment = segment_name(lock_name, run_id)
     locks: list[LockFlag] = []
     _import_all()
+    sweep.sweep()
+    mark = bytearray(shared_memory.MARK.ljust(DELETE_AT + WORD - MAGIC_AT, b"\0"))
+    mark[DELETE_AT - MAGIC_AT :] = int(delete).to_bytes(WORD, sys.byteorder)
 
     def fill(segment: Segment) -> None:
         memory = open_words(segment.buffer)
@@ -143,6 +151,7 @@ def create(name: str, run_id: str, wanted: Geometry, as_used: bool = False) -> t
                 (NONCE_AT, int.from_bytes(os.urandom(8), "little")),
                 (CREATED_AT, clock.real()),
                 (CREATOR_AT, Participants(words).owner),
+                (DELETE_AT, delete),
             ):
                 words.store(at, value)
             if as_used:
@@ -160,7 +169,7 @@ def create(name: str, run_id: str, wanted: Geometry, as_used: bool = False) -> t
 
     try:
         reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
-        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment)
+        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark))
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:
@@ -202,7 +211,7 @@ def _number_slots(segment: Segment, wanted: Geometry) -> None:
 def _who_has(segment_of_queue: str) -> str:
     """Return the error message that says which processes use the queue that exists."""
     try:
-        segment = shared_memory.open_existing(segment_of_queue)
+        segment = shared_memory.open_existing(segment_of_queue, uses=False)
         try:
             with _header(segment) as words:
                 records = Look(words, check(words, segment.name, segment.size)).participants()
@@ -374,7 +383,7 @@ def unlink(name: str, run_id: str, identity: tuple[int, int]) -> bool:
             return False
         try:
             with _unless_means_lack():
-                segment = shared_memory.open_existing(segment_of_queue)
+                segment = shared_memory.open_existing(segment_of_queue, uses=False)
         except QueueNotReadyError:
             is_cut = True  # the segment is truncated to nothing; or it is a newer one, still in creation
         if segment is not None and segment.identity() != identity:

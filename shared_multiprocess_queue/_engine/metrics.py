@@ -54,6 +54,7 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
             for blocker, seconds in zip(seen.blockers, watch.seconds(seen.blockers), strict=True)
         ],
         "unlinked": seen.is_unlinked,
+        "delete": seen.goes_with_users,
         "mode": seen.geometry.mode,
         "engine": engine.name,
     }

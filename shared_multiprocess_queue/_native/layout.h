@@ -106,7 +106,8 @@ struct shmq_header {
     _Atomic uint64_t nonce;
     _Atomic uint64_t created;
     _Atomic uint64_t creator;
-    unsigned char other_marks[2 * SHMQ_WORD];
+    _Atomic uint64_t stopped;
+    _Atomic uint64_t deleted; /* with the last user */
     _Atomic uint64_t numbered;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
@@ -235,6 +236,7 @@ struct shmq_record {
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
     X(CREATED_AT, offsetof(struct shmq_header, created))                                                               \
     X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
+    X(DELETE_AT, offsetof(struct shmq_header, deleted))                                                                \
     X(NUMBERED_AT, offsetof(struct shmq_header, numbered))                                                             \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
     X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \

@@ -14,22 +14,23 @@ sleep = time.sleep
 FOREVER = math.inf
 
 
-def deadline_of(block: bool, timeout: float | None) -> float:
+def deadline_of(block: bool, timeout: float | None, what: str = "timeout") -> float:
     """Return when a call has to end, with the rules of ``queue.Queue``; see ``seconds_of`` for arguments and errors.
 
     Returns:
         A monotonic time in nanoseconds; ``FOREVER``; or 0, which is always in the past.
     """
-    seconds = seconds_of(block, timeout)
+    seconds = seconds_of(block, timeout, what)
     return now() + seconds * 1e9 if seconds else 0
 
 
-def seconds_of(block: bool, timeout: float | None) -> float:
+def seconds_of(block: bool, timeout: float | None, what: str = "timeout") -> float:
     """Return for how long a call may wait, with the rules of ``queue.Queue``.
 
     Args:
         block: if False, the call does not wait, and ``timeout`` is ignored.
         timeout: seconds; None waits for ever, 0 does not wait.
+        what: the name of that argument.
 
     Returns:
         Seconds; infinity means for ever.
@@ -48,11 +49,11 @@ def seconds_of(block: bool, timeout: float | None) -> float:
         seconds = math.copysign(math.inf, timeout > 0 or -1)  # an int that is too large for a float
     except (TypeError, ValueError, ArithmeticError):  # another exception comes from outside, as of a signal handler
         raise TypeError(
-            f"'timeout' must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
+            f"{what!r} must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
         ) from None
     if not seconds >= 0:
         raise ArgumentError(
-            f"'timeout' must be a non-negative number of seconds, not {shown(timeout)}; None waits for ever, 0 does "
+            f"{what!r} must be a non-negative number of seconds, not {shown(timeout)}; None waits for ever, 0 does "
             f"not wait"
         )
     return seconds

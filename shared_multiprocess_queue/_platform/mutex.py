@@ -72,7 +72,7 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
     """
     target = segment_name(name, run_id)
     try:
-        segment = shared_memory.replace(target, _SIZE) if create else shared_memory.open_existing(target)
+        segment = shared_memory.replace(target, _SIZE) if create else shared_memory.open_existing(target, uses=False)
     except QueueNotFoundError:
         raise QueueNotFoundError(
             f"the queue is incomplete: the segment {target!r} of its lock is gone, though the queue's own is there; "

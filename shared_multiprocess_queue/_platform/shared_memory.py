@@ -42,7 +42,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import ArgumentError, CorruptQueueError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
-from . import clock
+from . import clock, use_lock
 
 _POSIX: Final = sys.platform != "win32"
 if _POSIX:
@@ -158,6 +158,21 @@ class _Descriptor:
                 return True
             else:
                 return True
+
+    def share_use(self, name: str) -> None:
+        """Take the lock of use, which a process holds alone while it removes a segment that is not used.
+
+        Raises:
+            QueueNotFoundError: the segment has been removed.
+            QueueNotReadyError: another process has held the lock alone for a second.
+        """
+        give_up = clock.now() + _PATIENCE
+        while not use_lock.share(self.number):
+            if not self.means(name):
+                raise _not_found(name)
+            if clock.now() > give_up:
+                raise _busy(name)
+            clock.sleep(0.0005)
 
     def unlock(self) -> None:
         with suppress(OSError):
@@ -284,15 +299,20 @@ def _map(name: str, number: int, size: int) -> mmap.mmap:
     """
     try:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
-        at = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-        if _MMAP(at, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, number, 0) != at:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
+        _map_over(mapping, number)
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise _no_address_space(name, size) from error
         raise
     return mapping
+
+
+def _map_over(mapping: mmap.mmap, number: int) -> None:
+    """Replace the pages of a mapping by those of a segment, in one step: another thread may be reading and writing."""
+    at, size = ctypes.addressof(ctypes.c_char.from_buffer(mapping)), len(mapping)
+    if _MMAP(at, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, number, 0) != at:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def _no_address_space(name: str, size: int) -> OSError:
@@ -342,6 +362,23 @@ class Segment:
         """Return what tells this segment from a later one of its name."""
         return self._identity
 
+    def end_use(self) -> None:
+        """Let go of the lock of use and keep the memory, which threads of this process may still be using.
+
+        The pages are mapped again by another description, on which there is no lock.
+
+        Raises:
+            OSError: the segment has lost its name, or no descriptor is left.
+        """
+        mapping = self._mapping
+        descriptor = _Descriptor()
+        try:
+            descriptor.open(self.name)
+            if mapping is not None and descriptor.identity() == self._identity:
+                _map_over(mapping, descriptor.number)
+        finally:
+            descriptor.close()
+
     def reserve(self, start: int, length: int) -> None:
         """Make sure that a range has memory behind it.
 
@@ -384,7 +421,9 @@ class Segment:
             buffer.release()
 
 
-def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str) -> Segment:
+def create(
+    name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str, mark: bytes = MARK
+) -> Segment:
     """Make a segment with a name that is free; if this fails, nothing is left.
 
     Args:
@@ -393,6 +432,7 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
         reserved: number of bytes, from the start, that get memory at once.
         fill: writes the content, the magic last; other processes see nothing before that.
         companion: name of a segment that ``fill`` may make; it is removed, too, if the creation fails.
+        mark: begins with MARK; what stands behind it is there as soon as the segment has the mark.
 
     Raises:
         QueueExistsError: the name is taken.
@@ -418,8 +458,9 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
                 guard.close()  # before the flock was taken, another process took this for a leftover and removed it
                 continue
             mapped.open(name)
+            mapped.share_use(name)
             if _HAS_FLOCK:
-                os.pwrite(guard.number, MARK, MARK_AT)
+                os.pwrite(guard.number, mark, MARK_AT)
             os.ftruncate(guard.number, size)
             segment = Segment(name, guard.identity(), _map(name, mapped.number, size))
             mapped.close()
@@ -445,8 +486,12 @@ def create(name: str, size: int, reserved: int, fill: Callable[[Segment], None],
             raise
 
 
-def open_existing(name: str) -> Segment:
+def open_existing(name: str, uses: bool = True) -> Segment:
     """Map the whole of a segment that exists; its content may be anything.
+
+    Args:
+        name: of the segment.
+        uses: with the lock of use; False for a process that only looks, or removes the name.
 
     Raises:
         QueueNotFoundError: there is no segment of that name.
@@ -467,6 +512,8 @@ def open_existing(name: str) -> Segment:
         size = os.fstat(descriptor.number).st_size
         if size == 0 or descriptor.is_unfinished():
             raise _still_being_created(name)
+        if uses:
+            descriptor.share_use(name)
         return Segment(name, descriptor.identity(), _map(name, descriptor.number, size))
     finally:
         descriptor.close()

@@ -96,6 +96,7 @@ RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from th
 NONCE_AT: Final = _marks + 2 * WORD  # 64 random bits of this segment, in the names of its bells
 CREATED_AT: Final = _marks + 3 * WORD  # real time in ns
 CREATOR_AT: Final = _marks + 4 * WORD  # owner word of the process that made it
+DELETE_AT: Final = _marks + 6 * WORD  # 1: the queue goes with its last user; written before the creation is complete
 NUMBERED_AT: Final = _marks + 7 * WORD  # slots that have their number; 0: all of them, and all memory, from the start
 
 _counts = _header.line()  # what an operator wants to know; counted off the fast path

@@ -33,6 +33,7 @@ from .layout import (
     CREATOR_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
+    DELETE_AT,
     EMPTY_EVENTS_AT,
     FREE,
     FULL,
@@ -453,6 +454,7 @@ class Snapshot:
         created: real time of the creation, in ns.
         creator: the process that made the queue.
         is_unlinked: the names are gone.
+        goes_with_users: the queue was made with ``delete=True``.
         head: position of the next get.
         tail: position of the next put.
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
@@ -490,6 +492,7 @@ class Snapshot:
         self.created = load(CREATED_AT)
         self.creator = Identity(*parse_owner(load(CREATOR_AT)))
         self.is_unlinked = bool(load(UNLINKED_AT))
+        self.goes_with_users = bool(load(DELETE_AT))
         is_damaged = look.is_damaged(head, tail)
         self.is_moving = (head, tail) != (load(HEAD), load(TAIL))
         self.is_damaged = is_damaged and not self.is_moving

@@ -45,7 +45,7 @@ DOORS: dict[str, set[str]] = {
     "multiprocessing.reduction": {"_codec/reducers.py"},
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
     "_posixshmem": {"_platform/shared_memory.py"},
-    "fcntl": {"_platform/shared_memory.py"},
+    "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
     "mmap": {"_platform/shared_memory.py"},
     "resource": {"_platform/shared_memory.py"},
     "select": {"_platform/bells.py"},

@@ -195,10 +195,10 @@ def test_attach_waits_while_a_leftover_is_being_replaced(run_id: str, monkeypatc
     """The next creator removes it, and for a moment there is nothing under the name."""
     real, outcomes = shared_memory.open_existing, [QueueNotReadyError("a leftover"), QueueNotFoundError("removed")]
 
-    def open_existing(name: str) -> shared_memory.Segment:
+    def open_existing(name: str, uses: bool = True) -> shared_memory.Segment:
         if outcomes:
             raise outcomes.pop(0)
-        return real(name)
+        return real(name, uses)
 
     with create(run_id) as q:
         monkeypatch.setattr(shared_memory, "open_existing", open_existing)

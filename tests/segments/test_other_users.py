@@ -96,7 +96,7 @@ def test_a_name_that_becomes_another_users_during_unlink_is_left_alone(
 ) -> None:
     q = create(run_id)
 
-    def become_anothers(_: str) -> None:
+    def become_anothers(*_: object, **__: object) -> None:
         path.unlink()
         path.write_bytes(b"another's")
         raise PermissionError

@@ -1,0 +1,174 @@
+"""Removing the names of segments that no process uses: proven by the lock of use, never guessed.
+
+A remover opens the segment and takes its flock, so that no creator and no other remover is at work. It takes the lock
+of use alone, so that no process has the segment mapped and none can begin to use it. Then it checks that the name still
+means this segment, and removes the name and that of the companion. A process that opens the segment in between is
+refused the lock of use until then, and finds that the name is gone.
+
+If a remover dies, the kernel takes back its locks. Of the two names that of the queue goes first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Container
+from contextlib import suppress
+from enum import Enum, auto
+from itertools import chain
+from typing import Final
+
+from ..errors import CorruptQueueError
+from . import clock, use_lock
+from .shared_memory import _SHM_FOLDER, _Descriptor, _remove_both, _remove_exactly
+
+START: Final = 4096  # bytes of a segment that tell whether it may be removed
+_MOMENT: Final = 20_000_000  # ns to wait for a flock that another process may have taken for a look
+
+Decision = Callable[[bytes], object]
+
+
+class Outcome(Enum):
+    """What became of a removal."""
+
+    REMOVED = auto()  # the name is gone, by this call
+    GONE = auto()  # it was gone before
+    KEPT = auto()  # the decision was not to remove it
+    BUSY = auto()  # a creator or another remover is at work
+    USED = auto()  # a process uses it, or that cannot be told
+
+
+def remove_unused(
+    name: str,
+    companion: str,
+    decide: Decision,
+    mark_at: int,
+    identity: tuple[int, int] | None = None,
+    patience: int = _MOMENT,
+) -> Outcome:
+    """Remove a segment that no process uses.
+
+    Args:
+        name: of the segment.
+        companion: name of the segment that goes with it.
+        decide: is given the first bytes of the segment, and says whether it may be removed.
+        mark_at: offset of the word that becomes 1 when the names are gone.
+        identity: of the segment, if only this one will do.
+        patience: ns to wait for the flock.
+
+    Raises:
+        OSError: the segment cannot be opened; for example, no descriptor is left.
+        CorruptQueueError: a folder, a link or the like has the name.
+    """
+    descriptor = _Descriptor()
+    try:
+        descriptor.open(name)
+        if identity not in (None, descriptor.identity()):
+            return Outcome.GONE
+        if not descriptor.lock(patience):
+            return Outcome.BUSY
+        if not decide(os.pread(descriptor.number, START, 0)):
+            return Outcome.KEPT
+        if not use_lock.take_alone(descriptor.number):
+            return Outcome.USED
+        if not descriptor.means(name):
+            return Outcome.GONE
+        _remove_both(name, companion)
+        _mark(descriptor, mark_at)
+        return Outcome.REMOVED
+    except FileNotFoundError:
+        return Outcome.GONE
+    finally:
+        descriptor.close()
+
+
+def remove_alone(name: str) -> None:
+    """Remove a companion that was left without its segment.
+
+    Raises:
+        OSError: it cannot be opened.
+        CorruptQueueError: a folder, a link or the like has the name.
+    """
+    descriptor = _Descriptor()
+    with suppress(FileNotFoundError):
+        descriptor.open(name)
+        _remove_exactly(name, descriptor)
+
+
+def _mark(descriptor: _Descriptor, mark_at: int) -> None:
+    if os.fstat(descriptor.number).st_size >= mark_at + 8:
+        os.pwrite(descriptor.number, (1).to_bytes(8, sys.byteorder), mark_at)
+
+
+class Listing:
+    """The segments of this user whose names end alike; those that were found not to matter are not opened again.
+
+    Args:
+        ending: of their names.
+        companion: what stands behind that in the name of a companion.
+    """
+
+    def __init__(self, ending: str, companion: str) -> None:
+        self._ending = ending
+        self._companion = companion
+        self._known: dict[str, int] = {}  # the inode of each segment that will never matter
+
+    def look(
+        self, matters: Callable[[str, bytes], bool | None], skipped: Container[str], limit: int
+    ) -> tuple[list[str], list[str]]:
+        """Return the names of the segments that matter, and those of companions that seem to have no segment.
+
+        Args:
+            matters: is given a name and the first bytes of the segment; None means "perhaps later".
+            skipped: names of segments that are not looked at.
+            limit: largest number of segments that are opened for this.
+        """
+        if not use_lock.IS_THERE:
+            return [], []
+        segments, companions = self._entries()
+        lone = [name for name in companions if name.removesuffix(self._companion) not in segments]
+        known, found = {}, []
+        names = list(segments)
+        first = clock.now() % len(names) if names else 0  # another one each time, if there are more than the limit
+        for name in names[first:] + names[:first]:
+            inode = segments[name]
+            if self._known.get(name) == inode:
+                known[name] = inode
+            elif limit > 0 and name not in skipped:
+                limit -= 1
+                start = _start_of(name)
+                answer = False if start is None else matters(name, start)
+                if answer:
+                    found.append(name)
+                elif answer is False:
+                    known[name] = inode
+        self._known = known
+        return found, lone
+
+    def _entries(self) -> tuple[dict[str, int], list[str]]:
+        segments: dict[str, int] = {}
+        companions: list[str] = []
+        ending = self._ending + self._companion
+        with suppress(OSError):
+            # One C call, so that no signal handler can raise while the folder is open.
+            for entry in list(chain.from_iterable(map(os.scandir, (_SHM_FOLDER,)))):
+                name = entry.name
+                if name.endswith(self._ending):
+                    segments[name] = entry.inode()
+                elif name.endswith(ending):
+                    companions.append(name)
+        return segments, companions
+
+
+def _start_of(name: str) -> bytes | None:
+    """Return the first bytes of a segment; None if this user has no such segment."""
+    descriptor = _Descriptor()
+    try:
+        descriptor.open(name, os.O_RDONLY)
+        if os.fstat(descriptor.number).st_uid != os.geteuid():
+            return None
+        return os.pread(descriptor.number, START, 0)
+    except (OSError, CorruptQueueError, UnicodeEncodeError):
+        return None
+    finally:
+        descriptor.close()
