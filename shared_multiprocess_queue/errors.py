@@ -24,6 +24,7 @@ __all__ = [
     "LayoutVersionError",
     "QueueClosedError",
     "QueueExistsError",
+    "QueueInUseError",
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
@@ -133,6 +134,29 @@ class QueueExistsError(SharedMemoryQueueError, FileExistsError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.errno = errno.EEXIST
+
+
+class QueueInUseError(SharedMemoryQueueError, OSError):
+    """A queue was to be removed, and a live process uses it; ``errno`` is EBUSY.
+
+    Attributes:
+        pids: ids of the processes that have the queue open, as far as they can be told.
+        hidden: number of processes that could not be looked at.
+    """
+
+    def __init__(self, name: str, pids: tuple[int, ...], hidden: int) -> None:
+        super().__init__(name, pids, hidden)
+        self.errno = errno.EBUSY
+        self.pids = pids
+        self.hidden = hidden
+
+    def __str__(self) -> str:
+        users = f"process {', '.join(map(str, self.pids))}" if self.pids else "a process that cannot be told"
+        more = f" ({self.hidden:,} processes could not be looked at)" if self.hidden else ""
+        return (
+            f"queue segment {self.args[0]!r} is used by {users}{more}; end its users first, or remove it with "
+            f"force=True: then they go on with a queue that has no name"
+        )
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):

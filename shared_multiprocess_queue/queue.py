@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.codec import Codec
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, opening, sweep
+from ._engine import choice, lifecycle, metrics, opening, removing, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
@@ -48,15 +48,17 @@ class SharedMemoryQueue(Generic[T]):
     ``get`` have the arguments and errors of ``queue.Queue``, and take no lock. A process may die at any instruction:
     items that others have put are not lost, and no other process is blocked.
 
-    A queue stays until ``unlink()``, even if all its processes end before that. A handle can be pickled and copied: the
-    copy attaches by name, and keeps the class and the attributes that were set. A forked child may use a handle of its
-    parent, and threads may share one. ``SharedMemoryQueue[T]`` says that the items are of type T.
+    A queue stays until ``unlink()``, even if all its processes end before that, unless it was made with ``delete=True``
+    or without a name. A handle can be pickled and copied: the copy attaches by name, and keeps the class and the
+    attributes that were set. A forked child may use a handle of its parent, and threads may share one.
+    ``SharedMemoryQueue[T]`` says that the items are of type T.
 
     Args:
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
+            Without a name the queue is new and anonymous: it has a name that nobody can guess, and ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size and mode out, or pass the values of
-            the queue; a default counts as left out.
+        capacity: largest number of items. When attaching, leave capacity, item_size, mode and delete out, or pass the
+            values of the queue; a default counts as left out.
         item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
@@ -65,14 +67,18 @@ class SharedMemoryQueue(Generic[T]):
             one that consumes, which is enforced; threads may share such a handle.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
-        timeout: when attaching, seconds to wait for a process that is creating the queue; None waits for as long as
-            that process lives.
+        timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
+            segment is there; None waits for as long as that process lives.
+        delete: the queue goes with its last living user: when the last handle is closed or its process ends. If all
+            users were killed, the next creation of any queue by this user removes it.
+        exist_ok: with create: attach if the queue exists.
+        wait: when attaching, seconds to wait for a queue that does not exist yet; None waits for ever.
 
     Raises:
         ValueError: an argument can never work.
-        QueueExistsError: with create: a queue of that name exists; a FileExistsError.
+        QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: without create: the queue has another capacity, item_size or mode; a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode or delete; a ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -443,11 +449,14 @@ class SharedMemoryQueue(Generic[T]):
     def _close(self, wait: bool) -> bool:
         """Close, or continue an interrupted close; return whether this call has completed it."""
         member = self._member()
-        if member is None or member.state is State.CLOSED or not member.close(wait):
+        if member is None:
+            return False
+        is_new = member.state is not State.CLOSED
+        if is_new and not member.close(wait):
             return False
         _live.pop(id(self), None)  # a traceback may keep this handle for long
         sweep.closed(member.segment)
-        return True
+        return is_new
 
     def join_thread(self) -> None:
         """Do nothing: there is no thread to join, as in a ``multiprocessing.Queue``, because ``put`` itself puts."""
@@ -466,6 +475,27 @@ class SharedMemoryQueue(Generic[T]):
             with suppress(QueueClosedError, TooManyParticipantsError), member.operation() as record:
                 record.words.store(UNLINKED_AT, 1)  # without a descriptor only this handle can say it
                 member.wake_all(record.words)
+
+    @staticmethod
+    def remove(name: str, run_id: str = "", missing_ok: bool = False, force: bool = False) -> None:
+        """Remove the queue of a name, also one that is damaged, half made, or of another version of this package.
+
+        Args:
+            name: of the queue.
+            run_id: of the queue.
+            missing_ok: it is no error if there is no such queue.
+            force: remove it although a process uses it, or although its segment does not say that it is a queue. The
+                processes that use it go on with a queue that has no name. Needed if no descriptor is left, and on
+                systems other than Linux, because it cannot be told there whether the queue is used.
+
+        Raises:
+            QueueInUseError: a live process uses the queue; an OSError that names the processes.
+            QueueNotFoundError: there is no queue of that name; a FileNotFoundError.
+            QueueNotReadyError: a live process is creating or removing it; a TimeoutError.
+            CorruptQueueError: it is no queue.
+            OSError: for example, it is another user's.
+        """
+        removing.remove(name, run_id, missing_ok, force)
 
     def _member(self) -> Membership | None:
         """Return the handle's part in the queue; None if the start has failed, or if ``__init__`` has not run."""

@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from .._platform import atomic_words, clock, shared_memory
 from .._platform.atomic_words import Words, open_words
@@ -38,6 +39,7 @@ from .._ring.layout import (
     WORD,
     Geometry,
     Mode,
+    parse_owner,
 )
 from .._ring.participants import Participants
 from .._ring.snapshot import Look, check, check_size
@@ -214,25 +216,44 @@ def _who_has(segment_of_queue: str) -> str:
         segment = shared_memory.open_existing(segment_of_queue, uses=False)
         try:
             with _header(segment) as words:
-                records = Look(words, check(words, segment.name, segment.size)).participants()
-            pids = sorted({record.process.pid for record in records if record.liveness != "dead"})
+                look = Look(words, check(words, segment.name, segment.size))
+                pids = sorted({one.process.pid for one in look.participants() if one.liveness != "dead"})
+                creator = words.load(CREATOR_AT)
+                is_orphaned = look.liveness(creator) == "dead"
         finally:
             segment.close()
-        if os.getppid() in pids and "__mp_main__" in sys.modules:
+        if _imports_its_parents_script(pids):
             return (
                 f"queue segment {segment_of_queue!r} exists already, and the parent of this spawned child uses it; "
                 f"the child imports the parent's script, so create the queue under `if __name__ == '__main__':`, and "
                 f"attach to it elsewhere with create=False"
             )
         users = f"used by process {', '.join(map(str, pids))}" if pids else "used by no live process"
+        if pids and is_orphaned:
+            users += (
+                f", though process {parse_owner(creator)[0]}, which created it, is dead: if that was the parent of "
+                f"these and has left them behind, end them (kill {' '.join(map(str, pids))})"
+            )
     except (CorruptQueueError, LayoutVersionError, PermissionError) as error:
         return f"a segment {segment_of_queue!r} exists already: {getattr(error, 'strerror', None) or error}"
     except Exception:  # the queue is gone by now, or no descriptor is left
         users = "and its users cannot be told"
     return (
-        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False, unlink() it "
-        f"first, or choose another name or run_id"
+        f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False or exist_ok=True, "
+        f"unlink() it first, or choose another name or run_id"
     )
+
+
+def _imports_its_parents_script(users: list[int]) -> bool:
+    """Whether this is a child of multiprocessing that imports the script of a parent which uses the queue.
+
+    A child of forkserver has another parent than the process that starts it. While such a child, or one of spawn,
+    imports the script, its process object says that it is inheriting.
+    """
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None and getattr(process.current_process(), "_inheriting", False):
+        return bool(users)
+    return os.getppid() in users and "__mp_main__" in sys.modules
 
 
 def attach(

@@ -70,9 +70,10 @@ def opened(segment: Segment) -> None:
 def closed(segment: Segment) -> None:
     """Remove a queue of which this process has closed a handle, if no process uses it any more."""
     key = segment.name, segment.identity()
-    if key in _ours:
+    segments = _ours.get(key)
+    if segments is not None:
+        segments.discard(segment)
         handing_over.release()
-        _ours[key].discard(segment)
         _remove(*key)
 
 

@@ -102,6 +102,34 @@ def is_alive(pid: int, start: int) -> bool:
     return fields[_STATE] not in (b"Z", b"X") or int(fields[_THREADS]) > 1
 
 
+def that_map(device: int, inode: int) -> tuple[list[int], int]:
+    """Return the processes that have a file mapped, and how many could not be looked at.
+
+    Args:
+        device: of the file, as ``stat`` gives it.
+        inode: of the file.
+    """
+    found, hidden = [], 0
+    place = f" {os.major(device):02x}:{os.minor(device):02x} {inode} ".encode()
+    for pid in _pids():
+        try:
+            with open(f"/proc/{pid}/maps", "rb") as file:
+                if place in file.read():
+                    found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
+            pass
+        except OSError:
+            hidden += 1
+    return found, hidden
+
+
+def _pids() -> list[int]:
+    try:
+        return sorted(int(entry) for entry in os.listdir("/proc") if entry.isdecimal())
+    except OSError:
+        return []
+
+
 def _stat(pid: int) -> list[bytes] | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

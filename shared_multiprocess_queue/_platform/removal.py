@@ -20,9 +20,18 @@ from typing import Final
 
 from ..errors import CorruptQueueError
 from . import clock, use_lock
-from .shared_memory import _SHM_FOLDER, _Descriptor, _remove_both, _remove_exactly
+from .shared_memory import (
+    _SHM_FOLDER,
+    _Descriptor,
+    _remove_both,
+    _remove_exactly,
+    _remove_unguarded,
+    identity_of,
+    lacks_means,
+)
 
 START: Final = 4096  # bytes of a segment that tell whether it may be removed
+LONG: Final = 1_000_000_000  # ns to wait for the flock of another remover
 _MOMENT: Final = 20_000_000  # ns to wait for a flock that another process may have taken for a look
 
 Decision = Callable[[bytes], object]
@@ -80,6 +89,40 @@ def remove_unused(
         return Outcome.GONE
     finally:
         descriptor.close()
+
+
+def remove_forced(name: str, companion: str, mark_at: int) -> Outcome:
+    """Remove a segment, whether it is used or not; without a descriptor, too.
+
+    Args:
+        name: of the segment.
+        companion: name of the segment that goes with it.
+        mark_at: offset of the word that becomes 1 when the names are gone.
+
+    Raises:
+        OSError: the segment is another user's.
+        CorruptQueueError: a folder, a link or the like has the name.
+    """
+    descriptor = _Descriptor()
+    try:
+        descriptor.open(name)
+        descriptor.lock(LONG)  # a process that is stopped may hold the flock: then without it
+        if not descriptor.means(name):
+            return Outcome.GONE
+        _remove_both(name, companion)
+        _mark(descriptor, mark_at)
+    except FileNotFoundError:
+        return Outcome.GONE
+    except OSError as error:
+        if not lacks_means(error):
+            raise
+        beside = identity_of(companion)
+        if not _remove_unguarded(name, identity_of(name)):
+            return Outcome.GONE
+        _remove_unguarded(companion, beside)
+    finally:
+        descriptor.close()
+    return Outcome.REMOVED
 
 
 def remove_alone(name: str) -> None:

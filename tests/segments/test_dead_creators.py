@@ -7,13 +7,10 @@ import itertools
 import os
 import signal
 import struct
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -22,8 +19,9 @@ from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._platform import processes as _processes
 from tests.support.children import end_of, fork
-from tests.support.places import PACKAGE, SHM
+from tests.support.places import SHM
 from tests.support.segments import LEFTOVERS, MARK, attach, create, remove, segments_of, works
+from tests.support.steps import dies_at
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -34,30 +32,9 @@ pytestmark = [
 # ---- creators that die ----------------------------------------------------------------------------------------------
 
 
-def die_at(step: int) -> Callable[[FrameType, str, Any], None]:
-    """Return a profile function that kills this process when the package calls, or returns, for the step-th time."""
-    steps = itertools.count()
-
-    def count(frame: FrameType, event: str, argument: Any) -> None:
-        if frame.f_code.co_filename.startswith(str(PACKAGE)) and next(steps) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return count
-
-
 def create_and_die(run_id: str, step: int) -> bool:
     """Create a queue in a child that dies at a step; return whether it did, and not its creation ended before."""
-
-    def child() -> None:
-        profile = die_at(step)
-        sys.setprofile(profile)
-        create(run_id)
-        sys.setprofile(None)
-        os._exit(7)
-
-    status = end_of(fork(child))
-    assert status in (-signal.SIGKILL, 7)
-    return status == -signal.SIGKILL
+    return dies_at(step, lambda: lambda: create(run_id))
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""Removing a queue by its name: of any layout, damaged or half made, and only if no process uses it, unless forced."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from enum import Enum, auto
+from typing import NoReturn
+
+from .._platform import processes, removal, shared_memory
+from .._platform.mutex import segment_name as name_of_lock
+from .._platform.removal import Outcome
+from .._ring.layout import MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
+from ..errors import CorruptQueueError, QueueInUseError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueueError
+from . import lifecycle
+
+
+class _Kind(Enum):
+    OURS = auto()  # of this layout, perhaps damaged, or not complete: the lock of use tells whether it is used
+    OTHER_LAYOUT = auto()
+    NO_QUEUE = auto()
+
+
+def remove(name: str, run_id: str, missing_ok: bool, force: bool) -> None:
+    """Remove a queue; see ``SharedMemoryQueue.remove``."""
+    segment_name, lock_name = lifecycle.names(name, run_id)
+    lock = name_of_lock(lock_name, run_id)
+    outcome = Outcome.GONE
+    while outcome is Outcome.GONE and shared_memory.identity_of(segment_name) is not None:
+        outcome = _remove(segment_name, lock, force)
+    if outcome is Outcome.GONE:
+        _remove_lock_alone(lock)
+        if not missing_ok:
+            raise QueueNotFoundError(f"there is no queue segment {segment_name!r} to remove")
+
+
+def _remove(segment_name: str, lock: str, force: bool) -> Outcome:
+    kinds: list[_Kind] = []
+
+    def decide(start: bytes) -> bool:
+        kinds.append(_kind_of(start))
+        return force or kinds[0] is _Kind.OURS or (kinds[0] is _Kind.OTHER_LAYOUT and not any(_users(segment_name)))
+
+    try:
+        if force:
+            return removal.remove_forced(segment_name, lock, UNLINKED_AT)
+        outcome = removal.remove_unused(segment_name, lock, decide, UNLINKED_AT, patience=removal.LONG)
+    except OSError as error:
+        if shared_memory.lacks_means(error):
+            error.add_note("whether the queue is used cannot be told without a descriptor; force=True removes it")
+        raise
+    if outcome is Outcome.BUSY:
+        raise QueueNotReadyError(
+            f"queue segment {segment_name!r} is being created or removed by a live process; try again when that is "
+            f"over, or remove it with force=True"
+        )
+    if outcome is Outcome.KEPT and kinds[0] is _Kind.NO_QUEUE:
+        raise CorruptQueueError(
+            f"segment {segment_name!r} is not a queue of this package, or its first words are damaged; if it is not "
+            f"needed, remove it with force=True"
+        )
+    if outcome in (Outcome.KEPT, Outcome.USED):
+        _refuse(segment_name)
+    return outcome
+
+
+def _kind_of(start: bytes) -> _Kind:
+    magic, version = (int.from_bytes(start[at : at + WORD], sys.byteorder) for at in (MAGIC_AT, VERSION_AT))
+    if magic == UNFINISHED or not start or (magic, version) == (MAGIC, VERSION):
+        return _Kind.OURS
+    return _Kind.OTHER_LAYOUT if magic == MAGIC else _Kind.NO_QUEUE
+
+
+def _users(segment_name: str) -> tuple[list[int], int]:
+    """Return the processes that have the segment mapped, and how many could not be looked at."""
+    identity = shared_memory.identity_of(segment_name)
+    return ([], 0) if identity is None else processes.that_map(*identity)
+
+
+def _refuse(segment_name: str) -> NoReturn:
+    users, hidden = _users(segment_name)
+    raise QueueInUseError(segment_name, tuple(users), hidden)
+
+
+def _remove_lock_alone(lock: str) -> None:
+    """Remove the lock of a queue whose remover died between the two names."""
+    with suppress(OSError, SharedMemoryQueueError):  # the next creation of this name replaces it
+        removal.remove_alone(lock)

@@ -1,0 +1,48 @@
+"""A process that dies at a chosen step: each call that the package makes, and each return, is one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from tests.support.children import end_of, fork
+from tests.support.places import PACKAGE
+
+DONE = 7  # exit status of a child that came to its end
+
+
+def die_at(step: int) -> Callable[[FrameType, str, Any], None]:
+    """Return a profile function that kills this process when the package calls, or returns, for the step-th time."""
+    steps = itertools.count()
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        if frame.f_code.co_filename.startswith(str(PACKAGE)) and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return count
+
+
+def dies_at(step: int, prepare: Callable[[], Callable[[], object]]) -> bool:
+    """Run an operation in a child that dies at a step of it; return whether it did, and did not end before.
+
+    Args:
+        step: number of the step.
+        prepare: runs in the child before, and returns the operation.
+    """
+
+    def child() -> None:
+        operation = prepare()
+        profile = die_at(step)
+        sys.setprofile(profile)
+        operation()
+        sys.setprofile(None)
+        os._exit(DONE)
+
+    status = end_of(fork(child))
+    assert status in (-signal.SIGKILL, DONE)
+    return status == -signal.SIGKILL
