@@ -6,6 +6,7 @@ from typing import ClassVar, Final, SupportsIndex
 
 from ._platform import shared_memory
 from ._ring.layout import SLOT_PAYLOAD
+from .errors import ArgumentError, shown
 from .queue import SharedMemoryQueue, T
 
 MOST: Final = 32_767  # items of a queue without a maxsize; as multiprocessing has it on macOS
@@ -36,7 +37,12 @@ class Queue(SharedMemoryQueue[T]):
     _TAKES_MEMORY_AS_USED: ClassVar[bool] = True
 
     def __init__(self, maxsize: SupportsIndex = 0, *, ctx: object = None) -> None:
-        wanted = maxsize.__index__()
+        try:
+            wanted = maxsize.__index__()
+        except AttributeError:
+            raise ArgumentError(
+                f"maxsize must be a whole number, not {shown(maxsize)}; 0 means as many as fit"
+            ) from None
         capacity = wanted if wanted > 0 else as_many_as_fit(shared_memory.size_of_all())
         super().__init__(capacity=capacity, item_size=ITEM_SIZE)
 

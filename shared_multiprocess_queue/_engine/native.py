@@ -111,7 +111,8 @@ class NativeEngine:
     def number(self, position: int, count: int) -> None:
         """Number the slots of positions, in a queue that takes memory as it is used."""
         with self.membership.operation() as record:
-            self.membership.growth.number(record.words, position, count)
+            if not self.membership.growth.number(record.words, position, count):
+                self.corrupt(position, 0)
 
     def no_memory(self) -> NoReturn:
         """Say that there is no memory for an item."""
