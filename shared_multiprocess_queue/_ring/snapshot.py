@@ -250,8 +250,7 @@ class Look:
         """Whether a put would find no room, though it looked for the dead."""
         for _ in range(_ATTEMPTS):
             tail = self.load(TAIL)
-            before = tail - self._capacity
-            word = self.load(self._slot(tail))
+            word, before = self.load(self._slot(tail)), tail - self._capacity
             if word in (tail << STATE_BITS | FREE, before << STATE_BITS | TOMB) or is_fresh(self, tail, word):
                 return False
             if word == before << STATE_BITS | FREE and not _covers(self._announced(PUT_BEGIN)[0], before):

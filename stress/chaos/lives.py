@@ -1,4 +1,4 @@
-"""Whole lives of a program with queues that nobody cleans up: after each end nothing is left, and the next start works.
+"""Whole lives of a program that cleans up no queue: after each end nothing is left, and the next start works.
 
 A life ends by an exception, by sys.exit, by Ctrl-C, or by SIGTERM or SIGKILL, of the parent, of the child, or of both,
 at a random moment. If a signal has ended the last user, no code of it ran any more; then the queues are there until the

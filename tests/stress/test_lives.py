@@ -1,4 +1,4 @@
-"""Whole lives of programs with queues that nobody cleans up, in short, and proof that the verdict can be a bad one."""
+"""Whole lives of programs that clean up no queue, in short, and proof that the verdict can be a bad one."""
 
 from __future__ import annotations
 
