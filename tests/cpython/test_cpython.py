@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -20,16 +22,21 @@ pytestmark = pytest.mark.skipif(not HAS_TESTS, reason="this Python comes without
 
 def run(start_method: str, *cases: str) -> None:
     names = [f"tests.cpython.adapter.{case}" for case in cases]
-    done = subprocess.run(
+    program = subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "unittest", "-v", *names],
         cwd=REPOSITORY,
         env={**os.environ, "START_METHOD": start_method},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=HANGS,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    try:
+        output, _ = program.communicate(timeout=HANGS)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)  # a child of a test that has failed
+    assert program.returncode == 0, output
 
 
 @pytest.mark.usefixtures("each_engine")
