@@ -131,13 +131,14 @@ _listing: Final = removal.Listing(_ENDING, _LOCK)
 def sweep() -> None:
     """Remove the queues of this user that go with their users and have none left.
 
-    Of all other queues each is opened once, and not again.
+    Of all other queues each is opened once, and not again while it is used.
     """
+    handing_over.release()
     used = {name for (name, _), segments in list(_ours.items()) if segments}
-    unused, lone = _listing.look(_goes, used, _MOST)
+    unused, lone = _listing.unused(_goes, used, _MOST)
     for name in unused:
         with suppress(OSError, SharedMemoryQueueError):
-            removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT, patience=0)
+            removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT)
     for lock in lone:
         segment = lock.removesuffix(_LOCK)
         # A queue has its name before its lock has one, and the name of an anonymous queue does not come back.

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Final
 
 from ..errors import CorruptQueueError
-from . import clock, use_lock
+from . import clock, processes, use_lock
 from .shared_memory import (
     _SHM_FOLDER,
     _Descriptor,
@@ -144,7 +144,7 @@ def _mark(descriptor: _Descriptor, mark_at: int) -> None:
 
 
 class Listing:
-    """The segments of this user whose names end alike; those that were found not to matter are not opened again.
+    """The segments of this user whose names end alike. Of each it is asked once whether it matters.
 
     Args:
         ending: of their names.
@@ -154,15 +154,15 @@ class Listing:
     def __init__(self, ending: str, companion: str) -> None:
         self._ending = ending
         self._companion = companion
-        self._known: dict[str, int] = {}  # the inode of each segment that will never matter
+        self._known: dict[str, tuple[int, bool]] = {}  # inode, and the answer
 
-    def look(
+    def unused(
         self, matters: Callable[[str, bytes], bool | None], skipped: Container[str], limit: int
     ) -> tuple[list[str], list[str]]:
-        """Return the names of the segments that matter, and those of companions that seem to have no segment.
+        """Return the names of segments that matter and may be unused, and of companions that seem to have no segment.
 
         Args:
-            matters: is given a name and the first bytes of the segment; None means "perhaps later".
+            matters: is given a name and the first bytes of the segment; None means that this may change.
             skipped: names of segments that are not looked at.
             limit: largest number of segments that are opened for this.
         """
@@ -170,23 +170,27 @@ class Listing:
             return [], []
         segments, companions = self._entries()
         lone = [name for name in companions if name.removesuffix(self._companion) not in segments]
-        known, found = {}, []
+        known, found = {}, {}
         names = list(segments)
         first = clock.now() % len(names) if names else 0  # another one each time, if there are more than the limit
         for name in names[first:] + names[:first]:
             inode = segments[name]
-            if self._known.get(name) == inode:
-                known[name] = inode
-            elif limit > 0 and name not in skipped:
+            answer = self._known.get(name)
+            if answer is None or answer[0] != inode:
+                if limit == 0 or name in skipped:
+                    continue
                 limit -= 1
                 start = _start_of(name)
-                answer = False if start is None else matters(name, start)
-                if answer:
-                    found.append(name)
-                elif answer is False:
-                    known[name] = inode
+                new = False if start is None else matters(name, start)
+                if new is None:
+                    continue
+                answer = inode, new
+            known[name] = answer
+            if answer[1] and name not in skipped:
+                found[name] = inode
         self._known = known
-        return found, lone
+        used = processes.locked_files(os.stat(_SHM_FOLDER).st_dev) if found else set()
+        return [name for name, inode in found.items() if inode not in used], lone
 
     def _entries(self) -> tuple[dict[str, int], list[str]]:
         segments: dict[str, int] = {}

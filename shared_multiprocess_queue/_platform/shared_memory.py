@@ -8,7 +8,7 @@ A creator opens the name exclusively and takes the flock of the descriptor, whic
 dies. It checks that the name still means this segment. Then it writes the mark UNFINISHED, gives the segment its size,
 reserves the memory, fills it, and at last stores the magic over the mark. Before the write of the mark the segment has
 no bytes. So an empty or UNFINISHED segment is being created while its flock is held; if the flock is free, its creator
-has died, and the next creator removes it. Every other segment is in use and is never removed.
+has died, and the next creator removes it. Every other segment is complete; the module removal says when one goes.
 
 A process removes a name while it holds the flock of the segment that the name means, and after it has checked that. So
 even a slow process never removes the name of a newer segment. There is one exception: a process that has no descriptor

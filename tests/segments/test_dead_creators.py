@@ -16,12 +16,12 @@ import pytest
 
 from shared_multiprocess_queue import QueueExistsError, QueueNotFoundError
 from shared_multiprocess_queue._engine import lifecycle
-from shared_multiprocess_queue._platform import clock
+from shared_multiprocess_queue._platform import clock, removal
 from shared_multiprocess_queue._platform import processes as _processes
 from tests.support.children import end_of, fork
 from tests.support.places import SHM
 from tests.support.segments import LEFTOVERS, MARK, attach, create, remove, segments_of, works
-from tests.support.steps import dies_at
+from tests.support.steps import dies_at, entries_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -38,8 +38,11 @@ def create_and_die(run_id: str, step: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(run_id: str, path: Path, impatient: None) -> None:
+def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(
+    run_id: str, path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every call that the package makes, and every return, is a step; the segments are looked at after each death."""
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
     seen: Counter[str] = Counter()
     for step in itertools.count():
         if not create_and_die(run_id, step):

@@ -260,7 +260,7 @@ def test_a_creation_opens_no_more_than_its_limit(run_id: str, monkeypatch: pytes
     seen: list[str] = []
     for _ in range(100):
         before = len(seen)
-        listing.look(lambda name, _: seen.append(name), set(), 10)
+        listing.unused(lambda name, _: seen.append(name), set(), 10)
         assert len(seen) - before <= 10
         if set(seen) >= {path.name for path in paths}:
             break

@@ -1,0 +1,140 @@
+"""A process that dies at any step of a creation, a close or a sweep leaves only what the next creation takes.
+
+The queues are made with delete=True.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue
+from shared_multiprocess_queue._engine import lifecycle, sweep
+from shared_multiprocess_queue._platform import removal
+from tests.support.children import in_child
+from tests.support.places import SHM
+from tests.support.segments import create, remove, segments_of, works
+from tests.support.steps import dies_at, entries_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_beside(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no process wait for a creator, and none see the segments of others."""
+    monkeypatch.setattr(lifecycle, "_WAIT_FOR_CREATOR", 0)
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
+
+
+def make(run_id: str, kind: str) -> SharedMemoryQueue:
+    if kind == "anonymous":
+        return SharedMemoryQueue(run_id=run_id, capacity=3)
+    return create(run_id, delete=True)
+
+
+def at_each_step(prepare: Callable[[], Callable[[], object]], look: Callable[[int], None], fewest: int) -> None:
+    for step in itertools.count():
+        died = dies_at(step, prepare)
+        look(step)
+        if not died:
+            break
+    assert step >= fewest, "this test has lost sight of the steps"
+
+
+def creation_sweeps(run_id: str, lock_may_stay: bool) -> Callable[[int], None]:
+    """Return a check that the next creation of any queue takes all; of a named queue the lock alone may stay."""
+
+    def look(step: int) -> None:
+        remove(SharedMemoryQueue("any", create=True, capacity=1, item_size=8, run_id=run_id))
+        left = segments_of(run_id)
+        assert left <= ({f"{run_id}-q-queue-lock"} if lock_may_stay else set()), f"step {step}: {left}"
+        with create(run_id, delete=True) as q:
+            assert works(q), f"step {step}"
+        assert segments_of(run_id) == set(), f"step {step}"
+
+    return look
+
+
+@pytest.mark.parametrize("kind", ["named", "anonymous"])
+def test_death_in_a_creation(run_id: str, kind: str) -> None:
+    def look(step: int) -> None:
+        if kind == "named":
+            # Before the mark an empty file says nothing of deletion; the next creation of its name takes it, see below.
+            path = SHM / f"{run_id}-q-queue"
+            if path.exists() and not path.stat().st_size:
+                with create(run_id, delete=True):
+                    pass
+        creation_sweeps(run_id, kind == "named")(step)
+
+    at_each_step(lambda: lambda: make(run_id, kind), look, 100)
+
+
+@pytest.mark.parametrize("kind", ["named", "anonymous"])
+def test_death_in_the_last_close(run_id: str, kind: str) -> None:
+    def prepare() -> Callable[[], object]:
+        return make(run_id, kind).close
+
+    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 30)
+
+
+@pytest.mark.parametrize("kind", ["named", "anonymous"])
+def test_death_in_a_sweep(run_id: str, kind: str) -> None:
+    def prepare() -> Callable[[], object]:
+        def leave() -> None:
+            q = make(run_id, kind)
+            os.kill(os.getpid(), signal.SIGKILL)
+            del q
+
+        assert in_child(leave) == -signal.SIGKILL
+        return sweep.sweep
+
+    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 10)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_death_in_remove(run_id: str, force: bool) -> None:
+    """What is left is a whole queue, or the lock alone."""
+
+    def prepare() -> Callable[[], object]:
+        create(run_id).close()
+        return lambda: SharedMemoryQueue.remove("q", run_id, force=force)
+
+    def look(step: int) -> None:
+        try:
+            q = SharedMemoryQueue("q", run_id=run_id)
+        except QueueNotFoundError as error:
+            assert "incomplete" not in str(error), f"step {step}"  # noqa: PT017
+        else:
+            assert works(q)
+            q.close()
+        SharedMemoryQueue.remove("q", run_id, missing_ok=True)
+        assert segments_of(run_id) == set(), f"step {step}"
+
+    at_each_step(prepare, look, 15)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_death_of_a_creator_that_may_find_the_queue(run_id: str, delete: bool) -> None:
+    """exist_ok works after a creator that died at whatever step."""
+
+    def prepare() -> Callable[[], object]:
+        return lambda: create(run_id, delete=delete, exist_ok=True)
+
+    def look(step: int) -> None:
+        q = create(run_id, delete=delete, exist_ok=True)
+        with create(run_id, delete=delete, exist_ok=True) as same:
+            same.put(step)
+            assert q.get() == step
+        q.close()
+        SharedMemoryQueue.remove("q", run_id, missing_ok=delete)
+        assert segments_of(run_id) == set(), f"step {step}"
+
+    at_each_step(prepare, look, 100)
