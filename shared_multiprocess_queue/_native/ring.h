@@ -105,6 +105,10 @@ static inline bool shmq_is_fresh(const struct shmq_ring *ring, uint64_t position
 static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t tail,
                                             uint64_t position, uint64_t word, bool sure)
 {
+    if (shmq_is_fresh(ring, position, word)) {
+        me->bad_position = position;
+        return SHMQ_FRESH; /* even if tail has moved: the word is of no position of this slot */
+    }
     if (shmq_position_of(word) > position || SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
         return shmq_check_later(ring, me, position, word); /* tail was stale */
     }
@@ -135,8 +139,7 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
     if (SHMQ_LOOK("P2", &shmq_slot_of(ring, position)->word, sure) != word) {
         return SHMQ_AGAIN;
     }
-    shmq_corrupt(me, position, word);
-    return shmq_is_fresh(ring, position, word) ? SHMQ_FRESH : SHMQ_CORRUPT;
+    return shmq_corrupt(me, position, word);
 }
 
 /* Claim `count` adjacent positions for a put. DONE: they begin at *position; write and publish them, and do not wait in

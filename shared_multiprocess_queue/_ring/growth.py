@@ -38,6 +38,9 @@ class Growth:
     Args:
         segment: the mapped segment.
         geometry: its sizes.
+
+    Attributes:
+        step: how many slots are numbered at once, or more if a batch needs more.
     """
 
     def __init__(self, segment: Segment, geometry: Geometry) -> None:
@@ -45,10 +48,14 @@ class Growth:
         self._capacity = geometry.capacity
         self._stride = geometry.stride
         self._item_size = geometry.item_size
+        self.step = _STEP
 
     def at_once(self, words: Reader) -> int:
-        """Return the bytes of an item for which each slot that has a number has memory."""
-        return min(AT_ONCE, self._item_size) if words.load(NUMBERED_AT) else self._item_size
+        """Return the bytes of an item for which each slot that has a number has memory.
+
+        If memory is taken as it is used, they are fewer than ``item_size``; by that the engines know it.
+        """
+        return min(AT_ONCE, self._item_size - 1) if words.load(NUMBERED_AT) else self._item_size
 
     def begin(self, words: Words) -> None:
         """Prepare a new segment, whose header and first slot have memory."""
@@ -74,7 +81,7 @@ class Growth:
             return words.load(self._slot(position)) != 0
         last = numbered  # slots up to this one have memory
         try:
-            for index in range(numbered + 1, min(max(numbered + _STEP, position + count), self._capacity - 1) + 1):
+            for index in range(numbered + 1, min(max(numbered + self.step, position + count), self._capacity - 1) + 1):
                 self._reserve_slot(index)
                 last = index
         except OSError:
