@@ -22,6 +22,7 @@ from .errors import (
     SerializationError,
     SharedMemoryFullError,
     SharedMemoryQueueError,
+    ShutDown,
     TooManyParticipantsError,
 )
 from .queue import SharedMemoryQueue
@@ -48,5 +49,6 @@ __all__ = [
     "SharedMemoryFullError",
     "SharedMemoryQueue",
     "SharedMemoryQueueError",
+    "ShutDown",
     "TooManyParticipantsError",
 ]

@@ -1,17 +1,26 @@
 """The errors of this package.
 
 All have one base, ``SharedMemoryQueueError``. Each is also the built-in error that a caller would expect in its place,
-and has the numbers of its message as attributes. ``Empty`` and ``Full`` are answers and not errors: they *are*
-``queue.Empty`` and ``queue.Full``.
+and has the numbers of its message as attributes. ``Empty``, ``Full`` and ``ShutDown`` are answers and not errors: they
+*are* ``queue.Empty``, ``queue.Full`` and, from Python 3.13 on, ``queue.ShutDown``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Mapping
 from queue import Empty, Full
 from typing import Final
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
+
+    class ShutDown(Exception):
+        """The queue was shut down: nothing can be put into it, or nothing can come out of it, any more."""
+
 
 __all__ = [
     "ArgumentError",
@@ -32,6 +41,7 @@ __all__ = [
     "SerializationError",
     "SharedMemoryFullError",
     "SharedMemoryQueueError",
+    "ShutDown",
     "TooManyParticipantsError",
 ]
 

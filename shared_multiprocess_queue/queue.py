@@ -8,7 +8,7 @@ import queue
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -28,8 +28,9 @@ from ._platform.clock import FOREVER, deadline_of
 from ._platform.handing_over import Ticket
 from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
+from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
-from .errors import QueueClosedError, QueueNotFoundError, TooManyParticipantsError
+from .errors import QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
@@ -115,6 +116,7 @@ class SharedMemoryQueue(Generic[T]):
 
     Empty: ClassVar[type[queue.Empty]] = queue.Empty
     Full: ClassVar[type[queue.Full]] = queue.Full
+    ShutDown: ClassVar[type[ShutDown]] = ShutDown
 
     def __init__(
         self,
@@ -229,6 +231,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Full: there was no room in time.
+            ShutDown: the queue was shut down.
             ItemTooLargeError: the serialised item is larger than ``item_size``, even deflated; a ValueError.
             SerializationError: the item cannot be serialised; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
@@ -256,6 +259,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Full: there was no room for all in time.
+            ShutDown: the queue was shut down; nothing was put.
             ValueError: there are more items than the queue can ever hold.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
@@ -272,6 +276,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Empty: there was no item in time.
+            ShutDown: the queue was shut down, and nothing can come any more.
             DeserializationError: the item was taken and cannot be deserialised; a ValueError that has its bytes.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
@@ -297,10 +302,49 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Empty: there was no item in time.
             ValueError: max_items is below 1.
-            DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
+            ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
         """
         taken: list[T] = self._calls[max_items, block, timeout]
         return taken
+
+    def __iter__(self) -> Iterator[T]:
+        """Take one item after the other, and wait for the next, until the queue is shut down and nothing can come."""
+        with suppress(ShutDown):
+            while True:
+                yield self.get()
+
+    # ---- the end of work --------------------------------------------------------------------------------------------
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Shut the queue down, for all processes and for good: no ``put`` that begins from here on is accepted.
+
+        All calls that wait are woken. Items that are there, and those of puts under way, can still be taken; then each
+        ``get`` raises ShutDown, and no item ever comes again. It can be called again, also to drop the rest.
+
+        Args:
+            immediate: drop what is in the queue: each ``get`` that begins from here on raises ShutDown.
+
+        Raises:
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
+            TooManyParticipantsError: every record of the queue is in use; an OSError.
+
+        Example:
+            >>> pages = SharedMemoryQueue("doc-shutdown", create=True, capacity=10)
+            >>> pages.put_batch(["a", "b"])
+            >>> pages.shutdown()
+            >>> for page in pages:  # in any process; it ends when nothing can come any more
+            ...     print(page)
+            a
+            b
+            >>> pages.close(); pages.unlink()
+        """
+        self._check_open()
+        self._engine.shutdown(bool(immediate))
+
+    @property
+    def is_shutdown(self) -> bool:
+        """Whether the queue was shut down, by any process."""
+        return ending.is_closed(self._check_open().look())
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -382,9 +426,9 @@ class SharedMemoryQueue(Generic[T]):
             died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
             "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
             second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
-            process has, by process id), ``unlinked``, ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid",
-            "position", "doing", "seconds"}``, one for each live process that blocks others now, with the seconds since
-            this handle first saw it there.
+            process has, by process id), ``unlinked``, ``shut_down``, ``mode``, ``engine``, and ``blocked_by``: a list
+            of ``{"pid", "position", "doing", "seconds"}``, one for each live process that blocks others now, with the
+            seconds since this handle first saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -440,8 +484,8 @@ class SharedMemoryQueue(Generic[T]):
         """
         if self._close(wait=True) and (left := self._membership.kept_back()):
             warnings.warn(
-                f"{left} items that this handle had taken and not returned are lost with it, as the queue is full "
-                f"or, in mode 'spsc', has another producer",
+                f"{left} items that this handle had taken and not returned are lost with it, as the queue is full, was "
+                f"shut down or, in mode 'spsc', has another producer",
                 ResourceWarning,
                 stacklevel=2,
             )

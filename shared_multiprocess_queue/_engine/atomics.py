@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar
 
 from .._codec.codec import Codec
 from .._platform import processes
-from .._ring import batch_lock
+from .._ring import batch_lock, ending
 from .._ring.claim import Payload
 from .._ring.layout import (
     CONSUMER_AT,
@@ -28,7 +28,8 @@ from .._ring.layout import (
     SPACE,
 )
 from .._ring.participants import Record
-from .._ring.ring import DONE, NOTHING
+from .._ring.ring import DONE, HELD, NOTHING
+from ..errors import ShutDown
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
@@ -67,6 +68,7 @@ class AtomicsEngine:
 
         Raises:
             Full: there was no room until then.
+            ShutDown: the queue was shut down.
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
@@ -99,7 +101,7 @@ class AtomicsEngine:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
             is_shut = gate and batch_lock.is_shut(gate, member.system.now())
-            if is_shut and not (sure and member.batch_lock.has_no_live_owner(words)):
+            if is_shut and not (sure and member.batch_lock.has_no_live_owner(words)) and not ending.is_closed(words):
                 if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)
@@ -113,6 +115,7 @@ class AtomicsEngine:
 
         Raises:
             Full: there was no room for all of them until then.
+            ShutDown: the queue was shut down.
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
@@ -137,7 +140,12 @@ class AtomicsEngine:
             def before_sleep() -> None:
                 gate.shut(words)
 
-            if lock.acquire(record, until or member.system.now() + PATIENCE, self._putting.after_sleep):
+            def check() -> None:
+                self._putting.after_sleep()
+                if ending.is_closed(words):
+                    raise ShutDown
+
+            if lock.acquire(record, until or member.system.now() + PATIENCE, check):
                 done = attempt(False) == DONE
                 if not done:
                     done = self._putting.until(words, attempt, until, before_sleep)
@@ -174,6 +182,7 @@ class AtomicsEngine:
 
         Raises:
             Empty: there was no item until then.
+            ShutDown: the queue was shut down, and nothing can come any more.
             QueueClosedError: the handle is, or was meanwhile, closed.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
             CorruptQueueError: a slot says something that no queue writes.
@@ -185,7 +194,7 @@ class AtomicsEngine:
             words, claim = record.words, record.claim
             if self._spsc:
                 member.roles.take(words, CONSUMER_AT)
-            done = bool(records.kept_back) and records.take_kept_back(limit, claim)
+            done = bool(records.kept_back) and member.take_kept_back(words, limit, claim)
             if not done:
                 done = member.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
             if done:
@@ -206,23 +215,34 @@ class AtomicsEngine:
         return delivered
 
     def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
-        ring, records = self.membership.ring, self.membership.records
+        member = self.membership
+        ring, records = member.ring, member.records
 
         def attempt(sure: bool) -> int:
-            if records.kept_back and records.take_kept_back(limit, record.claim):
+            if records.kept_back and member.take_kept_back(record.words, limit, record.claim):
                 return DONE
             found = ring.try_get(record, limit, sure)
-            if sure and found != DONE and ring.adopt(record):
+            if sure and found in (NOTHING, HELD) and ring.adopt(record):
                 return DONE
             return found
 
         return self._getting.until(record.words, attempt, until)
 
+    # ---- the end of work --------------------------------------------------------------------------------------------
+
+    def shutdown(self, immediate: bool) -> None:
+        """Shut the queue down; see ``Engine.shutdown``."""
+        member = self.membership
+        with member.operation() as record:
+            ending.shut(record.words, member.geometry.mode, member.parking, immediate)
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def size(self) -> int:
         """Return about how many items are there."""
-        return self.membership.look().items() + self.membership.kept_back()
+        member = self.membership
+        look = member.look()
+        return 0 if ending.is_stopped(look, member.geometry.mode) else look.items() + member.kept_back()
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from .._codec.codec import Codec
 from .._platform.clock import deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Payload
-from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError
+from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
 from .arguments import NOT_GIVEN, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
@@ -72,7 +72,7 @@ class InPython:
                 self._engine.put_batch([payload], until)
             else:
                 self._engine.put(payload, until)
-        except (Full, SharedMemoryQueueError):  # after any other exception the item may have been put
+        except (Full, ShutDown, SharedMemoryQueueError):  # after any other exception the item may have been put
             self._codec.withdraw(payload[0])
             raise
 
@@ -91,7 +91,7 @@ class InPython:
         if payloads:
             try:
                 self._engine.put_batch(payloads, until)
-            except (Full, SharedMemoryQueueError):
+            except (Full, ShutDown, SharedMemoryQueueError):
                 self._withdraw(payloads)
                 raise
 

@@ -44,6 +44,13 @@ class Engine(Protocol):
             codec: of the queue.
         """
 
+    def shutdown(self, immediate: bool) -> None:
+        """Let no put be accepted any more, and wake all waiters; may be called again.
+
+        Args:
+            immediate: drop what is in the queue.
+        """
+
     def size(self) -> int:
         """Return about how many items are there."""
 

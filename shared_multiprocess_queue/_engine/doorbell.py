@@ -22,6 +22,7 @@ from typing import Protocol
 
 from .._platform import bells
 from .._platform.atomic_words import Words
+from .._ring import ending
 from .._ring.batch_lock import is_shut
 from .._ring.layout import GATE_AT, ITEMS, NONCE_AT
 from .._ring.parking import SLICE, Parking
@@ -120,7 +121,9 @@ class Doorbell:
             self._bell.show()
 
     def _may_find(self, words: Words) -> bool:
-        """Whether a call that does not wait may find an item, or room, whichever this side waits for."""
+        """Whether a call that does not wait may find an item, or room, whichever this side waits for; or the end."""
+        if ending.is_closed(words):
+            return True
         if self._side == ITEMS:
             return not self._member.is_empty()
         gate = words.load(GATE_AT)

@@ -22,8 +22,9 @@ from .._platform.atomic_words import WordMemory, Words, open_words
 from .._platform.mutex import LockFlag
 from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
+from .._ring import ending
 from .._ring.batch_lock import BatchLock
-from .._ring.claim import Payload
+from .._ring.claim import Claim, Payload
 from .._ring.growth import Growth
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
@@ -247,7 +248,8 @@ class Membership:
         native = self.native  # another thread may close meanwhile
         if native is not None:
             return native.is_empty()
-        return not self.kept_back() and self.look().is_empty()
+        look = self.look()
+        return ending.is_stopped(look, self.geometry.mode) or (not self.kept_back() and look.is_empty())
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
@@ -272,8 +274,17 @@ class Membership:
         """Return how many payloads are kept back."""
         return len(self.records.kept_back) if self.is_of_this_process() else 0
 
+    def take_kept_back(self, words: Words, limit: int, claim: Claim) -> bool:
+        """Move kept-back payloads to a claim, unless all was dropped; see ``Records.take_kept_back``."""
+        return not ending.is_stopped(words, self.geometry.mode) and self.records.take_kept_back(limit, claim)
+
     def _put_back(self, record: Record) -> None:
-        """Put items back that were taken and could not be delivered, as far as there is room for them."""
+        """Put items back that were taken and could not be delivered, as far as there is room for them.
+
+        After an immediate shutdown they are dropped, as all other items are.
+        """
+        if ending.is_stopped(record.words, self.geometry.mode):
+            self.records.kept_back.clear()
         moving = record.claim
         with suppress(QueueClosedError, RoleTakenError):  # in mode "spsc" only while no other handle is the producer
             while self.records.take_kept_back(1, moving) and self._put_one_back(record, moving.taken[0]):

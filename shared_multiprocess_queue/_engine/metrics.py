@@ -55,6 +55,7 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         ],
         "unlinked": seen.is_unlinked,
         "delete": seen.goes_with_users,
+        "shut_down": seen.is_shut_down,
         "mode": seen.geometry.mode,
         "engine": engine.name,
     }

@@ -59,6 +59,12 @@ class NativeEngine:
         handle.begin()  # from here on other processes see that this one uses the queue
         return handle
 
+    # ---- the end of work --------------------------------------------------------------------------------------------
+
+    def shutdown(self, immediate: bool) -> None:
+        """Shut the queue down; see ``Engine.shutdown``."""
+        self._handle().shutdown(immediate)
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def size(self) -> int:

@@ -23,7 +23,8 @@ from .._ring.layout import (
     YIELDING,
 )
 from .._ring.parking import SLICE
-from .._ring.ring import DONE, HELD, NOTHING
+from .._ring.ring import DONE, HELD, NOTHING, SHUT_DOWN
+from ..errors import ShutDown
 from .membership import Membership
 from .records import State, refuse_child
 
@@ -86,7 +87,7 @@ class Waiting:
     def until(
         self,
         words: Words,
-        attempt: Callable[[bool], int],
+        attempt_once: Callable[[bool], int],
         until: float,
         before_sleep: Callable[[], None] | None = None,
     ) -> bool:
@@ -94,10 +95,19 @@ class Waiting:
 
         Args:
             words: the operation's access.
-            attempt: tries; its argument tells whether to look for the dead, which costs a scan.
+            attempt_once: tries; its argument tells whether to look for the dead, which costs a scan.
             until: when to give up.
             before_sleep: called before each sleep.
+
+        Raises:
+            ShutDown: the queue was shut down, and it cannot be done any more.
         """
+
+        def attempt(sure: bool) -> int:
+            found = attempt_once(sure)
+            if found == SHUT_DOWN:
+                raise ShutDown
+            return found
 
         def done() -> bool:
             return attempt(False) == DONE

@@ -17,6 +17,7 @@
 #define SHMQ_LOAD(label, word, order) (SHMQ_STEP(label), atomic_load_explicit((word), (order)))
 #define SHMQ_STORE(label, word, value, order) (SHMQ_STEP(label), atomic_store_explicit((word), (value), (order)))
 #define SHMQ_ADD(label, word, amount, order) (SHMQ_STEP(label), atomic_fetch_add_explicit((word), (amount), (order)))
+#define SHMQ_OR(label, word, bits, order) (SHMQ_STEP(label), atomic_fetch_or_explicit((word), (bits), (order)))
 /* The strong one: if a claim failed for no reason, its caller would look for one. */
 #define SHMQ_CAS(label, word, expected, desired, success, failure)                                                     \
     (SHMQ_STEP(label),                                                                                                 \

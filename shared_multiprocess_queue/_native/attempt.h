@@ -122,7 +122,8 @@ static inline int attempt_put(struct record *record, bool sure)
     }
     if (!record->has_lock) {
         const uint64_t gate = shmq_gate(ring);
-        if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring))) {
+        if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
+            !shmq_is_closed(ring)) {
             if (gate != record->passed_on) { /* the wake may be meant for the batch: pass it on, once a lease */
                 record->passed_on = gate;
                 shmq_wake(ring, &ring->header->space, 1);
@@ -244,7 +245,7 @@ static inline int adopt(struct record *record, uint64_t position)
 static inline int attempt_get(struct record *record, bool sure)
 {
     struct shmq_ring *ring = &record->ring;
-    if (PyObject_Size(record->handle->kept_back) > 0) {
+    if (PyObject_Size(record->handle->kept_back) > 0 && !shmq_is_stopped(ring)) {
         const int found = take_kept_back(record);
         if (found != SHMQ_NOTHING) {
             return found;
@@ -269,6 +270,8 @@ static inline int attempt_get(struct record *record, bool sure)
             found = take_claimed(record, position, count);
         } else if (claimed == SHMQ_CORRUPT) {
             found = fail_as_corrupt(record);
+        } else if (claimed == SHMQ_SHUT_DOWN) {
+            return claimed;
         } else if (claimed == SHMQ_ORPHAN || (sure && shmq_find_orphan(ring, &position))) {
             found = adopt(record, position);
         } else {
@@ -325,7 +328,7 @@ static inline int attempt(struct record *record, bool sure)
 
 static inline bool is_over(int found)
 {
-    return found == SHMQ_DONE || found == FAILED;
+    return found == SHMQ_DONE || found == SHMQ_SHUT_DOWN || found == FAILED;
 }
 
 #endif

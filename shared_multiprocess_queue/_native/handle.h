@@ -44,7 +44,7 @@
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
-    PyObject *empty, *full;
+    PyObject *empty, *full, *shut_down;
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
 } module_state;

@@ -34,6 +34,17 @@
 #define SHMQ_STATE_BITS 2
 #define SHMQ_STATE_MASK ((UINT64_C(1) << SHMQ_STATE_BITS) - 1)
 
+/* ---- the marks of head and tail, beside their positions ---- */
+
+#define SHMQ_CLOSED (UINT64_C(1) << 61)  /* in tail: no put claims any more */
+#define SHMQ_STOPPED (UINT64_C(1) << 61) /* in head, or, in mode spsc, in `stopped`: no get claims any more */
+
+/* The position that head or tail states, without its mark. */
+static inline uint64_t shmq_unmarked(uint64_t end)
+{
+    return end & (SHMQ_CLOSED - 1);
+}
+
 /* meta of a slot = codec tag | index of the item in its batch << 8 */
 #define SHMQ_TAG_BITS 8
 #define SHMQ_TAG_MASK ((1U << SHMQ_TAG_BITS) - 1)
@@ -106,7 +117,7 @@ struct shmq_header {
     _Atomic uint64_t nonce;
     _Atomic uint64_t created;
     _Atomic uint64_t creator;
-    _Atomic uint64_t stopped;
+    _Atomic uint64_t stopped; /* mode spsc */
     _Atomic uint64_t deleted; /* with the last user */
     _Atomic uint64_t numbered;
 
@@ -203,6 +214,8 @@ struct shmq_record {
     X(TOMB, SHMQ_TOMB)                                                                                                 \
     X(STATE_BITS, SHMQ_STATE_BITS)                                                                                     \
     X(STATE_MASK, SHMQ_STATE_MASK)                                                                                     \
+    X(CLOSED, SHMQ_CLOSED)                                                                                             \
+    X(STOPPED, SHMQ_STOPPED)                                                                                           \
     X(TAG_BITS, SHMQ_TAG_BITS)                                                                                         \
     X(TAG_MASK, SHMQ_TAG_MASK)                                                                                         \
     X(MAX_BATCH, SHMQ_MAX_BATCH)                                                                                       \
@@ -236,6 +249,7 @@ struct shmq_record {
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
     X(CREATED_AT, offsetof(struct shmq_header, created))                                                               \
     X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
+    X(STOPPED_AT, offsetof(struct shmq_header, stopped))                                                               \
     X(DELETE_AT, offsetof(struct shmq_header, deleted))                                                                \
     X(NUMBERED_AT, offsetof(struct shmq_header, numbered))                                                             \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \

@@ -102,7 +102,7 @@ static PyObject *end_put(struct record *record, int found)
         Py_RETURN_NONE;
     }
     if (found != FAILED) {
-        PyErr_SetNone(state->full);
+        PyErr_SetNone(found == SHMQ_SHUT_DOWN ? state->shut_down : state->full);
     }
     return NULL;
 }
@@ -238,7 +238,7 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     } else if (found == FAILED) {
         keep_back(record, 0);
     } else {
-        PyErr_SetNone(state->empty);
+        PyErr_SetNone(found == SHMQ_SHUT_DOWN ? state->shut_down : state->empty);
     }
     if (!give_back(record)) {
         Py_CLEAR(result);

@@ -223,12 +223,27 @@ static bool begin_look(Handle *self, struct record *looker)
     return true;
 }
 
+/* The GIL stays held, so no other thread unmaps the memory meanwhile. */
+static PyObject *handle_shutdown(Handle *self, PyObject *immediate)
+{
+    struct record looker;
+    const int drops = PyObject_IsTrue(immediate);
+    if (drops < 0 || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    shmq_shut(&looker.ring, drops);
+    Py_RETURN_NONE;
+}
+
 static PyObject *handle_size(Handle *self, PyObject *nothing)
 {
     (void)nothing;
     struct record looker;
     if (!begin_look(self, &looker)) {
         return NULL;
+    }
+    if (shmq_is_stopped(&looker.ring)) {
+        return PyLong_FromLong(0);
     }
     return PyLong_FromUnsignedLongLong(shmq_size(&looker.ring) + (uint64_t)PyObject_Size(self->kept_back));
 }
@@ -240,7 +255,8 @@ static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
     if (!begin_look(self, &looker)) {
         return NULL;
     }
-    return PyBool_FromLong(PyObject_Size(self->kept_back) == 0 && shmq_is_empty(&looker.ring));
+    return PyBool_FromLong((PyObject_Size(self->kept_back) == 0 || shmq_is_stopped(&looker.ring)) &&
+                           shmq_is_empty(&looker.ring));
 }
 
 static PyObject *handle_is_full(Handle *self, PyObject *nothing)
@@ -282,6 +298,7 @@ static PyMethodDef handle_methods[] = {
     {"release", (PyCFunction)handle_release, METH_NOARGS, "Release the memory, if no operation is in progress."},
     {"settle", (PyCFunction)handle_settle, METH_VARARGS, "Set the owner word of this process and its kept-back items."},
     {"begin", (PyCFunction)handle_begin, METH_NOARGS, "Take a record, so that other processes see this one."},
+    {"shutdown", (PyCFunction)handle_shutdown, METH_O, "Shut the queue down; if the argument is true, drop its items."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
@@ -325,6 +342,7 @@ static int module_exec(PyObject *module)
     module_state *state = PyModule_GetState(module);
     if ((state->empty = import_from("queue", "Empty")) == NULL ||
         (state->full = import_from("queue", "Full")) == NULL ||
+        (state->shut_down = import_from(errors, "ShutDown")) == NULL ||
         (state->claim_lost = import_from(errors, "ClaimLostError")) == NULL ||
         (state->corrupt = import_from(errors, "CorruptQueueError")) == NULL ||
         (state->deserialization = import_from(errors, "DeserializationError")) == NULL ||
@@ -341,6 +359,7 @@ static int module_exec(PyObject *module)
 #define VISIT_STATE(VISIT)                                                                                             \
     VISIT(state->empty);                                                                                               \
     VISIT(state->full);                                                                                                \
+    VISIT(state->shut_down);                                                                                           \
     VISIT(state->claim_lost);                                                                                          \
     VISIT(state->corrupt);                                                                                             \
     VISIT(state->deserialization);                                                                                     \

@@ -48,7 +48,7 @@ static inline struct shmq_slot *shmq_slot_of(const struct shmq_ring *ring, uint6
 static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [P6]. */
-    return SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire) > position &&
+    return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire)) > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
                shmq_word_of(position, SHMQ_FREE);
 }
@@ -57,7 +57,7 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
 static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
-    return SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire) > position &&
+    return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
                shmq_word_of(position, SHMQ_FULL);
 }
@@ -118,7 +118,7 @@ static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t positio
 static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [P6]. Tail lies behind the whole batch, which was claimed in one step. */
-    const uint64_t tail = SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire);
+    const uint64_t tail = shmq_unmarked(SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire));
     if (tail <= position || shmq_is_covered(ring, SHMQ_PUT, position)) {
         return false;
     }

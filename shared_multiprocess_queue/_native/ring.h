@@ -3,7 +3,7 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ring.h; recovery.h is the part of
+   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ending.h <- ring.h; recovery.h is the part of
    _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
@@ -49,6 +49,7 @@
 #include <string.h>
 
 #include "batch_lock.h"
+#include "ending.h"
 #include "recovery.h"
 
 enum shmq_result {
@@ -56,6 +57,7 @@ enum shmq_result {
     SHMQ_NOTHING,    /* empty, or full */
     SHMQ_HELD,       /* another operation is between its claim and its end there, and will end in a moment */
     SHMQ_ORPHAN,     /* a dead get has left an item at the position */
+    SHMQ_SHUT_DOWN,  /* no put is accepted any more, or nothing can come any more */
     SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
     SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
@@ -86,7 +88,7 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
                                                 uint64_t position, uint64_t word)
 {
     const uint64_t later = shmq_position_of(word);
-    const uint64_t tail = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire);
+    const uint64_t tail = shmq_unmarked(SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire));
     if (later % ring->capacity != position % ring->capacity || (later > tail && later - tail >= ring->capacity)) {
         return shmq_corrupt(me, position, word);
     }
@@ -121,7 +123,7 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
             return shmq_rescue_put(ring, before) ? SHMQ_AGAIN : SHMQ_NOTHING;
         }
         if (word == shmq_word_of(before, SHMQ_FULL)) {
-            if (SHMQ_LOOK("G1", &ring->header->head, sure) <= before) {
+            if (shmq_unmarked(SHMQ_LOOK("G1", &ring->header->head, sure)) <= before) {
                 return SHMQ_NOTHING;
             }
             if (!sure || shmq_is_covered(ring, SHMQ_GET, before)) {
@@ -168,6 +170,9 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
         }
         if (p != tail + count) {
             shmq_withdraw_put(me); /* before any slow step */
+            if ((tail & SHMQ_CLOSED) != 0) { /* [D2] first: no word fits a marked tail */
+                return SHMQ_SHUT_DOWN;
+            }
             const enum shmq_result found = shmq_no_room(ring, me, tail, p, word, sure);
             if (found != SHMQ_AGAIN) {
                 return found;
@@ -176,12 +181,10 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
         }
         shmq_prefetch(ring, tail);
         shmq_announce_put(me, tail, tail + count);
-        if (ring->spsc) {
-            /* [P6] release, pairs with [S1]; only the owner of the role moves tail. */
-            SHMQ_STORE("P6", &ring->header->tail, tail + count, memory_order_release);
-        } else if (!SHMQ_CAS("P6", &ring->header->tail, tail, tail + count, memory_order_acq_rel,
-                             memory_order_relaxed)) {
-            continue; /* [P6] release, pairs with [S1]. Lost: the next announcement replaces this one. */
+        /* [P6] release, pairs with [S1]. In mode spsc, too, because a store would drop the mark of [D1]. Lost: the next
+           announcement replaces this one. */
+        if (!SHMQ_CAS("P6", &ring->header->tail, tail, tail + count, memory_order_acq_rel, memory_order_relaxed)) {
+            continue;
         }
         *position = tail;
         return SHMQ_DONE;
@@ -232,7 +235,7 @@ static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, c
 static inline bool shmq_has_room(const struct shmq_ring *ring)
 {
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
-        const uint64_t tail = SHMQ_LOOK("P1", &ring->header->tail, true);
+        const uint64_t tail = shmq_unmarked(SHMQ_LOOK("P1", &ring->header->tail, true));
         const uint64_t before = tail - ring->capacity;
         struct shmq_slot *slot = shmq_slot_of(ring, tail);
         const uint64_t word = SHMQ_LOOK("P2", &slot->word, true);
@@ -248,7 +251,7 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
             continue;
         }
         /* FULL(before), even of a dead get: no room until a getter has adopted it. */
-        if (SHMQ_LOOK("P1", &ring->header->tail, true) == tail) {
+        if (shmq_unmarked(SHMQ_LOOK("P1", &ring->header->tail, true)) == tail) {
             return false;
         }
     }
@@ -304,6 +307,10 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {
+                if (shmq_is_stopped(ring)) { /* [D2] */
+                    shmq_withdraw_get(me);
+                    return SHMQ_SHUT_DOWN;
+                }
                 /* [G5] release, pairs with [S1]; only the owner of the role moves head. */
                 SHMQ_STORE("G5", &ring->header->head, end, memory_order_release);
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
@@ -314,6 +321,9 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
+        if (ring->spsc ? shmq_is_stopped(ring) : (p & SHMQ_STOPPED) != 0) { /* [D2] first: no word fits a marked head */
+            return SHMQ_SHUT_DOWN;
+        }
         if (word == shmq_word_of(p, SHMQ_TOMB)) {
             shmq_free_tomb(ring, p);
             continue;
@@ -330,28 +340,24 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             }
             continue;
         }
-        if (word == shmq_word_of(p, SHMQ_FREE)) {
+        const bool is_fresh = shmq_is_fresh(ring, p, word);
+        if (word == shmq_word_of(p, SHMQ_FREE) || is_fresh) {
             if (!sure) {
                 return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
             }
-            /* [G3] acquire, after [G2], pairs with [P6]: nothing is claimed, so this is empty. */
-            if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) {
-                return SHMQ_NOTHING;
+            /* [G3] acquire, after [G2], pairs with [P6][D1]. */
+            const uint64_t tail = SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst);
+            if (shmq_unmarked(tail) <= p) { /* nothing is claimed, so this is empty */
+                if ((tail & SHMQ_CLOSED) == 0) {
+                    return SHMQ_NOTHING;
+                }
+                return shmq_at_the_end(ring) ? SHMQ_SHUT_DOWN : SHMQ_HELD; /* [D3] that tail is final */
             }
-            if (!shmq_rescue_put(ring, p)) {
+            if (is_fresh && SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
+                return shmq_corrupt(me, p, word); /* tail does not pass a slot without a number */
+            }
+            if (!is_fresh && !shmq_rescue_put(ring, p)) {
                 return SHMQ_HELD;
-            }
-            continue;
-        }
-        if (shmq_is_fresh(ring, p, word)) {
-            if (!sure) {
-                return SHMQ_HELD;
-            }
-            if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) { /* as above */
-                return SHMQ_NOTHING;
-            }
-            if (SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
-                return shmq_corrupt(me, p, word); /* tail only passes numbers */
             }
             continue;
         }
@@ -368,7 +374,7 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             return SHMQ_HELD;
         }
         if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
-            return SHMQ_NOTHING;
+            return shmq_is_closed(ring) ? SHMQ_HELD : SHMQ_NOTHING;
         }
         *position = p - capacity;
         *count = 1;
@@ -399,6 +405,7 @@ static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_par
     shmq_withdraw_get(me); /* [G7] */
     shmq_wake(ring, &ring->header->space, count);
     if (shmq_is_armed(&ring->header->items)) {
+        /* No word fits a marked head. */
         const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
         if (SHMQ_LOAD("G2", &shmq_slot_of(ring, head)->word, memory_order_acquire) == shmq_word_of(head, SHMQ_FULL)) {
             shmq_wake(ring, &ring->header->items, 1); /* the chain: one wake may stand for several items */
@@ -443,9 +450,12 @@ static inline bool shmq_holds_nothing(const struct shmq_ring *ring, uint64_t hea
 /* Whether a get would find nothing, even if it looked for dead operations; changes nothing. */
 static inline bool shmq_is_empty(const struct shmq_ring *ring)
 {
+    if (shmq_is_stopped(ring)) {
+        return true;
+    }
     for (int attempt = 0; attempt < 16; attempt++) {
-        const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
-        const uint64_t tail = SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire);
+        const uint64_t head = shmq_unmarked(SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire));
+        const uint64_t tail = shmq_unmarked(SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire));
         /* Each slot from head to tail, at most once. If there are none, only the slot of head itself, which a dead get
            may still hold. */
         uint64_t slots = tail > head ? tail - head : 1;
@@ -459,7 +469,7 @@ static inline bool shmq_is_empty(const struct shmq_ring *ring)
         if (shmq_find_orphan(ring, &position)) {
             return false;
         }
-        if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire) == tail) {
+        if (shmq_unmarked(SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire)) == tail) {
             return true; /* every put before this load was found finished */
         }
     }
@@ -469,8 +479,8 @@ static inline bool shmq_is_empty(const struct shmq_ring *ring)
 /* The number of positions that puts have claimed and gets have not, between 0 and the capacity. */
 static inline uint64_t shmq_distance(const struct shmq_ring *ring)
 {
-    const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
-    const uint64_t tail = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire);
+    const uint64_t head = shmq_unmarked(SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire));
+    const uint64_t tail = shmq_unmarked(SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire));
     const uint64_t size = tail > head ? tail - head : 0;
     return size < ring->capacity ? size : ring->capacity;
 }

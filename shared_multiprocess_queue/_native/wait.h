@@ -8,14 +8,15 @@
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------ */
 
-/* Whether an attempt may succeed: two loads, for which the GIL is not needed. */
+/* Whether an attempt may succeed, or be the last: two loads, for which the GIL is not needed. */
 static inline bool looks_ready(const struct record *record)
 {
     const struct shmq_ring *ring = &record->ring;
     if (record->side == SHMQ_PUT) {
         const uint64_t p = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire) + record->count - 1;
         const uint64_t word = SHMQ_LOAD("P2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
-        return shmq_position_of(word) >= p || word == shmq_word_of(p - ring->capacity, SHMQ_TOMB);
+        return shmq_position_of(word) >= p || word == shmq_word_of(p - ring->capacity, SHMQ_TOMB) ||
+               (p & SHMQ_CLOSED) != 0;
     }
     const uint64_t p = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
     const uint64_t word = SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
@@ -159,6 +160,9 @@ static inline int take_lock(struct record *record, int64_t until)
     struct shmq_header *header = record->ring.header;
     uint64_t holder;
     while (!shmq_try_acquire_lock(&record->ring, &record->me, lock_flag(record), &holder)) {
+        if (shmq_is_closed(&record->ring)) {
+            return SHMQ_SHUT_DOWN;
+        }
         const int64_t time = now();
         if (time >= until) {
             SHMQ_ADD("count", &header->full_events, 1, memory_order_relaxed);

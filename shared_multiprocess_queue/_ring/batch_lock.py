@@ -49,12 +49,13 @@ class BatchLock:
         Args:
             record: the batch's.
             until: monotonic time in ns; False is returned when it is over.
-            check: called after each sleep; may raise.
+            check: called before and after each sleep; may raise.
         """
         words = record.words
         while True:
             if self.try_acquire(record):
                 return True
+            check()
             owner = words.load(BATCH_OWNER_AT)
             now = self._parking.system.now()
             if now >= until:

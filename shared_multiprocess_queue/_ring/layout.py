@@ -7,8 +7,9 @@ Native byte order, 64-bit words. What two sides write lies on cache lines of its
 lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
 so a word that is inserted cannot overlap another. The other engine states the same table and a test compares the two.
 
-``head`` is the position of the next get, ``tail`` the position of the next put. Positions count up for ever (62 bits at
-a million items a microsecond last for 146 years) and are reduced modulo the capacity only to find their slot.
+``head`` is the position of the next get, ``tail`` the position of the next put. Positions count up for ever (61 bits at
+a million items a microsecond last for 73 years) and are reduced modulo the capacity only to find their slot. The bit
+above them is the mark of the end of work; see ``CLOSED``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ FULL: Final = 1  # holds the item of this position
 TOMB: Final = 2  # this position will never hold an item: its put died
 STATE_BITS: Final = 2
 STATE_MASK: Final = (1 << STATE_BITS) - 1
+
+# ---- the marks of head and tail -------------------------------------------------------------------------------------
+# Once set, a mark stays. The word of a slot has no room for it, so no word is FREE, FULL or TOMB of a marked end: a put
+# (get) is refused by the comparison that it makes anyway, and only the refused operation looks for the mark. Bit 63
+# would not do: position << 2 drops it.
+CLOSED: Final = 1 << 61  # in tail: no put claims any more
+STOPPED: Final = 1 << 61  # in head, or, in mode spsc, whose consumer stores head, in STOPPED_AT: no get claims any more
 
 # meta of a slot = codec tag (8 bits) | index in its batch << 8 (24 bits; a single put has index 0)
 TAG_BITS: Final = 8
@@ -96,6 +104,7 @@ RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from th
 NONCE_AT: Final = _marks + 2 * WORD  # 64 random bits of this segment, in the names of its bells
 CREATED_AT: Final = _marks + 3 * WORD  # real time in ns
 CREATOR_AT: Final = _marks + 4 * WORD  # owner word of the process that made it
+STOPPED_AT: Final = _marks + 5 * WORD  # mode spsc: the mark STOPPED
 DELETE_AT: Final = _marks + 6 * WORD  # 1: the queue goes with its last user; written before the creation is complete
 NUMBERED_AT: Final = _marks + 7 * WORD  # slots that have their number; 0: all of them, and all memory, from the start
 
@@ -195,6 +204,16 @@ class Geometry(NamedTuple):
         stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
         definitions = SLOTS_START + capacity * stride
         return cls(capacity, item_size, mode, stride, definitions, definitions + DEFINITIONS_SIZE)
+
+
+def unmarked(end: int) -> int:
+    """Return the position that head or tail states, without its mark."""
+    return end & (CLOSED - 1)
+
+
+def stop_word(mode: Mode) -> int:
+    """Return the offset of the word that takes the mark STOPPED."""
+    return STOPPED_AT if mode == "spsc" else HEAD
 
 
 def record_at(index: int) -> int:

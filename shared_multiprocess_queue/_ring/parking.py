@@ -137,6 +137,6 @@ class Parking:
         if left > 0:
             self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
 
-    def wake_word(self, offset: int) -> None:
-        """Wake one that sleeps on the word at ``offset``."""
-        self.system.wake(self._base + offset, 1)
+    def wake_word(self, offset: int, everyone: bool = False) -> None:
+        """Wake one that sleeps on the word at ``offset``, or all of them."""
+        self.system.wake(self._base + offset, 0x7FFFFFFF if everyone else 1)

@@ -21,11 +21,13 @@ from typing import Final, NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
+from . import ending
 from .claim import CORRUPT, Claim, Payload
 from .growth import Growth
 from .layout import (
     ABANDONED,
     ADOPTED_AT,
+    CLOSED,
     FREE,
     FULL,
     GET_BEGIN,
@@ -41,6 +43,8 @@ from .layout import (
     SPACE,
     STATE_BITS,
     STATE_MASK,
+    STOPPED,
+    STOPPED_AT,
     TAG_BITS,
     TAG_MASK,
     TAIL,
@@ -48,6 +52,7 @@ from .layout import (
     TOMBS_AT,
     Geometry,
     record_at,
+    unmarked,
 )
 from .parking import Parking
 from .participants import Participants, Record
@@ -56,6 +61,7 @@ from .participants import Participants, Record
 DONE: Final = 0  # of a put: the items are in the queue
 NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
+SHUT_DOWN: Final = 3  # the queue was shut down: no put is accepted, or nothing can come any more
 
 _SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
@@ -80,6 +86,7 @@ class Ring:
         self._capacity = geometry.capacity
         self._stride = geometry.stride
         self._item_size = geometry.item_size
+        self._mode = geometry.mode
         self._participants = participants
         self._parking = parking
         self.growth: Growth | None = None  # where memory is taken as it is used
@@ -110,7 +117,7 @@ class Ring:
             claimed: called right after the claim.
 
         Returns:
-            DONE, NOTHING (no room) or HELD (no room, but an operation is about to end there).
+            DONE, NOTHING (no room), HELD (no room, but an operation is about to end there) or SHUT_DOWN.
 
         Raises:
             ClaimLostError: others declared this operation dead while it was alive.
@@ -137,6 +144,8 @@ class Ring:
                 if load is not words.load:
                     load = words.load
                     continue
+                if position & CLOSED:  # [D2] first: no word fits a marked tail
+                    return SHUT_DOWN
                 if self._is_fresh(*refused):
                     self._number(words, *refused)
                     continue
@@ -193,7 +202,7 @@ class Ring:
                 return None if self.rescue_put(words, before) else NOTHING
             return HELD
         if word == before << STATE_BITS | FULL:
-            if words.load(HEAD) <= before:
+            if unmarked(words.load(HEAD)) <= before:
                 return NOTHING
             if not sure or self._has_getter(words, before):
                 return HELD  # a get has claimed it, and ends in a moment
@@ -222,7 +231,7 @@ class Ring:
     def has_room(self, words: Words) -> bool:
         """Whether a single put would find its slot free now, or freed when it looks for the dead; changes nothing."""
         while True:
-            tail = words.load(TAIL)
+            tail = unmarked(words.load(TAIL))
             before = tail - self._capacity
             slot = self._slot(tail)
             word = words.load(slot)
@@ -233,7 +242,7 @@ class Ring:
                     return True
                 continue
             # FULL, even of a dead get: there is no room until a getter has adopted the item.
-            if words.load(TAIL) == tail:
+            if unmarked(words.load(TAIL)) == tail:
                 return False
 
     # ---- get --------------------------------------------------------------------------------------------------------
@@ -247,7 +256,7 @@ class Ring:
             sure: whether to find out if an operation that holds the slot is dead; that costs a scan.
 
         Returns:
-            DONE, NOTHING (empty) or HELD (empty, but an operation is about to end there).
+            DONE, NOTHING (empty), HELD (empty, but an operation is about to end there) or SHUT_DOWN.
 
         Raises:
             CorruptQueueError: a slot says something that no queue writes.
@@ -256,6 +265,8 @@ class Ring:
         load, cas = words.peek, words.cas  # first a hint, which the claim confirms; an Empty looks atomically
         capacity, stride = self._capacity, self._stride
         passed = 0
+        if self._mode == "spsc" and words.peek(STOPPED_AT):  # [D2]
+            return SHUT_DOWN
         while True:
             p = load(HEAD)  # [G1] acquire, pairs with [G5]
             word = load(SLOTS_START + p % capacity * stride)  # [G2] acquire, pairs with [P8]: the payload is complete
@@ -274,6 +285,10 @@ class Ring:
             if load is not words.load:
                 load = words.load
                 continue
+            stop = load(STOPPED_AT) if self._mode == "spsc" else p
+            if stop & STOPPED:  # [D2] first: no word fits a marked head
+                record.withdraw_get()
+                return SHUT_DOWN
             if word == p << STATE_BITS | TOMB:
                 self._free_tomb(words, p)
                 continue
@@ -286,9 +301,15 @@ class Ring:
                     return HELD  # the caller minds its deadline
                 continue
             record.withdraw_get()  # before anything slow
-            if word == p << STATE_BITS | FREE:
-                if load(TAIL) == p:  # [G3] acquire, after [G2]: nothing is claimed, so this is empty
-                    return NOTHING
+            is_fresh = self._is_fresh(p, word)
+            if word == p << STATE_BITS | FREE or is_fresh:
+                tail = load(TAIL)  # [G3] acquire, after [G2]
+                if unmarked(tail) == p:  # nothing is claimed, so this is empty
+                    return self._at_the_end(words) if tail & CLOSED else NOTHING  # [D3] that tail is final
+                if is_fresh:
+                    if load(self._slot(p)) == word:
+                        self.corrupt(p, word)  # tail does not pass a slot without a number
+                    continue
                 if not sure:
                     return HELD
                 if self.rescue_put(words, p):
@@ -297,11 +318,6 @@ class Ring:
                 return HELD
             if load(HEAD) != p:
                 continue
-            if self._is_fresh(p, word):
-                if load(TAIL) == p:  # [G3] nothing is claimed
-                    return NOTHING
-                if load(self._slot(p)) != word:
-                    continue
             if word >> STATE_BITS != p - capacity:
                 self.corrupt(p, word)
             # The slot is still of the lap before: the get of that item has not freed it. No record need name it.
@@ -309,7 +325,15 @@ class Ring:
                 return HELD
             if word == p - capacity << STATE_BITS | FULL and self.rescue_get(words, p - capacity, claim):
                 return DONE
-            return NOTHING
+            return HELD if ending.is_closed(words) else NOTHING
+
+    def _at_the_end(self, words: Words) -> int:
+        """Say what a get finds at the end of a ring whose tail is closed."""
+        for index in self._participants.used(words):
+            if self._unfinished_gets(words, record_at(index)):  # [D4] of a live operation, or to be adopted
+                return HELD
+        self._parking.wake_all(words, ITEMS)
+        return SHUT_DOWN
 
     def finish_get(self, record: Record) -> None:
         """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
@@ -336,7 +360,7 @@ class Ring:
         record.withdraw_get()  # [G7]
         self._parking.wake(words, SPACE, count)
         if self._parking.is_armed(words, ITEMS):
-            head = words.load(HEAD)
+            head = words.load(HEAD)  # no word fits a marked one
             if words.load(self._slot(head)) == head << STATE_BITS | FULL:
                 self._parking.wake(words, ITEMS, 1)  # the chain: one wake may stand for several items
 
@@ -383,7 +407,7 @@ class Ring:
         A batch is contiguous, so it ends before the first slot that holds an item of another put.
         """
         found = []
-        for j in range(1, min(words.load(TAIL) - begin, self._capacity)):
+        for j in range(1, min(unmarked(words.load(TAIL)) - begin, self._capacity)):
             slot = self._slot(begin + j)
             if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
                 if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
@@ -453,18 +477,23 @@ class Ring:
 
     def is_claimed_by_put(self, words: Words, position: int) -> bool:
         """Whether a put has claimed this position and not published it."""
-        return words.load(TAIL) > position and words.load(self._slot(position)) == position << STATE_BITS | FREE
+        free = position << STATE_BITS | FREE
+        return unmarked(words.load(TAIL)) > position and words.load(self._slot(position)) == free
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
         """Whether a get has claimed this position and not freed it."""
-        return words.load(HEAD) > position and words.load(self._slot(position)) == position << STATE_BITS | FULL
+        full = position << STATE_BITS | FULL
+        return unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
 
     def is_resolved(self, words: Words, index: int) -> bool:
         """Whether nothing is left of the operation that a record announces."""
         at = record_at(index)
         if self._unresolved_put(words, at) is not None:
             return False
-        return not [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
+        return not self._unfinished_gets(words, at)
+
+    def _unfinished_gets(self, words: Words, at: int) -> list[int]:
+        return [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
 
     def resolve(self, words: Words, index: int) -> bool:
         """Make the put of a dead record absent; return whether the record is resolved. Gets are left to the getters."""
@@ -519,7 +548,7 @@ class Ring:
     def _check_later(self, words: Words, position: int, word: int) -> None:
         """Refuse a word of a later position that this slot can never have."""
         later = word >> STATE_BITS
-        if (later - position) % self._capacity or later >= words.load(TAIL) + self._capacity:
+        if (later - position) % self._capacity or later >= unmarked(words.load(TAIL)) + self._capacity:
             self.corrupt(position, word)
 
     def corrupt(self, position: int, word: int) -> NoReturn:

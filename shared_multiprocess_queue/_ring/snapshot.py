@@ -20,6 +20,7 @@ from .._platform.atomic_words import Reader
 from .._platform.processes import Identity
 from .._platform.system import SYSTEM, System
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
+from . import ending
 from .batch_lock import is_shut
 from .growth import is_fresh
 from .layout import (
@@ -81,6 +82,7 @@ from .layout import (
     name_of,
     parse_owner,
     record_at,
+    unmarked,
 )
 
 Liveness = Literal["alive", "dead", "unknown"]
@@ -228,29 +230,30 @@ class Look:
 
     def items(self) -> int:
         """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
-        head = self.load(HEAD)  # before tail, or a queue that moves might have a head beyond it
-        tail = self.load(TAIL)
+        # Head before tail, or a queue that moves might have a head beyond it.
+        head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
         size = min(max(tail - head, 0), self._capacity)
         return 0 if size and self.is_empty() else size
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""
+        if ending.is_stopped(self, self.geometry.mode):
+            return True
         for _ in range(_ATTEMPTS):
-            head = self.load(HEAD)
-            tail = self.load(TAIL)
+            head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
             if self.load(self._slot(head)) == head << STATE_BITS | FULL and not self._is_in_batch(head):
                 return False
             if not self._passes(head, tail)[0]:
                 return False
-            if self.load(TAIL) == tail:  # all that was put before this load was found finished
+            if unmarked(self.load(TAIL)) == tail:  # all that was put before this load was found finished
                 return True
         return False  # puts keep coming
 
     def is_full(self) -> bool:
         """Whether a put would find no room, though it looked for the dead."""
         for _ in range(_ATTEMPTS):
-            tail = self.load(TAIL)
-            word, before = self.load(self._slot(tail)), tail - self._capacity
+            tail = unmarked(self.load(TAIL))
+            before, word = tail - self._capacity, self.load(self._slot(tail))
             if word in (tail << STATE_BITS | FREE, before << STATE_BITS | TOMB) or is_fresh(self, tail, word):
                 return False
             if word == before << STATE_BITS | FREE and not _covers(self._announced(PUT_BEGIN)[0], before):
@@ -258,7 +261,7 @@ class Look:
                     return False
                 continue
             # FULL(before), even of a dead get: there is no room until a getter has adopted it.
-            if self.load(TAIL) == tail:
+            if unmarked(self.load(TAIL)) == tail:
                 return True
         return True
 
@@ -400,8 +403,7 @@ class Look:
             participants: read before this.
             is_lock_held: whether the int32 of the batch lock is taken, or not known to be free.
         """
-        head = self.load(HEAD)
-        tail = self.load(TAIL)
+        head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
         live = [one for one in participants if one.counts_as_live()]
         if tail > head and self.load(self._slot(head)) == head << STATE_BITS | FREE:
             for one in live:
@@ -454,6 +456,7 @@ class Snapshot:
         creator: the process that made the queue.
         is_unlinked: the names are gone.
         goes_with_users: the queue was made with ``delete=True``.
+        is_shut_down: no put is accepted any more.
         head: position of the next get.
         tail: position of the next put.
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
@@ -473,8 +476,7 @@ class Snapshot:
 
     def __init__(self, look: Look, is_lock_held: bool) -> None:
         load = look.load
-        self.head = head = load(HEAD)
-        self.tail = tail = load(TAIL)
+        self.head, self.tail = head, tail = unmarked(load(HEAD)), unmarked(load(TAIL))
         self.tombs = load(TOMBS_AT)  # before the dead are counted, so that none is counted twice
         self.adopted = load(ADOPTED_AT)
         self.full_events = load(FULL_EVENTS_AT)
@@ -490,10 +492,10 @@ class Snapshot:
         self.geometry = look.geometry
         self.created = load(CREATED_AT)
         self.creator = Identity(*parse_owner(load(CREATOR_AT)))
-        self.is_unlinked = bool(load(UNLINKED_AT))
+        self.is_unlinked, self.is_shut_down = bool(load(UNLINKED_AT)), ending.is_closed(look)
         self.goes_with_users = bool(load(DELETE_AT))
         is_damaged = look.is_damaged(head, tail)
-        self.is_moving = (head, tail) != (load(HEAD), load(TAIL))
+        self.is_moving = (head, tail) != (unmarked(load(HEAD)), unmarked(load(TAIL)))
         self.is_damaged = is_damaged and not self.is_moving
 
 

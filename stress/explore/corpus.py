@@ -61,6 +61,22 @@ _TEXTS: Final = (
     "mpmc 3f 1 batch_wait take_wait take_wait",
     "mpmc 3f 1 put put put+take",
     "spsc 2f 1 put take+take",
+    "mpmc 1 0 put shutdown+put",
+    "mpmc 1 0 take_wait shutdown",
+    "mpmc 1 1 put_wait shutdown",
+    "mpmc 1 0 put take+take shutdown",
+    "mpmc 1 1 take take+take shutdown",
+    "mpmc 2 0 batch take2+take shutdown",
+    "mpmc 1 1 put_wait take+take shutdown",
+    "mpmc 2 1 batch_wait batch_wait shutdown",
+    "mpmc 1 0 put put take_wait+take shutdown",
+    "mpmc 1 1 take stop+take",
+    "mpmc 2 1 take+take put stop",
+    "mpmc 1 1 put_wait take stop+put",
+    "spsc 1 0 put+put take+take shutdown",
+    "spsc 2 1 put+put take+take stop",
+    "mpmc 2f 1 take take+take shutdown",
+    "mpmc 2f 1 put take+take shutdown",
 )
 
 _OF_ATOMICS: Final = (

@@ -27,7 +27,7 @@ from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from ..harness.engines import Mode
-from .program import PUTS, TAKES
+from .program import ENDS, PUTS, TAKES
 from .scheduler import Scheduler
 
 ITEM_SIZE: Final = 16
@@ -70,6 +70,10 @@ class Memory:
 
     def close(self) -> None:
         """Do nothing, because the other handles use this memory."""
+
+    def is_closed(self) -> bool:
+        """Whether the queue was shut down."""
+        return bool(self.words[layout.TAIL >> 3] & layout.CLOSED)
 
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""
@@ -311,6 +315,9 @@ class Handle:
         Returns:
             Of a put, its items; of a get, the items that it took; of a look, the answer. None: Full or Empty. False:
             another handle has the role.
+
+        Raises:
+            ShutDown: the queue was shut down.
         """
         waits = name.endswith("_wait")
         try:
@@ -323,6 +330,8 @@ class Handle:
             return None
         except RoleTakenError:
             return False
+        if name in ENDS:
+            return self.engine.shutdown(name == "stop")
         return bool(getattr(self.engine, name)())
 
     def _put(self, items: list[bytes], waits: bool) -> None:

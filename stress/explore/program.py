@@ -26,9 +26,11 @@ PUTS: Final = {"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2}
 TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
 LOOKS: Final = ("is_empty", "is_full")
+ENDS: Final = ("shutdown", "stop")
+"""Calls that end the work; ``stop`` is an immediate shutdown."""
 JOIN: Final = "join"
 """If this is an actor's first call, it opens its handle only then; other actors have theirs before."""
-CALLS: Final = (*PUTS, *TAKES, *LOOKS, JOIN)
+CALLS: Final = (*PUTS, *TAKES, *LOOKS, *ENDS, JOIN)
 _MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}
 

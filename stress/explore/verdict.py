@@ -6,15 +6,20 @@ not end, because its actor died or was interrupted, happened in that order or no
 
 Otherwise the items of that get may come late, so order is not judged, but the rest is: an item is delivered once, or is
 lost with a get that had freed its slot; a batch comes whole or not at all; no item comes that was not put.
+
+After a shutdown the queue is closed: puts are refused, and gets are when it is empty. An immediate one is two calls,
+which may come apart: one that closes the queue, and one that stops it, and drops what is in it. Whatever has died, no
+put that begins after it is accepted, and nothing comes once a get was refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from .program import PUTS, TAKES
+from .program import ENDS, PUTS, TAKES
 from .scheduler import Violation
 
 
@@ -30,6 +35,7 @@ class Call:
         ended: number of the step before which it ended; None: it did not.
         answer: see ``Handle.call``; of a call that did not end, nothing.
         held: if its actor died in it, the items that were in slots at that moment.
+        is_refused: whether it has raised ShutDown; then there is no answer.
     """
 
     actor: int
@@ -39,6 +45,7 @@ class Call:
     ended: int | None = None
     answer: list[str] | bool | None = None
     held: list[str] | None = None
+    is_refused: bool = False
 
     @property
     def is_put(self) -> bool:
@@ -75,6 +82,7 @@ def judge(history: History) -> None:
         Violation: it breaks a rule.
     """
     _judge_deliveries(history)
+    _judge_end(history)
     cut_short = [call for call in history.calls if call.ended is None]
     if not any(call.is_take for call in cut_short):
         _judge_order(history, is_complete=not cut_short)
@@ -98,7 +106,39 @@ def _judge_deliveries(history: History) -> None:
         absent = [item for item in call.items if item not in delivered]
         if call.answer or 0 < len(absent) < len(call.items):
             missing += absent
-    _judge_missing(history, missing)
+    if not any(call.name == "stop" for call in history.calls):
+        _judge_missing(history, missing)
+
+
+def _judge_end(history: History) -> None:
+    """What holds after a shutdown, whatever has died."""
+    never = float("inf")
+    shut = [call for call in history.calls if call.name in ENDS]
+    stops = [call for call in shut if call.name == "stop"]
+    closed = min((call.ended for call in history.calls if call.ended is not None and _closes(call)), default=never)
+    stopped = min((call.ended for call in stops if call.ended is not None), default=never)
+    stopping = min((call.began for call in stops), default=never)
+    over = [call.ended for call in history.calls if call.is_take and call.is_refused and call.ended is not None]
+    over = [ended for ended in over if ended < stopping]
+    final = min(over, default=never)
+    for call in history.calls:
+        if call.ended is None or call.answer is False:
+            continue
+        if call.is_refused and not any(other.began <= call.ended for other in shut):
+            raise Violation(f"a {call.name} was refused, and nothing was shut down")
+        if call.is_put and call.began >= closed and not call.is_refused:
+            raise Violation(f"a {call.name} that began after the shutdown was not refused")
+        if call.is_take and call.began >= final and call.answer:
+            raise Violation(f"a {call.name} took an item after a get had found the end")
+        if call.is_take and call.began >= stopped and not call.is_refused:
+            raise Violation(f"a {call.name} that began after the immediate shutdown was not refused")
+    if history.rest and (over or stopped != never):
+        raise Violation(f"left after a get had found the end: {', '.join(history.rest)}")
+
+
+def _closes(call: Call) -> bool:
+    """Whether puts are refused from the end of this call on."""
+    return call.name in ENDS or call.is_refused
 
 
 def _judge_missing(history: History, missing: Sequence[str]) -> None:
@@ -117,10 +157,26 @@ def _judge_missing(history: History, missing: Sequence[str]) -> None:
 
 def _judge_order(history: History, is_complete: bool) -> None:
     calls = [call for call in history.calls if (call.is_put or call.is_take) and call.answer is not False]
+    for call in history.calls:
+        if call.name in ENDS:
+            calls.append(replace(call, name=_CLOSE))
+            calls += [replace(call, name=_STOP)] * (call.name == "stop")
     gates = any(call.name == "batch_wait" for call in calls)
     checker = _Checker(history.capacity, calls, tuple(history.rest), is_complete and not gates)
-    if not checker.explains(0, tuple(history.filled)):
+    if not checker.explains(0, _State(tuple(history.filled))):
         raise Violation("no order of the calls explains their answers")
+
+
+_CLOSE = "close"
+_STOP = "halt"
+
+
+class _State(NamedTuple):
+    """A sequential bounded queue that can be shut down."""
+
+    queue: tuple[str, ...]
+    is_closed: bool = False
+    is_stopped: bool = False
 
 
 class _Checker:
@@ -132,7 +188,7 @@ class _Checker:
         self._rest = rest
         self._judges_full = judges_full  # not behind a gate, and not where the dead keep places
         self._all = (1 << len(calls)) - 1
-        self._seen: set[tuple[int, tuple[str, ...]]] = set()
+        self._seen: set[tuple[int, _State]] = set()
         self._before = [
             sum(
                 1 << j
@@ -142,26 +198,39 @@ class _Checker:
             for i, call in enumerate(calls)
         ]
 
-    def explains(self, done: int, queue: tuple[str, ...]) -> bool:
+    def explains(self, done: int, state: _State) -> bool:
         """Whether the calls that are not done yet can follow on this state."""
-        if done == self._all and queue == self._rest:
+        if done == self._all and self._rest == (() if state.is_stopped else state.queue):
             return True
-        if (done, queue) in self._seen:
+        if (done, state) in self._seen:
             return False
-        self._seen.add((done, queue))
+        self._seen.add((done, state))
         for i, call in enumerate(self._calls):
             if done >> i & 1 or self._before[i] & ~done:
                 continue
             after = done | 1 << i
-            if call.ended is None and self.explains(after, queue):  # it never happened
+            if call.ended is None and self.explains(after, state):  # it never happened
                 return True
-            follows = self._apply(call, queue)
+            follows = self._apply(call, state)
             if follows is not None and self.explains(after, follows):
                 return True
         return False
 
-    def _apply(self, call: Call, queue: tuple[str, ...]) -> tuple[str, ...] | None:
+    def _apply(self, call: Call, state: _State) -> _State | None:
         """Return the state after a call, or None if it cannot be answered so here."""
+        if call.name == _CLOSE:
+            return state._replace(is_closed=True)
+        if call.name == _STOP:
+            return state._replace(is_stopped=True) if state.is_closed else None
+        if call.is_refused:
+            is_over = state.is_closed and (call.is_put or state.is_stopped or not state.queue)
+            return state if is_over else None
+        if state.is_closed if call.is_put else state.is_stopped:
+            return None
+        follows = self._queue_after(call, state.queue)
+        return None if follows is None else state._replace(queue=follows)
+
+    def _queue_after(self, call: Call, queue: tuple[str, ...]) -> tuple[str, ...] | None:
         answer = call.answer
         if call.is_put:
             if call.ended is not None and answer is None:

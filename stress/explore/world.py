@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue.errors import ShutDown
 
 from .handles import Handle, Memory, taken_over
 from .interrupts import interrupted
@@ -89,9 +90,11 @@ class World:
                 try:
                     with interrupted(step.interrupt):
                         call.answer = self._handles[self._processes[number]].call(step.call, items)
-                    call.ended = self.scheduler.count
+                except ShutDown:
+                    call.is_refused = True
                 except KeyboardInterrupt:
-                    pass
+                    continue
+                call.ended = self.scheduler.count
 
         return run
 
@@ -109,6 +112,8 @@ class World:
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
+            if self._memory.is_closed() and (call.is_put or not self._gets_beside(call)):
+                raise Violation(f"a {call.name} sleeps though the queue was shut down: the wake was lost")
             words = self._memory.words
             head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
             if call.is_take and words[self._memory.slot(head) >> 3] == head << layout.STATE_BITS | layout.FULL:
@@ -117,6 +122,10 @@ class World:
             if call.name == "put_wait" and is_free and not words[layout.GATE_AT >> 3]:
                 raise Violation("a put sleeps beside a free slot: the wake was lost")
 
+    def _gets_beside(self, call: Call) -> bool:
+        """Whether a get may have been under way, for which a get waits at the end without the promise of a wake."""
+        return any(other.is_take for other in self._history.calls if other is not call)
+
     # ---- afterwards -------------------------------------------------------------------------------------------------
 
     def _look_afterwards(self) -> None:
@@ -124,11 +133,13 @@ class World:
         for number, handle in self._handles.items():
             if _FIRST + number in self._dead:
                 continue
-            while handle.engine.membership.kept_back():
-                taken = handle.call("take", [])
-                history.kept += taken if isinstance(taken, list) else []
+            history.kept += self._taken_back(handle)
             if self.program.mode == "spsc":
                 handle.engine.membership.close(wait=True)
+        if self._memory.is_closed():
+            self._look_at_the_end()
+            judge(history)
+            return
         self._probe_if_empty()
         history.rest = self._drain()
         if left := self._memory.held():
@@ -136,6 +147,29 @@ class World:
         judge(history)
         self._pass_a_lap()
         self._pass_a_lap()
+
+    def _taken_back(self, handle: Handle) -> list[str]:
+        """Take what a handle has kept back from interrupted gets, unless an immediate shutdown has dropped it."""
+        found: list[str] = []
+        with suppress(ShutDown):
+            while handle.engine.membership.kept_back():
+                taken = handle.call("take", [])
+                found += taken if isinstance(taken, list) else []
+        return found
+
+    def _look_at_the_end(self) -> None:
+        """See that a queue that was shut down takes nothing, gives what is left, and says so."""
+        try:
+            if self._survivor.call("put", ["late"]) is not False:
+                raise Violation("a put was not refused after all had ended")
+        except ShutDown:
+            pass
+        try:
+            while isinstance(taken := self._survivor.call("take", []), list):
+                self._history.rest += taken
+        except ShutDown:
+            return
+        raise Violation("a get did not find the end after all had ended")
 
     def _probe_if_empty(self) -> None:
         """See that a queue without items takes one, though no getter has passed what the dead have left."""
