@@ -46,11 +46,6 @@ for mark, table in (unittest.expectedFailure, FAILING), (unittest.skip("it would
             setattr(TESTS[name], method, mark(getattr(TESTS[name], method)))
 
 
-if not hasattr(Queue, "shutdown"):
-    for method in filter(lambda method: method.startswith("test_shutdown"), dir(QueueTest)):
-        setattr(QueueTest, method, unittest.skip("there is no shutdown yet")(getattr(QueueTest, method)))
-
-
 def setUpModule() -> None:
     """Put ours in the place of theirs."""
     multiprocessing.set_start_method(os.environ["START_METHOD"], force=True)

@@ -23,15 +23,15 @@ FAILING: Final = {
     "QueueTest.test_queue_task_done": _TASKS,
     "QueueTest.test_shrinking_queue": _SIZE,
     "QueueTest.test_shutdown_all_methods_in_one_thread": _TASKS,
-    "QueueTest.test_shutdown_get_task_done_join": _TASKS,
     "QueueTest.test_shutdown_immediate_all_methods_in_one_thread": _TASKS,
     "QueueTest.test_shutdown_immediate_join": _TASKS,
-    "QueueTest.test_shutdown_immediate_put_join": _TASKS,
     "QueueTest.test_shutdown_join": _TASKS,
-    "QueueTest.test_shutdown_put_join": _TASKS,
 }
 
 SKIPPED: Final = {
     "QueueTest.test_shutdown_all_methods_in_many_threads": _TASKS,
+    "QueueTest.test_shutdown_get_task_done_join": _TASKS,
     "QueueTest.test_shutdown_immediate_all_methods_in_many_threads": _TASKS,
+    "QueueTest.test_shutdown_immediate_put_join": _TASKS,
+    "QueueTest.test_shutdown_put_join": _TASKS,
 }

@@ -78,7 +78,7 @@ def test_a_maxsize_is_a_whole_number(maxsize: Any) -> None:
 @pytest.mark.parametrize("theirs", [queue.Queue, multiprocessing.queues.Queue], ids=lambda cls: cls.__module__)
 def test_it_has_every_method_of_theirs_with_its_parameters(theirs: Any) -> None:
     methods: dict[str, Callable[..., Any]] = dict(inspect.getmembers(theirs, inspect.isfunction))
-    wanted = {name for name in methods if not name.startswith("_")} - {"task_done", "join", "shutdown"}
+    wanted = {name for name in methods if not name.startswith("_")} - {"task_done", "join"}
     assert {"put", "get", "qsize", "empty", "full", "put_nowait", "get_nowait"} <= wanted
     for name in wanted:
         assert set(inspect.signature(methods[name]).parameters) <= set(
