@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.codec import Codec
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, opening, removing, sweep
+from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName
 from ._engine.definition_log import Definitions
@@ -56,7 +56,7 @@ class SharedMemoryQueue(Generic[T]):
 
     Args:
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
-            Without a name the queue is new and anonymous: it has a name that nobody can guess, and ``delete=True``.
+            Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
         capacity: largest number of items. When attaching, leave capacity, item_size, mode and delete out, or pass the
             values of the queue; a default counts as left out.
@@ -539,6 +539,8 @@ class SharedMemoryQueue(Generic[T]):
             CorruptQueueError: it is no queue.
             OSError: for example, it is another user's.
         """
+        from ._engine import removing  # noqa: PLC0415 (most programs never need it)
+
         removing.remove(name, run_id, missing_ok, force)
 
     def _member(self) -> Membership | None:
@@ -606,8 +608,10 @@ def _attach(
     arguments, keywords = new_arguments
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
-    SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
-    sweep.take_over(ticket, identity)
+    try:
+        SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+    finally:
+        sweep.take_over(ticket, identity)
     return handle
 
 

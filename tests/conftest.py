@@ -17,8 +17,10 @@ import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._platform import removal
 from tests.support import lanes
 from tests.support.queues import RUN, MakeQueue, segments
+from tests.support.steps import entries_of
 
 WATCHDOG = 300  # seconds; a test that takes longer hangs, and the run ends with the stacks of all threads
 
@@ -97,6 +99,12 @@ def signal_mask() -> Iterator[None]:
 def run_id() -> str:
     """A run_id that no other test has."""
     return f"{RUN}-{next(_numbers)}"
+
+
+@pytest.fixture
+def alone(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sweeps see the segments of this test only, if it counts or interrupts the steps of a creation."""
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
 
 
 PAIRS = ["atomics", "native", "native+atomics", "atomics+native"]

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from .._platform import clock, shared_memory
 from ..errors import QueueExistsError, QueueNotFoundError, QueueNotReadyError
 
 _NAP: Final = 0.002  # seconds between two looks for a queue that does not exist yet
 
-
-class Attach(Protocol):
-    """Attaches to the queue."""
-
-    def __call__(self, *, until: float) -> None:
-        """Attach, and wait for a creator until that time."""
+Attach = Callable[..., None]
+"""Attaches to the queue, and waits for a creator until a time, its argument ``until``."""
 
 
 def make_or_attach(segment_name: str, create: Callable[[], None], attach: Attach, until: float) -> None:

@@ -25,10 +25,10 @@ def remove(name: str, run_id: str, missing_ok: bool, force: bool) -> None:
     """Remove a queue; see ``SharedMemoryQueue.remove``."""
     segment_name, lock_name = lifecycle.names(name, run_id)
     lock = name_of_lock(lock_name, run_id)
-    outcome = Outcome.GONE
-    while outcome is Outcome.GONE and shared_memory.identity_of(segment_name) is not None:
+    outcome: Outcome = "gone"
+    while outcome == "gone" and shared_memory.identity_of(segment_name) is not None:
         outcome = _remove(segment_name, lock, force)
-    if outcome is Outcome.GONE:
+    if outcome == "gone":
         _remove_lock_alone(lock)
         if not missing_ok:
             raise QueueNotFoundError(f"there is no queue segment {segment_name!r} to remove")
@@ -49,17 +49,17 @@ def _remove(segment_name: str, lock: str, force: bool) -> Outcome:
         if shared_memory.lacks_means(error):
             error.add_note("whether the queue is used cannot be told without a descriptor; force=True removes it")
         raise
-    if outcome is Outcome.BUSY:
+    if outcome == "busy":
         raise QueueNotReadyError(
             f"queue segment {segment_name!r} is being created or removed by a live process; try again when that is "
             f"over, or remove it with force=True"
         )
-    if outcome is Outcome.KEPT and kinds[0] is _Kind.NO_QUEUE:
+    if outcome == "kept" and kinds[0] is _Kind.NO_QUEUE:
         raise CorruptQueueError(
             f"segment {segment_name!r} is not a queue of this package, or its first words are damaged; if it is not "
             f"needed, remove it with force=True"
         )
-    if outcome in (Outcome.KEPT, Outcome.USED):
+    if outcome in ("kept", "used"):
         _refuse(segment_name)
     return outcome
 

@@ -18,8 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from .._platform import ending, handing_over, removal, shared_memory
-from .._platform.removal import Outcome
+from .._platform import ending, handing_over, removal, shared_memory, use_lock
 from .._platform.shared_memory import Segment
 from .._ring.layout import DELETE_AT, MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from ..errors import SharedMemoryQueueError
@@ -28,12 +27,12 @@ _ENDING: Final = "-queue"
 _LOCK: Final = "-lock"
 _ANONYMOUS: Final = "anonymous"
 _TOKEN: Final = 16  # bytes
-_MOST: Final = 1000  # segments that one creation opens to find those that nobody uses
-_OVER: Final = (Outcome.REMOVED, Outcome.GONE)
+_MOST: Final = 1000  # new segments that one creation opens to find those without users
+_OVER: Final = ("removed", "gone")
 
 
 def anonymous_name() -> str:
-    """Return a name that nobody can guess and that no other queue has."""
+    """Return a name that cannot be guessed and that no other queue has."""
     return f"{_ANONYMOUS}-{os.getpid()}-{os.urandom(_TOKEN).hex()}"
 
 
@@ -61,7 +60,7 @@ _ours: dict[tuple[str, tuple[int, int]], weakref.WeakSet[Segment]] = {}
 
 def opened(segment: Segment) -> None:
     """Note that this process uses a queue, if it goes with its users."""
-    if goes_with_its_users(segment):
+    if use_lock.IS_THERE and goes_with_its_users(segment):
         _forget_those_gone()
         _ours.setdefault((segment.name, segment.identity()), weakref.WeakSet()).add(segment)
         ending.watch()
@@ -135,7 +134,10 @@ def sweep() -> None:
     """
     handing_over.release()
     used = {name for (name, _), segments in list(_ours.items()) if segments}
-    unused, lone = _listing.unused(_goes, used, _MOST)
+    try:
+        unused, lone = _listing.unused(_goes, used, _MOST)
+    except OSError:  # no descriptor is left, or the folder cannot be read: the next creation sweeps
+        return
     for name in unused:
         with suppress(OSError, SharedMemoryQueueError):
             removal.remove_unused(name, name + _LOCK, partial(_goes, name), UNLINKED_AT)
@@ -148,7 +150,7 @@ def sweep() -> None:
 
 
 def _goes(name: str, start: bytes) -> bool | None:
-    """Whether a segment that nobody uses is to be removed; None if that may change."""
+    """Whether a segment without users is to be removed; None if that may change."""
     magic = _word(start, MAGIC_AT)
     if magic == UNFINISHED or not start:  # the flock tells whether its creator lives
         return True if is_anonymous(name) or _word(start, DELETE_AT) == 1 else None

@@ -12,7 +12,7 @@ import os
 import sys
 import weakref
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ..errors import SharedMemoryQueueError
 from .shared_memory import Segment, _Descriptor, open_existing
@@ -41,12 +41,7 @@ _held: list[_Held] = []
 _taken_over: set[int] = set()  # descriptors of this process, which its parent gave it
 
 
-class _InChild(Protocol):
-    def detach(self) -> int:
-        """Return the number that the descriptor has in the child."""
-
-
-Ticket = tuple[int, _InChild]
+Ticket = tuple[int, Any]
 """What is pickled for the child: the process id of its parent, and multiprocessing's object for a descriptor."""
 
 

@@ -14,9 +14,8 @@ import os
 import sys
 from collections.abc import Callable, Container
 from contextlib import suppress
-from enum import Enum, auto
 from itertools import chain
-from typing import Final
+from typing import Final, Literal
 
 from ..errors import CorruptQueueError
 from . import clock, processes, use_lock
@@ -37,14 +36,9 @@ _MOMENT: Final = 20_000_000  # ns to wait for a flock that another process may h
 Decision = Callable[[bytes], object]
 
 
-class Outcome(Enum):
-    """What became of a removal."""
-
-    REMOVED = auto()  # the name is gone, by this call
-    GONE = auto()  # it was gone before
-    KEPT = auto()  # the decision was not to remove it
-    BUSY = auto()  # a creator or another remover is at work
-    USED = auto()  # a process uses it, or that cannot be told
+Outcome = Literal["removed", "gone", "kept", "busy", "used"]
+"""What became of a removal: the name is gone, by this call; it was gone before; the decision was not to remove it; a
+creator or another remover is at work; a process uses it, or that cannot be told."""
 
 
 def remove_unused(
@@ -73,20 +67,20 @@ def remove_unused(
     try:
         descriptor.open(name)
         if identity not in (None, descriptor.identity()):
-            return Outcome.GONE
+            return "gone"
         if not descriptor.lock(patience):
-            return Outcome.BUSY
+            return "busy"
         if not decide(os.pread(descriptor.number, START, 0)):
-            return Outcome.KEPT
+            return "kept"
         if not use_lock.take_alone(descriptor.number):
-            return Outcome.USED
+            return "used"
         if not descriptor.means(name):
-            return Outcome.GONE
+            return "gone"
         _remove_both(name, companion)
         _mark(descriptor, mark_at)
-        return Outcome.REMOVED
+        return "removed"
     except FileNotFoundError:
-        return Outcome.GONE
+        return "gone"
     finally:
         descriptor.close()
 
@@ -108,21 +102,21 @@ def remove_forced(name: str, companion: str, mark_at: int) -> Outcome:
         descriptor.open(name)
         descriptor.lock(LONG)  # a process that is stopped may hold the flock: then without it
         if not descriptor.means(name):
-            return Outcome.GONE
+            return "gone"
         _remove_both(name, companion)
         _mark(descriptor, mark_at)
     except FileNotFoundError:
-        return Outcome.GONE
+        return "gone"
     except OSError as error:
         if not lacks_means(error):
             raise
         beside = identity_of(companion)
         if not _remove_unguarded(name, identity_of(name)):
-            return Outcome.GONE
+            return "gone"
         _remove_unguarded(companion, beside)
     finally:
         descriptor.close()
-    return Outcome.REMOVED
+    return "removed"
 
 
 def remove_alone(name: str) -> None:
@@ -164,13 +158,16 @@ class Listing:
         Args:
             matters: is given a name and the first bytes of the segment; None means that this may change.
             skipped: names of segments that are not looked at.
-            limit: largest number of segments that are opened for this.
+            limit: largest number of segments that are opened for this, and of those returned.
+
+        Raises:
+            OSError: for example, no descriptor is left.
         """
         if not use_lock.IS_THERE:
             return [], []
         segments, companions = self._entries()
         lone = [name for name in companions if name.removesuffix(self._companion) not in segments]
-        known, found = {}, {}
+        known, found, most = {}, {}, limit
         names = list(segments)
         first = clock.now() % len(names) if names else 0  # another one each time, if there are more than the limit
         for name in names[first:] + names[:first]:
@@ -190,32 +187,35 @@ class Listing:
                 found[name] = inode
         self._known = known
         used = processes.locked_files(os.stat(_SHM_FOLDER).st_dev) if found else set()
-        return [name for name, inode in found.items() if inode not in used], lone
+        return [name for name, inode in found.items() if inode not in used][:most], lone
 
     def _entries(self) -> tuple[dict[str, int], list[str]]:
         segments: dict[str, int] = {}
         companions: list[str] = []
         ending = self._ending + self._companion
-        with suppress(OSError):
-            # One C call, so that no signal handler can raise while the folder is open.
-            for entry in list(chain.from_iterable(map(os.scandir, (_SHM_FOLDER,)))):
-                name = entry.name
-                if name.endswith(self._ending):
-                    segments[name] = entry.inode()
-                elif name.endswith(ending):
-                    companions.append(name)
+        # One C call, so that no signal handler can raise while the folder is open.
+        for entry in list(chain.from_iterable(map(os.scandir, (_SHM_FOLDER,)))):
+            name = entry.name
+            if name.endswith(self._ending):
+                segments[name] = entry.inode()
+            elif name.endswith(ending):
+                companions.append(name)
         return segments, companions
 
 
 def _start_of(name: str) -> bytes | None:
-    """Return the first bytes of a segment; None if this user has no such segment."""
+    """Return the first bytes of a segment; None if this user has no such segment.
+
+    Raises:
+        OSError: for example, no descriptor is left.
+    """
     descriptor = _Descriptor()
     try:
         descriptor.open(name, os.O_RDONLY)
         if os.fstat(descriptor.number).st_uid != os.geteuid():
             return None
         return os.pread(descriptor.number, START, 0)
-    except (OSError, CorruptQueueError, UnicodeEncodeError):
+    except (FileNotFoundError, PermissionError, CorruptQueueError, UnicodeEncodeError):
         return None
     finally:
         descriptor.close()

@@ -8,11 +8,13 @@ lock knows that no process uses the segment, and none begins to while the proces
 
 The lock is independent of flock, which guards creation and removal.
 
-macOS has no such locks on shared memory. There nothing proves that a segment is not used, so nothing is swept.
+macOS has no such locks on shared memory, and some sandboxes have none. There nothing proves that a segment is not used,
+so nothing is swept.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from typing import Final
@@ -32,7 +34,7 @@ def share(descriptor: int) -> bool:
     Args:
         descriptor: open for reading; the lock stays when it is closed, if the description is mapped.
     """
-    return not IS_THERE or _take(descriptor, _SHARED)
+    return not IS_THERE or _take(descriptor, _SHARED, unknown=True)
 
 
 def take_alone(descriptor: int) -> bool:
@@ -41,12 +43,17 @@ def take_alone(descriptor: int) -> bool:
     Args:
         descriptor: open for writing.
     """
-    return IS_THERE and _take(descriptor, _ALONE)
+    return IS_THERE and _take(descriptor, _ALONE, unknown=False)
 
 
-def _take(descriptor: int, lock: bytes) -> bool:
+def _take(descriptor: int, lock: bytes, unknown: bool) -> bool:
+    """Return whether the lock was taken; ``unknown`` if the system does not know such locks, as some sandboxes."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, whichever the system gives
         return False
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        return unknown
     return True

@@ -488,12 +488,11 @@ class Snapshot:
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()
         self.blockers = tuple(look.blockers(self.participants, is_lock_held))
-        self.version = load(VERSION_AT)
         self.geometry = look.geometry
-        self.created = load(CREATED_AT)
+        self.version, self.created = load(VERSION_AT), load(CREATED_AT)
         self.creator = Identity(*parse_owner(load(CREATOR_AT)))
-        self.is_unlinked, self.is_shut_down = bool(load(UNLINKED_AT)), ending.is_closed(look)
-        self.goes_with_users = bool(load(DELETE_AT))
+        self.is_unlinked, self.goes_with_users = bool(load(UNLINKED_AT)), bool(load(DELETE_AT))
+        self.is_shut_down = ending.is_closed(look)
         is_damaged = look.is_damaged(head, tail)
         self.is_moving = (head, tail) != (unmarked(load(HEAD)), unmarked(load(TAIL)))
         self.is_damaged = is_damaged and not self.is_moving

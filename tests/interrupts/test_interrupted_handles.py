@@ -60,7 +60,7 @@ def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQue
             break
 
 
-@pytest.mark.usefixtures("engines")
+@pytest.mark.usefixtures("engines", "alone")
 @pytest.mark.parametrize("create", [True, False])
 def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQueue, run_id: str, create: bool) -> None:
     queue = make_queue(capacity=2)

@@ -17,8 +17,10 @@ from shared_multiprocess_queue._platform import removal
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.children import end_of, fork, in_child
+from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM
 from tests.support.segments import MARK, attach, create, remove, segments_of, works
+from tests.support.steps import entries_of
 from tests.support.waiting import LONG, eventually, in_thread
 
 pytestmark = [
@@ -190,7 +192,7 @@ def test_an_idle_child_keeps_it(run_id: str, each_engine: str, kind: str, state:
     assert segments_of(run_id) == set()
 
 
-# ---- nobody came to remove it ---------------------------------------------------------------------------------------
+# ---- queues without users -------------------------------------------------------------------------------------------
 
 
 def test_after_a_kill_of_all_users_the_next_creation_removes_it(run_id: str, each_engine: str, kind: str) -> None:
@@ -250,6 +252,22 @@ def test_a_damaged_or_foreign_name_is_not_opened_twice(run_id: str, monkeypatch:
         make_any_queue(run_id)
     assert not [name for name in opened if name.startswith(run_id)], "this process knows them all"
     remove(q)
+
+
+def test_a_sweep_that_lacks_descriptors_forgets_no_queue(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it could not look at, the next sweep looks at."""
+    listing = removal.Listing("-queue", "-lock")
+    monkeypatch.setattr(sweep, "_listing", listing)
+    monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
+    killed_with(run_id, lambda: make(run_id))
+
+    def child() -> None:
+        with free_descriptors(0):
+            sweep.sweep()
+        sweep.sweep()
+
+    assert in_child(child) == 0
+    assert segments_of(run_id) == set()
 
 
 def test_a_creation_opens_no_more_than_its_limit(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +354,7 @@ def test_nobody_is_given_a_queue_that_goes_under_it(run_id: str) -> None:
     try:
         eventually(over_after(3.0))
         os.write(may_stop, b"x" * 4)
-        with create(run_id, delete=True, exist_ok=True):  # so that those who wait for it see their end
+        with create(run_id, delete=True, exist_ok=True):  # the end of those that wait for it
             assert [end_of(child) for child in children] == [0] * 4
     finally:
         os.close(stop)

@@ -22,6 +22,7 @@ from tests.support.places import SHM
 from tests.support.segments import MARK, create, remove, segments_of, works
 
 pytestmark = [
+    pytest.mark.usefixtures("alone"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),
 ]

@@ -18,6 +18,7 @@ from tests.support.places import SHM
 from tests.support.segments import segments_of
 
 pytestmark = [
+    pytest.mark.usefixtures("alone"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),
 ]

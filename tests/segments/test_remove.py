@@ -114,7 +114,7 @@ def test_a_queue_that_was_cut_is_removed(run_id: str, path: Path, size: int) -> 
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_a_queue_of_another_layout_is_removed_unless_a_process_has_it_mapped(
+def test_another_layout_is_removed_unless_a_process_has_it_mapped(
     run_id: str, path: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_pids", lambda: [os.getpid()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from shared_multiprocess_queue import QueueNotFoundError, QueueNotReadyError
+from shared_multiprocess_queue._engine import sweep
 from shared_multiprocess_queue._platform import clock, shared_memory
 from tests.support.children import end_of, fork
 from tests.support.descriptors import descriptors
 from tests.support.places import SHM
-from tests.support.segments import attach, create, remove, slow_creator, works
+from tests.support.segments import attach, create, remove, segments_of, slow_creator, works
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -123,6 +125,24 @@ def test_memory_stays_when_its_use_ends(run_id: str, path: Path, each_engine: st
         assert q.get() == "after"
     assert works(q)
     remove(q)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS])
+def test_without_such_locks_queues_work_and_nothing_is_swept(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """As on some sandboxes."""
+
+    def fcntl_without(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "fcntl", fcntl_without)
+    q = create(run_id, delete=True)
+    assert works(q)
+    q.close()
+    sweep.sweep()
+    assert len(segments_of(run_id)) == 2
+    q.unlink()
 
 
 def hold_alone(path: Path) -> int:

@@ -13,13 +13,18 @@ from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
 from tests.support.places import SHM
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
+ANONYMOUS = f"anonymous-{os.getpid()}-"  # or, if it has neither name nor run_id, this one
 
 MakeQueue = Callable[..., SharedMemoryQueue]
 
 
 def segments() -> set[str]:
     """Return the names in shared memory that belong to this run."""
-    return {path.name for path in SHM.iterdir() if f"{RUN}-" in path.name} if SHM.is_dir() else set()
+    return (
+        {path.name for path in SHM.iterdir() if f"{RUN}-" in path.name or path.name.startswith(ANONYMOUS)}
+        if SHM.is_dir()
+        else set()
+    )
 
 
 def drained(q: SharedMemoryQueue) -> list[Any]:
