@@ -28,7 +28,7 @@ from .._ring.layout import (
     SPACE,
 )
 from .._ring.participants import Record
-from .._ring.ring import DONE, HELD, NOTHING
+from .._ring.ring import DONE, HELD, NOTHING, SHUT_DOWN
 from ..errors import ShutDown
 from .calls import InPython
 from .contract import EngineName
@@ -75,25 +75,25 @@ class AtomicsEngine:
         member = self.membership
         record = member.records.borrow()
         try:
-            done = self._put(record, payload, until)
+            found = self._put(record, payload, until)
             if record.forks != processes.forks:
                 refuse_child()
         except BaseException:
             member.recover(record)
             raise
         member.records.idle[record.index] = record
-        if not done:
-            raise Full
+        if found != DONE:
+            raise ShutDown if found == SHUT_DOWN else Full
 
-    def _put(self, record: Record, payload: Payload, until: float) -> bool:
+    def _put(self, record: Record, payload: Payload, until: float) -> int:
         words = record.words
         if self._spsc:
             self.membership.roles.take(words, PRODUCER_AT)
         if not words.peek(GATE_AT) and self.membership.ring.try_put(record, (payload,), False) == DONE:
-            return True
+            return DONE
         return self._put_waiting(record, payload, until)
 
-    def _put_waiting(self, record: Record, payload: Payload, until: float) -> bool:
+    def _put_waiting(self, record: Record, payload: Payload, until: float) -> int:
         words, member = record.words, self.membership
         passed_on = 0
 
@@ -146,16 +146,16 @@ class AtomicsEngine:
                     raise ShutDown
 
             if lock.acquire(record, until or member.system.now() + PATIENCE, check):
-                done = attempt(False) == DONE
-                if not done:
-                    done = self._putting.until(words, attempt, until, before_sleep)
-                if not done:
+                found = attempt(False)
+                if found != DONE:
+                    found = self._putting.until(words, attempt, until, before_sleep)
+                if found != DONE:
                     gate.open(words)
                     lock.release(record)
             else:
                 words.add(FULL_EVENTS_AT, 1)
                 member.doorbells.quieten(SPACE)
-                done = False
+                found = NOTHING
             if record.forks != processes.forks:
                 refuse_child()
         except BaseException:
@@ -166,8 +166,8 @@ class AtomicsEngine:
                 member.recover(record)
             raise
         member.records.idle[record.index] = record
-        if not done:
-            raise Full
+        if found != DONE:
+            raise ShutDown if found == SHUT_DOWN else Full
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
@@ -194,10 +194,12 @@ class AtomicsEngine:
             words, claim = record.words, record.claim
             if self._spsc:
                 member.roles.take(words, CONSUMER_AT)
-            done = bool(records.kept_back) and member.take_kept_back(words, limit, claim)
-            if not done:
-                done = member.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
-            if done:
+            found = DONE
+            if not (records.kept_back and member.take_kept_back(words, limit, claim)):
+                found = member.ring.try_get(record, limit, False)
+                if found != DONE:
+                    found = self._get_waiting(record, limit, until)
+            if found == DONE:
                 delivered = deliver(claim.taken)
                 if records.kept_back:
                     member.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
@@ -207,14 +209,14 @@ class AtomicsEngine:
             member.recover(record)
             raise
         # From here to the caller no signal is served.
-        if not done:
+        if found != DONE:
             records.idle[record.index] = record
-            raise Empty
+            raise ShutDown if found == SHUT_DOWN else Empty
         claim.taken = []
         records.idle[record.index] = record
         return delivered
 
-    def _get_waiting(self, record: Record, limit: int, until: float) -> bool:
+    def _get_waiting(self, record: Record, limit: int, until: float) -> int:
         member = self.membership
         ring, records = member.ring, member.records
 

@@ -24,7 +24,6 @@ from .._ring.layout import (
 )
 from .._ring.parking import SLICE
 from .._ring.ring import DONE, HELD, NOTHING, SHUT_DOWN
-from ..errors import ShutDown
 from .membership import Membership
 from .records import State, refuse_child
 
@@ -87,80 +86,79 @@ class Waiting:
     def until(
         self,
         words: Words,
-        attempt_once: Callable[[bool], int],
+        attempt: Callable[[bool], int],
         until: float,
         before_sleep: Callable[[], None] | None = None,
-    ) -> bool:
-        """Attempt until it is done or the time is over; return whether it is done.
+    ) -> int:
+        """Attempt until it is done, the queue is shut down or the time is over.
 
         Args:
             words: the operation's access.
-            attempt_once: tries; its argument tells whether to look for the dead, which costs a scan.
+            attempt: tries; its argument tells whether to look for the dead, which costs a scan.
             until: when to give up.
             before_sleep: called before each sleep.
 
-        Raises:
-            ShutDown: the queue was shut down, and it cannot be done any more.
+        Returns:
+            DONE, SHUT_DOWN, or NOTHING in time.
         """
+        found = NOTHING
 
-        def attempt(sure: bool) -> int:
-            found = attempt_once(sure)
-            if found == SHUT_DOWN:
-                raise ShutDown
-            return found
+        def is_over(sure: bool = False) -> bool:
+            nonlocal found
+            found = attempt(sure)
+            return found in (DONE, SHUT_DOWN)
 
-        def done() -> bool:
-            return attempt(False) == DONE
-
-        def look() -> int:
+        def look() -> bool:
             """Attempt; one thread of this handle a slice looks at all records, and each batch, of which there is one.
 
             So a claim whose owner is dead is met as soon as by one thread alone; that thread wakes the others.
             """
-            found = attempt(before_sleep is not None)
-            if found != DONE and before_sleep is None:
+            if is_over(before_sleep is not None):
+                return True
+            if before_sleep is None:
                 time = system.now()
                 if time - self._scanned >= (HELD_SLICE if found == HELD else SLICE):
                     self._scanned = time
-                    found = attempt(True)
-            return found
+                    return is_over(True)
+            return False
 
         member, system, side = self._membership, self._membership.system, self._side
         member.records.recover_lost()  # what an interrupt has left may be what this waits for
         if until == 0:
             return self._look_once(words, attempt)
-        if self._spin.until(done) or look() == DONE:
-            return True
+        if self._spin.until(is_over) or look():
+            return found
         while system.now() < until:
             if before_sleep is not None:
                 before_sleep()
             words.add(self._waits_at, 1)
             epoch = member.parking.arm(words, side)
-            found = look() if member.state is State.OPEN else HELD  # [W3] seq, after [W2]
-            if found == DONE:
-                return True
+            if member.state is not State.OPEN:
+                found = HELD
+            elif look():  # [W3] seq, after [W2]
+                return found
             if member.state is State.OPEN:
                 # No wake comes from a claim whose owner dies, so that is looked at more often.
                 longest = system.now() + (HELD_SLICE if found == HELD else SLICE)
                 member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self.after_sleep()
-            if done():
-                return True
+            if is_over():
+                return found
         return self._look_once(words, attempt)
 
-    def _look_once(self, words: Words, attempt: Callable[[bool], int]) -> bool:
+    def _look_once(self, words: Words, attempt: Callable[[bool], int]) -> int:
         """Attempt once more, and be patient with an operation that is about to end: it is no reason to say no."""
         system = self._membership.system
         start = system.now()
         while True:
             found = attempt(True)
             waited = system.now() - start
-            if found == DONE:
-                return True
+            if found in (DONE, SHUT_DOWN):
+                return found
             if found == NOTHING or waited > PATIENCE:
                 words.add(self._events_at, 1)
                 self._membership.doorbells.quieten(self._side)
-                return False
+                return NOTHING
             system.sleep(0 if waited < YIELDING else NAP / 1e9)
 
     def after_sleep(self) -> None:

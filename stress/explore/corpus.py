@@ -66,6 +66,7 @@ _TEXTS: Final = (
     "mpmc 1 1 put_wait shutdown",
     "mpmc 1 0 put take+take shutdown",
     "mpmc 1 1 take take+take shutdown",
+    "mpmc 2 1 take take+take shutdown",
     "mpmc 2 0 batch take2+take shutdown",
     "mpmc 1 1 put_wait take+take shutdown",
     "mpmc 2 1 batch_wait batch_wait shutdown",

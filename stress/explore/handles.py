@@ -46,6 +46,7 @@ class Memory:
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
         self.words = self.buffer.cast("Q")
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
         self._used = slice(0, layout.record_at(_USED))
         self._slots = slice(layout.SLOTS_START, size)
@@ -70,10 +71,6 @@ class Memory:
 
     def close(self) -> None:
         """Do nothing, because the other handles use this memory."""
-
-    def is_closed(self) -> bool:
-        """Whether the queue was shut down."""
-        return bool(self.words[layout.TAIL >> 3] & layout.CLOSED)
 
     def held(self) -> list[str]:
         """Return the items that lie in FULL slots."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring import ending, layout
 from shared_multiprocess_queue.errors import ShutDown
 
 from .handles import Handle, Memory, taken_over
@@ -112,7 +112,10 @@ class World:
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
-            if self._memory.is_closed() and (call.is_put or not self._gets_beside(call)):
+            waits_for_turn = (
+                actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
+            )  # its holder may be about to go
+            if self._is_closed() and not waits_for_turn and (call.is_put or not self._gets_beside(call)):
                 raise Violation(f"a {call.name} sleeps though the queue was shut down: the wake was lost")
             words = self._memory.words
             head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
@@ -121,6 +124,9 @@ class World:
             is_free = words[self._memory.slot(tail) >> 3] == tail << layout.STATE_BITS | layout.FREE
             if call.name == "put_wait" and is_free and not words[layout.GATE_AT >> 3]:
                 raise Violation("a put sleeps beside a free slot: the wake was lost")
+
+    def _is_closed(self) -> bool:
+        return ending.is_closed(self._survivor.engine.membership.look())
 
     def _gets_beside(self, call: Call) -> bool:
         """Whether a get may have been under way, for which a get waits at the end without the promise of a wake."""
@@ -136,7 +142,7 @@ class World:
             history.kept += self._taken_back(handle)
             if self.program.mode == "spsc":
                 handle.engine.membership.close(wait=True)
-        if self._memory.is_closed():
+        if self._is_closed():
             self._look_at_the_end()
             judge(history)
             return

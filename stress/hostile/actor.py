@@ -21,7 +21,7 @@ from queue import Empty, Full
 from random import Random
 from typing import IO, Any, Final, cast
 
-from shared_multiprocess_queue import SharedMemoryQueue, SharedMemoryQueueError
+from shared_multiprocess_queue import SharedMemoryQueue, SharedMemoryQueueError, ShutDown
 from shared_multiprocess_queue._engine.definition_log import Definitions
 
 from ..harness import guard_pages, processes
@@ -38,7 +38,7 @@ MARK: Final = "FOUND "
 
 SHM: Final = Path("/dev/shm")
 
-_ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
+_ALLOWED: Final = (SharedMemoryQueueError, Empty, Full, ShutDown)
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
 _STUCK: Final = 8  # seconds, after which a forked child writes its stacks; less than the limit of a call
@@ -93,6 +93,7 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "empty": lambda q: q.empty(),
     "full": lambda q: q.full(),
     "get_metrics": lambda q: q.get_metrics(),
+    "is_shutdown": lambda q: q.is_shutdown,
     "repr": repr,
     "readable": lambda q: q.readable,
     "writable": lambda q: q.writable,
@@ -100,6 +101,8 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "fork": _fork,
     "attach by pickle": _attach_by_pickle,
     "create again": _create_again,
+    "shutdown": lambda q: q.shutdown(),
+    "shutdown at once": lambda q: q.shutdown(immediate=True),
     "retire": lambda q: q._membership.retire(),
     "close": lambda q: q.close(),
     "unlink": lambda q: q.unlink(),

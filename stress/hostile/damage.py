@@ -27,7 +27,7 @@ _HEADER: Final = (
             *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
             *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
             *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
-            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT"),
+            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT", "STOPPED_AT"),
         )
     }
     | {
@@ -254,8 +254,8 @@ def _filled(stage: Stage, rng: Random) -> None:
 
 
 def _near_the_end(stage: Stage, rng: Random) -> None:
-    """Hold positions that no queue reaches: the last ones that fit into a word, and those behind them."""
-    base = (1 << 62) - rng.randint(1, 2 * stage.geometry.capacity + 2)
+    """Hold positions that no queue reaches: the last ones that fit beside a mark, and those behind them."""
+    base = layout.CLOSED - rng.randint(1, 2 * stage.geometry.capacity + 2)
     items = rng.randint(0, stage.geometry.capacity)
     stage.place(base, items)
 
@@ -313,6 +313,15 @@ def _defined(stage: Stage, rng: Random) -> None:
         definitions.add(bytes([number]) * 16, pickle.dumps("a definition"))
 
 
+def _shut_down(stage: Stage, rng: Random) -> None:
+    """Be closed, with items left, and perhaps stopped."""
+    stage.place(5, rng.randint(0, stage.geometry.capacity))
+    stage.write(layout.TAIL, stage.word(layout.TAIL) | layout.CLOSED)
+    if rng.random() < 0.5:
+        at = layout.stop_word(stage.geometry.mode)
+        stage.write(at, stage.word(at) | layout.STOPPED)
+
+
 STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "empty": _empty,
     "filled": _filled,
@@ -324,4 +333,5 @@ STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "roles taken": _roles,
     "many participants": _many_participants,
     "definitions": _defined,
+    "shut down": _shut_down,
 }

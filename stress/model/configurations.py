@@ -91,4 +91,11 @@ CONFIGURATIONS: Final = (
     Configuration("birth", "the same, two die", "-DCRASH=2", long=True),
     Configuration("birth", "a creator, two unlinkers, two die", "-DCREATORS=1 -DUNLINKERS=2 -DCRASH=2", long=True),
     Configuration("handle", "close, and a fork"),
+    Configuration("shutdown", "a put"),
+    Configuration("shutdown", "a batch of two, a death", "-DCAP=2 -DBATCH=2 -DCRASH=1"),
+    Configuration("shutdown", "at once: an item, a put", "-DIMMEDIATE -DFILLED=1"),
+    Configuration("shutdown", "an item, a put, a death", "-DFILLED=1 -DCRASH=1", long=True),
+    Configuration("shutdown", "a put, shut down twice, a death", "-DSHUTTERS=2 -DCRASH=1", long=True),
+    Configuration("shutdown", "an item, a put, sleepers that only a wake ends", "-DWAKE -DFILLED=1", long=True),
+    Configuration("shutdown", "two puts", "-DPUTTERS=2", long=True),
 )

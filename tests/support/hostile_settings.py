@@ -6,12 +6,12 @@ from queue import Empty, Full
 
 from hypothesis import HealthCheck, settings
 
-from shared_multiprocess_queue import SharedMemoryQueueError
+from shared_multiprocess_queue import SharedMemoryQueueError, ShutDown
 from shared_multiprocess_queue._engine import choice
 from stress.harness.engines import ENGINE
 
 ENGINES = [engine for engine in ENGINE if engine != "native" or choice.has_native()]
-ALLOWED = (SharedMemoryQueueError, Empty, Full)
+ALLOWED = (SharedMemoryQueueError, Empty, Full, ShutDown)
 
 
 few = settings(
