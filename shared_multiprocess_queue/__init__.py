@@ -20,11 +20,13 @@ from .errors import (
     QueueNotReadyError,
     RoleTakenError,
     SerializationError,
+    SharedMemoryFullError,
     SharedMemoryQueueError,
     ShutDown,
     TooManyParticipantsError,
 )
 from .queue import SharedMemoryQueue
+from .swap import Queue
 
 __version__ = "1.0.0.dev0"
 
@@ -35,6 +37,7 @@ __all__ = [
     "Full",
     "ItemTooLargeError",
     "LayoutVersionError",
+    "Queue",
     "QueueClosedError",
     "QueueExistsError",
     "QueueInUseError",
@@ -43,6 +46,7 @@ __all__ = [
     "QueueNotReadyError",
     "RoleTakenError",
     "SerializationError",
+    "SharedMemoryFullError",
     "SharedMemoryQueue",
     "SharedMemoryQueueError",
     "ShutDown",

@@ -39,6 +39,7 @@ __all__ = [
     "QueueNotReadyError",
     "RoleTakenError",
     "SerializationError",
+    "SharedMemoryFullError",
     "SharedMemoryQueueError",
     "ShutDown",
     "TooManyParticipantsError",
@@ -115,6 +116,14 @@ class DeserializationError(SharedMemoryQueueError, ValueError):
 
 class QueueClosedError(SharedMemoryQueueError, ValueError, OSError):
     """This handle was closed, by ``close()`` or by leaving its ``with`` block."""
+
+
+class SharedMemoryFullError(SharedMemoryQueueError, OSError):
+    """There is no shared memory for an item, in a queue that takes memory as it is used; ``errno`` is ENOSPC."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC
 
 
 class CorruptQueueError(SharedMemoryQueueError, RuntimeError):

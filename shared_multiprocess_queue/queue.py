@@ -112,6 +112,8 @@ class SharedMemoryQueue(Generic[T]):
         "_watch",
     )
 
+    _TAKES_MEMORY_AS_USED: ClassVar[bool] = False
+
     Empty: ClassVar[type[queue.Empty]] = queue.Empty
     Full: ClassVar[type[queue.Full]] = queue.Full
     ShutDown: ClassVar[type[ShutDown]] = ShutDown
@@ -155,7 +157,9 @@ class SharedMemoryQueue(Generic[T]):
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode)
-        segment, flag = lifecycle.create(self._name, self._run_id, self._geometry, wanted.delete)
+        segment, flag = lifecycle.create(
+            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
+        )
         try:
             sweep.opened(segment)
             if not self._start(engine_class, segment, flag):

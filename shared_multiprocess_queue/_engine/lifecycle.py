@@ -13,6 +13,7 @@ from .._platform import atomic_words, clock, shared_memory
 from .._platform.atomic_words import Words, open_words
 from .._platform.mutex import LockFlag, lock_class, open_lock, segment_name
 from .._platform.shared_memory import Segment
+from .._ring.growth import Growth
 from .._ring.layout import (
     CAPACITY_AT,
     CREATED_AT,
@@ -111,7 +112,9 @@ def _import_all() -> None:
     lock_class()
 
 
-def create(name: str, run_id: str, wanted: Geometry, delete: bool = False) -> tuple[Segment, LockFlag]:
+def create(
+    name: str, run_id: str, wanted: Geometry, delete: bool = False, as_used: bool = False
+) -> tuple[Segment, LockFlag]:
     """Make a queue, after the removal of queues that have lost their last users.
 
     Args:
@@ -119,6 +122,7 @@ def create(name: str, run_id: str, wanted: Geometry, delete: bool = False) -> tu
         run_id: of the queue.
         wanted: its sizes.
         delete: the queue goes with its last user.
+        as_used: take memory for a slot when it is first used, and not now.
 
     Raises:
         QueueExistsError: a queue or something else has that name; the message says which processes use it, or what it
@@ -152,7 +156,11 @@ def create(name: str, run_id: str, wanted: Geometry, delete: bool = False) -> tu
                 (DELETE_AT, delete),
             ):
                 words.store(at, value)
-            _number_slots(segment, wanted)
+            if as_used:
+                segment.reserve(wanted.definitions, _PAGE)
+                Growth(segment, wanted).begin(words)
+            else:
+                _number_slots(segment, wanted)
             lock = open_lock(lock_name, run_id, create=True)
             locks.append(lock)
             lock.try_acquire()  # no other process uses it yet; a leftover 1 is harmless, see _ring/batch_lock.py
@@ -162,9 +170,8 @@ def create(name: str, run_id: str, wanted: Geometry, delete: bool = False) -> tu
             memory.release()
 
     try:
-        segment = shared_memory.create(
-            segment_of_queue, wanted.size, wanted.definitions + _PAGE, fill, lock_segment, bytes(mark)
-        )
+        reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
+        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark))
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:

@@ -25,6 +25,7 @@ from .._platform.system import SYSTEM, System
 from .._ring import ending
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Claim, Payload
+from .._ring.growth import Growth
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
@@ -71,6 +72,7 @@ class Membership:
 
     Attributes:
         native: the records in C, if the engine has any.
+        at_once: bytes of an item for which there is always memory; item_size, if all memory was reserved at creation.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Membership:
         self.on_keep_back = on_keep_back
         self.system = system
         self.parking = Parking(segment.buffer, system)
+        self.growth = Growth(segment, geometry)
+        self.at_once = self.growth.at_once(self.memory.words())
         self.native: NativeRecords | None = None
         self._last: Record | None = None  # with which a handle that closes puts items back
         self._forks = processes.forks
@@ -104,6 +108,8 @@ class Membership:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
         self.participants = Participants(self.memory.words(), self.system)
         self.ring = Ring(self.segment.buffer, self.geometry, self.participants, self.parking)
+        if self.at_once < self.geometry.item_size:
+            self.ring.growth = self.growth
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it
             self.participants,

@@ -44,6 +44,7 @@ class NativeEngine:
             lock=member.flag.buffer,
             capacity=member.geometry.capacity,
             item_size=member.geometry.item_size,
+            at_once=member.at_once,
             spsc=member.geometry.mode == "spsc",
             owner=member.participants.owner,
             slice=parking.SLICE,
@@ -112,6 +113,16 @@ class NativeEngine:
     def refuse(self) -> NoReturn:
         """Say that the handle is closed."""
         self.membership.records.refuse()
+
+    def number(self, position: int, count: int) -> None:
+        """Number the slots of positions, in a queue that takes memory as it is used."""
+        with self.membership.operation() as record:
+            if not self.membership.growth.number(record.words, position, count):
+                self.corrupt(position, 0)
+
+    def no_memory(self) -> NoReturn:
+        """Say that there is no memory for an item."""
+        self.membership.growth.refuse()
 
     def corrupt(self, position: int, word: int) -> NoReturn:
         """Say that the slot of a position holds a word that no queue writes."""

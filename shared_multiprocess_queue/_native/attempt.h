@@ -4,6 +4,10 @@
 #ifndef SHMQ_ATTEMPT_H
 #define SHMQ_ATTEMPT_H
 
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "handle.h"
 #include "ring.h"
 
@@ -59,6 +63,41 @@ static inline int take_role(struct record *record, enum shmq_side side)
     return wait_for_role(record, side);
 }
 
+/* ---- memory that is taken as it is used ---------------------------------------------------------------------------- */
+
+enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE, Linux 5.14; older headers do not have it */
+
+/* Give the slot of bad_position its number, and others behind it, or raise. */
+SHMQ_RARE static int number_slots(struct record *record)
+{
+    PyObject *numbered = PyObject_CallMethod(record->handle->engine, "number", "KK",
+                                             (unsigned long long)record->me.bad_position,
+                                             (unsigned long long)record->count);
+    if (numbered == NULL) {
+        return FAILED;
+    }
+    Py_DECREF(numbered);
+    return record->forks != forks ? fail_as_forked() : 0;
+}
+
+/* Make sure that there is memory for the items, in the slots that are claimed for them. If there is none, the put is
+   given up as a dead one is, and this raises. A kernel before 5.14 does not tell. */
+SHMQ_RARE static int reserve_claimed(struct record *record, uint64_t position)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (uint64_t i = 0; i < record->count; i++) {
+        const uintptr_t slot = (uintptr_t)shmq_slot_of(&record->ring, position + i);
+        const uintptr_t first = slot - slot % page;
+        const size_t length = slot - first + SHMQ_STRIDE(record->payloads[i].length);
+        if (record->payloads[i].length > record->handle->at_once &&
+            madvise((void *)first, length, POPULATE_WRITE) < 0 && (errno == EFAULT || errno == ENOMEM)) {
+            record->is_marked = !shmq_abandon(&record->ring, &record->me);
+            return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
+        }
+    }
+    return 0;
+}
+
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
 
 static inline int fail_as_corrupt(struct record *record)
@@ -95,6 +134,9 @@ static inline int attempt_put(struct record *record, bool sure)
     uint64_t position;
     const enum shmq_result claimed = shmq_claim_put(ring, me, record->count, sure, &position);
     if (claimed != SHMQ_DONE) {
+        if (claimed == SHMQ_FRESH) {
+            return number_slots(record) < 0 ? FAILED : SHMQ_HELD; /* now it can be claimed */
+        }
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
     if (record->has_lock) {
@@ -102,6 +144,9 @@ static inline int attempt_put(struct record *record, bool sure)
         shmq_open_gate(ring, shmq_gate(ring));
         shmq_release_lock(ring, me, lock_flag(record));
         record->has_lock = false;
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
     }
     for (uint64_t i = 0; i < record->count; i++) {
         const struct payload *payload = &record->payloads[i];

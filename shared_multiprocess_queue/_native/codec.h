@@ -171,7 +171,8 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
     return 0;
 }
 
-/* Turn an item into bytes; may run code of the user. The index is its place in its batch, -1 for a single item. */
+/* Turn an item into bytes; may run code of the user. The index is its place in its batch, -1 for a single item.
+   NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
 {
     Py_ssize_t length;
@@ -201,8 +202,15 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
         length = PyBytes_GET_SIZE(bytes);
         Py_DECREF(encoded);
     }
-    if (length > (Py_ssize_t)self->item_size) {
-        return fit(self, index, length, payload);
+    if (length > (Py_ssize_t)self->at_once) {
+        if (length > (Py_ssize_t)self->item_size) {
+            if (fit(self, index, length, payload) < 0) {
+                return FAILED;
+            }
+        } else {
+            payload->length = (uint32_t)length;
+        }
+        return payload->length > self->at_once ? NEEDS_MEMORY : 0;
     }
     payload->length = (uint32_t)length;
     return 0;

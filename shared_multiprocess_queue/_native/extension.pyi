@@ -16,6 +16,7 @@ class Handle:
         lock: memoryview,
         capacity: int,
         item_size: int,
+        at_once: int,
         spsc: bool,
         owner: int,
         slice: int,

@@ -40,6 +40,7 @@
 
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
 
+#define NEEDS_MEMORY 1 /* of encode */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -94,6 +95,7 @@ typedef struct handle {
     bool is_open, is_closed;
     uint64_t capacity, owner;
     uint32_t item_size;
+    uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
     bool spsc;
     int64_t slice; /* the longest sleep */
     PyObject *engine, *calls, *kept_back, *on_keep_back;
@@ -303,6 +305,11 @@ SHMQ_RARE static bool settle(Handle *self)
     return true;
 }
 
+static inline uint64_t fresh_below(const Handle *self)
+{
+    return self->at_once < self->item_size ? self->capacity : 0;
+}
+
 static inline struct record *new_record(Handle *self)
 {
     if (self->owner == 0 && !settle(self)) {
@@ -317,6 +324,7 @@ static inline struct record *new_record(Handle *self)
     record->handle = self;
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    record->ring.fresh_below = fresh_below(self);
     if (!shmq_take_record(&record->ring, &record->me)) {
         fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
         free_record(record);

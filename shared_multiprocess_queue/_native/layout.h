@@ -119,6 +119,7 @@ struct shmq_header {
     _Atomic uint64_t creator;
     _Atomic uint64_t stopped; /* mode spsc */
     _Atomic uint64_t deleted; /* with the last user */
+    _Atomic uint64_t numbered;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t tombs; /* counts */
     _Atomic uint64_t adopted;
@@ -166,6 +167,10 @@ struct shmq_record {
 #define SHMQ_DEFINITIONS_SIZE (1 << 20)
 #define SHMQ_DEFINITIONS_END 0
 #define SHMQ_DEFINITIONS_FIRST SHMQ_LINE
+
+/* ---- memory that is taken as it is used ---- */
+
+#define SHMQ_AT_ONCE 2048 /* bytes of a payload that get memory together with the number of their slot */
 
 /* ---- limits ---- */
 
@@ -246,6 +251,7 @@ struct shmq_record {
     X(CREATOR_AT, offsetof(struct shmq_header, creator))                                                               \
     X(STOPPED_AT, offsetof(struct shmq_header, stopped))                                                               \
     X(DELETE_AT, offsetof(struct shmq_header, deleted))                                                                \
+    X(NUMBERED_AT, offsetof(struct shmq_header, numbered))                                                             \
     X(TOMBS_AT, offsetof(struct shmq_header, tombs))                                                                   \
     X(ADOPTED_AT, offsetof(struct shmq_header, adopted))                                                               \
     X(FULL_EVENTS_AT, offsetof(struct shmq_header, full_events))                                                       \
@@ -281,6 +287,7 @@ struct shmq_record {
     X(DEFINITIONS_SIZE, SHMQ_DEFINITIONS_SIZE)                                                                         \
     X(DEFINITIONS_END, SHMQ_DEFINITIONS_END)                                                                           \
     X(DEFINITIONS_FIRST, SHMQ_DEFINITIONS_FIRST)                                                                       \
+    X(AT_ONCE, SHMQ_AT_ONCE)                                                                                           \
     X(MAX_CAPACITY, SHMQ_MAX_CAPACITY)                                                                                 \
     X(MAX_ITEM_SIZE, SHMQ_MAX_ITEM_SIZE)                                                                               \
     X(MAX_SEGMENT_SIZE, SHMQ_MAX_SEGMENT_SIZE)

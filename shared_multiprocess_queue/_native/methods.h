@@ -107,20 +107,41 @@ static PyObject *end_put(struct record *record, int found)
     return NULL;
 }
 
+/* A record that has one item to put, or NULL with an error. */
+static inline struct record *record_with(Handle *self, struct payload *payload)
+{
+    struct record *record = borrow(self, SHMQ_PUT);
+    if (record == NULL || make_room(record, 1) < 0) {
+        withdraw(self, payload, 1);
+        Py_XDECREF(payload->owner);
+        if (record != NULL) {
+            end_put(record, FAILED);
+        }
+        return NULL;
+    }
+    record->payloads[0] = *payload;
+    record->count = 1;
+    return record;
+}
+
+/* Put an item for which there may be no memory yet. As a batch, because a batch looks to that after its claim. */
+SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload, int64_t until)
+{
+    struct record *record = record_with(self, payload);
+    return record == NULL ? NULL : end_put(record, put_batch_locked(record, until));
+}
+
 static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
 {
     struct payload payload;
-    if (encode(self, item, -1, &payload) < 0) {
+    const int encoded = encode(self, item, -1, &payload);
+    if (encoded != 0) {
+        return encoded < 0 ? NULL : put_with_memory(self, &payload, until);
+    }
+    struct record *record = record_with(self, &payload);
+    if (record == NULL) {
         return NULL;
     }
-    struct record *record = borrow(self, SHMQ_PUT);
-    if (record == NULL || make_room(record, 1) < 0) {
-        withdraw(self, &payload, 1);
-        Py_XDECREF(payload.owner);
-        return record == NULL ? NULL : end_put(record, FAILED);
-    }
-    record->payloads[0] = payload;
-    record->count = 1;
     int found = attempt(record, false);
     if (!is_over(found)) {
         found = wait_until(record, until);

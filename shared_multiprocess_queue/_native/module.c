@@ -10,17 +10,17 @@
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "spsc",      "owner",        "slice",
+    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner", "slice",
                             "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
                                                    "fit",   "withdraw", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
-    unsigned int item_size;
+    unsigned int item_size, at_once;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
-                                     &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
+                                     &at_once, &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
                                      &on_keep_back)) {
         return NULL;
     }
@@ -35,6 +35,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->on_keep_back = Py_NewRef(on_keep_back);
     self->capacity = capacity;
     self->item_size = item_size;
+    self->at_once = at_once;
     self->spsc = spsc;
     self->owner = owner;
     self->forks = forks;
@@ -218,6 +219,7 @@ static bool begin_look(Handle *self, struct record *looker)
     *looker = (struct record){.handle = self};
     shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
               (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker});
+    looker->ring.fresh_below = fresh_below(self);
     return true;
 }
 

@@ -44,6 +44,7 @@ struct shmq_ring {
     bool spsc;
     uint64_t owner; /* the owner word of this process */
     struct shmq_calls calls;
+    uint64_t fresh_below; /* slots of positions below may have no number yet; 0: all have one */
 };
 
 /* A record that this process has taken, for one operation at a time. */
@@ -71,6 +72,7 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->spsc = spsc;
     ring->owner = owner;
     ring->calls = calls;
+    ring->fresh_below = 0;
 }
 
 /* ---- announcements ------------------------------------------------------------------------------------------------ */

@@ -60,6 +60,7 @@ enum shmq_result {
     SHMQ_SHUT_DOWN,  /* no put is accepted any more, or nothing can come any more */
     SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
+    SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
     SHMQ_AGAIN       /* in this file only */
 };
 
@@ -94,12 +95,22 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
     return SHMQ_AGAIN;
 }
 
+/* Whether a slot has never had a number: in the first lap, of a queue that takes memory as it is used. */
+static inline bool shmq_is_fresh(const struct shmq_ring *ring, uint64_t position, uint64_t word)
+{
+    return word == 0 && position != 0 && position < ring->fresh_below;
+}
+
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
 
 /* Return what a slot that is not free means for a put. */
 static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t tail,
                                             uint64_t position, uint64_t word, bool sure)
 {
+    if (shmq_is_fresh(ring, position, word)) {
+        me->bad_position = position;
+        return SHMQ_FRESH; /* even if tail has moved: the word is of no position of this slot */
+    }
     if (shmq_position_of(word) > position || SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
         return shmq_check_later(ring, me, position, word); /* tail was stale */
     }
@@ -228,7 +239,8 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
         const uint64_t before = tail - ring->capacity;
         struct shmq_slot *slot = shmq_slot_of(ring, tail);
         const uint64_t word = SHMQ_LOOK("P2", &slot->word, true);
-        if (word == shmq_word_of(tail, SHMQ_FREE) || word == shmq_word_of(before, SHMQ_TOMB)) {
+        if (word == shmq_word_of(tail, SHMQ_FREE) || word == shmq_word_of(before, SHMQ_TOMB) ||
+            shmq_is_fresh(ring, tail, word)) {
             return true;
         }
         if (word == shmq_word_of(before, SHMQ_FREE) && !shmq_is_covered(ring, SHMQ_PUT, before)) {
@@ -328,7 +340,8 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             }
             continue;
         }
-        if (word == shmq_word_of(p, SHMQ_FREE)) {
+        const bool is_fresh = shmq_is_fresh(ring, p, word);
+        if (word == shmq_word_of(p, SHMQ_FREE) || is_fresh) {
             if (!sure) {
                 return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
             }
@@ -340,7 +353,10 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
                 }
                 return shmq_at_the_end(ring) ? SHMQ_SHUT_DOWN : SHMQ_HELD; /* [D3] that tail is final */
             }
-            if (!shmq_rescue_put(ring, p)) {
+            if (is_fresh && SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
+                return shmq_corrupt(me, p, word); /* tail does not pass a slot without a number */
+            }
+            if (!is_fresh && !shmq_rescue_put(ring, p)) {
                 return SHMQ_HELD;
             }
             continue;

@@ -549,6 +549,14 @@ def why_unfinished(name: str, is_new: bool) -> QueueNotReadyError | QueueNotFoun
     )
 
 
+def size_of_all() -> int | None:
+    """Return how many bytes all shared memory together may take; None if the system does not tell."""
+    if not os.path.isdir(_SHM_FOLDER):
+        return None
+    filesystem = os.statvfs(_SHM_FOLDER)
+    return filesystem.f_blocks * filesystem.f_frsize or None  # 0: no limit
+
+
 def how_to_remove(name: str) -> str:
     """Return the part of an error message that says how to remove a segment that is no queue or no lock."""
     return f"remove it: rm /dev/shm/{name!r}*" if os.path.isdir(_SHM_FOLDER) else "remove it"

@@ -106,6 +106,7 @@ CREATED_AT: Final = _marks + 3 * WORD  # real time in ns
 CREATOR_AT: Final = _marks + 4 * WORD  # owner word of the process that made it
 STOPPED_AT: Final = _marks + 5 * WORD  # mode spsc: the mark STOPPED
 DELETE_AT: Final = _marks + 6 * WORD  # 1: the queue goes with its last user; written before the creation is complete
+NUMBERED_AT: Final = _marks + 7 * WORD  # slots that have their number; 0: all of them, and all memory, from the start
 
 _counts = _header.line()  # what an operator wants to know; counted off the fast path
 TOMBS_AT: Final = _counts  # positions that will never hold an item
@@ -157,6 +158,9 @@ SLOTS_START: Final = RECORDS_START + RECORDS * RECORD_SIZE
 DEFINITIONS_SIZE: Final = 1 << 20
 DEFINITIONS_END: Final = 0
 DEFINITIONS_FIRST: Final = LINE
+
+# ---- memory that is taken as it is used -----------------------------------------------------------------------------
+AT_ONCE: Final = 2048  # bytes of a payload that get memory together with the number of their slot
 
 # ---- limits ---------------------------------------------------------------------------------------------------------
 MAX_CAPACITY: Final = 1 << 31

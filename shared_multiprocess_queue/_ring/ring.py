@@ -23,6 +23,7 @@ from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
 from . import ending
 from .claim import CORRUPT, Claim, Payload
+from .growth import Growth
 from .layout import (
     ABANDONED,
     ADOPTED_AT,
@@ -88,6 +89,7 @@ class Ring:
         self._mode = geometry.mode
         self._participants = participants
         self._parking = parking
+        self.growth: Growth | None = None  # where memory is taken as it is used
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
@@ -144,6 +146,9 @@ class Ring:
                     continue
                 if position & CLOSED:  # [D2] first: no word fits a marked tail
                     return SHUT_DOWN
+                if self._is_fresh(*refused):
+                    self._number(words, *refused)
+                    continue
                 found = self._no_room(words, position, *refused, sure)
                 if found is None:
                     continue
@@ -207,6 +212,14 @@ class Ring:
             return None
         self.corrupt(position, word)
 
+    def _is_fresh(self, position: int, word: int) -> bool:
+        """Whether a slot has never had a number: in the first lap, of a queue that takes memory as it is used."""
+        return not word and 0 < position < self._capacity and self.growth is not None
+
+    def _number(self, words: Words, position: int, word: int) -> None:
+        if self.growth is None or not self.growth.number(words, position, 1):
+            self.corrupt(position, word)
+
     def _has_putter(self, words: Words, position: int) -> bool:
         """Whether a position that a put has claimed is covered by a live one."""
         return self._participants.covered(words, position, PUT_BEGIN, PUT_END)
@@ -222,7 +235,7 @@ class Ring:
             before = tail - self._capacity
             slot = self._slot(tail)
             word = words.load(slot)
-            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
+            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB or self._is_fresh(tail, word):
                 return True
             if word == before << STATE_BITS | FREE and not self._has_putter(words, before):
                 if words.load(slot) == word:  # [S4] the put of the lap before is dead; otherwise it has published
@@ -288,10 +301,15 @@ class Ring:
                     return HELD  # the caller minds its deadline
                 continue
             record.withdraw_get()  # before anything slow
-            if word == p << STATE_BITS | FREE:
+            is_fresh = self._is_fresh(p, word)
+            if word == p << STATE_BITS | FREE or is_fresh:
                 tail = load(TAIL)  # [G3] acquire, after [G2]
                 if unmarked(tail) == p:  # nothing is claimed, so this is empty
                     return self._at_the_end(words) if tail & CLOSED else NOTHING  # [D3] that tail is final
+                if is_fresh:
+                    if load(self._slot(p)) == word:
+                        self.corrupt(p, word)  # tail does not pass a slot without a number
+                    continue
                 if not sure:
                     return HELD
                 if self.rescue_put(words, p):

@@ -22,6 +22,7 @@ from .._platform.system import SYSTEM, System
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
 from . import ending
 from .batch_lock import is_shut
+from .growth import is_fresh
 from .layout import (
     ABANDONED,
     ADOPTED_AT,
@@ -253,7 +254,7 @@ class Look:
         for _ in range(_ATTEMPTS):
             tail = unmarked(self.load(TAIL))
             before, word = tail - self._capacity, self.load(self._slot(tail))
-            if word == tail << STATE_BITS | FREE or word == before << STATE_BITS | TOMB:
+            if word in (tail << STATE_BITS | FREE, before << STATE_BITS | TOMB) or is_fresh(self, tail, word):
                 return False
             if word == before << STATE_BITS | FREE and not _covers(self._announced(PUT_BEGIN)[0], before):
                 if self.load(self._slot(tail)) == word:  # [S4] otherwise it has published

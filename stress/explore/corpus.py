@@ -53,6 +53,14 @@ _TEXTS: Final = (
     "mpmc 1 0 put take+take join+put",
     "mpmc 1 0 put+put take_wait take",
     "mpmc 2 0 take_wait take_wait put put",
+    "mpmc 2f 1 put put",
+    "mpmc 2f 1 put take",
+    "mpmc 3f 1 put take2",
+    "mpmc 3f 1 batch put+take",
+    "mpmc 3f 2 put+take is_full+is_empty",
+    "mpmc 3f 1 batch_wait take_wait take_wait",
+    "mpmc 3f 1 put put put+take",
+    "spsc 2f 1 put take+take",
     "mpmc 1 0 put shutdown+put",
     "mpmc 1 0 take_wait shutdown",
     "mpmc 1 1 put_wait shutdown",
@@ -68,6 +76,8 @@ _TEXTS: Final = (
     "mpmc 1 1 put_wait take stop+put",
     "spsc 1 0 put+put take+take shutdown",
     "spsc 2 1 put+put take+take stop",
+    "mpmc 2f 1 take take+take shutdown",
+    "mpmc 2f 1 put take+take shutdown",
 )
 
 _OF_ATOMICS: Final = (

@@ -41,7 +41,7 @@ class Memory:
 
     name = "explored"
 
-    def __init__(self, capacity: int, mode: Mode) -> None:
+    def __init__(self, capacity: int, mode: Mode, is_fresh: bool) -> None:
         self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode)
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
@@ -50,12 +50,16 @@ class Memory:
         self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
         self._used = slice(0, layout.record_at(_USED))
         self._slots = slice(layout.SLOTS_START, size)
-        for position in range(capacity):
+        self.words[layout.NUMBERED_AT >> 3] = is_fresh
+        for position in range(1 if is_fresh else capacity):
             self.words[self.slot(position) >> 3] = position << layout.STATE_BITS | layout.FREE
 
     def slot(self, position: int) -> int:
         """Return the offset of a position's slot."""
         return layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+
+    def reserve(self, start: int, length: int) -> None:
+        """Do nothing: there is memory."""
 
     def save(self) -> tuple[bytes, bytes, bytes]:
         """Return a copy of all state that matters."""
@@ -294,6 +298,7 @@ class Handle:
             self.engine: AtomicsEngine | native.NativeEngine = native.NativeEngine(Membership(*arguments))
         else:
             self.engine = AtomicsEngine(Membership(*arguments))
+        self.engine.membership.growth.step = 1
         self.engine.membership.records.lock = cast(Any, _ThreadLock(scheduler))
         self.engine.membership.ring._bytes = _Bytes(self.engine.membership.ring._bytes, step)  # type: ignore[assignment]
         self.engine.membership.ring._halves = _Halves(self.engine.membership.ring._halves, step)  # type: ignore[assignment]

@@ -2,8 +2,9 @@
 
 A program is ``mode capacity filled actors``: ``mpmc 2 1 a:put+take n:batch`` is a queue of capacity 2 with one item in
 it, a handle of the atomics engine that puts and then takes, and a native one that puts a batch of two. ``A`` is another
-thread of the handle before it. A call with ``!17`` behind it is interrupted at the 17th point at which Python serves
-signals in it, one with ``!cas`` where it first enters a function of that name.
+thread of the handle before it. The slots of capacity ``2f`` are fresh: each gets its number when it is first used. A
+call with ``!17`` behind it is interrupted at the 17th point at which Python serves signals in it, one with ``!cas``
+where it first enters a function of that name.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
@@ -73,6 +74,7 @@ class Program:
     capacity: int
     filled: int
     actors: tuple[ActorPlan, ...]
+    is_fresh: bool = False
 
     def __str__(self) -> str:
         texts = []
@@ -80,7 +82,7 @@ class Program:
             calls = [step.call if step.interrupt is None else f"{step.call}!{step.interrupt}" for step in actor.steps]
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
-        return " ".join([self.mode, str(self.capacity), str(self.filled), *texts])
+        return " ".join([self.mode, f"{self.capacity}{'f' * self.is_fresh}", str(self.filled), *texts])
 
 
 Decision = tuple[int, int]
@@ -96,7 +98,8 @@ def parse_program(text: str) -> Program:
     """
     try:
         mode, capacity, filled, *actors = text.split()
-        program = Program(_MODES[mode], int(capacity), int(filled), tuple(map(_parse_actor, actors)))
+        plans, is_fresh = tuple(map(_parse_actor, actors)), capacity.endswith("f")
+        program = Program(_MODES[mode], int(capacity.removesuffix("f")), int(filled), plans, is_fresh)
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
     if not 0 <= program.filled <= program.capacity or not actors:

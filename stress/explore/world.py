@@ -25,10 +25,11 @@ class World:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(program.capacity, program.mode)
+        self._memory = Memory(program.capacity, program.mode, program.is_fresh)
         self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR, dead)
         self._filled = [f"f{i}" for i in range(program.filled)]
-        self._pass_a_lap()  # so that there is a lap before
+        if not program.is_fresh:
+            self._pass_a_lap()  # so that there is a lap before
         for item in self._filled:
             self._survivor.call("put", [item])
         self._leave_roles()

@@ -95,11 +95,12 @@ def snippets() -> list[object]:
 # if the program fails.
 CLEAN_UP = """
 import atexit as _atexit
+from shared_multiprocess_queue import SharedMemoryQueue as _Queue
 
 @_atexit.register
 def _clean_up():
     for value in list(globals().values()):
-        if isinstance(value, SharedMemoryQueue) and not value.closed:
+        if isinstance(value, _Queue) and not value.closed:
             value.close()
             value.unlink()
 

@@ -1,0 +1,124 @@
+"""Slots that get their number, and memory, when tail comes to them for the first time.
+
+A queue that is made so takes memory as it is used: its segment is sparse. The word of a slot that was never used is 0,
+which no put can claim at a position other than 0. A put that meets it gives numbers to that slot and to some behind it,
+and begins again. At every moment the slots that have a number have memory, and so does the first slot without one. An
+operation looks at no slot beyond that one, so it never touches memory that is not there.
+
+Numbering is idempotent: memory is reserved, then each word goes from 0 to its number by a compare-and-swap, then the
+count of numbered slots is stored. No word but that of slot 0 is ever 0 again. So any number of operations may do this
+at once, and any may die in it.
+
+A number comes with memory for AT_ONCE bytes of payload. A larger item gets its memory by the put that writes it,
+between claim and write. If there is none, the put ends as a dead one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from .._platform.atomic_words import Reader, Words
+from .._platform.shared_memory import Segment
+from ..errors import SharedMemoryFullError
+from .claim import Payload
+from .layout import AT_ONCE, CAPACITY_AT, FREE, NUMBERED_AT, SLOT_PAYLOAD, SLOTS_START, STATE_BITS, Geometry
+
+_STEP: Final = 64  # slots that are numbered at once
+
+
+def is_fresh(words: Reader, position: int, word: int) -> bool:
+    """Whether the slot of a position, which holds ``word``, was never used and waits for its number."""
+    return not word and 0 < position < words.load(CAPACITY_AT) and words.load(NUMBERED_AT) != 0
+
+
+class Growth:
+    """The memory of one segment.
+
+    Args:
+        segment: the mapped segment.
+        geometry: its sizes.
+
+    Attributes:
+        step: how many slots are numbered at once, or more if a batch needs more.
+    """
+
+    def __init__(self, segment: Segment, geometry: Geometry) -> None:
+        self._segment = segment
+        self._capacity = geometry.capacity
+        self._stride = geometry.stride
+        self._item_size = geometry.item_size
+        self.step = _STEP
+
+    def at_once(self, words: Reader) -> int:
+        """Return the bytes of an item for which each slot that has a number has memory.
+
+        If memory is taken as it is used, they are fewer than ``item_size``; by that the engines know it.
+        """
+        return min(AT_ONCE, self._item_size - 1) if words.load(NUMBERED_AT) else self._item_size
+
+    def begin(self, words: Words) -> None:
+        """Prepare a new segment, whose header and first slot have memory."""
+        self._reserve_slot(1 % self._capacity)
+        words.store(NUMBERED_AT, 1)
+
+    def number(self, words: Words, position: int, count: int) -> bool:
+        """Number the slots of a position in the first lap and of those behind it.
+
+        Args:
+            words: the caller's access; it announces nothing.
+            position: whose slot was found without a number.
+            count: number of positions that the caller wants to claim.
+
+        Returns:
+            False: the slot had its number, and has lost it.
+
+        Raises:
+            SharedMemoryFullError: there is no memory for the next slot.
+        """
+        numbered = words.load(NUMBERED_AT)
+        if position < numbered:
+            return words.load(self._slot(position)) != 0
+        last = numbered  # slots up to this one have memory
+        try:
+            for index in range(numbered + 1, min(max(numbered + self.step, position + count), self._capacity - 1) + 1):
+                self._reserve_slot(index)
+                last = index
+        except OSError:
+            if last == numbered:
+                self.refuse()
+        end = self._capacity if last == self._capacity - 1 else last
+        for index in range(numbered, end):
+            words.cas(self._slot(index), 0, index << STATE_BITS | FREE)
+        words.cas(NUMBERED_AT, numbered, end)
+        return True
+
+    def reserve(self, position: int, payloads: Sequence[Payload]) -> None:
+        """Make sure that there is memory for items in the slots that are claimed for them, from a position on.
+
+        Raises:
+            SharedMemoryFullError: there is none.
+        """
+        for index, (data, _) in enumerate(payloads):
+            if len(data) > AT_ONCE:
+                try:
+                    self._segment.reserve(self._slot(position + index), SLOT_PAYLOAD + len(data))
+                except OSError:
+                    self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Say that there is no memory.
+
+        Raises:
+            SharedMemoryFullError: always.
+        """
+        raise SharedMemoryFullError(
+            f"there is no shared memory left for the item; take items out of this queue or of others, close queues "
+            f"that are no longer used, or give the system more shared memory (segment {self._segment.name!r})"
+        )
+
+    def _slot(self, position: int) -> int:
+        return SLOTS_START + position % self._capacity * self._stride
+
+    def _reserve_slot(self, index: int) -> None:
+        self._segment.reserve(self._slot(index), SLOT_PAYLOAD + min(AT_ONCE, self._item_size))

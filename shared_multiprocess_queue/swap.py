@@ -1,0 +1,61 @@
+"""``Queue``: what a program takes in the place of ``multiprocessing.Queue``."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, SupportsIndex
+
+from ._platform import shared_memory
+from ._ring.layout import SLOT_PAYLOAD
+from .errors import ArgumentError, shown
+from .queue import SharedMemoryQueue, T
+
+MOST: Final = 32_767  # items of a queue without a maxsize; as multiprocessing has it on macOS
+SHARE: Final = 4  # such a queue, full of items of the largest size, takes one part in so many of all shared memory
+ITEM_SIZE: Final = 65_536 - SLOT_PAYLOAD  # slots are 64 KiB apart, so what each needs first lies in one page
+
+
+class Queue(SharedMemoryQueue[T]):
+    """A queue without a name, made as ``multiprocessing.Queue`` is, and used as it is.
+
+    It is there as long as a process has it open. Processes get it as an argument of theirs, or by fork.
+
+    Args:
+        maxsize: largest number of items; 0 or less means as many as fit: 32,767, or, if the system has less than 8 GiB
+            of shared memory, one for each 256 KiB of it.
+        ctx: ignored; ``multiprocessing.queues.Queue`` takes a context by this name.
+
+    Example:
+        >>> from shared_multiprocess_queue import Queue
+        >>> tasks = Queue()
+        >>> tasks.put({"id": 1})
+        >>> tasks.get()
+        {'id': 1}
+        >>> tasks.close()
+    """
+
+    __slots__ = ()
+    _TAKES_MEMORY_AS_USED: ClassVar[bool] = True
+
+    def __init__(self, maxsize: SupportsIndex = 0, *, ctx: object = None) -> None:
+        try:
+            wanted = maxsize.__index__()
+        except AttributeError:
+            raise ArgumentError(
+                f"maxsize must be a whole number, not {shown(maxsize)}; 0 means as many as fit"
+            ) from None
+        capacity = wanted if wanted > 0 else as_many_as_fit(shared_memory.size_of_all())
+        super().__init__(capacity=capacity, item_size=ITEM_SIZE)
+
+    @property
+    def maxsize(self) -> int:
+        """Largest number of items."""
+        return self.capacity
+
+
+def as_many_as_fit(size: int | None) -> int:
+    """Return the capacity of a queue without a maxsize.
+
+    Args:
+        size: of all shared memory, in bytes; None if the system does not tell.
+    """
+    return MOST if size is None else max(1, min(MOST, size // SHARE // (ITEM_SIZE + SLOT_PAYLOAD)))

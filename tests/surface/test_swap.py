@@ -1,0 +1,142 @@
+"""``Queue`` as programs use that of multiprocessing."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import multiprocessing.queues
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shared_multiprocess_queue import ItemTooLargeError, Queue, SerializationError, SharedMemoryQueue, swap
+from shared_multiprocess_queue._platform import shared_memory
+from shared_multiprocess_queue.errors import ArgumentError
+from tests.support.places import SHM
+from tests.support.waiting import LONG
+
+pytestmark = pytest.mark.usefixtures("each_engine")
+
+
+def echo(tasks: Queue, results: Queue) -> None:
+    for item in iter(tasks.get, None):
+        results.put((type(tasks).__name__, tasks.maxsize, item))
+
+
+def test_children_get_it_as_an_argument(start_method: str) -> None:
+    tasks: Queue = Queue()
+    results: Queue = Queue(5)
+    child: Any = multiprocessing.get_context(start_method).Process(  # type: ignore[attr-defined]
+        target=echo, args=(tasks, results)
+    )
+    child.start()
+    tasks.put("item")
+    tasks.put(obj="another")
+    tasks.put(None)
+    assert [results.get(timeout=LONG) for _ in range(2)] == [
+        ("Queue", tasks.maxsize, "item"),
+        ("Queue", tasks.maxsize, "another"),
+    ]
+    child.join()
+    for q in (tasks, results):
+        q.close()
+        q.join_thread()
+
+
+@pytest.mark.parametrize("maxsize", [1, 5, 50_000])
+def test_maxsize_is_the_largest_number_of_items(maxsize: int) -> None:
+    with Queue(maxsize) as q:
+        assert q.maxsize == q.capacity == maxsize
+        with pytest.raises(AttributeError):
+            q.maxsize = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("maxsize", [0, -1])
+def test_without_a_maxsize_there_is_room_for_many(maxsize: int) -> None:
+    with Queue(maxsize) as q:
+        assert q.maxsize == swap.as_many_as_fit(shared_memory.size_of_all())
+
+
+@pytest.mark.parametrize(
+    ("size", "capacity"),
+    [(None, 32_767), (1 << 40, 32_767), (8 << 30, 32_767), (1 << 30, 4096), (64 << 20, 256), (1, 1)],
+)
+def test_without_a_maxsize_the_memory_of_the_system_decides(size: int | None, capacity: int) -> None:
+    """Full of the largest items it takes a quarter of all shared memory at most, and one of 64 MB is that of Docker."""
+    assert swap.as_many_as_fit(size) == capacity
+
+
+@pytest.mark.parametrize("maxsize", ["5", 5.0, None])
+def test_a_maxsize_is_a_whole_number(maxsize: Any) -> None:
+    with pytest.raises(ArgumentError, match="maxsize must be a whole number, not"):
+        Queue(maxsize)
+
+
+@pytest.mark.parametrize("theirs", [queue.Queue, multiprocessing.queues.Queue], ids=lambda cls: cls.__module__)
+def test_it_has_every_method_of_theirs_with_its_parameters(theirs: Any) -> None:
+    methods: dict[str, Callable[..., Any]] = dict(inspect.getmembers(theirs, inspect.isfunction))
+    wanted = {name for name in methods if not name.startswith("_")} - {"task_done", "join"}
+    assert {"put", "get", "qsize", "empty", "full", "put_nowait", "get_nowait"} <= wanted
+    for name in wanted:
+        assert set(inspect.signature(methods[name]).parameters) <= set(
+            inspect.signature(getattr(Queue, name)).parameters
+        ), name
+    assert set(inspect.signature(theirs).parameters) <= set(inspect.signature(Queue).parameters)
+
+
+def test_a_closed_queue_refuses_with_the_errors_of_theirs() -> None:
+    q: Queue = Queue()
+    q.put(1)
+    q.close()
+    q.close()
+    q.join_thread()
+    q.cancel_join_thread()
+    calls: list[Callable[[], object]] = [lambda: q.put(1), q.get, q.get_nowait, q.qsize, q.full]
+    for call in calls:
+        with pytest.raises(ValueError, match="is closed"):
+            call()
+    with pytest.raises(OSError, match="is closed"):
+        q.empty()
+
+
+def test_put_itself_refuses_what_cannot_be_sent() -> None:
+    with Queue() as q:
+        with pytest.raises(SerializationError):
+            q.put(threading.Lock())
+        with pytest.raises(ItemTooLargeError):
+            q.put(bytes(swap.ITEM_SIZE + 1))
+        q.put(bytes(swap.ITEM_SIZE))
+        assert len(q.get()) == swap.ITEM_SIZE
+
+
+@pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
+def test_it_goes_with_its_last_handle() -> None:
+    q: Queue[int] = Queue()
+    with SharedMemoryQueue(q.name) as other:
+        q.put(1)
+        q.close()
+        assert (SHM / f"{q.name}-queue").exists()
+        assert other.get() == 1
+    assert not list(SHM.glob(f"{q.name}*"))
+
+
+class Counting(Queue[int]):
+    """As programs subclass that of multiprocessing."""
+
+    def __init__(self) -> None:
+        super().__init__(ctx=multiprocessing.get_context())
+        self.puts = 0
+
+    def put(self, item: int, block: bool = True, timeout: float | None = None) -> None:  # type: ignore[override]
+        super().put(item, block, timeout)
+        self.puts += 1
+
+
+def test_it_can_be_subclassed() -> None:
+    with Counting() as q:
+        q.put(1)
+        q.put_nowait(2)
+        assert (q.puts, q.get(), q.get()) == (2, 1, 2)
