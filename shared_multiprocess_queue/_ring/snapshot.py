@@ -479,8 +479,7 @@ class Snapshot:
         self.head, self.tail = head, tail = unmarked(load(HEAD)), unmarked(load(TAIL))
         self.tombs = load(TOMBS_AT)  # before the dead are counted, so that none is counted twice
         self.adopted = load(ADOPTED_AT)
-        self.full_events = load(FULL_EVENTS_AT)
-        self.empty_events = load(EMPTY_EVENTS_AT)
+        self.full_events, self.empty_events = load(FULL_EVENTS_AT), load(EMPTY_EVENTS_AT)
         self.put_waits, self.get_waits = load(PUT_WAITS_AT), load(GET_WAITS_AT)
         self.bells_refused = load(BELLS_REFUSED_AT)
         self.items = look.items()

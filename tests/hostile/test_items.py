@@ -18,6 +18,7 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
     SharedMemoryQueueError,
+    ShutDown,
 )
 from shared_multiprocess_queue.errors import ArgumentError
 from stress.hostile import actor
@@ -171,11 +172,21 @@ def test_pickling_may_use_the_queue(q: SharedMemoryQueue, how: str) -> None:
         except Full:
             assert "put" in how
             assert q.full()
+        except ShutDown:
+            assert how.startswith("shutdown")
         else:
             assert q.get_batch(3)[-1] == "pickled"
         while not q.empty():
             q.get()
-    assert still_works(q)
+    assert is_ended(q) if how.startswith("shutdown") else still_works(q)
+
+
+def is_ended(q: SharedMemoryQueue) -> bool:
+    with pytest.raises(ShutDown):
+        q.put("late")
+    with pytest.raises(ShutDown):
+        q.get()
+    return q.is_shutdown
 
 
 @pytest.mark.parametrize("how", CALLED_BACK)
@@ -187,10 +198,10 @@ def test_unpickling_may_use_the_queue(q: SharedMemoryQueue, how: str) -> None:
             q.get_nowait()
         except DeserializationError as error:
             causes.append(error.__cause__)
-        except Empty:
+        except (Empty, ShutDown):
             break
     assert all(isinstance(cause, ALLOWED) for cause in causes)
-    assert still_works(q)
+    assert is_ended(q) if how.startswith("shutdown") else still_works(q)
 
 
 @pytest.mark.parametrize("maker", ["pickling", "unpickling"])

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from shared_multiprocess_queue import QueueNotFoundError, QueueNotReadyError
 from shared_multiprocess_queue._engine import sweep
 from shared_multiprocess_queue._platform import clock, shared_memory
+from shared_multiprocess_queue._ring.layout import DELETE_AT
 from tests.support.children import end_of, fork
 from tests.support.descriptors import descriptors
 from tests.support.places import SHM
@@ -25,6 +27,7 @@ pytestmark = [
 ]
 
 ALONE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+SHARED = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0)
 
 
 def is_used(path: Path) -> bool:
@@ -129,19 +132,24 @@ def test_memory_stays_when_its_use_ends(run_id: str, path: Path, each_engine: st
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS])
 def test_without_such_locks_queues_work_and_nothing_is_swept(
-    run_id: str, monkeypatch: pytest.MonkeyPatch, error: int
+    run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    """As on some sandboxes."""
+    """As on some sandboxes. The test itself has the lock, because other processes here sweep with such locks."""
+    real = fcntl.fcntl
 
     def fcntl_without(*_: object) -> None:
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(fcntl, "fcntl", fcntl_without)
-    q = create(run_id, delete=True)
+    q = create(run_id)
+    descriptor = os.open(path, os.O_RDWR)
+    real(descriptor, fcntl.F_OFD_SETLK, SHARED)
+    os.pwrite(descriptor, (1).to_bytes(8, sys.byteorder), DELETE_AT)
     assert works(q)
     q.close()
     sweep.sweep()
     assert len(segments_of(run_id)) == 2
+    os.close(descriptor)
     q.unlink()
 
 
