@@ -186,7 +186,7 @@ def test_whatever_stands_in_a_segment_attach_gives_a_reason_or_works(
     try:
         # An error of ours, or ENOENT and the like: never a TypeError, a struct.error or the end of this process.
         with suppress(SharedMemoryQueueError), attach(run_id) as found:
-            with suppress(found.Empty, SharedMemoryQueueError):
+            with suppress(found.Empty, found.ShutDown, SharedMemoryQueueError):
                 found.get(timeout=0)
             found.qsize()
             found.get_metrics()
