@@ -24,7 +24,6 @@ from .._ring.layout import (
     ITEMS,
     PATIENCE,
     PRODUCER_AT,
-    PUT_BEGIN,
     SPACE,
 )
 from .._ring.participants import Record
@@ -131,8 +130,6 @@ class AtomicsEngine:
             def claimed() -> None:
                 gate.open(words, whosever=True)
                 lock.release(record)
-                if ring.growth is not None:
-                    ring.growth.reserve(words.load(record.at + PUT_BEGIN), payloads)
 
             def attempt(sure: bool) -> int:
                 return ring.try_put(record, payloads, sure, claimed)

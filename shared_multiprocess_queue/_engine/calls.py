@@ -68,10 +68,7 @@ class InPython:
         if len(payload[0]) > self._geometry.item_size:
             payload = self._codec.fit(*payload)
         try:
-            if len(payload[0]) > self._membership.at_once:  # as a batch, which sees to memory after its claim
-                self._engine.put_batch([payload], until)
-            else:
-                self._engine.put(payload, until)
+            self._engine.put(payload, until)
         except (Full, ShutDown, SharedMemoryQueueError):  # after any other exception the item may have been put
             self._codec.withdraw(payload[0])
             raise

@@ -31,7 +31,7 @@ from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
 from .._ring.snapshot import Look
-from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
+from ..errors import QueueClosedError, RoleTakenError, SharedMemoryFullError, TooManyParticipantsError
 from .doorbell import Doorbells
 from .records import Records, State, refuse_child
 from .roles import NativeRoles, Roles
@@ -295,8 +295,12 @@ class Membership:
         if self.geometry.mode == "spsc":
             self.roles.take(record.words, PRODUCER_AT)
         until = self.system.now() + PATIENCE
-        while (found := self.ring.try_put(record, (payload,), True)) == HELD and self.system.now() < until:
-            self.system.sleep(NAP / 1e9)
+        try:
+            while (found := self.ring.try_put(record, (payload,), True)) == HELD and self.system.now() < until:
+                self.system.sleep(NAP / 1e9)
+        except SharedMemoryFullError:
+            self.records.end(record)
+            return False
         return found == DONE
 
     # ---- the end ----------------------------------------------------------------------------------------------------

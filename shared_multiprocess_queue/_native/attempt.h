@@ -132,11 +132,14 @@ static inline int attempt_put(struct record *record, bool sure)
         }
     }
     uint64_t position;
-    const enum shmq_result claimed = shmq_claim_put(ring, me, record->count, sure, &position);
-    if (claimed != SHMQ_DONE) {
-        if (claimed == SHMQ_FRESH) {
-            return number_slots(record) < 0 ? FAILED : SHMQ_HELD; /* now it can be claimed */
+    enum shmq_result claimed;
+    /* Again at once: a wait looks at the last slot that the put wants, which may have no memory yet. */
+    while ((claimed = shmq_claim_put(ring, me, record->count, sure, &position)) == SHMQ_FRESH) {
+        if (number_slots(record) < 0) {
+            return FAILED;
         }
+    }
+    if (claimed != SHMQ_DONE) {
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
     if (record->has_lock) {

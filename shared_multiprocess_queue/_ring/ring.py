@@ -122,6 +122,7 @@ class Ring:
         Raises:
             ClaimLostError: others declared this operation dead while it was alive.
             CorruptQueueError: a slot says something that no queue writes.
+            SharedMemoryFullError: there is no memory for a claimed item; the record has to be abandoned.
         """
         words = record.words
         load, cas = words.peek, words.cas  # first a hint, which the claim confirms; a refusal looks atomically
@@ -159,6 +160,8 @@ class Ring:
                 break
         if claimed is not None:
             claimed()
+        if self.growth is not None:
+            self.growth.reserve(position, payloads)
         buffer = self._bytes
         for place, data in writes:  # [P7] plain, published by [P8]
             buffer[place] = data

@@ -17,12 +17,10 @@ from shared_multiprocess_queue import SharedMemoryQueue, ShutDown
 
 from ..harness import workers
 from ..harness.engines import MIXED, Engines
-from ..harness.engines import common as common_engine
 from ..harness.history import judge, parse_id
-from ..harness.items import LARGEST
 from ..harness.logs import Log, Signals
-from ..harness.processes import POLL, Processes, Worker, left_behind, new_prefix
-from ..harness.rounds import Result, wait_exactly
+from ..harness.processes import POLL, Processes, Worker
+from ..harness.rounds import Result, in_a_queue, wait_exactly
 from ..harness.workers import Task
 from .troubles import some_moment
 
@@ -32,18 +30,13 @@ _HOLD: Final = 0.2  # seconds, at most, that a pause lasts
 
 def run(seed: str, engine: Engines, patience: float) -> Result:
     """Run a round."""
-    prefix = new_prefix()
     rng = Random(seed)
-    capacity = rng.randint(1, 5)
-    queue = SharedMemoryQueue("round", True, capacity, LARGEST, prefix, engine=common_engine(engine))
-    try:
-        with Processes() as processes:
-            result = _Round(rng, seed, queue, processes, engine == MIXED).run(patience)
-    finally:
-        queue.close()
-        queue.unlink()
-    result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
-    return result
+    return in_a_queue(
+        rng.randint(1, 5),
+        "mpmc",
+        engine,
+        lambda queue, processes: _Round(rng, seed, queue, processes, engine == MIXED).run(patience),
+    )
 
 
 class _Round:

@@ -308,12 +308,23 @@ def run_round(setting: Setting, engine: Engines | None, patience: float, trouble
         patience: seconds within which each process has to make progress.
         trouble: what happens while survivors work.
     """
+    return in_a_queue(
+        setting.capacity,
+        setting.mode,
+        engine,
+        lambda queue, processes: Round(setting, queue, processes, patience, engine == MIXED).run(trouble),
+    )
+
+
+def in_a_queue(
+    capacity: int, mode: Mode, engine: Engines | None, run: Callable[[SharedMemoryQueue, Processes], Result]
+) -> Result:
+    """Make a queue and processes, run something with them, and see that nothing is left."""
     prefix = new_prefix()
-    common = common_engine(engine)
-    queue = SharedMemoryQueue("round", True, setting.capacity, LARGEST, prefix, mode=setting.mode, engine=common)
+    queue = SharedMemoryQueue("round", True, capacity, LARGEST, prefix, mode=mode, engine=common_engine(engine))
     try:
         with Processes() as processes:
-            result = Round(setting, queue, processes, patience, engine == MIXED).run(trouble)
+            result = run(queue, processes)
     finally:
         queue.close()
         queue.unlink()

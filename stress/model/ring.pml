@@ -19,9 +19,6 @@
 /* One put of n items v, v+1 with the record r. */
 inline put(n, v) {
 #ifdef SPSC
-#ifdef BUG_TAIL_BEFORE_ROLE
-  n_end = tail;
-#endif
 #ifdef BUG_ROLE_CACHED
   if :: r == 0 -> take_role(producer, false) :: else fi;  /* a forked child believes what its parent knew */
 #else
@@ -31,11 +28,7 @@ inline put(n, v) {
 #endif
   do
   ::
-#if defined(SPSC) && defined(BUG_TAIL_BEFORE_ROLE)
-     if :: n_end != 0 -> p = n_end; n_end = 0 :: else -> p = tail fi;
-#else
      p = tail;                                     /* [P1] */
-#endif
      i = 0;
      do
      :: i < n ->
@@ -77,11 +70,7 @@ inline put(n, v) {
 #ifndef BUG_LATE_ANNOUNCE
         announce(put_begin[r], put_end[r], p, p + n); /* [P3][P4] */
 #endif
-#ifdef SPSC
-        tail = p + n; ok = 1;                      /* [P6] */
-#else
-        cas(tail, p, p + n);                       /* [P6] */
-#endif
+        cas(tail, p, p + n);                       /* [P6], in mode spsc, too */
 #ifdef BUG_LATE_ANNOUNCE
         if :: ok -> announce(put_begin[r], put_end[r], p, p + n) :: else fi;
 #endif

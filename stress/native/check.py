@@ -72,7 +72,7 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 
 
 _OPERATIONS: Final = (
-    *("put", "get", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wait"),
+    *("put", "get", "shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
 )
 _STEPS_OF_THE_PUT: Final = 12

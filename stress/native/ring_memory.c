@@ -112,6 +112,11 @@ static void find_orphan(void)
     shmq_find_orphan(&ring, &position);
 }
 
+static void shut(void)
+{
+    shmq_shut(&ring, nondet_bool());
+}
+
 /* What a get that finds the end of a closed queue asks; in the proof of get it has any answer. */
 static void at_the_end(void)
 {

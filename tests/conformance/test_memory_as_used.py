@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from shared_multiprocess_queue import CorruptQueueError, Empty, Full, Queue, SharedMemoryQueue
+from shared_multiprocess_queue._codec.tags import BYTES
 from shared_multiprocess_queue._platform.shared_memory import Segment
 from shared_multiprocess_queue._ring.layout import AT_ONCE, NUMBERED_AT, SLOTS_START
 from tests.support.places import SHM
@@ -108,7 +110,7 @@ def test_numbering_is_idempotent() -> None:
         assert q.get_batch(300) == list(range(300))
 
 
-def put_all(q: SharedMemoryQueue, numbers: range) -> None:
+def put_all(q: SharedMemoryQueue, numbers: Iterable[int]) -> None:
     for number in numbers:
         q.put_nowait(number)
 
@@ -159,6 +161,28 @@ def test_a_slot_that_has_lost_its_number_is_corrupt() -> None:
                 getter.get_nowait()
 
 
+@pytest.mark.parametrize("item", [b"small", LARGE])
+def test_a_close_that_finds_no_memory_for_an_item_kept_back_says_so(
+    monkeypatch: pytest.MonkeyPatch, item: bytes
+) -> None:
+    def reserve(segment: Segment, start: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with handles(200) as (q, other):
+        other.put(item)
+        load = list(range(numbered(q) - 1))  # up to the first slot that has no number
+        put_all(other, load)
+        assert q.get() == item
+        q._membership.keep_back([(item, BYTES)])
+        with monkeypatch.context() as patch:
+            patch.setattr(Segment, "reserve", reserve)
+            with pytest.warns(ResourceWarning, match="1 items"):
+                q.close()
+        other.put_batch(["more"] * 3, timeout=LONG)
+        assert other.get_batch(200) == [*load, *["more"] * 3]
+        assert other.get_metrics()["blocked_by"] == []
+
+
 SMALL_SHARED_MEMORY = """
 import errno, os, sys
 from shared_multiprocess_queue import Queue, SharedMemoryFullError
@@ -175,6 +199,12 @@ def put_until_full(q):
         assert error.errno == errno.ENOSPC, error
     return number
 
+with Queue(1000) as q:
+    try:
+        q.put_batch([bytes(10)] * 1000, timeout=10)  # there is memory for some of their slots
+        raise AssertionError("there was room")
+    except SharedMemoryFullError:
+        assert q.empty()
 q = Queue(1000)
 number = put_until_full(q)
 assert number > 10, number
