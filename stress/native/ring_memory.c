@@ -189,6 +189,7 @@ int main(void)
 {
     const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
+    ring.fresh_below = nondet_bool() ? CAPACITY : 0;
     me.index = nondet_uint();
     __ESBMC_assume(me.index < SHMQ_RECORDS);
     me.record = &ring.records[me.index];
