@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._platform import clock
-from .._ring.snapshot import Blocker, Snapshot
+from .._ring.seen import Blocker
+from .._ring.snapshot import Snapshot
 from .contract import Engine
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from .._platform import shared_memory
 from .._platform.atomic_words import Reader
@@ -43,12 +43,14 @@ from .layout import (
     GET_WAITS_AT,
     HEAD,
     ITEM_SIZE_AT,
+    LEASES_AT,
     LOCK_BUSY,
     MAGIC,
     MAGIC_AT,
     MAX_BATCH,
     MAX_CAPACITY,
     MAX_ITEM_SIZE,
+    MAX_LEASES,
     MODE_AT,
     MODES,
     NAMESPACES,
@@ -80,9 +82,7 @@ from .layout import (
     parse_owner,
     record_at,
 )
-
-Liveness = Literal["alive", "dead", "unknown"]
-Doing = Literal["put", "get", "put_batch"]
+from .seen import Blocker, Liveness, Participant
 
 _ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
 _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the word that it shares with the length
@@ -91,61 +91,6 @@ _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the w
 _ITEM: Final = 0  # an item, or a put under way
 _DEAD: Final = 1  # a put that died and is not marked TOMB yet
 _NOTHING: Final = 2
-
-
-class Participant:
-    """One record of the table that is taken.
-
-    Attributes:
-        number: index of the record in the table.
-        process: its owner; the namespace is the number that the header gives it.
-        liveness: "unknown" if that process cannot be looked up from here; such a process is never declared dead.
-        is_abandoned: a live thread lost control of it; it counts as dead.
-        puts: the positions that a put of it may have claimed; empty if it announces none.
-        gets: the same of a get.
-        roles: what it is in mode "spsc": "producer", "consumer", both or nothing.
-        batch_lock: "holds", "takes" (between the two words of the lock), or "".
-    """
-
-    __slots__ = ("batch_lock", "gets", "is_abandoned", "liveness", "number", "process", "puts", "roles")
-
-    def __init__(
-        self,
-        number: int,
-        process: Identity,
-        liveness: Liveness,
-        is_abandoned: bool,
-        puts: range,
-        gets: range,
-        roles: tuple[str, ...],
-        batch_lock: Literal["holds", "takes", ""],
-    ) -> None:
-        self.number = number
-        self.process = process
-        self.liveness = liveness
-        self.is_abandoned = is_abandoned
-        self.puts = puts
-        self.gets = gets
-        self.roles = roles
-        self.batch_lock = batch_lock
-
-    def counts_as_live(self) -> bool:
-        """Whether what it holds is respected by others."""
-        return self.liveness != "dead" and not self.is_abandoned
-
-
-class Blocker(NamedTuple):
-    """A live process that holds what others need.
-
-    Attributes:
-        process: that one.
-        position: of the slot that it holds; for the batch lock that of the next put.
-        doing: what it is in the middle of.
-    """
-
-    process: Identity
-    position: int
-    doing: Doing
 
 
 def check_size(name: str, size: int) -> None:
@@ -189,14 +134,16 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
-        found = Geometry.of(capacity, item_size, MODES[mode])
+    leases = words.load(LEASES_AT)
+    can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
+    if can_be and mode < len(MODES):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, which does "
-        f"not fit its {size:,} bytes; unlink this queue and create it again"
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, mode {mode} and leases "
+        f"{leases}, which does not fit its {size:,} bytes; unlink this queue and create it again"
     )
 
 

@@ -41,7 +41,7 @@ SHM: Final = Path("/dev/shm")
 _ALLOWED: Final = (SharedMemoryQueueError, Empty, Full)
 _GROWTH: Final = 256 << 10  # KiB that a case may make its process grow
 _FOUND: Final = 3  # exit code
-_STUCK: Final = 8.0  # seconds, after which a forked child writes its stacks; less than the limit of a call
+_STUCK: Final = 8  # seconds, after which a forked child writes its stacks; less than the limit of a call
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------
@@ -57,7 +57,8 @@ def _fork(queue: SharedMemoryQueue) -> None:
     pid = os.fork()
     if pid == 0:
         processes.die_with(os.getppid())
-        faulthandler.dump_traceback_later(_STUCK)  # the signal for the stacks goes to the parent, which only waits
+        faulthandler.register(signal.SIGALRM)
+        signal.alarm(_STUCK)  # the signal for the stacks goes to the parent, which only waits
         with suppress(*_ALLOWED):
             queue.put_nowait(1)
         with suppress(*_ALLOWED):
