@@ -53,6 +53,7 @@ class NativeEngine:
             calls=NotPlain(member, self._handle),
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
+            leases=member.geometry.leases,
         )
         member.add_native(handle)
         handle.begin()  # from here on other processes see that this one uses the queue

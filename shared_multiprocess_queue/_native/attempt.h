@@ -5,7 +5,6 @@
 #define SHMQ_ATTEMPT_H
 
 #include "handle.h"
-#include "ring.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 

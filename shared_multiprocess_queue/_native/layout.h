@@ -13,6 +13,7 @@
 #define SHMQ_LAYOUT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,6 +63,19 @@ struct shmq_slot {
 
 #define SHMQ_NAME_INDEX_BITS 16
 #define SHMQ_NAME_INDEX_MASK ((UINT64_C(1) << SHMQ_NAME_INDEX_BITS) - 1)
+
+/* The word of a slot whose item, of this position, has gone to a lease slot. */
+static inline uint64_t shmq_given_word(uint64_t position, uint32_t lease)
+{
+    return (uint64_t)lease << SHMQ_GIVEN_LEASE_SHIFT | (position & SHMQ_GIVEN_POSITION_MASK) << SHMQ_STATE_BITS |
+           SHMQ_GIVEN;
+}
+
+/* Whether a word says that the item of a position has gone to a lease slot, whichever that is. */
+static inline bool shmq_is_given(uint64_t word, uint64_t position)
+{
+    return (word & ((UINT64_C(1) << SHMQ_GIVEN_LEASE_SHIFT) - 1)) == shmq_given_word(position, 0);
+}
 
 static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
 {
@@ -193,9 +207,13 @@ struct shmq_lease {
 #define SHMQ_STRIDE(item_size)                                                                                         \
     (((uint64_t)sizeof(struct shmq_slot) + (uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
+/* The distance between two payloads of lease slots. */
+#define SHMQ_LEASE_STRIDE(item_size) (((uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
+
 /* The whole segment, in bytes. */
-#define SHMQ_SEGMENT_SIZE(capacity, item_size)                                                                         \
-    (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) + SHMQ_DEFINITIONS_SIZE)
+#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases)                                                                 \
+    (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) +                                                  \
+     (uint64_t)(leases) * (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(item_size)) + SHMQ_DEFINITIONS_SIZE)
 
 /* ---- times, which both engines keep; nanoseconds ---- */
 

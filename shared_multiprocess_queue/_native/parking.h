@@ -16,6 +16,9 @@
 static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struct shmq_wake_words *side, uint64_t count)
 {
     struct shmq_header *header = ring->header;
+    if (side == &header->idle) {
+        return 0; /* no bell waits there */
+    }
     _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
@@ -82,6 +85,12 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 static inline bool shmq_is_armed(struct shmq_wake_words *side)
 {
     return (SHMQ_LOAD("W4", &side->hint, memory_order_relaxed) & 1) != 0;
+}
+
+/* Let those look again that wait for the end of all items. */
+static inline void shmq_wake_idle(const struct shmq_ring *ring)
+{
+    shmq_wake(ring, &ring->header->idle, UINT64_MAX);
 }
 
 /* Note that the caller is about to sleep; returns the epoch to sleep on. Before it sleeps, the caller looks once more,

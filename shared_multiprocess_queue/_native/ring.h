@@ -3,8 +3,8 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ring.h; recovery.h is the part of
-   _ring/ring.py that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- leases.h <- returns.h <- ring.h <-
+   leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -50,16 +50,7 @@
 
 #include "batch_lock.h"
 #include "recovery.h"
-
-enum shmq_result {
-    SHMQ_DONE,
-    SHMQ_NOTHING,    /* empty, or full */
-    SHMQ_HELD,       /* another operation is between its claim and its end there, and will end in a moment */
-    SHMQ_ORPHAN,     /* a dead get has left an item at the position */
-    SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
-    SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
-    SHMQ_AGAIN       /* in this file only */
-};
+#include "returns.h"
 
 /* Fetch the first two lines of a slot for writing while the claim goes on, because they are in the cache of the core
    that has used the slot last. A round trip then takes 0.6 µs instead of 0.9. The processor itself fetches the rest of
@@ -71,13 +62,6 @@ static inline void shmq_prefetch(const struct shmq_ring *ring, uint64_t position
     if (ring->stride > SHMQ_LINE) {
         SHMQ_PREFETCH(slot + SHMQ_LINE);
     }
-}
-
-static inline enum shmq_result shmq_corrupt(struct shmq_participant *me, uint64_t position, uint64_t word)
-{
-    me->bad_position = position;
-    me->bad_word = word;
-    return SHMQ_CORRUPT;
 }
 
 /* A word of a later position: retry, unless this slot can never have it. */
@@ -98,6 +82,13 @@ static inline enum shmq_result shmq_check_later(const struct shmq_ring *ring, st
 static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t tail,
                                             uint64_t position, uint64_t word, bool sure)
 {
+    if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed, which it does not have in full */
+        if (SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
+            return SHMQ_AGAIN;
+        }
+        const enum shmq_result met = shmq_meet_given(ring, me, position, word, sure);
+        return met == SHMQ_HELD || met == SHMQ_CORRUPT ? met : SHMQ_AGAIN;
+    }
     if (shmq_position_of(word) > position || SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
         return shmq_check_later(ring, me, position, word); /* tail was stale */
     }
@@ -235,6 +226,13 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
             }
             continue;
         }
+        const uint32_t lease = (uint32_t)(word >> SHMQ_GIVEN_LEASE_SHIFT);
+        if (lease < ring->leases && shmq_is_given(word, before)) { /* if the holder is dead, a put frees the slot */
+            const uint64_t owner = SHMQ_LOAD("E1", &shmq_lease_of(ring, lease)->holder, memory_order_acquire);
+            if (owner != 0 && owner != ring->owner && !ring->calls.is_alive(ring->calls.context, owner)) {
+                return true;
+            }
+        }
         /* FULL(before), even of a dead get: no room until a getter has adopted it. */
         if (SHMQ_LOOK("P1", &ring->header->tail, true) == tail) {
             return false;
@@ -269,12 +267,13 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Claim the next items, in order, up to `limit`. DONE: *count items from *position on; copy and free them, finish, and
+/* Claim the next items, in order, up to `limit`; with `held`, as many as lease slots can be reserved in it. DONE: *count items from *position on; copy and free them, finish, and
    do not wait in between. ORPHAN: an item of a dead get lies at *position. Any other result: nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
-static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
-                                              bool sure, uint64_t *position, uint64_t *count)
+static inline __attribute__((always_inline)) enum shmq_result
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, struct shmq_held *held,
+           uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
     const uint64_t most = limit < capacity ? limit : capacity;
@@ -290,11 +289,23 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
                                          shmq_word_of(end, SHMQ_FULL)) {
                 end++;
             }
+            if (held != NULL) {
+                bool came_back;
+                const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
+                if (reserved == 0 || came_back) {
+                    return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
+                }
+                end = p + reserved;
+            }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {
                 /* [G5] release, pairs with [S1]; only the owner of the role moves head. */
                 SHMQ_STORE("G5", &ring->header->head, end, memory_order_release);
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
+                if (held != NULL) {
+                    shmq_withdraw_get(me);
+                    shmq_give_up_reserved(ring, held, end - p);
+                }
                 continue; /* [G5] release, pairs with [S1]. Lost: the next announcement replaces this one. */
             }
             *position = p;
@@ -304,6 +315,19 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
         shmq_withdraw_get(me); /* before any slow step */
         if (word == shmq_word_of(p, SHMQ_TOMB)) {
             shmq_free_tomb(ring, p);
+            continue;
+        }
+        if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed */
+            if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
+                continue;
+            }
+            const enum shmq_result met = shmq_meet_given(ring, me, p, word, sure);
+            if (met == SHMQ_HELD || met == SHMQ_CORRUPT) {
+                return met;
+            }
+            if (held != NULL) {
+                return SHMQ_AGAIN; /* what its holder had may have come back */
+            }
             continue;
         }
         if (shmq_position_of(word) > p) {
@@ -352,6 +376,12 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
     }
     shmq_withdraw_get(me);
     return SHMQ_HELD;
+}
+
+static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
+                                              bool sure, uint64_t *position, uint64_t *count)
+{
+    return shmq_claim(ring, me, limit, sure, NULL, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */
@@ -436,7 +466,7 @@ static inline bool shmq_is_empty(const struct shmq_ring *ring)
             return false;
         }
         if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire) == tail) {
-            return true; /* every put before this load was found finished */
+            return ring->leases == 0 || !shmq_has_returns(ring); /* every put before this load was found finished */
         }
     }
     return false; /* other processes keep putting */
@@ -451,11 +481,11 @@ static inline uint64_t shmq_distance(const struct shmq_ring *ring)
     return size < ring->capacity ? size : ring->capacity;
 }
 
-/* The number of items, approximately; 0 if all puts have died. */
+/* The number of items, approximately, with those that came back; 0 if all puts have died. */
 static inline uint64_t shmq_size(const struct shmq_ring *ring)
 {
     const uint64_t size = shmq_distance(ring);
-    return size > 0 && shmq_is_empty(ring) ? 0 : size;
+    return (size > 0 && shmq_is_empty(ring) ? 0 : size) + shmq_returns(ring);
 }
 
 #endif
