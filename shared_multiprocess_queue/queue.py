@@ -420,7 +420,10 @@ class SharedMemoryQueue(Generic[T]):
             of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
             died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
             "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
-            second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
+            second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
+            items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
+            that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
+            ``participants`` (how many records each live
             process has, by process id), ``unlinked``, ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid",
             "position", "doing", "seconds"}``, one for each live process that blocks others now, with the seconds since
             this handle first saw it there.
@@ -471,6 +474,8 @@ class SharedMemoryQueue(Generic[T]):
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._engine.size()}/{self.capacity} items"
+        if self.leases and not self.closed:
+            state += f", {len(self._membership.look().leased())}/{self.leases} leased"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
         return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
 

@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._platform import processes
 from .._platform.atomic_words import Words
@@ -19,9 +19,12 @@ from .._ring.claim import Claim, Held, LeasedPayload, Payload
 from .._ring.layout import parse_owner
 from .._ring.leases import Leases
 from ..errors import LeaseLostError, QueueClosedError, SharedMemoryQueueError
+from .records import State
 
 if TYPE_CHECKING:
     from .membership import Membership
+
+_CLOSED: Final = "ended when its handle was closed, and the item was given back"
 
 Home = dict[Held, Held]
 """Leases whose items callers have, in the order in which they got them."""
@@ -111,7 +114,8 @@ class Leasing:
                 f"this one; only that process can end it"
             )
         if held not in home:
-            raise _lost(held, "is over")
+            is_closed = self._membership.state is not State.OPEN
+            raise _lost(held, _CLOSED if is_closed else "is over")
         try:
             with self._membership.operation() as record:
                 ending = record.claim.ending
@@ -121,7 +125,7 @@ class Leasing:
         except KeyError:
             raise _lost(held, "was ended by another thread just now") from None
         except QueueClosedError:
-            raise _lost(held, "ended when its handle was closed, and the item was given back") from None
+            raise _lost(held, _CLOSED) from None
         if not is_mine:
             raise _lost(held, "is not this process's any more")
 

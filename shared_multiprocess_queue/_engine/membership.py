@@ -26,6 +26,7 @@ from .._platform.system import SYSTEM, System
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Payload
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
+from .._ring.leased_look import LeasedLook
 from .._ring.leased_ring import LeasedRing
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
@@ -235,7 +236,8 @@ class Membership:
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
-            return Look(self.memory.reader(), self.geometry, self.system)
+            kind = LeasedLook if self.geometry.leases else Look
+            return kind(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now
                 self.records.refuse()
