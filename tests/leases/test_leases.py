@@ -217,11 +217,15 @@ def test_a_temporary_lease_comes_back_with_a_warning(make_leased: MakeQueue) -> 
 def test_the_leases_of_a_thread_come_back_at_its_end(make_leased: MakeQueue) -> None:
     q = make_leased()
     q.put("item")
-    thread = threading.Thread(target=q.get)
-    thread.start()
+
+    def run_a_thread() -> None:
+        thread = threading.Thread(target=q.get)
+        thread.start()
+        thread.join()
+
     with pytest.warns(ResourceWarning, match="a thread ended without task_done"):
-        assert q.get(timeout=60) == "item"
-    thread.join()
+        run_a_thread()
+    assert q.get(timeout=60) == "item"
     q.task_done()
 
 
