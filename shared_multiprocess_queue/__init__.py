@@ -12,6 +12,9 @@ from .errors import (
     Full,
     ItemTooLargeError,
     LayoutVersionError,
+    LeaseLostError,
+    LeasesHeldError,
+    LeasesRequiredError,
     QueueClosedError,
     QueueExistsError,
     QueueMismatchError,
@@ -22,6 +25,7 @@ from .errors import (
     SharedMemoryQueueError,
     TooManyParticipantsError,
 )
+from .lease import Lease
 from .queue import SharedMemoryQueue
 
 __version__ = "1.0.0.dev0"
@@ -33,6 +37,10 @@ __all__ = [
     "Full",
     "ItemTooLargeError",
     "LayoutVersionError",
+    "Lease",
+    "LeaseLostError",
+    "LeasesHeldError",
+    "LeasesRequiredError",
     "QueueClosedError",
     "QueueExistsError",
     "QueueMismatchError",

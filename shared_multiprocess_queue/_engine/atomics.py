@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 from .._codec.codec import Codec
 from .._platform import processes
 from .._ring import batch_lock
-from .._ring.claim import Payload
+from .._ring.claim import Held, Payload
 from .._ring.layout import (
     CONSUMER_AT,
     FULL_EVENTS_AT,
@@ -31,6 +31,8 @@ from .._ring.ring import DONE, NOTHING
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
+from .leased_calls import LeasedCalls
+from .leasing import notes_of
 from .membership import Membership
 from .records import refuse_child
 from .waiting import Waiting
@@ -57,7 +59,7 @@ class AtomicsEngine:
     def open(self, codec: Codec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
         with self.membership.operation():
-            return InPython(self, codec)
+            return (LeasedCalls if self.membership.geometry.leases else InPython)(self, codec)
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -160,7 +162,13 @@ class AtomicsEngine:
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def get(self, limit: int, until: float, deliver: Callable[[list[Payload]], T]) -> T:
+    def get(
+        self,
+        limit: int,
+        until: float,
+        deliver: Callable[[list[Payload]], T],
+        home: dict[Held, Held] | None = None,
+    ) -> T:
         """Take one to ``limit`` items.
 
         Args:
@@ -168,6 +176,7 @@ class AtomicsEngine:
             until: when to give up.
             deliver: makes what is returned from the payloads. What it has taken out of their list when it raises is
                 consumed; the rest is kept back for the next gets.
+            home: where leases are noted once the caller has the items; None if the queue has no leases.
 
         Raises:
             Empty: there was no item until then.
@@ -187,6 +196,8 @@ class AtomicsEngine:
                 done = member.ring.try_get(record, limit, False) == DONE or self._get_waiting(record, limit, until)
             if done:
                 delivered = deliver(claim.taken)
+                if home is not None:
+                    leased = notes_of(claim.taken, home)
                 if records.kept_back:
                     member.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
             if record.forks != processes.forks:
@@ -198,6 +209,8 @@ class AtomicsEngine:
         if not done:
             records.idle[record.index] = record
             raise Empty
+        if home is not None:
+            home |= leased
         claim.taken = []
         records.idle[record.index] = record
         return delivered

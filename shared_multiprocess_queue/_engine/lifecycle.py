@@ -87,17 +87,18 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     return segment, f"{name}-queue"
 
 
-def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
+def geometry(capacity: int, item_size: int, mode: Mode, leases: int = 0) -> Geometry:
     """Return the geometry of a new queue, from values of which each one is possible.
 
     Raises:
         ArgumentError: together they make the segment too large.
     """
-    found = Geometry.of(capacity, item_size, mode)
+    found = Geometry.of(capacity, item_size, mode, leases)
     if found.size > MAX_SEGMENT_SIZE:
+        also = f" and leases={leases} for them" if leases else ""
         raise ArgumentError(
-            f"capacity={capacity} slots of item_size={item_size} bytes take {found.size:,} bytes, and no segment can "
-            f"have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
+            f"capacity={capacity} slots of item_size={item_size} bytes{also} take {found.size:,} bytes, and no segment "
+            f"can have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
         )
     return found
 

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final, Protocol
 
 from .._platform import processes
@@ -25,12 +26,15 @@ from .._platform.system import SYSTEM, System
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Payload
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
+from .._ring.leased_look import LeasedLook
+from .._ring.leased_ring import LeasedRing
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
 from .._ring.snapshot import Look
 from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
 from .doorbell import Doorbells
+from .leasing import Leasing
 from .records import Records, State, refuse_child
 from .roles import NativeRoles, Roles
 
@@ -70,6 +74,7 @@ class Membership:
 
     Attributes:
         native: the records in C, if the engine has any.
+        leasing: what this handle has leased; None if the queue has no leases.
     """
 
     def __init__(
@@ -102,7 +107,9 @@ class Membership:
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
         self.participants = Participants(self.memory.words(), self.system)
-        self.ring = Ring(self.segment.buffer, self.geometry, self.participants, self.parking)
+        kind = LeasedRing if self.geometry.leases else Ring
+        self.ring = kind(self.segment.buffer, self.geometry, self.participants, self.parking)
+        self.leasing = None if self.ring.leases is None else Leasing(self, self.ring.leases)
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it
             self.participants,
@@ -229,7 +236,8 @@ class Membership:
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
-            return Look(self.memory.reader(), self.geometry, self.system)
+            kind = LeasedLook if self.geometry.leases else Look
+            return kind(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now
                 self.records.refuse()
@@ -289,7 +297,7 @@ class Membership:
         if self.state is State.CLOSED or not self.is_of_this_process():
             return
         self.doorbells.close()
-        if self.records.kept_back:
+        if self.records.kept_back and self.leasing is None:
             if self.native is not None:
                 self.native.leave()  # the table may be full
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
@@ -388,7 +396,10 @@ class Membership:
             if self._last is not None:
                 if not self.records.end(self._last):  # an interrupt has cut short what follows
                     return False
-                self._put_back(self._last)
+                if self.leasing is None:
+                    self._put_back(self._last)
+            if self.leasing is not None:
+                self.leasing.give_back_all(self.memory.words(), partial(self.records.take_kept_back, 1))
             self.roles.leave()
             role, self.roles.record = self.roles.record, None
             last, self._last = self._last, None

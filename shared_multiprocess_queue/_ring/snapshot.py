@@ -43,6 +43,7 @@ from .layout import (
     GET_WAITS_AT,
     HEAD,
     ITEM_SIZE_AT,
+    LEASE_WAITS_AT,
     LEASES_AT,
     LOCK_BUSY,
     MAGIC,
@@ -63,6 +64,7 @@ from .layout import (
     RECORDS,
     RECORDS_AT,
     RECORDS_USED_AT,
+    REDELIVERED_AT,
     SEGMENT_SIZE_AT,
     SLOT_LENGTH,
     SLOTS_START,
@@ -82,7 +84,7 @@ from .layout import (
     parse_owner,
     record_at,
 )
-from .seen import Blocker, Liveness, Participant
+from .seen import Blocker, Leased, Liveness, Participant
 
 _ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
 _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the word that it shares with the length
@@ -373,6 +375,12 @@ class Look:
         at = record_at(one.number)
         return name_of(one.number, self.load(at + GENERATION)) == holder if holder else bool(self.load(at + LOCK_BUSY))
 
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def leased(self) -> tuple[Leased, ...]:
+        """Return the items that live processes have leased."""
+        return ()
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -380,9 +388,11 @@ class Look:
         if head > tail or self.load(RECORDS_USED_AT) > RECORDS:
             return True
         words = ((position, self.load(self._slot(position))) for position in (head, tail))
-        return any(
-            word & STATE_MASK > TOMB or ((word >> STATE_BITS) - position) % self._capacity for position, word in words
-        )
+        return any(self._is_wrong(position, word) for position, word in words)
+
+    def _is_wrong(self, position: int, word: int) -> bool:
+        """Whether the slot of a position never has this word."""
+        return word & STATE_MASK > TOMB or bool(((word >> STATE_BITS) - position) % self._capacity)
 
 
 class Snapshot:
@@ -412,6 +422,9 @@ class Snapshot:
         put_waits: times that a put or a batch parked.
         get_waits: times that a get parked.
         bells_refused: rings without an answer.
+        redelivered: times that an item was handed out again.
+        lease_waits: times that a get found an item and no lease for it.
+        leased: the items that are being processed.
         participants: the records that are taken.
         blockers: live processes that hold what others need.
     """
@@ -427,6 +440,9 @@ class Snapshot:
         self.put_waits = load(PUT_WAITS_AT)
         self.get_waits = load(GET_WAITS_AT)
         self.bells_refused = load(BELLS_REFUSED_AT)
+        self.redelivered = load(REDELIVERED_AT)
+        self.lease_waits = load(LEASE_WAITS_AT)
+        self.leased = look.leased()
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()

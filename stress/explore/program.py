@@ -5,6 +5,8 @@ it, a handle of the atomics engine that puts and then takes, and a native one th
 thread of the handle before it. A call with ``!17`` behind it is interrupted at the 17th point at which Python serves
 signals in it, one with ``!cas`` where it first enters a function of that name.
 
+``mpmc:2`` is a queue with two leases.
+
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
 """
@@ -24,10 +26,16 @@ PUTS: Final = {"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2}
 """Calls that put, and how many items."""
 TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
+LEASES: Final = {"lease": 1, "lease2": 2, "lease_wait": 1}
+"""Calls that lease, and how many items at most."""
+ENDS: Final = ("done", "release", "last")
+"""Calls that end the oldest lease of the handle: the item is processed, given back, or given back behind all others."""
+QUIETS: Final = ("quiet", "quiet_wait")
+"""Joins of the queue."""
 LOOKS: Final = ("is_empty", "is_full")
 JOIN: Final = "join"
 """If this is an actor's first call, it opens its handle only then; other actors have theirs before."""
-CALLS: Final = (*PUTS, *TAKES, *LOOKS, JOIN)
+CALLS: Final = (*PUTS, *TAKES, *LOOKS, *LEASES, *ENDS, *QUIETS, JOIN)
 _MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}
 
@@ -71,6 +79,7 @@ class Program:
     capacity: int
     filled: int
     actors: tuple[ActorPlan, ...]
+    leases: int = 0
 
     def __str__(self) -> str:
         texts = []
@@ -78,7 +87,8 @@ class Program:
             calls = [step.call if step.interrupt is None else f"{step.call}!{step.interrupt}" for step in actor.steps]
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
-        return " ".join([self.mode, str(self.capacity), str(self.filled), *texts])
+        mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
+        return " ".join([mode, str(self.capacity), str(self.filled), *texts])
 
 
 Decision = tuple[int, int]
@@ -94,7 +104,9 @@ def parse_program(text: str) -> Program:
     """
     try:
         mode, capacity, filled, *actors = text.split()
-        program = Program(_MODES[mode], int(capacity), int(filled), tuple(map(_parse_actor, actors)))
+        mode, _, leases = mode.partition(":")
+        plans = tuple(map(_parse_actor, actors))
+        program = Program(_MODES[mode], int(capacity), int(filled), plans, int(leases or 0))
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
     if not 0 <= program.filled <= program.capacity or not actors:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from shared_multiprocess_queue._ring import layout
 
-from .handles import Handle, Memory, taken_over
+from .handles import Handle, Memory
 from .interrupts import interrupted
 from .program import JOIN, PUTS, Program, Schedule
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge
 
 _SURVIVOR = 100  # a process id
-_FIRST = 101
+FIRST = 101
+"""Process id of the first actor."""
 
 
 class World:
-    """A program, ready to run; made by ``open_world``."""
+    """A program, ready to run; made by ``worlds.open_world``."""
 
     def __init__(self, program: Program, scheduler: Scheduler, dead: set[int]) -> None:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(program.capacity, program.mode)
-        self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR, dead)
+        self._memory = Memory(program.capacity, program.mode, program.leases)
+        self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
         self._filled = [f"f{i}" for i in range(program.filled)]
         self._pass_a_lap()  # so that there is a lap before
         for item in self._filled:
@@ -50,6 +50,7 @@ class World:
         self._memory.restore(self._saved)
         self._dead.clear()
         self._history = History(self.program.capacity, self._filled)
+        self._begin()
         self._handles = {
             i: self._open(i)
             for i, plan in enumerate(self.program.actors)
@@ -66,7 +67,17 @@ class World:
         return forks
 
     def _open(self, number: int) -> Handle:
-        return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number, self._dead)
+        return self._handle(self.program.actors[number].engine, FIRST + number)
+
+    def _handle(self, engine: str, pid: int) -> Handle:
+        return Handle(engine, self._memory, self.scheduler, pid, self._dead)
+
+    def _begin(self) -> None:
+        """Be told that a run begins."""
+
+    def _call(self, call: Call) -> None:
+        """Make a call of an actor."""
+        call.answer = self._handles[self._processes[call.actor]].call(call.name, call.items)
 
     def story(self) -> str:
         """Tell what happened in the last run."""
@@ -87,7 +98,7 @@ class World:
                 self._history.calls.append(call)
                 try:
                     with interrupted(step.interrupt):
-                        call.answer = self._handles[self._processes[number]].call(step.call, items)
+                        self._call(call)
                     call.ended = self.scheduler.count
                 except KeyboardInterrupt:
                     pass
@@ -95,7 +106,7 @@ class World:
         return run
 
     def _die(self, process: int) -> None:
-        self._dead.add(_FIRST + process)
+        self._dead.add(FIRST + process)
         for call in self._history.calls:
             if self._processes[call.actor] == process and call.ended is None:
                 call.held = self._memory.held()
@@ -121,7 +132,7 @@ class World:
     def _look_afterwards(self) -> None:
         history = self._history
         for number, handle in self._handles.items():
-            if _FIRST + number in self._dead:
+            if FIRST + number in self._dead:
                 continue
             while handle.engine.membership.kept_back():
                 taken = handle.call("take", [])
@@ -171,11 +182,3 @@ class World:
         """Let others be the producer and the consumer."""
         if self.program.mode == "spsc":
             self._survivor.engine.membership.retire()
-
-
-@contextmanager
-def open_world(program: Program) -> Iterator[World]:
-    """Set a program up, in a process that belongs to it alone for the time."""
-    scheduler, dead = Scheduler(), set[int]()
-    with taken_over(scheduler, dead):
-        yield World(program, scheduler, dead)
