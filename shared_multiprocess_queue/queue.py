@@ -189,7 +189,7 @@ class SharedMemoryQueue(Generic[T]):
             segment, self._geometry, flag, on_keep_back=_retire_at_exit, name=self._name
         )
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
-        self._engine = choice.for_leases(engine_class, self._geometry.leases)(member)
+        self._engine = engine_class(member)
         self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()

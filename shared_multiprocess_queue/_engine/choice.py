@@ -25,11 +25,6 @@ def has_native() -> bool:
     return _native is not None
 
 
-def for_leases(engine: type[Engine], leases: int) -> type[Engine]:
-    """Return the engine that works on a queue with this number of leases, of which native knows nothing yet."""
-    return AtomicsEngine if leases else engine
-
-
 def choose(engine: str | None) -> type[Engine]:
     """Return the engine to use. If an engine is asked for by name, no other one is used.
 

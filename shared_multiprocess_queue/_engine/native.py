@@ -17,9 +17,10 @@ from .._native.extension import Handle, note_fork
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
 from .calls import NotPlain, corrupt_slot
-from .contract import EngineName
+from .contract import Calls, EngineName
 from .doorbell import Doorbell
 from .membership import Membership
+from .native_leases import NativeLeasedCalls
 
 os.register_at_fork(after_in_child=note_fork)
 
@@ -36,7 +37,7 @@ class NativeEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
 
-    def open(self, codec: Codec) -> Handle:
+    def open(self, codec: Codec) -> Calls:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         handle = Handle(
@@ -57,7 +58,7 @@ class NativeEngine:
         )
         member.add_native(handle)
         handle.begin()  # from here on other processes see that this one uses the queue
-        return handle
+        return NativeLeasedCalls(member, codec, handle) if member.geometry.leases else handle
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ static inline void keep_leases_back(struct record *record, Py_ssize_t first)
     PyObject *before = raised();
     for (Py_ssize_t i = PyList_GET_SIZE(leased); i-- > first;) {
         PyObject *kept =
-            PyObject_CallMethod(record->handle->kept_back, "appendleft", "O", PyList_GET_ITEM(leased, i));
+            PyObject_CallMethod(record->handle->kept_back, "appendleft", "(O)", PyList_GET_ITEM(leased, i));
         if (kept == NULL) {
             PyErr_WriteUnraisable(record->handle->kept_back);
         }

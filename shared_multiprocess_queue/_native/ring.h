@@ -267,6 +267,69 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
+/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again. */
+static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct shmq_ring *ring,
+                                                                  struct shmq_participant *me, uint64_t p,
+                                                                  uint64_t word, bool sure, uint64_t *position,
+                                                                  uint64_t *count)
+{
+    const uint64_t capacity = ring->capacity;
+    if (word == shmq_word_of(p, SHMQ_TOMB)) {
+        shmq_free_tomb(ring, p);
+        return SHMQ_AGAIN;
+    }
+    if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed */
+        if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
+            return SHMQ_AGAIN;
+        }
+        const enum shmq_result met = shmq_meet_given(ring, me, p, word, sure);
+        return met == SHMQ_AGAIN ? SHMQ_CAME_BACK : met; /* what its holder had may have come back */
+    }
+    if (shmq_position_of(word) > p) {
+        if (shmq_check_later(ring, me, p, word) == SHMQ_CORRUPT) {
+            return SHMQ_CORRUPT;
+        }
+        /* Position p is finished. [H1] acq_rel, pairs with [G1]: continues the release sequence of [G5]. */
+        if (ring->spsc) {
+            SHMQ_STORE("H1", &ring->header->head, p + 1, memory_order_release);
+        } else {
+            SHMQ_CAS("H1", &ring->header->head, p, p + 1, memory_order_acq_rel, memory_order_relaxed);
+        }
+        return SHMQ_AGAIN;
+    }
+    if (word == shmq_word_of(p, SHMQ_FREE)) {
+        if (!sure) {
+            return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
+        }
+        /* [G3] acquire, after [G2], pairs with [P6]: nothing is claimed, so this is empty. */
+        if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) {
+            return SHMQ_NOTHING;
+        }
+        if (!shmq_rescue_put(ring, p)) {
+            return SHMQ_HELD;
+        }
+        return SHMQ_AGAIN;
+    }
+    if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
+        return SHMQ_AGAIN;
+    }
+    /* The slot is still FULL for the lap before, because the get of that item has not freed it. So no put can have
+       claimed p: the queue is empty except for that item, even if no record announces it. Head cannot have passed
+       any other word. */
+    if (p < capacity || word != shmq_word_of(p - capacity, SHMQ_FULL)) {
+        return shmq_corrupt(me, p, word);
+    }
+    if (!sure) {
+        return SHMQ_HELD;
+    }
+    if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
+        return SHMQ_NOTHING;
+    }
+    *position = p - capacity;
+    *count = 1;
+    return SHMQ_ORPHAN;
+}
+
 /* Claim the next items, in order, up to `limit`; with `held`, as many as lease slots can be reserved in it. DONE: *count items from *position on; copy and free them, finish, and
    do not wait in between. ORPHAN: an item of a dead get lies at *position. Any other result: nothing is claimed.
 
@@ -293,6 +356,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
                 bool came_back;
                 const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
                 if (reserved == 0 || came_back) {
+                    SHMQ_ADD("count", &ring->header->lease_waits, sure && reserved == 0, memory_order_relaxed);
                     return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
                 }
                 end = p + reserved;
@@ -313,66 +377,13 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
-        if (word == shmq_word_of(p, SHMQ_TOMB)) {
-            shmq_free_tomb(ring, p);
-            continue;
+        const enum shmq_result found = shmq_no_item(ring, me, p, word, sure, position, count);
+        if (found == SHMQ_CAME_BACK && held != NULL) {
+            return SHMQ_AGAIN;
         }
-        if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed */
-            if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
-                continue;
-            }
-            const enum shmq_result met = shmq_meet_given(ring, me, p, word, sure);
-            if (met == SHMQ_HELD || met == SHMQ_CORRUPT) {
-                return met;
-            }
-            if (held != NULL) {
-                return SHMQ_AGAIN; /* what its holder had may have come back */
-            }
-            continue;
+        if (found != SHMQ_AGAIN && found != SHMQ_CAME_BACK) {
+            return found;
         }
-        if (shmq_position_of(word) > p) {
-            if (shmq_check_later(ring, me, p, word) == SHMQ_CORRUPT) {
-                return SHMQ_CORRUPT;
-            }
-            /* Position p is finished. [H1] acq_rel, pairs with [G1]: continues the release sequence of [G5]. */
-            if (ring->spsc) {
-                SHMQ_STORE("H1", &ring->header->head, p + 1, memory_order_release);
-            } else {
-                SHMQ_CAS("H1", &ring->header->head, p, p + 1, memory_order_acq_rel, memory_order_relaxed);
-            }
-            continue;
-        }
-        if (word == shmq_word_of(p, SHMQ_FREE)) {
-            if (!sure) {
-                return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
-            }
-            /* [G3] acquire, after [G2], pairs with [P6]: nothing is claimed, so this is empty. */
-            if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) {
-                return SHMQ_NOTHING;
-            }
-            if (!shmq_rescue_put(ring, p)) {
-                return SHMQ_HELD;
-            }
-            continue;
-        }
-        if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
-            continue;
-        }
-        /* The slot is still FULL for the lap before, because the get of that item has not freed it. So no put can have
-           claimed p: the queue is empty except for that item, even if no record announces it. Head cannot have passed
-           any other word. */
-        if (p < capacity || word != shmq_word_of(p - capacity, SHMQ_FULL)) {
-            return shmq_corrupt(me, p, word);
-        }
-        if (!sure) {
-            return SHMQ_HELD;
-        }
-        if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
-            return SHMQ_NOTHING;
-        }
-        *position = p - capacity;
-        *count = 1;
-        return SHMQ_ORPHAN;
     }
     shmq_withdraw_get(me);
     return SHMQ_HELD;

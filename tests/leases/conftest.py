@@ -7,9 +7,10 @@ import os
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._engine import choice
 from tests.support.queues import MakeQueue
 
-ENGINES = ["atomics"]  # native has no leases yet
+ENGINES = ["atomics", *(["native"] if choice.has_native() else [])]
 
 
 @pytest.fixture(params=ENGINES)
