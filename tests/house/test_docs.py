@@ -27,11 +27,12 @@ DOCUMENTS = [
 PEOPLE = re.compile(r"\b(who|whom|whoever|he|him|his|(?:some|any|every|no)body)\b", re.IGNORECASE)
 CODE = [path for room in (PACKAGE, REPOSITORY / "stress", REPOSITORY / "tests") for path in room.rglob("*")]
 SOURCES = sorted({path for path in CODE if path.suffix in {".py", ".pyi", ".h", ".c"}})
-LABEL = re.compile(r"\b([A-Z]\d)\b")
-IN_CODE = re.compile(r"\[([A-Z]\d)\]")
+LABEL = re.compile(r"\b([A-Z]\d+)\b")
+IN_CODE = re.compile(r"\[([A-Z]\d+)\]")
 LABEL_STRING = re.compile(r'\bSHMQ_\w+\(\s*"(\w+)"')  # what the explorers of the C code call the step
 NO_EDGE = {"count"}  # the steps that count for metrics, which order nothing
 OF_PYTHON = {"X1", "B0"}  # of creation and of doorbells, which have no C
+OF_PYTHON |= {f"E{number}" for number in range(1, 11)} | {f"J{number}" for number in range(1, 6)}  # no C yet
 
 
 def relative(path: Path) -> str:
