@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
 
 from ._engine.arguments import delay_of
 from ._engine.calls import corrupt_slot
-from ._engine.leasing import Leasing, held_by
-from ._ring.claim import CORRUPT, Payload
+from ._ring.claim import CORRUPT, Payload, held_by
 from .errors import LeaseLostError, QueueClosedError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from ._codec.codec import Codec
+    from ._engine.leasing import Leasing
     from ._engine.membership import Membership
 
     T = TypeVar("T", default=Any)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from queue import Empty, Full
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from .._codec.codec import Codec
 from .._platform import processes
+from .._platform.lazy_import import late
 from .._ring import batch_lock
-from .._ring.claim import Held, Payload
+from .._ring.claim import Home, Payload, notes_of
 from .._ring.layout import (
     CONSUMER_AT,
     FULL_EVENTS_AT,
@@ -31,13 +32,21 @@ from .._ring.ring import DONE, NOTHING
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
-from .leased_calls import LeasedCalls
-from .leasing import notes_of
 from .membership import Membership
 from .records import refuse_child
 from .waiting import Waiting
 
+if TYPE_CHECKING:
+    from .leased_calls import LeasedCalls
+
 T = TypeVar("T")
+
+
+@late
+def _leased_calls() -> type[LeasedCalls]:
+    from .leased_calls import LeasedCalls  # noqa: PLC0415 (few queues have leases)
+
+    return LeasedCalls
 
 
 class AtomicsEngine:
@@ -59,7 +68,7 @@ class AtomicsEngine:
     def open(self, codec: Codec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
         with self.membership.operation():
-            return (LeasedCalls if self.membership.geometry.leases else InPython)(self, codec)
+            return (_leased_calls() if self.membership.geometry.leases else InPython)(self, codec)
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -167,7 +176,7 @@ class AtomicsEngine:
         limit: int,
         until: float,
         deliver: Callable[[list[Payload]], T],
-        home: dict[Held, Held] | None = None,
+        home: Home | None = None,
     ) -> T:
         """Take one to ``limit`` items.
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from .._codec.codec import Codec
 from .._platform.clock import deadline_of, seconds_of
-from .._ring.claim import CORRUPT, Held, Payload
+from .._ring.claim import CORRUPT, Home, Payload
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError
 from .arguments import NOT_GIVEN, countable, most_items, only_item
 from .contract import Calls
@@ -44,7 +44,7 @@ class Operations(Protocol):
         limit: int,
         until: float,
         deliver: Callable[[list[Payload]], T],
-        home: dict[Held, Held] | None = None,
+        home: Home | None = None,
     ) -> T:
         """Take one to ``limit`` items."""
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from .._platform.clock import deadline_of
-from .._ring.claim import Payload
+from .._ring.claim import Home, Payload
 from .._ring.layout import IDLE, WAKE_EPOCH
 from .._ring.leased_ring import LeasedRing
 from .._ring.parking import SLICE
 from ..errors import CorruptQueueError, DeserializationError, LeasesHeldError
 from .arguments import most_items
 from .calls import InPython
-from .leasing import Home, Leasing
+from .leasing import Leasing
 from .waiting import look_around
 
 T = TypeVar("T")

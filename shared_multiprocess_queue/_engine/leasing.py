@@ -9,40 +9,22 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from .._platform import processes
 from .._platform.atomic_words import Words
-from .._ring.claim import Claim, Held, LeasedPayload, Payload
+from .._ring.claim import Claim, Held, Home, Payload, held_by
 from .._ring.layout import parse_owner
-from .._ring.leases import Leases
 from ..errors import LeaseLostError, QueueClosedError, SharedMemoryQueueError
 from .records import State
 
 if TYPE_CHECKING:
+    from .._ring.leases import Leases
     from .membership import Membership
 
 _CLOSED: Final = "ended when its handle was closed, and the item was given back"
-
-Home = dict[Held, Held]
-"""Leases whose items callers have, in the order in which they got them."""
-
-
-def held_by(payload: Payload) -> Held:
-    """Return the lease of a payload, on a queue with leases."""
-    assert isinstance(payload, LeasedPayload)
-    return payload.held
-
-
-def notes_of(taken: Iterable[Payload], home: Home) -> Home:
-    """Return what is to be added to a home when the caller gets these payloads."""
-    found = {}
-    for held in map(held_by, taken):
-        held.home = home
-        found[held] = held
-    return found
 
 
 class _OfThread:

@@ -16,29 +16,49 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
+from .._platform.lazy_import import late
 from .._platform.mutex import LockFlag
 from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Payload
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
-from .._ring.leased_look import LeasedLook
-from .._ring.leased_ring import LeasedRing
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
 from .._ring.snapshot import Look
 from ..errors import QueueClosedError, RoleTakenError, TooManyParticipantsError
 from .doorbell import Doorbells
-from .leasing import Leasing
 from .records import Records, State, refuse_child
 from .roles import NativeRoles, Roles
 
+if TYPE_CHECKING:
+    from .._ring.leased_look import LeasedLook
+    from .._ring.leased_ring import LeasedRing
+    from .leasing import Leasing
+
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
+
+
+class _Leased(NamedTuple):
+    """What a queue with leases has in the place of a ring and a look, and for itself."""
+
+    ring: type[LeasedRing]
+    look: type[LeasedLook]
+    leasing: type[Leasing]
+
+
+@late
+def _leased() -> _Leased:
+    from .._ring.leased_look import LeasedLook  # noqa: PLC0415 (few queues have leases)
+    from .._ring.leased_ring import LeasedRing  # noqa: PLC0415
+    from .leasing import Leasing  # noqa: PLC0415
+
+    return _Leased(LeasedRing, LeasedLook, Leasing)
 
 
 class NativeRecords(NativeRoles, Protocol):
@@ -107,9 +127,9 @@ class Membership:
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
         self.participants = Participants(self.memory.words(), self.system)
-        kind = LeasedRing if self.geometry.leases else Ring
+        kind = _leased().ring if self.geometry.leases else Ring
         self.ring = kind(self.segment.buffer, self.geometry, self.participants, self.parking)
-        self.leasing = None if self.ring.leases is None else Leasing(self, self.ring.leases)
+        self.leasing = None if self.ring.leases is None else _leased().leasing(self, self.ring.leases)
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it
             self.participants,
@@ -236,7 +256,7 @@ class Membership:
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
-            kind = LeasedLook if self.geometry.leases else Look
+            kind = _leased().look if self.geometry.leases else Look
             return kind(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now

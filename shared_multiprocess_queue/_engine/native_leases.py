@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._codec.codec import Codec
-from .._ring.claim import Held, LeasedPayload, Payload
+from .._ring.claim import Held, Home, LeasedPayload, Payload, notes_of
 from .leased_calls import LeasedCalls
-from .leasing import notes_of
 from .membership import Membership
 
 if TYPE_CHECKING:
@@ -34,13 +33,13 @@ class NativeGets:
         limit: int,
         until: float,
         deliver: Callable[[list[Payload]], T],
-        home: dict[Held, Held] | None = None,
+        home: Home | None = None,
     ) -> T:
         """Lease one to ``limit`` items; what ``deliver`` leaves in its list when it raises is kept back."""
         assert home is not None
         noted = home
 
-        def deliver_with_notes(taken: list[Payload]) -> tuple[T, dict[Held, Held]]:
+        def deliver_with_notes(taken: list[Payload]) -> tuple[T, Home]:
             return deliver(taken), notes_of(taken, noted)
 
         return self._handle.lease(limit, until, self._payload, deliver_with_notes, noted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from .._platform import processes
@@ -51,6 +52,25 @@ class LeasedPayload(tuple[bytes, int]):
     """A payload that lies in a lease slot."""
 
     held: Held
+
+
+Home = dict[Held, Held]
+"""Leases whose items callers have, in the order in which they got them."""
+
+
+def held_by(payload: Payload) -> Held:
+    """Return the lease of a payload, on a queue with leases."""
+    assert isinstance(payload, LeasedPayload)
+    return payload.held
+
+
+def notes_of(taken: Iterable[Payload], home: Home) -> Home:
+    """Return what is to be added to a home when the caller gets these payloads."""
+    found = {}
+    for held in map(held_by, taken):
+        held.home = home
+        found[held] = held
+    return found
 
 
 class Claim:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
@@ -49,9 +49,11 @@ from .layout import (
     Geometry,
     record_at,
 )
-from .leases import Leases
 from .parking import Parking
 from .participants import Participants, Record
+
+if TYPE_CHECKING:
+    from .leases import Leases
 
 # What an attempt that took or put nothing found.
 DONE: Final = 0  # of a put: the items are in the queue

@@ -101,6 +101,7 @@ _OF_ATOMICS: Final = (
 _LEASING: Final[tuple[Engines, ...]] = ("atomics",)  # native has no leases yet
 
 _POINTS: Final = 40  # a get has about 30 at which it can be interrupted
+_POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 
 def programs(engines: Engines) -> Iterator[Program]:
@@ -115,5 +116,6 @@ def programs(engines: Engines) -> Iterator[Program]:
 
 def expand(text: str) -> Iterator[Program]:
     """Yield the program of a text, or, if a call in it is interrupted at ``!*``, one for each of its first points."""
-    for point in range(_POINTS if "!*" in text else 1):
+    points = _POINTS_OF_A_LEASE if "lease" in text else _POINTS
+    for point in range(points if "!*" in text else 1):
         yield parse_program(text.replace("!*", f"!{point}"))

@@ -16,9 +16,8 @@ from typing import Any, cast
 
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
-from shared_multiprocess_queue._engine.leasing import Home, held_by
 from shared_multiprocess_queue._ring import layout, leases
-from shared_multiprocess_queue._ring.claim import Held, Payload
+from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 
 from .handles import PATIENCE, Handle
 from .program import ENDS, LEASES, PUTS, QUIETS, TAKES

@@ -13,9 +13,9 @@ import pytest
 
 from shared_multiprocess_queue import Empty, LeaseLostError, SharedMemoryQueue
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
-from shared_multiprocess_queue._engine.leasing import Leasing, held_by
+from shared_multiprocess_queue._engine.leasing import Leasing
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue._ring.claim import Held
+from shared_multiprocess_queue._ring.claim import Held, held_by
 from shared_multiprocess_queue._ring.leased_ring import LeasedRing
 from tests.support.children import end_of, fork, in_child
 from tests.support.mortal import dies
