@@ -3,7 +3,7 @@
    this process, and the caller knows which of its threads has the lease.
 
    The holder owns a lease slot, and nothing else writes it. An item leaves the ring in two steps: its word becomes
-   GIVEN and names the lease slot [E4], which decides who has it; once the lease slot counts it [E5], the word is freed
+   GIVEN and names the lease slot [E4], which decides what has it; once the lease slot counts it [E5], the word is freed
    [E6]. An heir of a dead holder settles the lease slot first: the ring's word tells what the lease slot
    itself may not know. */
 

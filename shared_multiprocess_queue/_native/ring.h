@@ -267,11 +267,11 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again. */
+/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again.
+   ORPHAN: the item of the lap before. */
 static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct shmq_ring *ring,
                                                                   struct shmq_participant *me, uint64_t p,
-                                                                  uint64_t word, bool sure, uint64_t *position,
-                                                                  uint64_t *count)
+                                                                  uint64_t word, bool sure)
 {
     const uint64_t capacity = ring->capacity;
     if (word == shmq_word_of(p, SHMQ_TOMB)) {
@@ -325,8 +325,6 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
     if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
         return SHMQ_NOTHING;
     }
-    *position = p - capacity;
-    *count = 1;
     return SHMQ_ORPHAN;
 }
 
@@ -377,12 +375,16 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
-        const enum shmq_result found = shmq_no_item(ring, me, p, word, sure, position, count);
+        const enum shmq_result found = shmq_no_item(ring, me, p, word, sure);
+        if (found == SHMQ_ORPHAN) {
+            *position = p - capacity;
+            *count = 1;
+        }
+        if (found == SHMQ_ORPHAN || found == SHMQ_NOTHING || found == SHMQ_HELD || found == SHMQ_CORRUPT) {
+            return found;
+        }
         if (found == SHMQ_CAME_BACK && held != NULL) {
             return SHMQ_AGAIN;
-        }
-        if (found != SHMQ_AGAIN && found != SHMQ_CAME_BACK) {
-            return found;
         }
     }
     shmq_withdraw_get(me);
