@@ -267,8 +267,7 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again.
-   ORPHAN: the item of the lap before. */
+/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again. */
 static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct shmq_ring *ring,
                                                                   struct shmq_participant *me, uint64_t p,
                                                                   uint64_t word, bool sure)
@@ -305,10 +304,7 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
         if (SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst) <= p) {
             return SHMQ_NOTHING;
         }
-        if (!shmq_rescue_put(ring, p)) {
-            return SHMQ_HELD;
-        }
-        return SHMQ_AGAIN;
+        return shmq_rescue_put(ring, p) ? SHMQ_AGAIN : SHMQ_HELD;
     }
     if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
         return SHMQ_AGAIN;
