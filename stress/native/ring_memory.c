@@ -176,7 +176,7 @@ static void lock(void)
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     me.index = nondet_uint();
     __ESBMC_assume(me.index < SHMQ_RECORDS);

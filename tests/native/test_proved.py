@@ -11,7 +11,10 @@ from stress.harness.copies import HEADERS
 from stress.native.sanitize import SOURCES
 
 # What the algorithm consists of; none of these knows Python.
-ALGORITHM = ("layout.h", "atomic_words.h", "participants.h", "parking.h", "batch_lock.h", "recovery.h", "ring.h")
+ALGORITHM = (
+    *("layout.h", "atomic_words.h", "participants.h", "parking.h", "batch_lock.h", "recovery.h"),
+    *("leases.h", "returns.h", "ring.h", "leased_ring.h"),
+)
 
 CALL = re.compile(r"\b(shmq_\w+)\(")
 DEFINITION = re.compile(r"^static inline [^;{=]*?\b(shmq_\w+)\([^;]*?\)\n\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
