@@ -160,7 +160,7 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode)
+        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode, wanted.leases)
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
         )

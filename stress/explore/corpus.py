@@ -105,6 +105,18 @@ _WITH_LEASES: Final = (
     "mpmc:1 1 0 put+put lease+done+lease+done quiet_wait",
     "spsc:1 1 1 put lease+release+lease+done",
     "mpmc:2 2 1 batch lease2+done lease2",
+    "mpmc:1 1 1 lease+done shutdown+lease+done",
+    "mpmc:1 1 0 put lease_wait+done shutdown",
+    "mpmc:1 1 1 lease+done lease_wait+done shutdown",
+    "mpmc:2 2 2 lease+lease+done+done lease+lease+done+done shutdown",
+    "mpmc:1 1 1 lease+release lease_wait+done shutdown",
+    "mpmc:1 1 1 lease+done quiet_wait shutdown",
+    "mpmc:1 1 1 lease+done stop+quiet",
+    "mpmc:1 1 1 lease+release stop+quiet lease+done",
+    "mpmc:2 1 1 lease+done lease+done stop+quiet",
+    "mpmc:1 2 2 lease+done quiet_wait stop",
+    "mpmc:1 2f 1 put+put lease+done+lease+done shutdown",
+    "spsc:1 1 1 lease+release+lease+done stop+quiet",
 )
 
 _OF_ATOMICS: Final = (

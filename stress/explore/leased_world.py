@@ -4,7 +4,9 @@ Checked before each step: L1, a slot that has gone to a lease slot names one tha
 two lease slots have the item of one position. Checked where an actor waits, scans or ends a call: L4, it holds no empty
 lease slot. Checked at each hand-out, and at the end: no process has an item while a live one has it, or after its end;
 each accepted item is ended once; the deliveries that are told are those that were, and one more for each loss at most;
-a join returns only when nothing is left to end.
+a join returns only when nothing is left to end. After a shutdown: once a get of a process that has no item has found
+the end, and once a join has returned after an immediate one, nothing is handed out; a get that sleeps waits for a
+lease.
 
 Here it is always time to look for the dead: otherwise each look would need a jump of time.
 """
@@ -12,17 +14,19 @@ Here it is always time to look for the dead: otherwise each look would need a ju
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any, cast
 
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
-from shared_multiprocess_queue._ring import layout, leases
+from shared_multiprocess_queue._ring import ending, layout, leases
 from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
+from shared_multiprocess_queue.errors import ShutDown
 
 from .handles import PATIENCE, Handle
-from .program import LEASE_ENDS, LEASES, PUTS, QUIETS, TAKES
+from .program import ENDS, LEASE_ENDS, LEASES, PUTS, QUIETS, TAKES
 from .scheduler import Violation
-from .verdict import Call
+from .verdict import Call, judge_end
 from .world import FIRST, World
 
 Given = tuple[str, int]
@@ -49,6 +53,7 @@ class Ledger:
         self._ended: set[str] = set()
         self.may_be_ended: set[str] = set()
         self.losses = 0
+        self.is_over = False  # nothing can come any more
 
     def put(self, items: list[str]) -> None:
         self._known.update(items)
@@ -58,6 +63,8 @@ class Ledger:
 
     def handed_out(self, pid: int, given: list[Given]) -> None:
         for item, deliveries in given:
+            if self.is_over:
+                raise Violation(f"handed out after the end: {item}")
             if item not in self._known or item in self._refused:
                 raise Violation(f"handed out, and not put: {item}")
             if item in self._ended:
@@ -109,9 +116,15 @@ class LeasedHandle(Handle):
         ledger = self.ledger
         if name in PUTS:
             ledger.put(items)
-            answer = super().call(name, items)
+            try:
+                answer = super().call(name, items)
+            except ShutDown:
+                ledger.answered(items, False)
+                raise
             ledger.answered(items, bool(answer))
             return answer
+        if name in ENDS:
+            return super().call(name, items)
         if name in LEASE_ENDS:
             return self._end(name)
         if name in QUIETS:
@@ -195,6 +208,14 @@ class LeasedWorld(World):
             self._ledger.losses += 1
             handle.find_again()
             raise
+        except ShutDown:
+            has_item = any(
+                self._word(at) == handle.owner and self._word(at + layout.LEASE_COUNT) for at in self._heads()
+            )
+            if not (call.is_put or has_item or self._is_stopped()):
+                self._ledger.is_over = True
+            self._check_reserved()
+            raise
         if call.name in QUIETS and call.answer:
             self._check_quiet()
         self._check_reserved()
@@ -208,9 +229,14 @@ class LeasedWorld(World):
     def _word(self, at: int) -> int:
         return self._memory.words[at >> 3]
 
+    def _heads(self) -> list[int]:
+        return [self._memory.lease_head(index) for index in range(self.program.leases)]
+
+    def _is_stopped(self) -> bool:
+        return ending.is_stopped(self._survivor.engine.membership.look(), self.program.mode)
+
     def _check_words(self) -> None:
-        memory = self._memory
-        heads = [memory.lease_head(index) for index in range(self.program.leases)]
+        memory, heads = self._memory, self._heads()
         full = [self._word(head + layout.LEASE_POSITION) for head in heads if self._word(head + layout.LEASE_COUNT)]
         if len(set(full)) < len(full):
             raise Violation(f"two lease slots have the item of one position: {full}")
@@ -235,12 +261,31 @@ class LeasedWorld(World):
     def _check_quiet(self) -> None:
         """No step came since the join has looked at tail: at this moment all that was put is ended."""
         memory = self._memory
-        head, tail = self._word(layout.HEAD), self._word(layout.TAIL)
+        if self._is_stopped():
+            if self._is_any_held():
+                raise Violation("a join returned after an immediate shutdown, and a live process has a lease slot")
+            self._ledger.is_over = True
+            return
+        head, tail = layout.unmarked(self._word(layout.HEAD)), layout.unmarked(self._word(layout.TAIL))
         if left := memory.held():
             raise Violation(f"a join returned before the end of {', '.join(left)}")
         for position in range(head, tail):
             if self._word(memory.slot(position)) == position << layout.STATE_BITS | layout.FREE:
                 raise Violation(f"a join returned while the put at {position} is under way")
+
+    def _is_any_held(self) -> bool:
+        """Whether a live process holds a lease slot."""
+        live = {
+            cast(LeasedHandle, handle).owner
+            for number, handle in self._handles.items()
+            if FIRST + number not in self._dead
+        }
+        return any(self._word(at) in live for at in self._heads())
+
+    def _may_sleep_at_the_end(self, call: Call) -> bool:
+        if call.name in QUIETS:
+            return True
+        return not call.is_put and any(self._word(at) or self._word(at + layout.LEASE_COUNT) for at in self._heads())
 
     def _stall(self) -> None:
         super()._stall()
@@ -250,11 +295,12 @@ class LeasedWorld(World):
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
-            if call.name == "quiet_wait" and not self._memory.held():
+            is_quiet = not self._is_any_held() if self._is_stopped() else not self._memory.held()
+            if call.name == "quiet_wait" and is_quiet:
                 raise Violation("a join sleeps though all is ended: the wake was lost")
             if call.name not in LEASES:
                 continue
-            head = self._word(layout.HEAD)
+            head = layout.unmarked(self._word(layout.HEAD))
             is_full = self._word(self._memory.slot(head)) == head << layout.STATE_BITS | layout.FULL
             states = [
                 (self._word(at), self._word(at + layout.LEASE_COUNT))
@@ -274,19 +320,31 @@ class LeasedWorld(World):
             mine = cast(LeasedHandle, handle)
             for held in list(mine.leased):
                 mine._done(held)
-            while mine.engine.membership.kept_back():
-                mine.call("take", [])
+            with suppress(ShutDown):
+                while mine.engine.membership.kept_back():
+                    mine.call("take", [])
+            leasing = mine.engine.membership.leasing
+            assert leasing is not None
+            leasing.drop_kept_back()
             if self.program.mode == "spsc":
                 mine.engine.membership.close(wait=True)
-        self._drain()
+        if self._is_closed():
+            self._look_at_the_end()
+            judge_end(self._history)
+        else:
+            self._drain()
+        if not self._survivor.call("quiet", []):
+            raise Violation("a join does not return though nothing is left")
+        if self._is_stopped():
+            return
         if left := self._memory.held():
             raise Violation(f"Empty was said and there was {', '.join(left)}")
         self._ledger.close()
         for head in map(self._memory.lease_head, range(self.program.leases)):
             if self._word(head) or self._word(head + layout.LEASE_COUNT):
                 raise Violation("a lease slot is held though nothing is left")
-        if not self._survivor.call("quiet", []):
-            raise Violation("a join does not return though nothing is left")
+        if self._is_closed():
+            return
         self._pass_a_lap()
         self._pass_a_lap()
 

@@ -127,7 +127,7 @@ class World:
             waits_for_turn = (
                 actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
             )  # its holder may be about to go
-            if self._is_closed() and not waits_for_turn and (call.is_put or not self._gets_beside(call)):
+            if self._is_closed() and not waits_for_turn and not self._may_sleep_at_the_end(call):
                 raise Violation(f"a {call.name} sleeps though the queue was shut down: the wake was lost")
             words = self._memory.words
             head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
@@ -140,9 +140,9 @@ class World:
     def _is_closed(self) -> bool:
         return ending.is_closed(self._survivor.engine.membership.look())
 
-    def _gets_beside(self, call: Call) -> bool:
+    def _may_sleep_at_the_end(self, call: Call) -> bool:
         """Whether a get may have been under way, for which a get waits at the end without the promise of a wake."""
-        return any(other.is_take for other in self._history.calls if other is not call)
+        return not call.is_put and any(other.is_take for other in self._history.calls if other is not call)
 
     # ---- afterwards -------------------------------------------------------------------------------------------------
 
