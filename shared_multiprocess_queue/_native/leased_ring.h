@@ -30,8 +30,7 @@ static inline uint64_t shmq_lease_claimed(const struct shmq_ring *ring, struct s
 }
 
 /* Adopt an item that was found FULL at a position below head, if no live operation covers it. The caller announces
-   nothing. DONE: *held has it, or another one that came back. NOTHING: no lease slot is free. SHUT_DOWN: what is left
-   is dropped. */
+   nothing. DONE: *held has it, or another one that came back. NOTHING: no lease slot is free. */
 static inline enum shmq_result shmq_rescue_to_lease(const struct shmq_ring *ring, struct shmq_participant *me,
                                                     uint64_t position, struct shmq_held *held)
 {
@@ -45,16 +44,14 @@ static inline enum shmq_result shmq_rescue_to_lease(const struct shmq_ring *ring
     if (came_back) {
         return SHMQ_DONE;
     }
-    /* [D6] seq_cst, after [E2]; see shmq_is_dropped. */
-    if (shmq_is_stopped(ring)) {
-        shmq_give_up(ring, held->index);
-        return SHMQ_SHUT_DOWN;
-    }
     /* [S4] the second read, pairs with [P8]: the copy is of this item, or the compare-and-swap will fail. */
     if (SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) !=
             shmq_word_of(position, SHMQ_FULL) ||
         !shmq_take(ring, held, position, true)) {
         shmq_give_up(ring, held->index);
+        return SHMQ_AGAIN;
+    }
+    if (shmq_is_dropped(ring, held->index)) {
         return SHMQ_AGAIN;
     }
     SHMQ_ADD("T3", &ring->header->adopted, 1, memory_order_relaxed);

@@ -105,9 +105,10 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
-        # [D6] seq, after [E2]; see ``Leases``
-        if ending.is_stopped(words, self._mode) or not self.leases.take(words, held, position):
+        if not self.leases.take(words, held, position):
             self.leases.give_up(words, claim, held)
+            return False
+        if self.leases.is_dropped(words, claim, held):
             return False
         self.leases.hand_out(words, claim, held)
         words.add(ADOPTED_AT, 1)

@@ -143,7 +143,7 @@ class Leases:
                 self._next = (index + 1) % number
                 if len(claim.slots) == wanted:
                     break
-            elif self._is_dropped(words, claim, held):
+            elif self.is_dropped(words, claim, held):
                 continue
             elif self._due(words, head) is None:
                 self.give_up(words, claim, held)
@@ -188,7 +188,7 @@ class Leases:
                 self._parking.wake(words, ITEMS, 1)
         self.wake_idle(words)
 
-    def _is_dropped(self, words: Words, claim: Claim, held: Held) -> bool:
+    def is_dropped(self, words: Words, claim: Claim, held: Held) -> bool:
         """Drop the item of a lease slot that this operation has just taken, if the queue was stopped meanwhile."""
         # [D6] seq, after [E2]; pairs with [D7]: either this sees the mark, or a join after it sees the lease slot
         if not ending.is_stopped(words, self._geometry.mode):
@@ -330,7 +330,7 @@ class Leases:
         if held is None:
             return
         count = self.settle(words, held)
-        if self._is_dropped(words, claim, held):
+        if self.is_dropped(words, claim, held):
             return
         if not count or (not one.owner and words.load(self._head(one.lease) + LEASE_DUE) != one.due):
             self.give_up(words, claim, held)
@@ -357,7 +357,7 @@ class Leases:
         if held is None:
             return None
         count = self.settle(words, held)
-        if self._is_dropped(words, claim, held):
+        if self.is_dropped(words, claim, held):
             return None
         if not count or for_put:
             self.give_up(words, claim, held)
