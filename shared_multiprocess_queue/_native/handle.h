@@ -28,6 +28,7 @@
 
 #include "processes.h"
 #include "leased_ring.h"
+#include "looking.h"
 #include "tags.h"
 
 /* Times are monotonic, in ns: 0 does not wait. */
@@ -480,29 +481,6 @@ static inline bool give_back(struct record *record)
         self->idle = record;
     }
     return true;
-}
-
-/* Make room for `count` payloads in all. */
-static inline int make_room(struct record *record, uint64_t count)
-{
-    if (count <= record->room) {
-        return 0;
-    }
-    const uint64_t room = count < 8 ? 8 : count;
-    struct payload *payloads = PyMem_Realloc(record->payloads, room * sizeof *payloads);
-    if (payloads == NULL) {
-        PyErr_NoMemory();
-        return FAILED;
-    }
-    record->payloads = payloads;
-    record->room = room;
-    return 0;
-}
-
-static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
-{
-    record->payloads[record->count++] = (struct payload){
-        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
 }
 
 #endif

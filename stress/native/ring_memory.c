@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
-#include "ring.h"
+#include "looking.h"
 
 #define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
 

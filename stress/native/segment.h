@@ -8,6 +8,7 @@
 
 /* A program that wants SHMQ_STEP defines it first, and includes this instead of leased_ring.h. */
 #include "leased_ring.h"
+#include "looking.h"
 
 #define LIVES 65536
 
