@@ -43,7 +43,7 @@ class Member(Protocol):
     def is_full(self) -> bool:
         """Whether a put would find no room."""
 
-    def may_be_over(self) -> bool:
+    def may_be_over(self, words: Words) -> bool:
         """Whether a get may find the end of a queue that was shut down."""
 
     def settle(self) -> Records:
@@ -127,7 +127,7 @@ class Doorbell:
         """Whether a call that does not wait may find an item, or room, whichever this side waits for; or the end."""
         is_closed = ending.is_closed(words)
         if self._side == ITEMS:
-            return not self._member.is_empty() or (is_closed and self._member.may_be_over())
+            return not self._member.is_empty() or (is_closed and self._member.may_be_over(words))
         if is_closed:
             return True
         gate = words.load(GATE_AT)

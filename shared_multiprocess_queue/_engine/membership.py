@@ -286,9 +286,9 @@ class Membership:
             return native.is_full()
         return self.look().is_full()
 
-    def may_be_over(self) -> bool:
+    def may_be_over(self, words: Words) -> bool:
         """Whether a get that does not wait may find the end of a queue that was shut down."""
-        return self.ring.may_be_over(self.memory.reader())
+        return self.ring.may_be_over(words)
 
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""

@@ -5,7 +5,7 @@ A get reserves its lease slots before it claims, and holds none of them while it
 
 from __future__ import annotations
 
-from .._platform.atomic_words import Reader, Words
+from .._platform.atomic_words import Words
 from . import ending
 from .claim import Claim
 from .layout import (
@@ -198,6 +198,6 @@ class LeasedRing(Ring):
         self._parking.wake_all(words, ITEMS)
         return SHUT_DOWN
 
-    def may_be_over(self, words: Reader) -> bool:
+    def may_be_over(self, words: Words) -> bool:
         """Whether a get may find the end of a queue that was shut down; see ``Ring.may_be_over``."""
         return ending.is_stopped(words, self._mode) or not self.leases.keep_the_end_away(words)

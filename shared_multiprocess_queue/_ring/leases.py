@@ -23,7 +23,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from .._platform.atomic_words import Reader, Words
+from .._platform.atomic_words import Words
 from . import ending
 from .claim import CORRUPT, Claim, Held, LeasedPayload
 from .layout import (
@@ -446,7 +446,7 @@ class Leases:
 
     # ---- the end of work --------------------------------------------------------------------------------------------
 
-    def keep_the_end_away(self, words: Reader) -> bool:
+    def keep_the_end_away(self, words: Words) -> bool:
         """Whether an item may come out of a lease slot, for which a get of this process has to wait at the end.
 
         A process that has an item itself does not wait: two that collect several before they process them would wait

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from .._platform.atomic_words import Reader, Words
+from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
 from . import ending
 from .claim import CORRUPT, Claim, Payload
@@ -360,7 +360,7 @@ class Ring:
         """Whether a get has claimed an item that has not left the ring: a live one, or one whose item is adopted."""
         return any(self._unfinished_gets(words, record_at(index)) for index in self._participants.used(words))
 
-    def may_be_over(self, words: Reader) -> bool:
+    def may_be_over(self, words: Words) -> bool:
         """Whether a get that does not wait may find the end of a queue that was shut down."""
         return True
 
