@@ -287,6 +287,9 @@ class Ring:
                     end = leases.reserve_run(words, claim, p, end, sure)
                     if end == p:
                         return DONE if claim.taken else NOTHING
+                    if self._mode == "spsc" and words.load(STOPPED_AT):  # [D6] a join after [D7] sees the lease slots
+                        leases.give_up_reserved(words, claim)
+                        return SHUT_DOWN
                 record.announce_get(p, end)  # [G4]
                 if not cas(HEAD, p, end):  # [G5] release, pairs with [S1]
                     if leases is not None:
