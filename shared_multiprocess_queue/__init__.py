@@ -12,6 +12,9 @@ from .errors import (
     Full,
     ItemTooLargeError,
     LayoutVersionError,
+    LeaseLostError,
+    LeasesHeldError,
+    LeasesRequiredError,
     QueueClosedError,
     QueueExistsError,
     QueueInUseError,
@@ -25,6 +28,7 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
+from .lease import Lease
 from .queue import SharedMemoryQueue
 from .swap import Queue
 
@@ -37,6 +41,10 @@ __all__ = [
     "Full",
     "ItemTooLargeError",
     "LayoutVersionError",
+    "Lease",
+    "LeaseLostError",
+    "LeasesHeldError",
+    "LeasesRequiredError",
     "Queue",
     "QueueClosedError",
     "QueueExistsError",

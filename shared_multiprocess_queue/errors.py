@@ -31,6 +31,9 @@ __all__ = [
     "Full",
     "ItemTooLargeError",
     "LayoutVersionError",
+    "LeaseLostError",
+    "LeasesHeldError",
+    "LeasesRequiredError",
     "QueueClosedError",
     "QueueExistsError",
     "QueueInUseError",
@@ -258,3 +261,38 @@ class ClaimLostError(SharedMemoryQueueError, RuntimeError):
 
     This does not happen to processes of one machine that see each other. If it happens, please report it.
     """
+
+
+class LeasesRequiredError(SharedMemoryQueueError, ValueError):
+    """The call needs to know which items are being processed, and this queue was created without leases."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]}() needs leases: this queue does not know which items are being processed; create it with "
+            f"leases=N, N being the number of items in processing at once"
+        )
+
+
+class LeaseLostError(SharedMemoryQueueError, RuntimeError):
+    """A lease was ended that is over already, or is not this process's: that item may be delivered again."""
+
+
+class LeasesHeldError(SharedMemoryQueueError, RuntimeError):
+    """This thread itself holds all leases of the queue, so a call that takes another item would wait for itself.
+
+    Attributes:
+        leases: number of leases of the queue.
+    """
+
+    def __init__(self, leases: int) -> None:
+        super().__init__(leases)
+        self.leases = leases
+
+    def __str__(self) -> str:
+        return (
+            f"this thread holds all {self.leases} leases of the queue, so it would wait for itself; call task_done() "
+            f"for what it has got, or create the queue with more leases"
+        )

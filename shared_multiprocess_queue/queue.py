@@ -18,7 +18,7 @@ from ._codec.codec import Codec
 from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
-from ._engine.contract import Engine, EngineName
+from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
 from ._engine.membership import Membership
@@ -30,7 +30,8 @@ from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
 from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
-from .errors import QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
+from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
+from .lease import Lease
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
@@ -58,14 +59,16 @@ class SharedMemoryQueue(Generic[T]):
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
             Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size, mode and delete out, or pass the
-            values of the queue; a default counts as left out.
+        capacity: largest number of items. When attaching, leave capacity, item_size, mode, leases and delete out, or
+            pass the values of the queue; a default counts as left out.
         item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
         lock: ignored; accepted because earlier versions took one.
         mode: "mpmc" for any number of producers and consumers. "spsc" for at most one handle that produces and at most
             one that consumes, which is enforced; threads may share such a handle.
+        leases: most items that are in processing at once, so that the item of a consumer that dies goes to another; see
+            ``lease``. 0: the queue does not know which items are being processed.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
@@ -79,7 +82,7 @@ class SharedMemoryQueue(Generic[T]):
         ValueError: an argument can never work.
         QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: the queue exists and has another capacity, item_size, mode or delete; a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases or delete; a ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -128,6 +131,7 @@ class SharedMemoryQueue(Generic[T]):
         lock: object = None,
         *,
         mode: Mode = DEFAULTS.mode,
+        leases: SupportsIndex = DEFAULTS.leases,
         engine: EngineName | None = None,
         timeout: float | None = None,
         delete: bool = False,
@@ -138,7 +142,7 @@ class SharedMemoryQueue(Generic[T]):
         engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
-        asked = _arguments.sizes(capacity, item_size, mode, delete, is_anonymous)
+        asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous)
         make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
         segment_name, _ = lifecycle.names(self._name, self._run_id)
         if may_exist:
@@ -156,7 +160,7 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode)
+        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode, wanted.leases)
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
         )
@@ -346,6 +350,63 @@ class SharedMemoryQueue(Generic[T]):
         """Whether the queue was shut down, by any process."""
         return ending.is_closed(self._check_open().look())
 
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def lease(self, block: bool = True, timeout: float | None = None) -> Lease[T]:
+        """Take the next item as ``get`` does, for as long as it is being processed: it is this process's until then.
+
+        Leaving the ``with`` block of the lease ends the item. If the process dies before that, the item goes to another
+        getter. ``get`` leases, too; its leases end by ``task_done``.
+
+        Args:
+            block: wait for an item, and for a lease, if there is none.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Raises:
+            queue.Empty: there was no item, or no lease for it, in time.
+            LeasesRequiredError: the queue was created without leases; a ValueError.
+            LeasesHeldError: this thread holds all leases by ``get``; a RuntimeError.
+            QueueClosedError, RoleTakenError: as ``get``.
+        """
+        return self._lease("lease", None, block, timeout)[0]
+
+    def lease_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[Lease[T]]:
+        """Wait for one item, and lease it with all others that are there, up to a limit; as ``get_batch``."""
+        return self._lease("lease_batch", max_items, block, timeout)
+
+    def _lease(self, method: str, most: SupportsIndex | None, block: bool, timeout: float | None) -> list[Lease[T]]:
+        make = partial(Lease, self, self._membership, self._codec)
+        return self._with_leases(method).lease(most, block, timeout, make)
+
+    def task_done(self) -> None:
+        """Say that an item is processed: the one that this thread has had longest, of those that ``get`` gave it.
+
+        Raises:
+            ValueError: there is none.
+            LeasesRequiredError: the queue was created without leases; a ValueError.
+        """
+        self._with_leases("task_done").task_done()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is in the queue and nothing is being processed.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether there was a moment, during the call, at which every item put so far was done.
+
+        Raises:
+            LeasesRequiredError: the queue was created without leases; a ValueError.
+        """
+        return self._with_leases("join").join(timeout)
+
+    def _with_leases(self, method: str) -> LeaseCalls:
+        self._check_open()
+        if not self.leases:
+            raise LeasesRequiredError(method)
+        return self._calls  # type: ignore[return-value]  # those of a queue with leases
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def qsize(self) -> int:
@@ -425,10 +486,12 @@ class SharedMemoryQueue(Generic[T]):
             of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
             died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
             "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
-            second), ``bells_refused`` (rings for waiters that were gone), ``participants`` (how many records each live
-            process has, by process id), ``unlinked``, ``shut_down``, ``mode``, ``engine``, and ``blocked_by``: a list
-            of ``{"pid", "position", "doing", "seconds"}``, one for each live process that blocks others now, with the
-            seconds since this handle first saw it there.
+            second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
+            items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
+            that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
+            ``participants`` (how many records each live process has, by process id), ``unlinked``, ``shut_down``,
+            ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for
+            each live process that blocks others now, with the seconds since this handle first saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -459,6 +522,11 @@ class SharedMemoryQueue(Generic[T]):
         return self._geometry.mode
 
     @property
+    def leases(self) -> int:
+        """Most items in processing at once; 0: the queue has no leases."""
+        return self._geometry.leases
+
+    @property
     def engine(self) -> EngineName:
         """The engine that this handle works with, "atomics" or "native"."""
         return self._engine.name
@@ -471,6 +539,8 @@ class SharedMemoryQueue(Generic[T]):
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._engine.size()}/{self.capacity} items"
+        if self.leases and not self.closed:
+            state += f", {len(self._membership.look().leased())}/{self.leases} leased"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
         return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, Final, NamedTuple, SupportsIndex
 
-from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MODES, Geometry, Mode
+from .._platform.clock import seconds_of
+from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MAX_LEASES, MODES, Geometry, Mode
 from ..errors import ArgumentError, QueueMismatchError, shown
 
 
@@ -28,6 +29,7 @@ class Sizes(NamedTuple):
     item_size: int
     mode: Mode
     delete: bool
+    leases: int = 0
 
 
 DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
@@ -85,19 +87,25 @@ def ways_to_open(is_anonymous: bool, create: bool, exist_ok: bool, wait: float |
 
 
 def sizes(
-    capacity: SupportsIndex, item_size: SupportsIndex, mode: str, delete: bool, is_anonymous: bool = False
+    capacity: SupportsIndex,
+    item_size: SupportsIndex,
+    mode: str,
+    leases: SupportsIndex,
+    delete: bool,
+    is_anonymous: bool = False,
 ) -> Sizes:
     """Return what is fixed when a queue is created as plain values.
 
     Raises:
-        ArgumentError: a size is not a whole number, or is below 1 or too large; there is no such mode; or ``delete`` is
-            no bool.
+        ArgumentError: a size is not a whole number, or is too small or too large; there is no such mode; or ``delete``
+            is no bool.
     """
     return Sizes(
         _between("capacity", capacity, MAX_CAPACITY, "slots", _NO_END),
         _between("item_size", item_size, MAX_ITEM_SIZE, "bytes"),
         _mode(mode),
         _flag("delete", delete) or is_anonymous,
+        _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
     )
 
 
@@ -113,7 +121,7 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
     Raises:
         QueueMismatchError: a value differs from that of the queue.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode, delete)
+    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases)
     differing = [
         what
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)
@@ -153,18 +161,33 @@ def most_items(max_items: SupportsIndex) -> int:
     return number
 
 
+def delay_of(delay: float, last: bool) -> int:
+    """Return the argument ``delay`` of ``Lease.release`` in nanoseconds.
+
+    Raises:
+        ArgumentError: it cannot be, or is given although ``last``.
+    """
+    seconds = seconds_of(True, delay)
+    if seconds > _LONGEST_DELAY:
+        raise ArgumentError(f"delay must be at most {_LONGEST_DELAY:,} seconds, not {shown(delay)}")
+    if seconds and last:
+        raise ArgumentError(f"release() takes a delay or last=True, not both: got delay={shown(delay)}")
+    return int(seconds * 1e9)
+
+
+_LONGEST_DELAY: Final = 1e9  # seconds; some 30 years
 _NO_END: Final = (
     "; there is no unlimited queue, as its memory is taken at once: choose the most items that may ever wait, "
     "capacity=1000 for example"
 )
 
 
-def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "") -> int:
+def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "", least: int = 1) -> int:
     number = _whole(value)
     if number is None:
         raise ArgumentError(f"{what} must be a whole number of {unit}, not {shown(value)}{advice}")
-    if not 1 <= number <= limit:
-        raise ArgumentError(f"{what} must be between 1 and {limit:,} {unit}, not {shown(value)}{advice}")
+    if not least <= number <= limit:
+        raise ArgumentError(f"{what} must be between {least} and {limit:,} {unit}, not {shown(value)}{advice}")
     return number
 
 

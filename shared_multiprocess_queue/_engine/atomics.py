@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from queue import Empty, Full
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from .._codec.codec import Codec
 from .._platform import processes
+from .._platform.lazy_import import late
 from .._ring import batch_lock, ending
-from .._ring.claim import Payload
+from .._ring.claim import Home, Payload, notes_of
 from .._ring.layout import (
     CONSUMER_AT,
     FULL_EVENTS_AT,
@@ -36,7 +37,17 @@ from .membership import Membership
 from .records import refuse_child
 from .waiting import Waiting
 
+if TYPE_CHECKING:
+    from .leased_calls import LeasedCalls
+
 T = TypeVar("T")
+
+
+@late
+def _leased_calls() -> type[LeasedCalls]:
+    from .leased_calls import LeasedCalls  # noqa: PLC0415 (few queues have leases)
+
+    return LeasedCalls
 
 
 class AtomicsEngine:
@@ -58,7 +69,7 @@ class AtomicsEngine:
     def open(self, codec: Codec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
         with self.membership.operation():
-            return InPython(self, codec)
+            return (_leased_calls() if self.membership.geometry.leases else InPython)(self, codec)
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +179,13 @@ class AtomicsEngine:
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def get(self, limit: int, until: float, deliver: Callable[[list[Payload]], T]) -> T:
+    def get(
+        self,
+        limit: int,
+        until: float,
+        deliver: Callable[[list[Payload]], T],
+        home: Home | None = None,
+    ) -> T:
         """Take one to ``limit`` items.
 
         Args:
@@ -176,6 +193,7 @@ class AtomicsEngine:
             until: when to give up.
             deliver: makes what is returned from the payloads. What it has taken out of their list when it raises is
                 consumed; the rest is kept back for the next gets.
+            home: where leases are noted once the caller has the items; None if the queue has no leases.
 
         Raises:
             Empty: there was no item until then.
@@ -198,6 +216,8 @@ class AtomicsEngine:
                     found = self._get_waiting(record, limit, until)
             if found == DONE:
                 delivered = deliver(claim.taken)
+                if home is not None:
+                    leased = notes_of(claim.taken, home)
                 if records.kept_back:
                     member.parking.wake_all(words, ITEMS)  # another thread of this handle may wait for just these
             if record.forks != processes.forks:
@@ -209,6 +229,8 @@ class AtomicsEngine:
         if found != DONE:
             records.idle[record.index] = record
             raise ShutDown if found == SHUT_DOWN else Empty
+        if home is not None:
+            home |= leased
         claim.taken = []
         records.idle[record.index] = record
         return delivered

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from .._codec.codec import Codec
 from .._platform.clock import deadline_of, seconds_of
-from .._ring.claim import CORRUPT, Payload
+from .._ring.claim import CORRUPT, Home, Payload
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
 from .arguments import NOT_GIVEN, countable, most_items, only_item
 from .contract import Calls
@@ -39,7 +39,13 @@ class Operations(Protocol):
     def put_batch(self, payloads: list[Payload], until: float) -> None:
         """Put all items, or none."""
 
-    def get(self, limit: int, until: float, deliver: Callable[[list[Payload]], T]) -> T:
+    def get(
+        self,
+        limit: int,
+        until: float,
+        deliver: Callable[[list[Payload]], T],
+        home: Home | None = None,
+    ) -> T:
         """Take one to ``limit`` items."""
 
 
@@ -123,9 +129,13 @@ class InPython:
             except (DeserializationError, CorruptQueueError):
                 self._membership.keep_back(taken, max(len(items), 1))
                 if not items:
-                    taken.clear()  # this item is consumed; any other exception is no error of the item
+                    self._consume(taken)  # this item is consumed; any other exception is no error of the item
                     raise
         return items
+
+    def _consume(self, taken: list[Payload]) -> None:
+        """Let the one payload that is left go with its error."""
+        taken.clear()
 
 
 class NotPlain:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 from .._codec.codec import Codec
+from .._ring.claim import Payload
 from .doorbell import Doorbell
 from .membership import Membership
 
@@ -22,6 +24,19 @@ class Calls(Protocol):
 
     def __getitem__(self, wish: tuple[Any, ...], /) -> Any:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
+
+
+class LeaseCalls(Protocol):
+    """What answers the calls that only a queue with leases has; see ``LeasedCalls``."""
+
+    def lease(self, limit: Any, block: bool, timeout: float | None, make: Callable[[Payload], Any], /) -> list[Any]:
+        """Take items for ``Lease`` objects."""
+
+    def task_done(self) -> None:
+        """End the lease that this thread has had longest."""
+
+    def join(self, timeout: float | None, /) -> bool:
+        """Wait until nothing is in the queue and nothing is leased."""
 
 
 class Engine(Protocol):

@@ -43,6 +43,9 @@ class Member(Protocol):
     def is_full(self) -> bool:
         """Whether a put would find no room."""
 
+    def may_be_over(self, words: Words) -> bool:
+        """Whether a get may find the end of a queue that was shut down."""
+
     def settle(self) -> Records:
         """Return the records of this process."""
 
@@ -122,10 +125,11 @@ class Doorbell:
 
     def _may_find(self, words: Words) -> bool:
         """Whether a call that does not wait may find an item, or room, whichever this side waits for; or the end."""
-        if ending.is_closed(words):
-            return True
+        is_closed = ending.is_closed(words)
         if self._side == ITEMS:
-            return not self._member.is_empty()
+            return not self._member.is_empty() or (is_closed and self._member.may_be_over(words))
+        if is_closed:
+            return True
         gate = words.load(GATE_AT)
         return not (gate and is_shut(gate, self._member.parking.system.now())) and not self._member.is_full()
 

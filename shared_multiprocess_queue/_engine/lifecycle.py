@@ -22,6 +22,7 @@ from .._ring.layout import (
     DEFINITIONS_SIZE_AT,
     DELETE_AT,
     ITEM_SIZE_AT,
+    LEASES_AT,
     MAGIC,
     MAGIC_AT,
     MAX_SEGMENT_SIZE,
@@ -91,17 +92,18 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     return segment, f"{name}-queue"
 
 
-def geometry(capacity: int, item_size: int, mode: Mode) -> Geometry:
+def geometry(capacity: int, item_size: int, mode: Mode, leases: int = 0) -> Geometry:
     """Return the geometry of a new queue, from values of which each one is possible.
 
     Raises:
         ArgumentError: together they make the segment too large.
     """
-    found = Geometry.of(capacity, item_size, mode)
+    found = Geometry.of(capacity, item_size, mode, leases)
     if found.size > MAX_SEGMENT_SIZE:
+        also = f" and leases={leases} for them" if leases else ""
         raise ArgumentError(
-            f"capacity={capacity} slots of item_size={item_size} bytes take {found.size:,} bytes, and no segment can "
-            f"have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
+            f"capacity={capacity} slots of item_size={item_size} bytes{also} take {found.size:,} bytes, and no segment "
+            f"can have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
         )
     return found
 
@@ -147,6 +149,7 @@ def create(
                 (CAPACITY_AT, wanted.capacity),
                 (ITEM_SIZE_AT, wanted.item_size),
                 (MODE_AT, MODES.index(wanted.mode)),
+                (LEASES_AT, wanted.leases),
                 (RECORDS_AT, RECORDS),
                 (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
                 (SEGMENT_SIZE_AT, wanted.size),
@@ -157,7 +160,7 @@ def create(
             ):
                 words.store(at, value)
             if as_used:
-                segment.reserve(wanted.definitions, _PAGE)
+                segment.reserve(wanted.lease_heads, wanted.definitions - wanted.lease_heads + _PAGE)
                 Growth(segment, wanted).begin(words)
             else:
                 _number_slots(segment, wanted)

@@ -15,10 +15,12 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
+from .._platform.lazy_import import late
 from .._platform.mutex import LockFlag
 from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
@@ -36,7 +38,29 @@ from .doorbell import Doorbells
 from .records import Records, State, refuse_child
 from .roles import NativeRoles, Roles
 
+if TYPE_CHECKING:
+    from .._ring.leased_look import LeasedLook
+    from .._ring.leased_ring import LeasedRing
+    from .leasing import Leasing
+
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
+
+
+class _Leased(NamedTuple):
+    """What a queue with leases has in the place of a ring and a look, and for itself."""
+
+    ring: type[LeasedRing]
+    look: type[LeasedLook]
+    leasing: type[Leasing]
+
+
+@late
+def _leased() -> _Leased:
+    from .._ring.leased_look import LeasedLook  # noqa: PLC0415 (few queues have leases)
+    from .._ring.leased_ring import LeasedRing  # noqa: PLC0415
+    from .leasing import Leasing  # noqa: PLC0415
+
+    return _Leased(LeasedRing, LeasedLook, Leasing)
 
 
 class NativeRecords(NativeRoles, Protocol):
@@ -73,6 +97,7 @@ class Membership:
     Attributes:
         native: the records in C, if the engine has any.
         at_once: bytes of an item for which there is always memory; item_size, if all memory was reserved at creation.
+        leasing: what this handle has leased; None if the queue has no leases.
     """
 
     def __init__(
@@ -107,9 +132,11 @@ class Membership:
     def _begin(self) -> None:
         """Start with nothing that belongs to a process; a forked child does this again, when it uses the queue."""
         self.participants = Participants(self.memory.words(), self.system)
-        self.ring = Ring(self.segment.buffer, self.geometry, self.participants, self.parking)
+        kind = _leased().ring if self.geometry.leases else Ring
+        self.ring = kind(self.segment.buffer, self.geometry, self.participants, self.parking)
         if self.at_once < self.geometry.item_size:
             self.ring.growth = self.growth
+        self.leasing = None if self.ring.leases is None else _leased().leasing(self, self.ring.leases)
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it
             self.participants,
@@ -236,7 +263,8 @@ class Membership:
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
         try:
-            return Look(self.memory.reader(), self.geometry, self.system)
+            kind = _leased().look if self.geometry.leases else Look
+            return kind(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now
                 self.records.refuse()
@@ -257,6 +285,10 @@ class Membership:
         if native is not None:
             return native.is_full()
         return self.look().is_full()
+
+    def may_be_over(self, words: Words) -> bool:
+        """Whether a get that does not wait may find the end of a queue that was shut down."""
+        return self.ring.may_be_over(words)
 
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""
@@ -310,7 +342,7 @@ class Membership:
         if self.state is State.CLOSED or not self.is_of_this_process():
             return
         self.doorbells.close()
-        if self.records.kept_back:
+        if self.records.kept_back and self.leasing is None:
             if self.native is not None:
                 self.native.leave()  # the table may be full
             with suppress(QueueClosedError, TooManyParticipantsError), self.operation() as record:
@@ -409,7 +441,10 @@ class Membership:
             if self._last is not None:
                 if not self.records.end(self._last):  # an interrupt has cut short what follows
                     return False
-                self._put_back(self._last)
+                if self.leasing is None:
+                    self._put_back(self._last)
+            if self.leasing is not None:
+                self.leasing.give_back_all(self.memory.words(), partial(self.records.take_kept_back, 1))
             self.roles.leave()
             role, self.roles.record = self.roles.record, None
             last, self._last = self._last, None

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._platform import clock
-from .._ring.snapshot import Blocker, Snapshot
+from .._ring.seen import Blocker
+from .._ring.snapshot import Snapshot
 from .contract import Engine
 
 
@@ -48,6 +49,18 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         "dead_puts": dead_puts,
         "bells": member.doorbells.bells(),
         "bells_refused": seen.bells_refused,
+        "leases": seen.geometry.leases,
+        "leased": [
+            {
+                "pid": one.process.pid,
+                "position": one.position,
+                "deliveries": one.deliveries,
+                "seconds": max(clock.now() - one.since, 0) / 1e9,
+            }
+            for one in seen.leased
+        ],
+        "redelivered": seen.redelivered,
+        "lease_waits": seen.lease_waits,
         "participants": dict(Counter(one.process.pid for one in seen.participants if one.liveness != "dead")),
         "blocked_by": [
             {"pid": blocker.process.pid, "position": blocker.position, "doing": blocker.doing, "seconds": seconds}

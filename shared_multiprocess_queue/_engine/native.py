@@ -10,18 +10,29 @@ There is no such module where the extension was not built: the import fails.
 from __future__ import annotations
 
 import os
-from typing import ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from .._codec.codec import Codec
 from .._native.extension import Handle, note_fork
+from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
 from .calls import NotPlain, corrupt_slot
-from .contract import EngineName
+from .contract import Calls, EngineName
 from .doorbell import Doorbell
 from .membership import Membership
 
+if TYPE_CHECKING:
+    from .native_leases import NativeLeasedCalls
+
 os.register_at_fork(after_in_child=note_fork)
+
+
+@late
+def _leased_calls() -> type[NativeLeasedCalls]:
+    from .native_leases import NativeLeasedCalls  # noqa: PLC0415 (few queues have leases)
+
+    return NativeLeasedCalls
 
 
 class NativeEngine:
@@ -36,7 +47,7 @@ class NativeEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
 
-    def open(self, codec: Codec) -> Handle:
+    def open(self, codec: Codec) -> Calls:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         handle = Handle(
@@ -54,10 +65,11 @@ class NativeEngine:
             calls=NotPlain(member, self._handle),
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
+            leases=member.geometry.leases,
         )
         member.add_native(handle)
         handle.begin()  # from here on other processes see that this one uses the queue
-        return handle
+        return _leased_calls()(member, codec, handle) if member.geometry.leases else handle
 
     # ---- the end of work --------------------------------------------------------------------------------------------
 

@@ -163,9 +163,14 @@ class Waiting:
 
     def after_sleep(self) -> None:
         """Go on, unless the handle was closed or this is a child that a signal handler has forked."""
-        records = self._membership.records
-        if not records.is_of_this_process():
-            refuse_child()
-        if records.state is not State.OPEN:
-            records.refuse()
-        records.recover_lost()
+        look_around(self._membership)
+
+
+def look_around(member: Membership) -> None:
+    """Go on after a sleep, unless the handle was closed or this is a child that a signal handler has forked."""
+    records = member.records
+    if not records.is_of_this_process():
+        refuse_child()
+    if records.state is not State.OPEN:
+        records.refuse()
+    records.recover_lost()

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "handle.h"
-#include "ring.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
@@ -165,6 +164,29 @@ static inline int attempt_put(struct record *record, bool sure)
 }
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
+
+/* Make room for `count` payloads in all. */
+static inline int make_room(struct record *record, uint64_t count)
+{
+    if (count <= record->room) {
+        return 0;
+    }
+    const uint64_t room = count < 8 ? 8 : count;
+    struct payload *payloads = PyMem_Realloc(record->payloads, room * sizeof *payloads);
+    if (payloads == NULL) {
+        PyErr_NoMemory();
+        return FAILED;
+    }
+    record->payloads = payloads;
+    record->room = room;
+    return 0;
+}
+
+static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
+{
+    record->payloads[record->count++] = (struct payload){
+        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
 
 /* Take items that interrupted gets of this handle had taken. */
 static inline int take_kept_back(struct record *record)

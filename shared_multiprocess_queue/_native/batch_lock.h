@@ -81,8 +81,8 @@ static inline bool shmq_is_shut(uint64_t gate, uint64_t now)
 /* Close the gate, or keep it closed; returns its value, for shmq_open_gate. */
 static inline uint64_t shmq_shut_gate(const struct shmq_ring *ring, uint64_t now)
 {
-    SHMQ_STORE("Q1", &ring->header->gate, now + SHMQ_LEASE, memory_order_relaxed); /* [Q1] */
-    return now + SHMQ_LEASE;
+    SHMQ_STORE("Q1", &ring->header->gate, now + SHMQ_GATE_LEASE, memory_order_relaxed); /* [Q1] */
+    return now + SHMQ_GATE_LEASE;
 }
 
 /* Open the gate that this batch has closed (or, if the caller has the lock, a dead batch), and wake a putter. */

@@ -39,22 +39,47 @@ static inline void shmq_shut(const struct shmq_ring *ring, bool immediate)
     }
     shmq_wake_all(ring, &header->items);
     shmq_wake_all(ring, &header->space);
+    shmq_wake_all(ring, &header->idle);
     ring->calls.futex_wake(ring->calls.context, &header->batch_owner, INT_MAX);
 }
 
-/* Whether nothing can come out of a ring any more that a get has found empty and whose tail is closed, and so final
-   [D3]. Then all other waiters are woken to see it, too. */
-static inline bool shmq_at_the_end(const struct shmq_ring *ring)
+/* Whether an item may come out of a lease slot, for which a get of this process has to wait at the end. A process that
+   has an item itself does not wait: two that collect several before they process them would wait for each other. */
+static inline bool shmq_keeps_the_end_away(const struct shmq_ring *ring)
+{
+    bool found = false;
+    for (uint32_t index = 0; index < ring->leases; index++) {
+        struct shmq_lease *lease = &ring->lease_heads[index];
+        /* [D5] after [D3] and [D4]; seq_cst, then acquire, as [J4]. */
+        const uint64_t holder = SHMQ_LOAD("D5", &lease->holder, memory_order_seq_cst);
+        const uint64_t count = SHMQ_LOAD("D5", &lease->count, memory_order_acquire);
+        if (holder == ring->owner) {
+            if (count != 0) {
+                return false;
+            }
+        } else {
+            found = found || holder != 0 || count != 0;
+        }
+    }
+    return found;
+}
+
+/* What a get finds at the end of an empty ring whose tail is closed, and so final [D3]. SHUT_DOWN: nothing can come any
+   more; then all other waiters are woken to see it, too. */
+static inline enum shmq_result shmq_at_the_end(const struct shmq_ring *ring)
 {
     const uint32_t used = shmq_records_used(ring);
     for (uint32_t index = 0; index < used; index++) {
         /* [D4] of a live get, or to be adopted */
         if (!shmq_is_resolved_get(ring, &ring->records[index])) {
-            return false;
+            return SHMQ_HELD;
         }
     }
+    if (shmq_keeps_the_end_away(ring)) {
+        return SHMQ_NOTHING;
+    }
     shmq_wake_all(ring, &ring->header->items);
-    return true;
+    return SHMQ_SHUT_DOWN;
 }
 
 #endif

@@ -27,7 +27,8 @@
 #include <unistd.h>
 
 #include "processes.h"
-#include "ring.h"
+#include "leased_ring.h"
+#include "looking.h"
 #include "tags.h"
 
 /* Times are monotonic, in ns: 0 does not wait. */
@@ -79,6 +80,10 @@ struct record {
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
     bool has_lock;      /* the batch lock */
+    bool leases;        /* whether this get leases */
+    struct shmq_held *held; /* what it has leased, with room for held_room */
+    uint64_t held_room;
+    PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
 };
 
 /* The functions and methods of the codec that a handle calls. */
@@ -96,6 +101,7 @@ typedef struct handle {
     uint64_t capacity, owner;
     uint32_t item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
+    uint32_t leases;
     bool spsc;
     int64_t slice; /* the longest sleep */
     PyObject *engine, *calls, *kept_back, *on_keep_back;
@@ -223,6 +229,14 @@ static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
     return is_rung;
 }
 
+static uint64_t call_now(void *context, bool exact)
+{
+    (void)context;
+    struct timespec time;
+    clock_gettime(exact ? CLOCK_MONOTONIC : CLOCK_MONOTONIC_COARSE, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
 /* Sleep, without the GIL, while a word has the value that was read. */
 static inline void sleep_on(_Atomic uint64_t *word, uint64_t expected, int64_t until)
 {
@@ -261,7 +275,9 @@ static inline void clear_payloads(struct record *record, uint64_t first)
 static inline void free_record(struct record *record)
 {
     clear_payloads(record, 0);
+    Py_XDECREF(record->leased);
     PyMem_Free(record->payloads);
+    PyMem_Free(record->held);
     PyMem_Free(record);
 }
 
@@ -320,10 +336,11 @@ static inline struct record *new_record(Handle *self)
         PyErr_NoMemory();
         return NULL;
     }
-    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record};
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record, call_now};
     record->handle = self;
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    shmq_open_leases(&record->ring, self->leases);
     record->ring.fresh_below = fresh_below(self);
     if (!shmq_take_record(&record->ring, &record->me)) {
         fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
@@ -464,29 +481,6 @@ static inline bool give_back(struct record *record)
         self->idle = record;
     }
     return true;
-}
-
-/* Make room for `count` payloads in all. */
-static inline int make_room(struct record *record, uint64_t count)
-{
-    if (count <= record->room) {
-        return 0;
-    }
-    const uint64_t room = count < 8 ? 8 : count;
-    struct payload *payloads = PyMem_Realloc(record->payloads, room * sizeof *payloads);
-    if (payloads == NULL) {
-        PyErr_NoMemory();
-        return FAILED;
-    }
-    record->payloads = payloads;
-    record->room = room;
-    return 0;
-}
-
-static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
-{
-    record->payloads[record->count++] = (struct payload){
-        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
 }
 
 #endif

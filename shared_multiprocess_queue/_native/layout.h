@@ -3,8 +3,8 @@
    The same table as _ring/layout.py, which says what each word is for; a test compares the two by name. Here the
    compiler adds up the offsets, so a new word cannot overlap another.
 
-       [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
-       [bells][records ...][slots ...][definitions]
+       [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][namespaces]
+       [bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
 
    The byte order is that of the machine. All words are shared with processes that may write anything at any time, so
    all are atomic. This file needs only C11. */
@@ -13,6 +13,7 @@
 #define SHMQ_LAYOUT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,8 +32,11 @@
 #define SHMQ_FREE UINT64_C(0) /* a put at this position may write it */
 #define SHMQ_FULL UINT64_C(1) /* holds the item of this position */
 #define SHMQ_TOMB UINT64_C(2) /* this position will never hold an item: its put died */
+#define SHMQ_GIVEN UINT64_C(3) /* its item has gone to a lease slot; the word has another form, see layout.py */
 #define SHMQ_STATE_BITS 2
 #define SHMQ_STATE_MASK ((UINT64_C(1) << SHMQ_STATE_BITS) - 1)
+#define SHMQ_GIVEN_LEASE_SHIFT 48
+#define SHMQ_GIVEN_POSITION_MASK ((UINT64_C(1) << 46) - 1)
 
 /* ---- the marks of head and tail, beside their positions ---- */
 
@@ -70,6 +74,19 @@ struct shmq_slot {
 
 #define SHMQ_NAME_INDEX_BITS 16
 #define SHMQ_NAME_INDEX_MASK ((UINT64_C(1) << SHMQ_NAME_INDEX_BITS) - 1)
+
+/* The word of a slot whose item, of this position, has gone to a lease slot. */
+static inline uint64_t shmq_given_word(uint64_t position, uint32_t lease)
+{
+    return (uint64_t)lease << SHMQ_GIVEN_LEASE_SHIFT | (position & SHMQ_GIVEN_POSITION_MASK) << SHMQ_STATE_BITS |
+           SHMQ_GIVEN;
+}
+
+/* Whether a word says that the item of a position has gone to a lease slot, whichever that is. */
+static inline bool shmq_is_given(uint64_t word, uint64_t position)
+{
+    return (word & ((UINT64_C(1) << SHMQ_GIVEN_LEASE_SHIFT) - 1)) == shmq_given_word(position, 0);
+}
 
 static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
 {
@@ -112,6 +129,9 @@ struct shmq_header {
     _Atomic uint64_t definitions_size;
     _Atomic uint64_t segment_size;
 
+    _Alignas(SHMQ_LINE) _Atomic uint64_t leases; /* more constants */
+    _Atomic uint64_t max_deliveries;
+
     _Alignas(SHMQ_LINE) _Atomic uint64_t unlinked; /* marks */
     _Atomic uint64_t records_used;
     _Atomic uint64_t nonce;
@@ -129,8 +149,17 @@ struct shmq_header {
     _Atomic uint64_t get_waits;
     _Atomic uint64_t bells_refused;
 
+    _Alignas(SHMQ_LINE) _Atomic uint64_t redelivered; /* more counts */
+    _Atomic uint64_t lease_waits;
+    _Atomic uint64_t dead_letters;
+
     struct shmq_wake_words items; /* of getters */
     struct shmq_wake_words space; /* of putters */
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t returned; /* returns: version << 1 | armed */
+    _Atomic uint64_t look_at;                      /* monotonic time in ns */
+
+    struct shmq_wake_words idle; /* of those that wait in join */
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t batch_owner; /* locks */
     _Atomic uint64_t gate;
@@ -162,7 +191,20 @@ struct shmq_record {
 #define SHMQ_RECORDS_START sizeof(struct shmq_header)
 #define SHMQ_SLOTS_START (SHMQ_RECORDS_START + SHMQ_RECORDS * sizeof(struct shmq_record))
 
-/* ---- the definitions, behind the slots ---- */
+/* ---- the head of a lease slot ---- */
+
+struct shmq_lease {
+    _Alignas(SHMQ_LINE) _Atomic uint64_t holder; /* owner word of a process, or 0 */
+    _Atomic uint64_t count;                      /* how often the item was taken; 0: there is none */
+    _Atomic uint64_t position;
+    _Atomic uint64_t since;
+    _Atomic uint64_t due;
+    _Atomic uint64_t delay;
+    _Atomic uint32_t length;
+    _Atomic uint32_t meta;
+};
+
+/* ---- the definitions, behind the leases ---- */
 
 #define SHMQ_DEFINITIONS_SIZE (1 << 20)
 #define SHMQ_DEFINITIONS_END 0
@@ -176,15 +218,20 @@ struct shmq_record {
 
 #define SHMQ_MAX_CAPACITY (UINT64_C(1) << 31)
 #define SHMQ_MAX_ITEM_SIZE ((UINT64_C(1) << 31) - 1)
+#define SHMQ_MAX_LEASES 65535
 #define SHMQ_MAX_SEGMENT_SIZE (UINT64_C(1) << 46)
 
 /* The distance between two slots, in bytes. It is rounded up, so that a payload can be written in whole words. */
 #define SHMQ_STRIDE(item_size)                                                                                         \
     (((uint64_t)sizeof(struct shmq_slot) + (uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
+/* The distance between two payloads of lease slots. */
+#define SHMQ_LEASE_STRIDE(item_size) (((uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
+
 /* The whole segment, in bytes. */
-#define SHMQ_SEGMENT_SIZE(capacity, item_size)                                                                         \
-    (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) + SHMQ_DEFINITIONS_SIZE)
+#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases)                                                                 \
+    (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) +                                                  \
+     (uint64_t)(leases) * (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(item_size)) + SHMQ_DEFINITIONS_SIZE)
 
 /* ---- times, which both engines keep; nanoseconds ---- */
 
@@ -193,8 +240,9 @@ struct shmq_record {
 #define SHMQ_YIELDING INT64_C(1000000)    /* the part of it without sleeping */
 #define SHMQ_NAP INT64_C(200000)          /* one sleep after that */
 #define SHMQ_BETWEEN INT64_C(1000000)     /* the longest sleep while the batch lock has no owner and is not free */
-#define SHMQ_LEASE UINT64_C(250000000)    /* how long a gate stays closed if it is not renewed */
+#define SHMQ_GATE_LEASE UINT64_C(250000000) /* how long a gate stays closed if it is not renewed */
 #define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* no batch closes the gate for longer than this */
+#define SHMQ_LOOK_EVERY INT64_C(100000000)  /* between two looks for dead holders of leases */
 
 /* ---- the table: each number of _ring/layout.py, by its name there ---- */
 
@@ -204,18 +252,22 @@ struct shmq_record {
     X(YIELDING, SHMQ_YIELDING)                                                                                         \
     X(NAP, SHMQ_NAP)                                                                                                   \
     X(BETWEEN, SHMQ_BETWEEN)                                                                                           \
-    X(LEASE, SHMQ_LEASE)                                                                                               \
+    X(GATE_LEASE, SHMQ_GATE_LEASE)                                                                                     \
     X(FAR_AHEAD, SHMQ_FAR_AHEAD)                                                                                       \
+    X(LOOK_EVERY, SHMQ_LOOK_EVERY)                                                                                     \
     X(WORD, SHMQ_WORD)                                                                                                 \
     X(WORD_MASK, SHMQ_WORD_MASK)                                                                                       \
     X(LINE, SHMQ_LINE)                                                                                                 \
     X(FREE, SHMQ_FREE)                                                                                                 \
     X(FULL, SHMQ_FULL)                                                                                                 \
     X(TOMB, SHMQ_TOMB)                                                                                                 \
+    X(GIVEN, SHMQ_GIVEN)                                                                                               \
     X(STATE_BITS, SHMQ_STATE_BITS)                                                                                     \
     X(STATE_MASK, SHMQ_STATE_MASK)                                                                                     \
     X(CLOSED, SHMQ_CLOSED)                                                                                             \
     X(STOPPED, SHMQ_STOPPED)                                                                                           \
+    X(GIVEN_LEASE_SHIFT, SHMQ_GIVEN_LEASE_SHIFT)                                                                       \
+    X(GIVEN_POSITION_MASK, SHMQ_GIVEN_POSITION_MASK)                                                                   \
     X(TAG_BITS, SHMQ_TAG_BITS)                                                                                         \
     X(TAG_MASK, SHMQ_TAG_MASK)                                                                                         \
     X(MAX_BATCH, SHMQ_MAX_BATCH)                                                                                       \
@@ -244,6 +296,8 @@ struct shmq_record {
     X(RECORDS_AT, offsetof(struct shmq_header, records))                                                               \
     X(DEFINITIONS_SIZE_AT, offsetof(struct shmq_header, definitions_size))                                             \
     X(SEGMENT_SIZE_AT, offsetof(struct shmq_header, segment_size))                                                     \
+    X(LEASES_AT, offsetof(struct shmq_header, leases))                                                                 \
+    X(MAX_DELIVERIES_AT, offsetof(struct shmq_header, max_deliveries))                                                 \
     X(UNLINKED_AT, offsetof(struct shmq_header, unlinked))                                                             \
     X(RECORDS_USED_AT, offsetof(struct shmq_header, records_used))                                                     \
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
@@ -259,8 +313,14 @@ struct shmq_record {
     X(PUT_WAITS_AT, offsetof(struct shmq_header, put_waits))                                                           \
     X(GET_WAITS_AT, offsetof(struct shmq_header, get_waits))                                                           \
     X(BELLS_REFUSED_AT, offsetof(struct shmq_header, bells_refused))                                                   \
+    X(REDELIVERED_AT, offsetof(struct shmq_header, redelivered))                                                       \
+    X(LEASE_WAITS_AT, offsetof(struct shmq_header, lease_waits))                                                       \
+    X(DEAD_LETTERS_AT, offsetof(struct shmq_header, dead_letters))                                                     \
     X(ITEMS, offsetof(struct shmq_header, items))                                                                      \
     X(SPACE, offsetof(struct shmq_header, space))                                                                      \
+    X(RETURNED_AT, offsetof(struct shmq_header, returned))                                                             \
+    X(LOOK_AT, offsetof(struct shmq_header, look_at))                                                                  \
+    X(IDLE, offsetof(struct shmq_header, idle))                                                                        \
     X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
     X(WAKE_HINT, offsetof(struct shmq_wake_words, hint))                                                               \
     X(BATCH_OWNER_AT, offsetof(struct shmq_header, batch_owner))                                                       \
@@ -284,12 +344,22 @@ struct shmq_record {
     X(ABANDONED, offsetof(struct shmq_record, abandoned))                                                              \
     X(LOCK_BUSY, offsetof(struct shmq_record, lock_busy))                                                              \
     X(SLOTS_START, SHMQ_SLOTS_START)                                                                                   \
+    X(LEASE_HOLDER, offsetof(struct shmq_lease, holder))                                                               \
+    X(LEASE_COUNT, offsetof(struct shmq_lease, count))                                                                 \
+    X(LEASE_POSITION, offsetof(struct shmq_lease, position))                                                           \
+    X(LEASE_SINCE, offsetof(struct shmq_lease, since))                                                                 \
+    X(LEASE_DUE, offsetof(struct shmq_lease, due))                                                                     \
+    X(LEASE_DELAY, offsetof(struct shmq_lease, delay))                                                                 \
+    X(LEASE_LENGTH, offsetof(struct shmq_lease, length))                                                               \
+    X(LEASE_META, offsetof(struct shmq_lease, meta))                                                                   \
+    X(LEASE_HEAD_SIZE, sizeof(struct shmq_lease))                                                                      \
     X(DEFINITIONS_SIZE, SHMQ_DEFINITIONS_SIZE)                                                                         \
     X(DEFINITIONS_END, SHMQ_DEFINITIONS_END)                                                                           \
     X(DEFINITIONS_FIRST, SHMQ_DEFINITIONS_FIRST)                                                                       \
     X(AT_ONCE, SHMQ_AT_ONCE)                                                                                           \
     X(MAX_CAPACITY, SHMQ_MAX_CAPACITY)                                                                                 \
     X(MAX_ITEM_SIZE, SHMQ_MAX_ITEM_SIZE)                                                                               \
+    X(MAX_LEASES, SHMQ_MAX_LEASES)                                                                                     \
     X(MAX_SEGMENT_SIZE, SHMQ_MAX_SEGMENT_SIZE)
 
 /* ---- what must hold ---- */
@@ -313,11 +383,11 @@ _Static_assert(offsetof(struct shmq_header, tail) == 2 * SHMQ_LINE, "head and ta
 _Static_assert(offsetof(struct shmq_header, magic) == 4 * SHMQ_LINE, "nothing lies beside tail");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, magic) == SHMQ_LINE_OF(struct shmq_header, segment_size),
                "the constants are one line");
-_Static_assert(SHMQ_LINE_OF(struct shmq_header, unlinked) == SHMQ_LINE_OF(struct shmq_header, magic) + 1, "marks");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, unlinked) == SHMQ_LINE_OF(struct shmq_header, magic) + 2, "marks");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, tombs) == SHMQ_LINE_OF(struct shmq_header, unlinked) + 1, "counts");
-_Static_assert(SHMQ_LINE_OF(struct shmq_header, items) == SHMQ_LINE_OF(struct shmq_header, tombs) + 1, "items");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, items) == SHMQ_LINE_OF(struct shmq_header, tombs) + 2, "items");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, space) == SHMQ_LINE_OF(struct shmq_header, items) + 1, "space");
-_Static_assert(SHMQ_LINE_OF(struct shmq_header, batch_owner) == SHMQ_LINE_OF(struct shmq_header, space) + 1, "locks");
+_Static_assert(SHMQ_LINE_OF(struct shmq_header, batch_owner) == SHMQ_LINE_OF(struct shmq_header, space) + 3, "locks");
 _Static_assert(SHMQ_LINE_OF(struct shmq_header, producer) == SHMQ_LINE_OF(struct shmq_header, batch_owner) + 1, "roles");
 _Static_assert(offsetof(struct shmq_header, namespaces) + 8 * SHMQ_LINE == offsetof(struct shmq_header, bells),
                "the bells follow the namespaces");

@@ -246,6 +246,40 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     return result;
 }
 
+/* Lease one to `limit` items until a time; see deliver_leases. */
+static PyObject *handle_lease(Handle *self, PyObject *args)
+{
+    unsigned long long limit;
+    double until;
+    PyObject *make, *deliver, *home;
+    if (!PyArg_ParseTuple(args, "KdOOO!", &limit, &until, &make, &deliver, &PyDict_Type, &home)) {
+        return NULL;
+    }
+    struct record *record = borrow(self, SHMQ_GET);
+    if (record == NULL) {
+        return NULL;
+    }
+    record->limit = limit < 1 ? 1 : limit;
+    record->leases = true;
+    record->make = make;
+    int found = attempt_lease(record, false);
+    if (!is_over(found)) {
+        found = wait_until(record, until < (double)FOREVER ? (int64_t)until : FOREVER);
+    }
+    PyObject *result = NULL;
+    if (found == SHMQ_DONE) {
+        result = deliver_leases(record, deliver, home);
+    } else if (found != FAILED) {
+        PyErr_SetNone(found == SHMQ_SHUT_DOWN ? self->state->shut_down : self->state->empty);
+    }
+    record->leases = false;
+    Py_CLEAR(record->leased);
+    if (!give_back(record)) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 /* The largest number of items that a get_batch takes; 0 if the call is left to Python. */
 static uint64_t limit_of(const Handle *self, PyObject *max_items)
 {

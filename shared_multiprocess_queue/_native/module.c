@@ -1,6 +1,6 @@
 /* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes
-   is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ring <- handle <- attempt <- wait,
-   codec <- methods.
+   is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns,
+   ring, leased_ring, looking <- handle <- attempt <- leasing <- wait, codec <- methods.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
@@ -10,18 +10,18 @@
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner", "slice",
-                            "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", NULL};
+    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner",  "slice",
+                            "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", "leases", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
                                                    "fit",   "withdraw", "decode", "fail_to_decode"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
-    unsigned int item_size, at_once;
+    unsigned int item_size, at_once, leases;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOO", names, &segment, &lock, &capacity, &item_size,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOOI", names, &segment, &lock, &capacity, &item_size,
                                      &at_once, &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
-                                     &on_keep_back)) {
+                                     &on_keep_back, &leases)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -36,6 +36,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->capacity = capacity;
     self->item_size = item_size;
     self->at_once = at_once;
+    self->leases = leases;
     self->spsc = spsc;
     self->owner = owner;
     self->forks = forks;
@@ -57,11 +58,12 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     const uint64_t bytes = (uint64_t)self->segment.len;
     if (capacity < 1 || capacity > SHMQ_MAX_CAPACITY || item_size < 1 || item_size > SHMQ_MAX_ITEM_SIZE ||
         bytes < SHMQ_SLOTS_START || (bytes - SHMQ_SLOTS_START) / SHMQ_STRIDE(item_size) < capacity ||
+        leases > SHMQ_MAX_LEASES || bytes < SHMQ_SEGMENT_SIZE(capacity, item_size, leases) ||
         (uintptr_t)self->segment.buf % SHMQ_LINE != 0 || self->lock.len < 4 || (uintptr_t)self->lock.buf % 4 != 0) {
         PyErr_Format(PyExc_ValueError,
-                     "%llu slots of %u bytes do not fit into a segment of %llu bytes, or the lock "
+                     "%llu slots and %u lease slots of %u bytes do not fit into a segment of %llu bytes, or the lock "
                      "has not 4",
-                     capacity, item_size, (unsigned long long)bytes);
+                     capacity, leases, item_size, (unsigned long long)bytes);
         Py_DECREF(self);
         return NULL;
     }
@@ -218,7 +220,8 @@ static bool begin_look(Handle *self, struct record *looker)
     }
     *looker = (struct record){.handle = self};
     shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker});
+              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now});
+    shmq_open_leases(&looker->ring, self->leases);
     looker->ring.fresh_below = fresh_below(self);
     return true;
 }
@@ -269,6 +272,43 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
     return PyBool_FromLong(!shmq_has_room(&looker.ring));
 }
 
+/* End a lease and its item; whether the lease was this process's. */
+static PyObject *handle_done(Handle *self, PyObject *args)
+{
+    unsigned int index;
+    unsigned long long position, count;
+    struct record looker;
+    if (!PyArg_ParseTuple(args, "IKK", &index, &position, &count) || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    const struct shmq_held held = {index, position, count};
+    return PyBool_FromLong(index < self->leases && shmq_done(&looker.ring, &held));
+}
+
+/* End a lease and give its item back; whether the lease was this process's. */
+static PyObject *handle_give_back(Handle *self, PyObject *args)
+{
+    unsigned int index;
+    unsigned long long position, count, delay;
+    int last;
+    struct record looker;
+    if (!PyArg_ParseTuple(args, "IKKKp", &index, &position, &count, &delay, &last) || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    const struct shmq_held held = {index, position, count};
+    return PyBool_FromLong(index < self->leases && shmq_give_back(&looker.ring, &held, delay, last));
+}
+
+static PyObject *handle_is_quiet(Handle *self, PyObject *nothing)
+{
+    (void)nothing;
+    struct record looker;
+    if (!begin_look(self, &looker)) {
+        return NULL;
+    }
+    return PyBool_FromLong(shmq_is_quiet(&looker.ring));
+}
+
 static PyObject *handle_set_doorbell(Handle *self, PyObject *args)
 {
     int puts, is_there;
@@ -288,6 +328,11 @@ static PyMethodDef handle_methods[] = {
      "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
+    {"lease", (PyCFunction)handle_lease, METH_VARARGS, "Lease items, as _engine/leased_calls.py does."},
+    {"done", (PyCFunction)handle_done, METH_VARARGS, "End a lease and its item; whether it was this process's."},
+    {"give_back", (PyCFunction)handle_give_back, METH_VARARGS,
+     "End a lease and give its item back; whether it was this process's."},
+    {"is_quiet", (PyCFunction)handle_is_quiet, METH_NOARGS, "Whether all that was put is ended."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Refuse new operations."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
      "Give up the records that no operation uses; return whether none is in progress."},

@@ -16,6 +16,9 @@
 static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struct shmq_wake_words *side, uint64_t count)
 {
     struct shmq_header *header = ring->header;
+    if (side == &header->idle) {
+        return 0; /* no bell waits there */
+    }
     _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
@@ -48,14 +51,10 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struc
     return rung;
 }
 
-/* Wake up to `count` waiters of a side, after a change that they can use: sleepers first, then bells. */
-static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_words *side, uint64_t count)
+/* Wake up to `count` waiters of a side whose hint was seen armed: sleepers first, then bells. */
+static inline void shmq_wake_waiters(const struct shmq_ring *ring, struct shmq_wake_words *side, uint64_t hint,
+                                     uint64_t count)
 {
-    /* [W4] seq_cst, after the caller's change; pairs with [W2]. */
-    const uint64_t hint = SHMQ_LOAD("W4", &side->hint, memory_order_seq_cst);
-    if ((hint & 1) == 0) {
-        return;
-    }
     /* [W5] release; pairs with [W1], and the kernel compares again. */
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     const int slept = ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count);
@@ -67,6 +66,17 @@ static inline void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_word
         /* No process waits, so the hint is cleared. This publishes nothing; a newer arming has another version and
            stays. */
         SHMQ_CAS("W4", &side->hint, hint, hint & ~UINT64_C(1), memory_order_relaxed, memory_order_relaxed);
+    }
+}
+
+/* Wake up to `count` waiters of a side, after a change that they can use. */
+static inline __attribute__((always_inline)) void shmq_wake(const struct shmq_ring *ring, struct shmq_wake_words *side,
+                                                            uint64_t count)
+{
+    /* [W4] seq_cst, after the caller's change; pairs with [W2]. */
+    const uint64_t hint = SHMQ_LOAD("W4", &side->hint, memory_order_seq_cst);
+    if ((hint & 1) != 0) {
+        shmq_wake_waiters(ring, side, hint, count);
     }
 }
 
@@ -82,6 +92,12 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 static inline bool shmq_is_armed(struct shmq_wake_words *side)
 {
     return (SHMQ_LOAD("W4", &side->hint, memory_order_relaxed) & 1) != 0;
+}
+
+/* Let those look again that wait for the end of all items. */
+static inline void shmq_wake_idle(const struct shmq_ring *ring)
+{
+    shmq_wake(ring, &ring->header->idle, UINT64_MAX);
 }
 
 /* Note that the caller is about to sleep; returns the epoch to sleep on. Before it sleeps, the caller looks once more,

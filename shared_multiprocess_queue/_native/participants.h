@@ -31,6 +31,8 @@ struct shmq_calls {
        wait. */
     bool (*ring_bell)(void *context, uint64_t nonce, uint64_t name);
     void *context;
+    /* The monotonic time in ns; if not `exact`, it may be late by a few ms. Only a queue with leases asks. */
+    uint64_t (*now)(void *context, bool exact);
 };
 
 /* One mapped segment, as one process sees it. No function here changes it, so threads may share it. */
@@ -42,6 +44,9 @@ struct shmq_ring {
     uint64_t stride;
     uint32_t item_size;
     bool spsc;
+    uint32_t leases; /* number of lease slots */
+    struct shmq_lease *lease_heads;
+    unsigned char *lease_payloads;
     uint64_t owner; /* the owner word of this process */
     struct shmq_calls calls;
     uint64_t fresh_below; /* slots of positions below may have no number yet; 0: all have one */
@@ -54,6 +59,21 @@ struct shmq_participant {
     uint64_t name; /* by which roles and locks know the participant */
     uint64_t bad_position;
     uint64_t bad_word;
+    uint32_t next_lease; /* where the search for a free lease slot begins */
+};
+
+/* How an attempt has ended. */
+enum shmq_result {
+    SHMQ_DONE,
+    SHMQ_NOTHING,    /* empty, or full */
+    SHMQ_HELD,       /* another operation is between its claim and its end there, and will end in a moment */
+    SHMQ_ORPHAN,     /* a dead get has left an item at the position */
+    SHMQ_SHUT_DOWN,  /* no put is accepted any more, or nothing can come any more */
+    SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
+    SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
+    SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
+    SHMQ_CAME_BACK,  /* a lease slot holds an item that came back */
+    SHMQ_AGAIN       /* not for callers of the ring */
 };
 
 /* The two kinds of announcements. */
@@ -70,9 +90,26 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->stride = SHMQ_STRIDE(item_size);
     ring->item_size = item_size;
     ring->spsc = spsc;
+    ring->leases = 0;
     ring->owner = owner;
     ring->calls = calls;
     ring->fresh_below = 0;
+}
+
+/* Say that the queue has leases; the caller has checked their number, too. */
+static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases)
+{
+    unsigned char *heads = ring->slots + ring->capacity * ring->stride;
+    ring->leases = leases;
+    ring->lease_heads = (struct shmq_lease *)(void *)heads;
+    ring->lease_payloads = heads + leases * sizeof(struct shmq_lease);
+}
+
+static inline enum shmq_result shmq_corrupt(struct shmq_participant *me, uint64_t position, uint64_t word)
+{
+    me->bad_position = position;
+    me->bad_word = word;
+    return SHMQ_CORRUPT;
 }
 
 /* ---- announcements ------------------------------------------------------------------------------------------------ */
@@ -240,6 +277,7 @@ static inline void shmq_settle(const struct shmq_ring *ring, struct shmq_partici
     me->name = shmq_name_of(index, generation);
     me->bad_position = 0;
     me->bad_word = 0;
+    me->next_lease = index;
 }
 
 /* Make a record that was abandoned, and is resolved, usable again; the mark is cleared last.

@@ -53,13 +53,24 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FREE);
 }
 
-/* Whether a get has claimed this position and not freed it. */
-static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
+/* Whether a get has claimed this position, and the item is still in its slot. */
+static inline bool shmq_is_adoptable(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
     return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
                shmq_word_of(position, SHMQ_FULL);
+}
+
+/* Whether a get has claimed this position and not freed it. */
+static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
+{
+    /* [S1] acquire, pairs with [G5]. */
+    if (shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) <= position) {
+        return false;
+    }
+    const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire);
+    return word == shmq_word_of(position, SHMQ_FULL) || shmq_is_given(word, position);
 }
 
 /* Read length and tag, and check them, because they come from the segment. */
@@ -151,6 +162,7 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
         SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
     }
     shmq_wake(ring, &ring->header->items, 1);
+    shmq_wake_idle(ring); /* it may have been the last thing that was left */
     return true;
 }
 
@@ -160,7 +172,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
                                    struct shmq_item *item)
 {
     item->mine = false;
-    if (!shmq_is_claimed_by_get(ring, position) || shmq_is_covered(ring, SHMQ_GET, position)) {
+    if (!shmq_is_adoptable(ring, position) || shmq_is_covered(ring, SHMQ_GET, position)) {
         return false;
     }
     struct shmq_slot *slot = shmq_slot_of(ring, position);
@@ -215,7 +227,7 @@ static inline bool shmq_find_orphan(const struct shmq_ring *ring, uint64_t *posi
             continue;
         }
         for (uint64_t q = begin; q < end; q++) {
-            if (shmq_is_claimed_by_get(ring, q) && !shmq_is_covered(ring, SHMQ_GET, q)) {
+            if (shmq_is_adoptable(ring, q) && !shmq_is_covered(ring, SHMQ_GET, q)) {
                 *position = q;
                 return true;
             }

@@ -3,8 +3,8 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ending.h <- ring.h; recovery.h is the part of
-   _ring/ring.py that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ending.h <- leases.h <- returns.h <- ring.h <-
+   leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -51,18 +51,7 @@
 #include "batch_lock.h"
 #include "ending.h"
 #include "recovery.h"
-
-enum shmq_result {
-    SHMQ_DONE,
-    SHMQ_NOTHING,    /* empty, or full */
-    SHMQ_HELD,       /* another operation is between its claim and its end there, and will end in a moment */
-    SHMQ_ORPHAN,     /* a dead get has left an item at the position */
-    SHMQ_SHUT_DOWN,  /* no put is accepted any more, or nothing can come any more */
-    SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
-    SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
-    SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
-    SHMQ_AGAIN       /* in this file only */
-};
+#include "returns.h"
 
 /* Fetch the first two lines of a slot for writing while the claim goes on, because they are in the cache of the core
    that has used the slot last. A round trip then takes 0.6 µs instead of 0.9. The processor itself fetches the rest of
@@ -74,13 +63,6 @@ static inline void shmq_prefetch(const struct shmq_ring *ring, uint64_t position
     if (ring->stride > SHMQ_LINE) {
         SHMQ_PREFETCH(slot + SHMQ_LINE);
     }
-}
-
-static inline enum shmq_result shmq_corrupt(struct shmq_participant *me, uint64_t position, uint64_t word)
-{
-    me->bad_position = position;
-    me->bad_word = word;
-    return SHMQ_CORRUPT;
 }
 
 /* A word of a later position: retry, unless this slot can never have it. */
@@ -110,6 +92,13 @@ static inline enum shmq_result shmq_no_room(const struct shmq_ring *ring, struct
     if (shmq_is_fresh(ring, position, word)) {
         me->bad_position = position;
         return SHMQ_FRESH; /* even if tail has moved: the word is of no position of this slot */
+    }
+    if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed, which it does not have in full */
+        if (SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
+            return SHMQ_AGAIN;
+        }
+        const enum shmq_result met = shmq_meet_given(ring, me, position, word, sure);
+        return met == SHMQ_HELD || met == SHMQ_CORRUPT ? met : SHMQ_AGAIN;
     }
     if (shmq_position_of(word) > position || SHMQ_LOOK("P1", &ring->header->tail, sure) != tail) {
         return shmq_check_later(ring, me, position, word); /* tail was stale */
@@ -250,6 +239,13 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
             }
             continue;
         }
+        const uint32_t lease = (uint32_t)(word >> SHMQ_GIVEN_LEASE_SHIFT);
+        if (lease < ring->leases && shmq_is_given(word, before)) { /* if the holder is dead, a put frees the slot */
+            const uint64_t owner = SHMQ_LOAD("E1", &shmq_lease_of(ring, lease)->holder, memory_order_acquire);
+            if (owner != 0 && owner != ring->owner && !ring->calls.is_alive(ring->calls.context, owner)) {
+                return true;
+            }
+        }
         /* FULL(before), even of a dead get: no room until a getter has adopted it. */
         if (shmq_unmarked(SHMQ_LOOK("P1", &ring->header->tail, true)) == tail) {
             return false;
@@ -284,12 +280,79 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
 
-/* Claim the next items, in order, up to `limit`. DONE: *count items from *position on; copy and free them, finish, and
-   do not wait in between. ORPHAN: an item of a dead get lies at *position. Any other result: nothing is claimed.
+/* Return what a word at head that is not FULL means for a get, which announces nothing. AGAIN, CAME_BACK: look again. */
+static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct shmq_ring *ring,
+                                                                  struct shmq_participant *me, uint64_t p,
+                                                                  uint64_t word, bool sure)
+{
+    const uint64_t capacity = ring->capacity;
+    if (ring->spsc ? shmq_is_stopped(ring) : (p & SHMQ_STOPPED) != 0) { /* [D2] first: no word fits a marked head */
+        return SHMQ_SHUT_DOWN;
+    }
+    if (word == shmq_word_of(p, SHMQ_TOMB)) {
+        shmq_free_tomb(ring, p);
+        return SHMQ_AGAIN;
+    }
+    if ((word & SHMQ_STATE_MASK) == SHMQ_GIVEN) { /* before its position is believed */
+        if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
+            return SHMQ_AGAIN;
+        }
+        const enum shmq_result met = shmq_meet_given(ring, me, p, word, sure);
+        return met == SHMQ_AGAIN ? SHMQ_CAME_BACK : met; /* what its holder had may have come back */
+    }
+    if (shmq_position_of(word) > p) {
+        if (shmq_check_later(ring, me, p, word) == SHMQ_CORRUPT) {
+            return SHMQ_CORRUPT;
+        }
+        /* Position p is finished. [H1] acq_rel, pairs with [G1]: continues the release sequence of [G5]. */
+        if (ring->spsc) {
+            SHMQ_STORE("H1", &ring->header->head, p + 1, memory_order_release);
+        } else {
+            SHMQ_CAS("H1", &ring->header->head, p, p + 1, memory_order_acq_rel, memory_order_relaxed);
+        }
+        return SHMQ_AGAIN;
+    }
+    const bool is_fresh = shmq_is_fresh(ring, p, word);
+    if (word == shmq_word_of(p, SHMQ_FREE) || is_fresh) {
+        if (!sure) {
+            return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
+        }
+        /* [G3] acquire, after [G2], pairs with [P6][D1]. */
+        const uint64_t tail = SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst);
+        if (shmq_unmarked(tail) <= p) { /* nothing is claimed, so this is empty */
+            return (tail & SHMQ_CLOSED) == 0 ? SHMQ_NOTHING : shmq_at_the_end(ring); /* [D3] that tail is final */
+        }
+        if (is_fresh && SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
+            return shmq_corrupt(me, p, word); /* tail does not pass a slot without a number */
+        }
+        return is_fresh || shmq_rescue_put(ring, p) ? SHMQ_AGAIN : SHMQ_HELD;
+    }
+    if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
+        return SHMQ_AGAIN;
+    }
+    /* The slot is still FULL for the lap before, because the get of that item has not freed it. So no put can have
+       claimed p: the queue is empty except for that item, even if no record announces it. Head cannot have passed
+       any other word. */
+    if (p < capacity || word != shmq_word_of(p - capacity, SHMQ_FULL)) {
+        return shmq_corrupt(me, p, word);
+    }
+    if (!sure) {
+        return SHMQ_HELD;
+    }
+    if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
+        return shmq_is_closed(ring) ? SHMQ_HELD : SHMQ_NOTHING;
+    }
+    return SHMQ_ORPHAN;
+}
+
+/* Claim the next items, in order, up to `limit`; with `held`, as many as lease slots can be reserved in it. DONE: *count
+   items from *position on; copy and free them, finish, and do not wait in between. ORPHAN: an item of a dead get lies at
+   *position. Any other result: nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
-static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
-                                              bool sure, uint64_t *position, uint64_t *count)
+static inline __attribute__((always_inline)) enum shmq_result
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, struct shmq_held *held,
+           uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
     const uint64_t most = limit < capacity ? limit : capacity;
@@ -305,15 +368,31 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
                                          shmq_word_of(end, SHMQ_FULL)) {
                 end++;
             }
+            if (held != NULL) {
+                bool came_back;
+                const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
+                if (reserved == 0 || came_back) {
+                    SHMQ_ADD("count", &ring->header->lease_waits, sure && reserved == 0, memory_order_relaxed);
+                    return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
+                }
+                end = p + reserved;
+            }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {
                 if (shmq_is_stopped(ring)) { /* [D2] */
                     shmq_withdraw_get(me);
+                    if (held != NULL) {
+                        shmq_give_up_reserved(ring, held, end - p);
+                    }
                     return SHMQ_SHUT_DOWN;
                 }
                 /* [G5] release, pairs with [S1]; only the owner of the role moves head. */
                 SHMQ_STORE("G5", &ring->header->head, end, memory_order_release);
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
+                if (held != NULL) {
+                    shmq_withdraw_get(me);
+                    shmq_give_up_reserved(ring, held, end - p);
+                }
                 continue; /* [G5] release, pairs with [S1]. Lost: the next announcement replaces this one. */
             }
             *position = p;
@@ -321,67 +400,26 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
-        if (ring->spsc ? shmq_is_stopped(ring) : (p & SHMQ_STOPPED) != 0) { /* [D2] first: no word fits a marked head */
-            return SHMQ_SHUT_DOWN;
+        const enum shmq_result found = shmq_no_item(ring, me, p, word, sure);
+        if (found == SHMQ_ORPHAN) {
+            *position = p - capacity;
+            *count = 1;
         }
-        if (word == shmq_word_of(p, SHMQ_TOMB)) {
-            shmq_free_tomb(ring, p);
-            continue;
+        if (found != SHMQ_AGAIN && found != SHMQ_CAME_BACK) {
+            return found;
         }
-        if (shmq_position_of(word) > p) {
-            if (shmq_check_later(ring, me, p, word) == SHMQ_CORRUPT) {
-                return SHMQ_CORRUPT;
-            }
-            /* Position p is finished. [H1] acq_rel, pairs with [G1]: continues the release sequence of [G5]. */
-            if (ring->spsc) {
-                SHMQ_STORE("H1", &ring->header->head, p + 1, memory_order_release);
-            } else {
-                SHMQ_CAS("H1", &ring->header->head, p, p + 1, memory_order_acq_rel, memory_order_relaxed);
-            }
-            continue;
+        if (found == SHMQ_CAME_BACK && held != NULL) {
+            return SHMQ_AGAIN;
         }
-        const bool is_fresh = shmq_is_fresh(ring, p, word);
-        if (word == shmq_word_of(p, SHMQ_FREE) || is_fresh) {
-            if (!sure) {
-                return SHMQ_HELD; /* or empty; without `sure` tail is not read, and its line stays with the putters */
-            }
-            /* [G3] acquire, after [G2], pairs with [P6][D1]. */
-            const uint64_t tail = SHMQ_LOAD("G3", &ring->header->tail, memory_order_seq_cst);
-            if (shmq_unmarked(tail) <= p) { /* nothing is claimed, so this is empty */
-                if ((tail & SHMQ_CLOSED) == 0) {
-                    return SHMQ_NOTHING;
-                }
-                return shmq_at_the_end(ring) ? SHMQ_SHUT_DOWN : SHMQ_HELD; /* [D3] that tail is final */
-            }
-            if (is_fresh && SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_seq_cst) == word) {
-                return shmq_corrupt(me, p, word); /* tail does not pass a slot without a number */
-            }
-            if (!is_fresh && !shmq_rescue_put(ring, p)) {
-                return SHMQ_HELD;
-            }
-            continue;
-        }
-        if (SHMQ_LOOK("G1", &ring->header->head, sure) != p) {
-            continue;
-        }
-        /* The slot is still FULL for the lap before, because the get of that item has not freed it. So no put can have
-           claimed p: the queue is empty except for that item, even if no record announces it. Head cannot have passed
-           any other word. */
-        if (p < capacity || word != shmq_word_of(p - capacity, SHMQ_FULL)) {
-            return shmq_corrupt(me, p, word);
-        }
-        if (!sure) {
-            return SHMQ_HELD;
-        }
-        if (shmq_is_covered(ring, SHMQ_GET, p - capacity)) {
-            return shmq_is_closed(ring) ? SHMQ_HELD : SHMQ_NOTHING;
-        }
-        *position = p - capacity;
-        *count = 1;
-        return SHMQ_ORPHAN;
     }
     shmq_withdraw_get(me);
     return SHMQ_HELD;
+}
+
+static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
+                                              bool sure, uint64_t *position, uint64_t *count)
+{
+    return shmq_claim(ring, me, limit, sure, NULL, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */
@@ -411,85 +449,6 @@ static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_par
             shmq_wake(ring, &ring->header->items, 1); /* the chain: one wake may stand for several items */
         }
     }
-}
-
-/* ---- looking ------------------------------------------------------------------------------------------------------ */
-
-/* Whether the slot of this position holds nothing for a getter: neither an item nor a put in progress. A dead put
-   counts as nothing, and so does all of its batch. An item that a dead get had claimed counts as an item. */
-static inline bool shmq_holds_nothing(const struct shmq_ring *ring, uint64_t head, uint64_t tail, uint64_t position)
-{
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
-        const uint64_t word = SHMQ_LOAD("G2", &slot->word, memory_order_seq_cst);
-        const uint64_t q = shmq_position_of(word);
-        if (word == shmq_word_of(q, SHMQ_FULL)) {
-            if (q < head) {
-                return shmq_is_covered(ring, SHMQ_GET, q); /* it is its getter's, or will be adopted */
-            }
-            /* [S5] the word was read with acquire. */
-            const uint64_t index = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS;
-            /* If the first slot of its batch is not published, that slot decides. */
-            return index > 0 && index <= q &&
-                   SHMQ_LOAD("S5", &shmq_slot_of(ring, q - index)->word, memory_order_acquire) ==
-                       shmq_word_of(q - index, SHMQ_FREE);
-        }
-        if (word != shmq_word_of(q, SHMQ_FREE) || q < head || q >= tail) {
-            return true;
-        }
-        if (shmq_is_covered(ring, SHMQ_PUT, q)) {
-            return false;
-        }
-        if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) == word) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether a get would find nothing, even if it looked for dead operations; changes nothing. */
-static inline bool shmq_is_empty(const struct shmq_ring *ring)
-{
-    if (shmq_is_stopped(ring)) {
-        return true;
-    }
-    for (int attempt = 0; attempt < 16; attempt++) {
-        const uint64_t head = shmq_unmarked(SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire));
-        const uint64_t tail = shmq_unmarked(SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire));
-        /* Each slot from head to tail, at most once. If there are none, only the slot of head itself, which a dead get
-           may still hold. */
-        uint64_t slots = tail > head ? tail - head : 1;
-        slots = slots < ring->capacity ? slots : ring->capacity;
-        for (uint64_t i = 0; i < slots; i++) {
-            if (!shmq_holds_nothing(ring, head, tail, head + i)) {
-                return false;
-            }
-        }
-        uint64_t position;
-        if (shmq_find_orphan(ring, &position)) {
-            return false;
-        }
-        if (shmq_unmarked(SHMQ_LOAD("G3", &ring->header->tail, memory_order_acquire)) == tail) {
-            return true; /* every put before this load was found finished */
-        }
-    }
-    return false; /* other processes keep putting */
-}
-
-/* The number of positions that puts have claimed and gets have not, between 0 and the capacity. */
-static inline uint64_t shmq_distance(const struct shmq_ring *ring)
-{
-    const uint64_t head = shmq_unmarked(SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire));
-    const uint64_t tail = shmq_unmarked(SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire));
-    const uint64_t size = tail > head ? tail - head : 0;
-    return size < ring->capacity ? size : ring->capacity;
-}
-
-/* The number of items, approximately; 0 if all puts have died. */
-static inline uint64_t shmq_size(const struct shmq_ring *ring)
-{
-    const uint64_t size = shmq_distance(ring);
-    return size > 0 && shmq_is_empty(ring) ? 0 : size;
 }
 
 #endif

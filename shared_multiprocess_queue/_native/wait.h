@@ -3,8 +3,7 @@
 #ifndef SHMQ_WAIT_H
 #define SHMQ_WAIT_H
 
-#include "attempt.h"
-#include "handle.h"
+#include "leasing.h"
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------ */
 
@@ -15,12 +14,14 @@ static inline bool looks_ready(const struct record *record)
     if (record->side == SHMQ_PUT) {
         const uint64_t p = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire) + record->count - 1;
         const uint64_t word = SHMQ_LOAD("P2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
-        return shmq_position_of(word) >= p || word == shmq_word_of(p - ring->capacity, SHMQ_TOMB) ||
-               (p & SHMQ_CLOSED) != 0;
+        return (shmq_position_of(word) >= p && (word & SHMQ_STATE_MASK) != SHMQ_GIVEN) ||
+               word == shmq_word_of(p - ring->capacity, SHMQ_TOMB) || (p & SHMQ_CLOSED) != 0;
     }
     const uint64_t p = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
     const uint64_t word = SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
-    return shmq_position_of(word) >= p && word != shmq_word_of(p, SHMQ_FREE);
+    return (shmq_position_of(word) >= p && word != shmq_word_of(p, SHMQ_FREE) &&
+            (word & SHMQ_STATE_MASK) != SHMQ_GIVEN) ||
+           (record->leases && (SHMQ_LOAD("E1", &ring->header->returned, memory_order_relaxed) & 1) != 0);
 }
 
 /* Look up to `looks` times. */
@@ -46,7 +47,7 @@ static inline int spin(struct record *record)
         return SHMQ_NOTHING;
     }
     if (look(record, GIL_LOOKS)) {
-        return attempt(record, false);
+        return attempt_again(record, false);
     }
     unsigned *misses = &self->spins[record->side].misses, *skips = &self->spins[record->side].skips;
     if (*skips > 0) {
@@ -60,7 +61,7 @@ static inline int spin(struct record *record)
     } while (!ready && now() < until);
     Py_END_ALLOW_THREADS *misses = ready ? 0 : *misses < MOST_MISSES ? *misses + 1 : MOST_MISSES;
     *skips = (1U << *misses) - 1;
-    return ready ? attempt(record, false) : SHMQ_NOTHING;
+    return ready ? attempt_again(record, false) : SHMQ_NOTHING;
 }
 
 /* Let signals and other threads raise their exceptions in this thread; or raise because the handle was closed, or
@@ -86,7 +87,7 @@ static inline int look_once(struct record *record)
 {
     const int64_t start = now();
     for (;;) {
-        const int found = attempt(record, true);
+        const int found = attempt_again(record, true);
         const int64_t waited = now() - start;
         if (is_over(found)) {
             return found;
@@ -128,7 +129,7 @@ static inline int wait_until(struct record *record, int64_t until)
     }
     int found = spin(record);
     if (!is_over(found)) {
-        found = attempt(record, true);
+        found = attempt_again(record, true);
     }
     while (!is_over(found) && now() < until) {
         if (record->has_lock) {
@@ -136,7 +137,7 @@ static inline int wait_until(struct record *record, int64_t until)
         }
         SHMQ_ADD("count", record->side == SHMQ_PUT ? &header->put_waits : &header->get_waits, 1, memory_order_relaxed);
         const uint64_t epoch = shmq_arm(side);
-        found = self->is_closed ? SHMQ_HELD : attempt(record, true); /* [W3] */
+        found = self->is_closed ? SHMQ_HELD : attempt_again(record, true); /* [W3] */
         if (is_over(found)) {
             break;
         }
@@ -147,7 +148,7 @@ static inline int wait_until(struct record *record, int64_t until)
         if (after_sleep(record) < 0) {
             return FAILED;
         }
-        found = attempt(record, false);
+        found = attempt_again(record, false);
     }
     return is_over(found) ? found : look_once(record);
 }

@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from .._platform.atomic_words import Words
 from .._platform.mutex import LockFlag
-from .layout import BATCH_OWNER_AT, BETWEEN, FAR_AHEAD, GATE_AT, LEASE, LOCK_BUSY, SPACE
+from .layout import BATCH_OWNER_AT, BETWEEN, FAR_AHEAD, GATE_AT, GATE_LEASE, LOCK_BUSY, SPACE
 from .parking import Parking
 from .participants import Participants, Record
 
@@ -126,7 +126,7 @@ class Gate:
 
     def shut(self, words: Words) -> None:
         """Close the gate, or keep it closed."""
-        self._mine = self._parking.system.now() + LEASE
+        self._mine = self._parking.system.now() + GATE_LEASE
         words.store(GATE_AT, self._mine)
 
     def open(self, words: Words, whosever: bool = False) -> None:

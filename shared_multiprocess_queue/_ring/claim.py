@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from .._platform import processes
 from .layout import TAG_BITS
 
 Payload = tuple[bytes, int]
@@ -11,6 +13,64 @@ Payload = tuple[bytes, int]
 
 CORRUPT: Final = 1 << TAG_BITS
 """The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
+
+
+class Held:
+    """A lease slot that this process holds, or is about to take; it outlives the frames, as the claim does.
+
+    Attributes:
+        index: of the lease slot.
+        owner: the owner word that this process writes into it.
+        forks: those of the process; in a forked child others.
+        won: the outcome of the compare-and-swap that takes the slot; empty before that.
+        left: the outcome of the compare-and-swap that gives it up; empty before that.
+        position: of the item that is in it, or that it is for.
+        deliveries: how often the item was taken, this time included; 0: it is not known to be there.
+        goes_back: whether an interrupted operation gives the item back, because it did not look for one.
+        home: where the lease is noted once the caller has the item.
+    """
+
+    __slots__ = ("deliveries", "forks", "goes_back", "home", "index", "left", "owner", "position", "won")
+
+    def __init__(self, index: int, owner: int, goes_back: bool = False) -> None:
+        self.index = index
+        self.owner = owner
+        self.forks = processes.forks
+        self.won: list[int] = []
+        self.left: list[int] = []
+        self.position = 0
+        self.deliveries = 0
+        self.goes_back = goes_back
+        self.home: dict[Held, Held] = {}
+
+    def is_ours(self) -> bool:
+        """Whether the slot was taken and was not given up."""
+        return bool(self.won and self.won[0]) and not (self.left and self.left[0])
+
+
+class LeasedPayload(tuple[bytes, int]):
+    """A payload that lies in a lease slot."""
+
+    held: Held
+
+
+Home = dict[Held, Held]
+"""Leases whose items callers have, in the order in which they got them."""
+
+
+def held_by(payload: Payload) -> Held:
+    """Return the lease of a payload, on a queue with leases."""
+    assert isinstance(payload, LeasedPayload)
+    return payload.held
+
+
+def notes_of(taken: Iterable[Payload], home: Home) -> Home:
+    """Return what is to be added to a home when the caller gets these payloads."""
+    found = {}
+    for held in map(held_by, taken):
+        held.home = home
+        found[held] = held
+    return found
 
 
 class Claim:
@@ -23,9 +83,11 @@ class Claim:
         copy: the payload of position ``begin``, while its freeing is being decided.
         orphan: the payload of a dead getter's position, while its adoption is being decided.
         verdict: the outcome of that compare-and-swap, once it is known.
+        slots: the lease slots that are taken, or being taken, and are not among ``taken`` yet.
+        ending: the leases that are being ended or given back.
     """
 
-    __slots__ = ("begin", "copy", "end", "orphan", "taken", "verdict")
+    __slots__ = ("begin", "copy", "end", "ending", "orphan", "slots", "taken", "verdict")
 
     def __init__(self) -> None:
         self.taken: list[Payload] = []
@@ -34,6 +96,8 @@ class Claim:
         self.copy: Payload | None = None
         self.orphan: Payload | None = None
         self.verdict: list[int] = []
+        self.slots: list[Held] = []
+        self.ending: list[Held] = []
 
     def keep(self, payload: Payload) -> None:
         """Note a payload as taken; noting it again after an interrupt changes nothing."""

@@ -6,7 +6,9 @@
     put        tail is closed: refused                            [D2]
     get        head is stopped: refused                           [D2]
                at a closed tail, which is final                   [D3]
-               no record has an unfinished get: nothing can come  [D4]
+               no record has an unfinished get                    [D4]
+               no other process has leased an item                [D5]  nothing can come
+               just took a lease slot, and head is stopped        [D6]  it is given up, and its item dropped
 
 A put is accepted or refused by one word, tail, by the compare-and-swap that claims. With a flag beside tail, a put
 could read the flag, and claim after a get has found the end. D1 comes before D7: in the other order a put could be
@@ -20,7 +22,7 @@ on its way. So a put claims by compare-and-swap in this mode, too.
 from __future__ import annotations
 
 from .._platform.atomic_words import Reader, Words
-from .layout import BATCH_OWNER_AT, CLOSED, ITEMS, SPACE, STOPPED, TAIL, Mode, stop_word
+from .layout import BATCH_OWNER_AT, CLOSED, IDLE, ITEMS, SPACE, STOPPED, TAIL, Mode, stop_word
 from .parking import Parking
 
 
@@ -48,6 +50,7 @@ def shut(words: Words, mode: Mode, parking: Parking, immediate: bool) -> None:
         _mark(words, stop_word(mode), STOPPED)  # [D7] RMW, seq, after [D1]; pairs with [G5]
     parking.wake_all(words, ITEMS)
     parking.wake_all(words, SPACE)
+    parking.wake_all(words, IDLE)
     parking.wake_word(BATCH_OWNER_AT, everyone=True)
 
 

@@ -1,7 +1,7 @@
 """Where everything lies in the segment, and how its words are encoded. Integers only; imports nothing of ours.
 
-    [head][tail][constants][marks][counts][items wake][space wake][locks][roles][namespaces]
-    [bells][records ...][slots ...][definitions]
+    [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][namespaces]
+    [bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
 
 Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two
 lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
@@ -25,8 +25,11 @@ LINE: Final = 64
 FREE: Final = 0  # may be put at this position
 FULL: Final = 1  # holds the item of this position
 TOMB: Final = 2  # this position will never hold an item: its put died
+GIVEN: Final = 3  # its item has gone to a lease slot; this word has another form, see given_word
 STATE_BITS: Final = 2
 STATE_MASK: Final = (1 << STATE_BITS) - 1
+GIVEN_LEASE_SHIFT: Final = 48
+GIVEN_POSITION_MASK: Final = (1 << 46) - 1
 
 # ---- the marks of head and tail -------------------------------------------------------------------------------------
 # Once set, a mark stays. The word of a slot has no room for it, so no word is FREE, FULL or TOMB of a marked end: a put
@@ -98,6 +101,10 @@ RECORDS_AT: Final = _constants + 5 * WORD
 DEFINITIONS_SIZE_AT: Final = _constants + 6 * WORD
 SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 
+_more_constants = _header.line()
+LEASES_AT: Final = _more_constants  # number of lease slots
+MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD
+
 _marks = _header.line()  # written a few times in a queue's life
 UNLINKED_AT: Final = _marks  # 1: the names are gone; no process can attach any more
 RECORDS_USED_AT: Final = _marks + 1 * WORD  # high-water mark: no record from this index on was ever taken
@@ -117,10 +124,20 @@ PUT_WAITS_AT: Final = _counts + 4 * WORD  # times that a put or a batch parked
 GET_WAITS_AT: Final = _counts + 5 * WORD  # times that a get parked
 BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings without an answer
 
+_more_counts = _header.line()
+REDELIVERED_AT: Final = _more_counts  # times that a lease slot's item was handed out again
+LEASE_WAITS_AT: Final = _more_counts + 1 * WORD  # times that a get found an item and no free lease slot
+DEAD_LETTERS_AT: Final = _more_counts + 2 * WORD
+
 ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
 SPACE: Final = _header.line()  # the wake words of putters
 WAKE_EPOCH: Final = 0
 WAKE_HINT: Final = WORD  # version << 1 | armed
+
+_returns = _header.line()
+RETURNED_AT: Final = _returns  # version << 1 | armed: a lease slot may hold an item that no process holds
+LOOK_AT: Final = _returns + 1 * WORD  # monotonic time in ns from which on gets look for dead holders
+IDLE: Final = _header.line()  # the wake words of those that wait in join
 
 _locks = _header.line()
 BATCH_OWNER_AT: Final = _locks  # name of the participant that holds the batch lock, or 0
@@ -153,8 +170,20 @@ ABANDONED: Final = 6 * WORD  # 1: a live thread lost control here; counts as dea
 LOCK_BUSY: Final = 7 * WORD  # 1: between the two words of the batch lock
 SLOTS_START: Final = RECORDS_START + RECORDS * RECORD_SIZE
 
+# ---- a lease slot ---------------------------------------------------------------------------------------------------
+# A head of one line; the payloads lie behind all heads, so that a look at the heads is a walk over lines in a row.
+LEASE_HOLDER: Final = 0  # owner word of a process, or 0; only the holder writes the rest
+LEASE_COUNT: Final = 1 * WORD  # how often the item was taken; 0: there is none
+LEASE_POSITION: Final = 2 * WORD  # of its item in the ring
+LEASE_SINCE: Final = 3 * WORD  # monotonic time in ns at which the holder took it
+LEASE_DUE: Final = 4 * WORD  # of what came back: from when on it may be taken; see _ring/leases.py
+LEASE_DELAY: Final = 5 * WORD  # ns; 0: due is a position, or 0 for at once
+LEASE_LENGTH: Final = 6 * WORD  # u32, bytes of payload
+LEASE_META: Final = 6 * WORD + 4  # u32, as in a slot
+LEASE_HEAD_SIZE: Final = LINE
+
 # ---- the definitions ------------------------------------------------------------------------------------------------
-# A log behind the slots, in memory that is reserved only when it is written: end of the log in bytes, then entries.
+# A log behind the leases, in memory that is reserved only when it is written: end of the log in bytes, then entries.
 DEFINITIONS_SIZE: Final = 1 << 20
 DEFINITIONS_END: Final = 0
 DEFINITIONS_FIRST: Final = LINE
@@ -165,6 +194,7 @@ AT_ONCE: Final = 2048  # bytes of a payload that get memory together with the nu
 # ---- limits ---------------------------------------------------------------------------------------------------------
 MAX_CAPACITY: Final = 1 << 31
 MAX_ITEM_SIZE: Final = (1 << 31) - 1
+MAX_LEASES: Final = 65535
 MAX_SEGMENT_SIZE: Final = 1 << 46  # what a 47-bit address space can still map
 
 # ---- times, which both engines keep, in nanoseconds -----------------------------------------------------------------
@@ -175,8 +205,9 @@ PATIENCE: Final = 100_000_000
 YIELDING: Final = 1_000_000  # of it without sleeping
 NAP: Final = 200_000  # a sleep after that
 BETWEEN: Final = 1_000_000  # the longest sleep while the batch lock has no owner and is not free
-LEASE: Final = 250_000_000  # for how long a gate stays closed if its batch does not renew it
+GATE_LEASE: Final = 250_000_000  # for how long a gate stays closed if its batch does not renew it
 FAR_AHEAD: Final = 1_000_000_000  # a gate closed for longer than this was not written by a batch
+LOOK_EVERY: Final = 100_000_000  # between two looks for dead holders of leases
 
 
 class Geometry(NamedTuple):
@@ -186,7 +217,11 @@ class Geometry(NamedTuple):
         capacity: number of slots.
         item_size: largest payload of a slot, in bytes.
         mode: "mpmc" or "spsc".
+        leases: number of lease slots.
         stride: distance between slots, in bytes.
+        lease_heads: offset of the first head of a lease slot.
+        lease_payloads: offset of the first payload of a lease slot.
+        lease_stride: distance between those payloads, in bytes.
         definitions: offset of the definitions.
         size: length of the whole segment, in bytes.
     """
@@ -194,16 +229,34 @@ class Geometry(NamedTuple):
     capacity: int
     item_size: int
     mode: Mode
+    leases: int
     stride: int
+    lease_heads: int
+    lease_payloads: int
+    lease_stride: int
     definitions: int
     size: int
 
     @classmethod
-    def of(cls, capacity: int, item_size: int, mode: Mode) -> Geometry:
-        """Return the geometry of a queue with this capacity, item size (bytes) and mode."""
+    def of(cls, capacity: int, item_size: int, mode: Mode, leases: int = 0) -> Geometry:
+        """Return the geometry of a queue with this capacity, item size (bytes), mode and number of leases."""
         stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
-        definitions = SLOTS_START + capacity * stride
-        return cls(capacity, item_size, mode, stride, definitions, definitions + DEFINITIONS_SIZE)
+        heads = SLOTS_START + capacity * stride
+        payloads = heads + leases * LEASE_HEAD_SIZE
+        lease_stride = -(-item_size // LINE) * LINE
+        definitions = payloads + leases * lease_stride
+        size = definitions + DEFINITIONS_SIZE
+        return cls(capacity, item_size, mode, leases, stride, heads, payloads, lease_stride, definitions, size)
+
+
+def given_word(position: int, lease: int) -> int:
+    """Return the word of a slot whose item, of this position, has gone to this lease slot."""
+    return lease << GIVEN_LEASE_SHIFT | (position & GIVEN_POSITION_MASK) << STATE_BITS | GIVEN
+
+
+def is_given(word: int, position: int) -> bool:
+    """Whether a word says that the item of a position has gone to a lease slot, whichever that is."""
+    return word & (1 << GIVEN_LEASE_SHIFT) - 1 == (position & GIVEN_POSITION_MASK) << STATE_BITS | GIVEN
 
 
 def unmarked(end: int) -> int:

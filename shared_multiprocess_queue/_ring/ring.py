@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError, CorruptQueueError
@@ -32,6 +32,7 @@ from .layout import (
     FULL,
     GET_BEGIN,
     GET_END,
+    GIVEN,
     HEAD,
     ITEMS,
     PUT_BEGIN,
@@ -56,6 +57,9 @@ from .layout import (
 )
 from .parking import Parking
 from .participants import Participants, Record
+
+if TYPE_CHECKING:
+    from .leases import Leases
 
 # What an attempt that took or put nothing found.
 DONE: Final = 0  # of a put: the items are in the queue
@@ -90,6 +94,7 @@ class Ring:
         self._participants = participants
         self._parking = parking
         self.growth: Growth | None = None  # where memory is taken as it is used
+        self.leases: Leases | None = None
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
@@ -150,7 +155,7 @@ class Ring:
                 if self._is_fresh(*refused):
                     self._number(words, *refused)
                     continue
-                found = self._no_room(words, position, *refused, sure)
+                found = self._no_room(record, position, *refused, sure)
                 if found is None:
                     continue
                 return found
@@ -194,8 +199,12 @@ class Ring:
             writes += [(slice(slot + SLOT_LENGTH, start), header), (slice(start, start + len(data)), data)]
         return writes
 
-    def _no_room(self, words: Words, tail: int, position: int, word: int, sure: bool) -> int | None:
+    def _no_room(self, record: Record, tail: int, position: int, word: int, sure: bool) -> int | None:
         """Say what a slot that is not free means for a put; None means: look again."""
+        words = record.words
+        if word & STATE_MASK == GIVEN:  # before its position is believed, which it does not have in full
+            stale = words.load(TAIL) != tail
+            return None if stale else self.meet_given(record, TAIL, position, word, sure)
         if word >> STATE_BITS > position or words.load(TAIL) != tail:
             self._check_later(words, position, word)
             return None  # tail was stale
@@ -266,7 +275,7 @@ class Ring:
         """
         words, claim = record.words, record.claim
         load, cas = words.peek, words.cas  # first a hint, which the claim confirms; an Empty looks atomically
-        capacity, stride = self._capacity, self._stride
+        capacity, stride, leases = self._capacity, self._stride, self.leases
         passed = 0
         if self._mode == "spsc" and words.peek(STOPPED_AT):  # [D2]
             return SHUT_DOWN
@@ -277,8 +286,18 @@ class Ring:
                 end = p + 1
                 while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
                     end += 1
+                if leases is not None:
+                    end = leases.reserve_run(words, claim, p, end, sure)
+                    if end == p:
+                        return DONE if claim.taken else NOTHING
+                    if self._mode == "spsc" and words.load(STOPPED_AT):  # [D6] a join after [D7] sees the lease slots
+                        leases.give_up_reserved(words, claim)
+                        return SHUT_DOWN
                 record.announce_get(p, end)  # [G4]
                 if not cas(HEAD, p, end):  # [G5] release, pairs with [S1]
+                    if leases is not None:
+                        record.withdraw_get()
+                        leases.give_up_reserved(words, claim)
                     continue
                 claim.begin, claim.end = p, end
                 self.finish_get(record)
@@ -295,6 +314,12 @@ class Ring:
             if word == p << STATE_BITS | TOMB:
                 self._free_tomb(words, p)
                 continue
+            if word & STATE_MASK == GIVEN:  # before its position is believed, which it does not have in full
+                record.withdraw_get()
+                found = None if load(HEAD) != p else self.meet_given(record, HEAD, p, word, sure)
+                if found is None:
+                    continue
+                return found
             if word >> STATE_BITS > p:
                 self._check_later(words, p, word)
                 cas(HEAD, p, p + 1)  # [H1] acq_rel: continues the release sequence of [G5]
@@ -332,11 +357,33 @@ class Ring:
 
     def _at_the_end(self, words: Words) -> int:
         """Say what a get finds at the end of a ring whose tail is closed."""
-        for index in self._participants.used(words):
-            if self._unfinished_gets(words, record_at(index)):  # [D4] of a live operation, or to be adopted
-                return HELD
+        if self._is_any_unfinished(words):  # [D4]
+            return HELD
         self._parking.wake_all(words, ITEMS)
         return SHUT_DOWN
+
+    def _is_any_unfinished(self, words: Words) -> bool:
+        """Whether a get has claimed an item that has not left the ring: a live one, or one whose item is adopted."""
+        return any(self._unfinished_gets(words, record_at(index)) for index in self._participants.used(words))
+
+    def may_be_over(self, words: Words) -> bool:
+        """Whether a get that does not wait may find the end of a queue that was shut down."""
+        return True
+
+    def meet_given(self, record: Record, end: int, position: int, word: int, sure: bool) -> int | None:
+        """Say what it means that a slot has gone to a lease slot; None means: look again.
+
+        Args:
+            record: this operation's; it announces nothing.
+            end: HEAD or TAIL, which was found at the position after the word was read; for a batch, before it.
+            position: of the slot, in this lap.
+            word: its word.
+            sure: whether to find out if the holder of the lease slot is dead.
+
+        Raises:
+            CorruptQueueError: there are no leases.
+        """
+        self.corrupt(position, word)
 
     def finish_get(self, record: Record) -> None:
         """Copy out and free what is claimed, then withdraw; called again after an interrupt, it goes on where it was.
@@ -469,9 +516,9 @@ class Ring:
     def _is_orphan(self, words: Words, position: int) -> bool:
         """Whether a position is claimed by a dead get; read twice, because a live one may end during the scan."""
         return (
-            self.is_claimed_by_get(words, position)
+            self.is_adoptable(words, position)
             and not self._has_getter(words, position)
-            and self.is_claimed_by_get(words, position)
+            and self.is_adoptable(words, position)
         )
 
     def _announced_gets(self, words: Words, at: int) -> range:
@@ -485,6 +532,10 @@ class Ring:
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
         """Whether a get has claimed this position and not freed it."""
+        return self.is_adoptable(words, position)
+
+    def is_adoptable(self, words: Words, position: int) -> bool:
+        """Whether a get has claimed this position, and the item is still in its slot."""
         full = position << STATE_BITS | FULL
         return unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
 
@@ -531,7 +582,7 @@ class Ring:
         if words.load(at + PUT_END) or words.load(at + GET_END):
             words.store(at + ABANDONED, 1)  # [A1] release, pairs with [S2]
             for position in self._announced_gets(words, at):
-                if self.is_claimed_by_get(words, position):
+                if self.is_adoptable(words, position):
                     self.rescue_get(words, position, claim)
         if words.load(at + ABANDONED):
             if not self.resolve(words, record.index):

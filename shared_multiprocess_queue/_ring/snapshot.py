@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from .._platform import shared_memory
 from .._platform.atomic_words import Reader
@@ -46,12 +46,15 @@ from .layout import (
     GET_WAITS_AT,
     HEAD,
     ITEM_SIZE_AT,
+    LEASE_WAITS_AT,
+    LEASES_AT,
     LOCK_BUSY,
     MAGIC,
     MAGIC_AT,
     MAX_BATCH,
     MAX_CAPACITY,
     MAX_ITEM_SIZE,
+    MAX_LEASES,
     MODE_AT,
     MODES,
     NAMESPACES,
@@ -64,6 +67,7 @@ from .layout import (
     RECORDS,
     RECORDS_AT,
     RECORDS_USED_AT,
+    REDELIVERED_AT,
     SEGMENT_SIZE_AT,
     SLOT_LENGTH,
     SLOTS_START,
@@ -84,9 +88,7 @@ from .layout import (
     record_at,
     unmarked,
 )
-
-Liveness = Literal["alive", "dead", "unknown"]
-Doing = Literal["put", "get", "put_batch"]
+from .seen import Blocker, Leased, Liveness, Participant
 
 _ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
 _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the word that it shares with the length
@@ -95,61 +97,6 @@ _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the w
 _ITEM: Final = 0  # an item, or a put under way
 _DEAD: Final = 1  # a put that died and is not marked TOMB yet
 _NOTHING: Final = 2
-
-
-class Participant:
-    """One record of the table that is taken.
-
-    Attributes:
-        number: index of the record in the table.
-        process: its owner; the namespace is the number that the header gives it.
-        liveness: "unknown" if that process cannot be looked up from here; such a process is never declared dead.
-        is_abandoned: a live thread lost control of it; it counts as dead.
-        puts: the positions that a put of it may have claimed; empty if it announces none.
-        gets: the same of a get.
-        roles: what it is in mode "spsc": "producer", "consumer", both or nothing.
-        batch_lock: "holds", "takes" (between the two words of the lock), or "".
-    """
-
-    __slots__ = ("batch_lock", "gets", "is_abandoned", "liveness", "number", "process", "puts", "roles")
-
-    def __init__(
-        self,
-        number: int,
-        process: Identity,
-        liveness: Liveness,
-        is_abandoned: bool,
-        puts: range,
-        gets: range,
-        roles: tuple[str, ...],
-        batch_lock: Literal["holds", "takes", ""],
-    ) -> None:
-        self.number = number
-        self.process = process
-        self.liveness = liveness
-        self.is_abandoned = is_abandoned
-        self.puts = puts
-        self.gets = gets
-        self.roles = roles
-        self.batch_lock = batch_lock
-
-    def counts_as_live(self) -> bool:
-        """Whether what it holds is respected by others."""
-        return self.liveness != "dead" and not self.is_abandoned
-
-
-class Blocker(NamedTuple):
-    """A live process that holds what others need.
-
-    Attributes:
-        process: that one.
-        position: of the slot that it holds; for the batch lock that of the next put.
-        doing: what it is in the middle of.
-    """
-
-    process: Identity
-    position: int
-    doing: Doing
 
 
 def check_size(name: str, size: int) -> None:
@@ -193,14 +140,16 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    if 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and mode < len(MODES):
-        found = Geometry.of(capacity, item_size, MODES[mode])
+    leases = words.load(LEASES_AT)
+    can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
+    if can_be and mode < len(MODES):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size} and mode {mode}, which does "
-        f"not fit its {size:,} bytes; unlink this queue and create it again"
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, mode {mode} and leases "
+        f"{leases}, which does not fit its {size:,} bytes; unlink this queue and create it again"
     )
 
 
@@ -429,6 +378,12 @@ class Look:
         at = record_at(one.number)
         return name_of(one.number, self.load(at + GENERATION)) == holder if holder else bool(self.load(at + LOCK_BUSY))
 
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def leased(self) -> tuple[Leased, ...]:
+        """Return the items that live processes have leased."""
+        return ()
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -436,9 +391,11 @@ class Look:
         if head > tail or self.load(RECORDS_USED_AT) > RECORDS:
             return True
         words = ((position, self.load(self._slot(position))) for position in (head, tail))
-        return any(
-            word & STATE_MASK > TOMB or ((word >> STATE_BITS) - position) % self._capacity for position, word in words
-        )
+        return any(self._is_wrong(position, word) for position, word in words)
+
+    def _is_wrong(self, position: int, word: int) -> bool:
+        """Whether the slot of a position never has this word."""
+        return word & STATE_MASK > TOMB or bool(((word >> STATE_BITS) - position) % self._capacity)
 
 
 class Snapshot:
@@ -470,6 +427,9 @@ class Snapshot:
         put_waits: times that a put or a batch parked.
         get_waits: times that a get parked.
         bells_refused: rings without an answer.
+        redelivered: times that an item was handed out again.
+        lease_waits: times that a get found an item and no lease for it.
+        leased: the items that are being processed.
         participants: the records that are taken.
         blockers: live processes that hold what others need.
     """
@@ -482,6 +442,9 @@ class Snapshot:
         self.full_events, self.empty_events = load(FULL_EVENTS_AT), load(EMPTY_EVENTS_AT)
         self.put_waits, self.get_waits = load(PUT_WAITS_AT), load(GET_WAITS_AT)
         self.bells_refused = load(BELLS_REFUSED_AT)
+        self.redelivered = load(REDELIVERED_AT)
+        self.lease_waits = load(LEASE_WAITS_AT)
+        self.leased = look.leased()
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()

@@ -15,7 +15,7 @@ from ..harness import options
 from ..harness.engines import ENGINES, Engines
 from ..harness.processes import Worker
 from ..harness.rounds import Result
-from . import birth, family, full, interrupt, shutdown, steps, troubles
+from . import birth, family, full, interrupt, leases, shutdown, steps, troubles
 from .series import conclude, idle, run_series
 from .skip import Skip
 
@@ -30,6 +30,7 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "lock": (troubles.run_lock, 100),
     "fork": (family.run, 50),
     "full": (full.run, 10),
+    "leases": (leases.run, 100),
     "churn": (troubles.run_churn, 50),
     "shutdown": (shutdown.run, 100),
 }

@@ -80,6 +80,45 @@ _TEXTS: Final = (
     "mpmc 2f 1 put take+take shutdown",
 )
 
+_WITH_LEASES: Final = (
+    "mpmc:1 1 1 lease+done lease+done",
+    "mpmc:1 1 0 put lease+done",
+    "mpmc:1 1 1 lease+release lease+done",
+    "mpmc:2 1 1 lease+done lease+done",
+    "mpmc:1 2 2 lease+done lease+done",
+    "mpmc:2 2 2 lease2+done+done lease+last",
+    "mpmc:1 1 1 put lease+done",
+    "mpmc:1 1 1 lease+done put",
+    "mpmc:1 1 1 lease+done quiet",
+    "mpmc:1 1 0 put lease+done quiet",
+    "mpmc:1 1 1 lease+done lease+done put",
+    "mpmc:2 1 1 lease+done lease+done lease+done",
+    "mpmc:1 1 1 lease+done lease_wait+done",
+    "mpmc:1 2 2 lease+done lease_wait+done",
+    "mpmc:1 1 1 lease+done quiet_wait",
+    "mpmc:2 3 3 lease2+done lease2+release",
+    "mpmc:1 2 1 lease+last+lease+done put+lease",
+    "mpmc:1 1 0 put+put lease+done lease+done",
+    "mpmc:1 1 1 lease lease put lease",
+    "mpmc:1 1 1 lease lease lease_wait+done",
+    "mpmc:2 2 2 lease2+done+last lease+done put",
+    "mpmc:1 1 0 put+put lease+done+lease+done quiet_wait",
+    "spsc:1 1 1 put lease+release+lease+done",
+    "mpmc:2 2 1 batch lease2+done lease2",
+    "mpmc:1 1 1 lease+done shutdown+lease+done",
+    "mpmc:1 1 0 put lease_wait+done shutdown",
+    "mpmc:1 1 1 lease+done lease_wait+done shutdown",
+    "mpmc:2 2 2 lease+lease+done+done lease+lease+done+done shutdown",
+    "mpmc:1 1 1 lease+release lease_wait+done shutdown",
+    "mpmc:1 1 1 lease+done quiet_wait shutdown",
+    "mpmc:1 1 1 lease+done stop+quiet",
+    "mpmc:1 1 1 lease+release stop+quiet lease+done",
+    "mpmc:2 1 1 lease+done lease+done stop+quiet",
+    "mpmc:1 2 2 lease+done quiet_wait stop",
+    "mpmc:1 2f 1 put+put lease+done+lease+done shutdown",
+    "spsc:1 1 1 lease+release+lease+done stop+quiet",
+)
+
 _OF_ATOMICS: Final = (
     "mpmc 2 0 a:put A:put a:take2",
     "mpmc 2 1 a:take A:put a:take",
@@ -88,15 +127,23 @@ _OF_ATOMICS: Final = (
     "mpmc 2 0 a:batch!_publish a:take2+put",
     "mpmc 2 1 a:take!cas+put a:take",
     "mpmc 2 2 a:take2!withdraw_get+put a:take",
+    "mpmc:1 1 1 a:lease!finish_get+lease+done a:lease+done",
+    "mpmc:1 1 1 a:lease!settle+lease+done a:put",
+    "mpmc:1 1 1 a:lease+done!_leave+lease a:lease+done",
+    "mpmc:2 2 2 a:lease2!take+release a:lease+done",
+    "mpmc:2 2 1 a:lease+done A:lease+done a:put",
 )
 """Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
 
+_LEASING: Final[tuple[Engines, ...]] = ("atomics",)  # native has no leases yet
+
 _POINTS: Final = 40  # a get has about 30 at which it can be interrupted
+_POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 
 def programs(engines: Engines) -> Iterator[Program]:
     """Yield all programs, for one engine or with both side by side."""
-    for text in _TEXTS:
+    for text in (*_TEXTS, *(_WITH_LEASES if engines in _LEASING else ())):
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))
@@ -106,5 +153,6 @@ def programs(engines: Engines) -> Iterator[Program]:
 
 def expand(text: str) -> Iterator[Program]:
     """Yield the program of a text, or, if a call in it is interrupted at ``!*``, one for each of its first points."""
-    for point in range(_POINTS if "!*" in text else 1):
+    points = _POINTS_OF_A_LEASE if "lease" in text else _POINTS
+    for point in range(points if "!*" in text else 1):
         yield parse_program(text.replace("!*", f"!{point}"))

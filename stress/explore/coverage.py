@@ -19,9 +19,9 @@ from .handles import explored_library
 from .scheduler import PLACES
 
 _PACKAGE = str(Path(shared_multiprocess_queue.__file__).parent)
-_LABEL = re.compile(r"\[([A-Z]\d)\]")
+_LABEL = re.compile(r"\[([A-Z]\d+)\]")
 _ABOVE = 3  # lines
-_OF_OTHERS = re.compile(r"(?:with|by|after|before|as|behind) (?:\[[A-Z]\d\])+")
+_OF_OTHERS = re.compile(r"(?:with|by|after|before|as|behind) (?:\[[A-Z]\d+\])+")
 
 
 def _atomics() -> Counter[str]:

@@ -41,8 +41,8 @@ class Memory:
 
     name = "explored"
 
-    def __init__(self, capacity: int, mode: Mode, is_fresh: bool) -> None:
-        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode)
+    def __init__(self, capacity: int, mode: Mode, leases: int = 0, is_fresh: bool = False) -> None:
+        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases)
         size = self.geometry.definitions
         self.buffer = memoryview(mmap.mmap(-1, size))
         self.words = self.buffer.cast("Q")
@@ -73,13 +73,26 @@ class Memory:
         """Do nothing, because the other handles use this memory."""
 
     def held(self) -> list[str]:
-        """Return the items that lie in FULL slots."""
-        found = []
+        """Return the items that lie in FULL slots, and in lease slots."""
+        found = self._leased()
         for index in range(self.geometry.capacity):
             at = self.slot(index)
             if self.words[at >> 3] & layout.STATE_MASK == layout.FULL:
                 length = int.from_bytes(self.buffer[at + layout.SLOT_LENGTH :][:4], sys.byteorder)
                 found.append(bytes(self.buffer[at + layout.SLOT_PAYLOAD :][:length]).decode())
+        return found
+
+    def lease_head(self, index: int) -> int:
+        """Return the offset of a lease slot's head."""
+        return self.geometry.lease_heads + index * layout.LEASE_HEAD_SIZE
+
+    def _leased(self) -> list[str]:
+        found = []
+        for index in range(self.geometry.leases):
+            head, at = self.lease_head(index), self.geometry.lease_payloads + index * self.geometry.lease_stride
+            if self.words[head + layout.LEASE_COUNT >> 3]:
+                length = int.from_bytes(self.buffer[head + layout.LEASE_LENGTH :][:4], sys.byteorder)
+                found.append(bytes(self.buffer[at:][:length]).decode())
         return found
 
 
@@ -269,6 +282,7 @@ class ScheduledSystem(System):
         return self._identity
 
     def is_alive(self, pid: int, start: int) -> bool:
+        self._scheduler.on_wait()
         return pid not in self._dead
 
     def cores(self) -> int:
@@ -302,6 +316,9 @@ class Handle:
         self.engine.membership.records.lock = cast(Any, _ThreadLock(scheduler))
         self.engine.membership.ring._bytes = _Bytes(self.engine.membership.ring._bytes, step)  # type: ignore[assignment]
         self.engine.membership.ring._halves = _Halves(self.engine.membership.ring._halves, step)  # type: ignore[assignment]
+        leases = self.engine.membership.ring.leases
+        if leases is not None:
+            leases._bytes = _Bytes(leases._bytes, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
         calls = self.engine.open(codec)
         self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself

@@ -6,6 +6,8 @@ thread of the handle before it. The slots of capacity ``2f`` are fresh: each get
 call with ``!17`` behind it is interrupted at the 17th point at which Python serves signals in it, one with ``!cas``
 where it first enters a function of that name.
 
+``mpmc:2`` is a queue with two leases.
+
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
 """
@@ -25,12 +27,18 @@ PUTS: Final = {"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2}
 """Calls that put, and how many items."""
 TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
+LEASES: Final = {"lease": 1, "lease2": 2, "lease_wait": 1}
+"""Calls that lease, and how many items at most."""
+LEASE_ENDS: Final = ("done", "release", "last")
+"""Calls that end the oldest lease of the handle: the item is processed, given back, or given back behind all others."""
+QUIETS: Final = ("quiet", "quiet_wait")
+"""Joins of the queue."""
 LOOKS: Final = ("is_empty", "is_full")
 ENDS: Final = ("shutdown", "stop")
 """Calls that end the work; ``stop`` is an immediate shutdown."""
 JOIN: Final = "join"
 """If this is an actor's first call, it opens its handle only then; other actors have theirs before."""
-CALLS: Final = (*PUTS, *TAKES, *LOOKS, *ENDS, JOIN)
+CALLS: Final = (*PUTS, *TAKES, *LOOKS, *LEASES, *LEASE_ENDS, *QUIETS, *ENDS, JOIN)
 _MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}
 
@@ -74,6 +82,7 @@ class Program:
     capacity: int
     filled: int
     actors: tuple[ActorPlan, ...]
+    leases: int = 0
     is_fresh: bool = False
 
     def __str__(self) -> str:
@@ -82,7 +91,8 @@ class Program:
             calls = [step.call if step.interrupt is None else f"{step.call}!{step.interrupt}" for step in actor.steps]
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
-        return " ".join([self.mode, f"{self.capacity}{'f' * self.is_fresh}", str(self.filled), *texts])
+        mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
+        return " ".join([mode, f"{self.capacity}{'f' * self.is_fresh}", str(self.filled), *texts])
 
 
 Decision = tuple[int, int]
@@ -98,8 +108,10 @@ def parse_program(text: str) -> Program:
     """
     try:
         mode, capacity, filled, *actors = text.split()
+        mode, _, leases = mode.partition(":")
         plans, is_fresh = tuple(map(_parse_actor, actors)), capacity.endswith("f")
-        program = Program(_MODES[mode], int(capacity.removesuffix("f")), int(filled), plans, is_fresh)
+        number = int(capacity.removesuffix("f"))
+        program = Program(_MODES[mode], number, int(filled), plans, int(leases or 0), is_fresh)
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
     if not 0 <= program.filled <= program.capacity or not actors:

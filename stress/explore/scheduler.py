@@ -78,6 +78,8 @@ class Scheduler:
         forks: the moments since the last decision at which something else might have happened.
         on_death: called with the number of a process that dies.
         on_stall: called when all live actors sleep.
+        on_step: called before each step.
+        on_wait: called where the running actor is about to wait, or asks whether a process lives.
         current: the running actor; None while steps are not scheduled.
     """
 
@@ -87,6 +89,8 @@ class Scheduler:
         self.forks: list[Fork] = []
         self.on_death: Callable[[int], None] = lambda number: None
         self.on_stall: Callable[[], None] = lambda: None
+        self.on_step: Callable[[], None] = lambda: None
+        self.on_wait: Callable[[], None] = lambda: None
         self.current: Actor | None = None
         self._actors: Sequence[Actor] = ()
         self._stop = 0
@@ -107,6 +111,7 @@ class Scheduler:
                 return False
         self.forks.append((self.count, actor.number, self._others))
         self.count += 1
+        self.on_step()
         frame = sys._getframe(2)
         PLACES[frame.f_code, frame.f_lasti] += 1
         return True
@@ -116,6 +121,7 @@ class Scheduler:
         if self.current is None:
             self.now += _LONG
             return
+        self.on_wait()
         self.now += _NAP if self._others else _LONG
         if self._others:
             self._gives_way = True
@@ -129,6 +135,7 @@ class Scheduler:
         if actor is None:
             self.now += timeout
             return
+        self.on_wait()
         actor.sleeps_on, actor.until = address, self.now + timeout
         self._gives_way = True
         self._wait_for_turn()

@@ -8,7 +8,7 @@ from random import Random
 
 from .program import DIES, Program, Schedule, schedule_text
 from .scheduler import NAPPER, Fork
-from .world import open_world
+from .worlds import open_world
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def judge(history: History) -> None:
         Violation: it breaks a rule.
     """
     _judge_deliveries(history)
-    _judge_end(history)
+    judge_end(history)
     cut_short = [call for call in history.calls if call.ended is None]
     if not any(call.is_take for call in cut_short):
         _judge_order(history, is_complete=not cut_short)
@@ -110,7 +110,7 @@ def _judge_deliveries(history: History) -> None:
         _judge_missing(history, missing)
 
 
-def _judge_end(history: History) -> None:
+def judge_end(history: History) -> None:
     """What holds after a shutdown, whatever has died."""
     never = float("inf")
     shut = [call for call in history.calls if call.name in ENDS]

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 from shared_multiprocess_queue._ring import ending, layout
 from shared_multiprocess_queue.errors import ShutDown
 
-from .handles import Handle, Memory, taken_over
+from .handles import Handle, Memory
 from .interrupts import interrupted
 from .program import JOIN, PUTS, Program, Schedule
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge
 
 _SURVIVOR = 100  # a process id
-_FIRST = 101
+FIRST = 101
+"""Process id of the first actor."""
 
 
 class World:
-    """A program, ready to run; made by ``open_world``."""
+    """A program, ready to run; made by ``worlds.open_world``."""
 
     def __init__(self, program: Program, scheduler: Scheduler, dead: set[int]) -> None:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(program.capacity, program.mode, program.is_fresh)
-        self._survivor = Handle(program.actors[-1].engine, self._memory, scheduler, _SURVIVOR, dead)
+        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh)
+        self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
         self._filled = [f"f{i}" for i in range(program.filled)]
         if not program.is_fresh:
             self._pass_a_lap()  # so that there is a lap before
@@ -52,6 +53,7 @@ class World:
         self._memory.restore(self._saved)
         self._dead.clear()
         self._history = History(self.program.capacity, self._filled)
+        self._begin()
         self._handles = {
             i: self._open(i)
             for i, plan in enumerate(self.program.actors)
@@ -68,7 +70,17 @@ class World:
         return forks
 
     def _open(self, number: int) -> Handle:
-        return Handle(self.program.actors[number].engine, self._memory, self.scheduler, _FIRST + number, self._dead)
+        return self._handle(self.program.actors[number].engine, FIRST + number)
+
+    def _handle(self, engine: str, pid: int) -> Handle:
+        return Handle(engine, self._memory, self.scheduler, pid, self._dead)
+
+    def _begin(self) -> None:
+        """Be told that a run begins."""
+
+    def _call(self, call: Call) -> None:
+        """Make a call of an actor."""
+        call.answer = self._handles[self._processes[call.actor]].call(call.name, call.items)
 
     def story(self) -> str:
         """Tell what happened in the last run."""
@@ -89,7 +101,7 @@ class World:
                 self._history.calls.append(call)
                 try:
                     with interrupted(step.interrupt):
-                        call.answer = self._handles[self._processes[number]].call(step.call, items)
+                        self._call(call)
                 except ShutDown:
                     call.is_refused = True
                 except KeyboardInterrupt:
@@ -99,7 +111,7 @@ class World:
         return run
 
     def _die(self, process: int) -> None:
-        self._dead.add(_FIRST + process)
+        self._dead.add(FIRST + process)
         for call in self._history.calls:
             if self._processes[call.actor] == process and call.ended is None:
                 call.held = self._memory.held()
@@ -115,7 +127,7 @@ class World:
             waits_for_turn = (
                 actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
             )  # its holder may be about to go
-            if self._is_closed() and not waits_for_turn and (call.is_put or not self._gets_beside(call)):
+            if self._is_closed() and not waits_for_turn and not self._may_sleep_at_the_end(call):
                 raise Violation(f"a {call.name} sleeps though the queue was shut down: the wake was lost")
             words = self._memory.words
             head, tail = words[layout.HEAD >> 3], words[layout.TAIL >> 3]
@@ -128,16 +140,16 @@ class World:
     def _is_closed(self) -> bool:
         return ending.is_closed(self._survivor.engine.membership.look())
 
-    def _gets_beside(self, call: Call) -> bool:
+    def _may_sleep_at_the_end(self, call: Call) -> bool:
         """Whether a get may have been under way, for which a get waits at the end without the promise of a wake."""
-        return any(other.is_take for other in self._history.calls if other is not call)
+        return not call.is_put and any(other.is_take for other in self._history.calls if other is not call)
 
     # ---- afterwards -------------------------------------------------------------------------------------------------
 
     def _look_afterwards(self) -> None:
         history = self._history
         for number, handle in self._handles.items():
-            if _FIRST + number in self._dead:
+            if FIRST + number in self._dead:
                 continue
             history.kept += self._taken_back(handle)
             if self.program.mode == "spsc":
@@ -212,11 +224,3 @@ class World:
         """Let others be the producer and the consumer."""
         if self.program.mode == "spsc":
             self._survivor.engine.membership.retire()
-
-
-@contextmanager
-def open_world(program: Program) -> Iterator[World]:
-    """Set a program up, in a process that belongs to it alone for the time."""
-    scheduler, dead = Scheduler(), set[int]()
-    with taken_over(scheduler, dead):
-        yield World(program, scheduler, dead)

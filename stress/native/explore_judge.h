@@ -3,11 +3,11 @@
 #ifndef SHMQ_EXPLORE_JUDGE_H
 #define SHMQ_EXPLORE_JUDGE_H
 
-#include "explore_actor.h"
+#include "explore_act.h"
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, world.spsc, life_begins(), calls);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;

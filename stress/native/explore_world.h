@@ -39,12 +39,24 @@ enum kind {
     QUIT_GET, /* gets two, frees one, abandons the other */
     PARK_GET, /* a get that sleeps when there is nothing */
     GHOST_GET, /* a get of two that all others take for dead */
-    KINDS
+    KINDS,
+    /* only in lease_explore.c from here on */
+    LEASE,      /* leases an item and ends it */
+    LEASE_TWO,  /* likewise, up to two */
+    RELEASE,    /* leases an item and gives it back */
+    LAST,       /* likewise, behind all others */
+    KEEP,       /* leases an item and keeps it */
+    PARK_LEASE, /* leases an item and ends it; sleeps when there is none */
+    JOIN,       /* looks once whether all is done */
+    PARK_JOIN,  /* sleeps until all is done */
+    ALL_KINDS
 };
 
-static const char *const names[KINDS] = {"put",      "batch",    "triple",    "locked", "newcomer",
+static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",    "locked", "newcomer",
                                          "quit-put", "repent",   "park-put",  "get",    "get-two",
-                                         "get-all",  "quit-get", "park-get",  "ghost-get"};
+                                         "get-all",  "quit-get", "park-get",  "ghost-get", "",
+                                         "lease",    "lease-two", "release",  "last",      "keep",
+                                         "park-lease", "join",   "park-join"};
 
 struct actor {
     unsigned number;
@@ -65,6 +77,8 @@ struct actor {
     unsigned char buffer[ITEM_SIZE];
     bool sleeps, woken;
     uint64_t epoch;
+    struct shmq_held held[3]; /* leases whose items this actor has */
+    uint64_t holds;
 };
 
 struct note {
@@ -92,6 +106,7 @@ static struct {
     unsigned noted;
     _Atomic int32_t flag;
     void *base;
+    void (*inspect)(void); /* called before each step; NULL: nothing is */
 } world;
 
 static struct actor actors[ACTORS];
@@ -197,6 +212,11 @@ static void step(const char *label)
     if (a == NULL) {
         return;
     }
+    if (world.inspect != NULL) {
+        self = NULL; /* what it looks at are no steps */
+        world.inspect();
+        self = a;
+    }
     const unsigned others = world.switches < world.most_switches ? waiting(a) : 0;
     const bool may_die = world.deaths < world.most_deaths;
     const unsigned choice = choose(1 + others + may_die);
@@ -229,7 +249,7 @@ static noreturn void next(void)
 }
 
 static void act(struct actor *a);
-static void note(struct actor *a, uint64_t position, const struct shmq_item *item, bool adopted);
+static void has_died(struct actor *a);
 
 static noreturn void live(void)
 {
@@ -243,10 +263,7 @@ static noreturn void live(void)
     } else {
         a = self;
         a->dead = true;
-        if (a->item.mine) { /* dead before it came back with the item that was decided to be its */
-            a->item.mine = false;
-            note(a, a->adopting, &a->item, true);
-        }
+        has_died(a);
         life_ends(a->ring.owner);
     }
     a = self;

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
-#include "ring.h"
+#include "looking.h"
 
 #define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
 
@@ -187,7 +187,7 @@ static void lock(void)
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     ring.fresh_below = nondet_bool() ? CAPACITY : 0;
     me.index = nondet_uint();

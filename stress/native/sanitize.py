@@ -24,7 +24,7 @@ from ..harness import options
 from ..harness.copies import HEADERS, ROOT, compile_c
 from ..planted import Bug, Task
 
-Program = Literal["explore", "thread", "address"]
+Program = Literal["explore", "leases", "thread", "address"]
 PROGRAMS: Final[tuple[Program, ...]] = get_args(Program)
 
 SOURCES: Final = Path(__file__).resolve().parent
@@ -34,6 +34,7 @@ _LONG_WATCHDOG: Final = 7200.0
 
 _BUILDS: Final[dict[Program, tuple[str, tuple[str, ...]]]] = {
     "explore": ("ring_explore.c", ("-O2", "-Wno-clobbered")),
+    "leases": ("lease_explore.c", ("-O2", "-Wno-clobbered")),
     "thread": ("ring_stress.c", ("-O1", "-Wno-clobbered", "-fsanitize=thread")),
     "address": (
         "ring_stress.c",
@@ -71,7 +72,7 @@ def _build(program: Program, compiler: str, headers: Path, folder: Path, *more: 
 
 
 def _command(program: Program, binary: Path, plan: Plan) -> list[str]:
-    if program == "explore":
+    if program in ("explore", "leases"):
         return [str(binary), *(["long"] if plan.long else [])]
     return [str(binary), str(plan.seed), str(plan.seconds), str(20000 if plan.long else 1000)]
 

@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A program that wants SHMQ_STEP defines it first, and includes this instead of ring.h. */
-#include "ring.h"
+/* A program that wants SHMQ_STEP defines it first, and includes this instead of leased_ring.h. */
+#include "leased_ring.h"
+#include "looking.h"
 
 #define LIVES 65536
 
@@ -37,10 +38,20 @@ static inline void life_ends(uint64_t life)
     atomic_store_explicit(&is_living[life], false, memory_order_release);
 }
 
+/* A clock that jumps far enough for the next look for dead holders, whenever it is asked. */
+static inline uint64_t life_now(void *context, bool exact)
+{
+    static _Atomic uint64_t now = 1;
+    (void)context, (void)exact;
+    return atomic_fetch_add_explicit(&now, 2 * SHMQ_FAR_AHEAD, memory_order_relaxed);
+}
+
+static uint32_t segment_leases; /* of the segments from here on */
+
 /* Without definitions: what lies behind the last slot is for the address sanitizer to guard. */
 static inline size_t segment_length(uint64_t capacity, uint32_t item_size)
 {
-    return (size_t)(SHMQ_SLOTS_START + capacity * SHMQ_STRIDE(item_size));
+    return (size_t)(SHMQ_SEGMENT_SIZE(capacity, item_size, segment_leases) - SHMQ_DEFINITIONS_SIZE);
 }
 
 static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_size, bool spsc)
@@ -58,6 +69,8 @@ static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_si
         memset(slot, 0, (size_t)SHMQ_STRIDE(item_size));
         atomic_store_explicit(&slot->word, i << SHMQ_STATE_BITS | SHMQ_FREE, memory_order_relaxed);
     }
+    memset((unsigned char *)base + SHMQ_SLOTS_START + capacity * SHMQ_STRIDE(item_size), 0,
+           segment_leases * (sizeof(struct shmq_lease) + (size_t)SHMQ_LEASE_STRIDE(item_size)));
 }
 
 static inline void *segment_new(uint64_t capacity, uint32_t item_size, bool spsc)

@@ -36,6 +36,12 @@ static bool is_alive_perhaps(void *context, uint64_t owner)
     return random_below(context, 2) == 0;
 }
 
+static uint64_t now_perhaps(void *context, bool exact)
+{
+    (void)exact;
+    return random_next(context) >> random_below(context, 64);
+}
+
 static int wake_perhaps(void *context, _Atomic uint64_t *word, int count)
 {
     (void)word, (void)count;
@@ -49,23 +55,31 @@ static void scribble(uint64_t rounds)
     unsigned corrupt = 0;
     for (uint64_t round = 0; round < rounds; round++) {
         const uint64_t capacity = 1 + random_below(&random, 5);
+        segment_leases = (uint32_t)random_below(&random, 4);
         unsigned char *base = segment_new(capacity, ITEM_SIZE, false);
         _Atomic uint64_t *words = (void *)base;
         const size_t header = sizeof(struct shmq_header) / SHMQ_WORD;
         struct shmq_ring ring;
         struct shmq_participant me;
-        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random};
+        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps};
         unsigned char *buffer = malloc(ITEM_SIZE);
         if (buffer == NULL) {
             fail("no memory", ITEM_SIZE, 0);
         }
         shmq_open(&ring, base, capacity, ITEM_SIZE, random_below(&random, 4) == 0, 1 + random_below(&random, 3), calls);
+        shmq_open_leases(&ring, segment_leases);
         if (!shmq_take_record(&ring, &me)) {
             fail("no record", 0, 0);
         }
         ring.header->records_used = 1 + random_below(&random, 5);
         for (unsigned call = 0; call < 12; call++) {
             for (unsigned i = 0; i < 4; i++) {
+                if (segment_leases > 0 && random_below(&random, 3) == 0) {
+                    struct shmq_lease *lease = shmq_lease_of(&ring, (uint32_t)random_below(&random, segment_leases));
+                    _Atomic uint64_t *fields = (void *)lease;
+                    fields[random_below(&random, sizeof *lease / SHMQ_WORD)] = evil(&random, capacity);
+                    continue;
+                }
                 switch (random_below(&random, 4)) {
                 case 0:
                     words[random_below(&random, header)] = evil(&random, capacity);
@@ -89,7 +103,7 @@ static void scribble(uint64_t rounds)
             struct shmq_item item;
             const bool sure = random_below(&random, 2) == 0;
             enum shmq_result result = SHMQ_NOTHING;
-            switch (random_below(&random, 9)) {
+            switch (random_below(&random, 10)) {
             case 0:
                 count = 1 + random_below(&random, capacity);
                 result = shmq_claim_put(&ring, &me, count, sure, &position);
@@ -143,6 +157,22 @@ static void scribble(uint64_t rounds)
                 shmq_try_acquire_lock(&ring, &me, &run.flag, &position);
                 shmq_release_lock(&ring, &me, &run.flag);
                 break;
+            case 8:
+                if (segment_leases > 0) {
+                    struct shmq_held held[8];
+                    result = shmq_try_lease(&ring, &me, 1 + random_below(&random, 8), sure, held, &count);
+                    for (uint64_t i = 0; result == SHMQ_DONE && i < count; i++) {
+                        shmq_read_lease(&ring, held[i].index, &item);
+                        memcpy(buffer, item.data, item.length);
+                        if (i % 2 == 0) {
+                            shmq_done(&ring, &held[i]);
+                        } else {
+                            shmq_give_back(&ring, &held[i], evil(&random, capacity), sure);
+                        }
+                    }
+                    shmq_is_quiet(&ring);
+                }
+                break;
             default:
                 shmq_arm(&ring.header->items);
                 shmq_wake(&ring, &ring.header->items, evil(&random, capacity));
@@ -153,6 +183,7 @@ static void scribble(uint64_t rounds)
         free(buffer);
         free(base);
     }
+    segment_leases = 0;
     printf("hostile memory: %llu segments, %u calls said so\n", (unsigned long long)rounds, corrupt);
     if (rounds > 100 && corrupt == 0) {
         fail("no call noticed anything", rounds, 0);

@@ -9,7 +9,7 @@ import pytest
 from shared_multiprocess_queue._engine import metrics
 from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._platform.processes import Identity
-from shared_multiprocess_queue._ring.snapshot import Blocker
+from shared_multiprocess_queue._ring.seen import Blocker
 
 
 def blocker(pid: int, position: int, doing: Literal["put", "get", "put_batch"]) -> Blocker:

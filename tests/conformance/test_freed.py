@@ -17,7 +17,7 @@ from shared_multiprocess_queue._engine import metrics
 from shared_multiprocess_queue._engine.contract import EngineName
 from shared_multiprocess_queue._platform.processes import Identity
 from shared_multiprocess_queue._ring.ring import Ring
-from shared_multiprocess_queue._ring.snapshot import Blocker
+from shared_multiprocess_queue._ring.seen import Blocker
 from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.children import in_child
 from tests.support.queues import MakeQueue

@@ -26,7 +26,7 @@ def header_words() -> dict[str, int]:
     first = found.pop("NAMESPACES_AT")
     found |= {f"namespace {number}": first + number * WORD for number in range(layout.NAMESPACES)}
     found |= {"HEAD": layout.HEAD, "TAIL": layout.TAIL}
-    for side in ("ITEMS", "SPACE"):
+    for side in ("ITEMS", "SPACE", "IDLE"):
         found[f"{side} epoch"] = getattr(layout, side) + layout.WAKE_EPOCH
         found[f"{side} hint"] = getattr(layout, side) + layout.WAKE_HINT
     return found
@@ -49,10 +49,14 @@ def test_words_that_two_sides_write_have_cache_lines_of_their_own() -> None:
         "tail": {lines["TAIL"]},
         "getters' wake words": {lines["ITEMS epoch"], lines["ITEMS hint"]},
         "putters' wake words": {lines["SPACE epoch"], lines["SPACE hint"]},
+        "returns": {lines["RETURNED_AT"], lines["LOOK_AT"]},
+        "wake words of join": {lines["IDLE epoch"], lines["IDLE hint"]},
         "locks": {lines["BATCH_OWNER_AT"], lines["GATE_AT"]},
         "roles": {lines["PRODUCER_AT"], lines["CONSUMER_AT"]},
         "constants": {lines["MAGIC_AT"], lines["SEGMENT_SIZE_AT"]},
+        "more constants": {lines["LEASES_AT"], lines["MAX_DELIVERIES_AT"]},
         "counts": {lines["TOMBS_AT"], lines["GET_WAITS_AT"]},
+        "more counts": {lines["REDELIVERED_AT"], lines["DEAD_LETTERS_AT"]},
         "marks": {lines["UNLINKED_AT"], lines["RECORDS_USED_AT"], lines["STOPPED_AT"]},
         "namespaces": {lines["namespace 0"], lines[f"namespace {layout.NAMESPACES - 1}"]},
     }
@@ -104,8 +108,8 @@ def test_the_fields_of_a_slot_do_not_overlap() -> None:
 
 
 def test_the_states_of_a_slot_fit_beside_the_position() -> None:
-    states = {layout.FREE, layout.FULL, layout.TOMB}
-    assert len(states) == 3
+    states = {layout.FREE, layout.FULL, layout.TOMB, layout.GIVEN}
+    assert len(states) == 4
     assert all(0 <= state <= layout.STATE_MASK for state in states)
 
 
@@ -133,6 +137,38 @@ def test_slots_are_aligned_hold_an_item_and_waste_less_than_a_line(capacity: int
     assert geometry.definitions == layout.SLOTS_START + capacity * geometry.stride
     assert geometry.size == geometry.definitions + layout.DEFINITIONS_SIZE
     assert geometry.definitions % WORD == geometry.size % WORD == 0
+
+
+def test_the_words_of_a_lease_slot_do_not_overlap_and_fill_one_line() -> None:
+    names = ("HOLDER", "COUNT", "POSITION", "SINCE", "DUE", "DELAY", "LENGTH")
+    assert [getattr(layout, f"LEASE_{name}") for name in names] == [number * WORD for number in range(len(names))]
+    assert layout.LEASE_LENGTH + 4 == layout.LEASE_META
+    assert layout.LEASE_META + 4 <= layout.LEASE_HEAD_SIZE == LINE
+
+
+@settings(deadline=None, database=None)
+@given(item_size=st.integers(1, 1 << 20), leases=st.integers(0, layout.MAX_LEASES))
+def test_leases_lie_between_the_slots_and_the_definitions(item_size: int, leases: int) -> None:
+    geometry = Geometry.of(3, item_size, "mpmc", leases)
+    assert geometry.leases == leases
+    assert geometry.lease_heads == layout.SLOTS_START + 3 * geometry.stride
+    assert geometry.lease_payloads == geometry.lease_heads + leases * layout.LEASE_HEAD_SIZE
+    assert geometry.lease_stride % LINE == 0
+    assert 0 <= geometry.lease_stride - item_size < LINE
+    assert geometry.definitions == geometry.lease_payloads + leases * geometry.lease_stride
+
+
+@settings(deadline=None, database=None)
+@given(position=st.integers(0, GREATEST >> 3), other=st.integers(0, GREATEST >> 3), lease=st.integers(0, 0xFFFF))
+def test_a_word_that_names_a_lease_slot_is_known_by_its_position(position: int, other: int, lease: int) -> None:
+    word = layout.given_word(position, lease)
+    assert 0 <= word <= GREATEST
+    assert word & layout.STATE_MASK == layout.GIVEN
+    assert word >> layout.GIVEN_LEASE_SHIFT == lease
+    assert layout.is_given(word, position)
+    same = (position ^ other) & layout.GIVEN_POSITION_MASK == 0
+    assert layout.is_given(word, other) == same
+    assert not any(layout.is_given(position << 2 | state, position) for state in (0, 1, 2))
 
 
 # ---- encodings ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from stress.explore.program import Program, ProgramError, parse_program, parse_s
 from stress.explore.run import Plan, run, run_planted
 from stress.explore.scheduler import Violation
 from stress.explore.verdict import Call, History, judge
-from stress.explore.world import open_world
+from stress.explore.worlds import open_world
 from stress.harness.copies import default_compiler
 from stress.harness.engines import Engines
 

@@ -1,0 +1,111 @@
+"""The calls of a queue with leases: what ``get`` takes is leased to its thread, and ends by ``task_done``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from .._platform.clock import deadline_of
+from .._ring.claim import Home, Payload
+from .._ring.layout import IDLE, WAKE_EPOCH
+from .._ring.leased_ring import LeasedRing
+from .._ring.parking import SLICE
+from ..errors import CorruptQueueError, DeserializationError, LeasesHeldError, ShutDown
+from .arguments import most_items
+from .calls import InPython
+from .leasing import Leasing
+from .waiting import look_around
+
+T = TypeVar("T")
+
+
+class LeasedCalls(InPython):
+    """The calls of one handle of a queue with leases; ``SharedMemoryQueue`` documents them."""
+
+    def __getitem__(self, wish: tuple[Any, ...]) -> Any:
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``; see above."""
+        *most, block, timeout = wish
+        until = deadline_of(block, timeout)
+        limit = self._limit(*most) if most else 1
+        leasing = self._leasing()
+        home = leasing.of_this_thread()
+        self._check_that_some_are_left(home)
+        try:
+            items = self._engine.get(limit, until, self._deliver, home)
+        except (DeserializationError, CorruptQueueError):
+            leasing.end_failed()
+            raise
+        except ShutDown:
+            leasing.drop_kept_back()
+            raise
+        return items if most else items[0]
+
+    def _consume(self, taken: list[Payload]) -> None:
+        self._leasing().failed.extend(map(taken.pop, (0,)))  # a single C call: it is in one of the two
+
+    def lease(self, limit: int | None, block: bool, timeout: float | None, make: Callable[[Payload], T]) -> list[T]:
+        """Take items for ``Lease`` objects.
+
+        Args:
+            limit: the most to take; None: one.
+            block: as of ``get``.
+            timeout: likewise.
+            make: makes the object of a payload.
+        """
+        until = deadline_of(block, timeout)
+        most = 1 if limit is None else self._limit(limit)
+        leasing = self._leasing()
+        self._check_that_some_are_left(leasing.of_this_thread())
+        try:
+            return self._engine.get(most, until, lambda taken: list(map(make, taken)), leasing.of_objects)
+        except ShutDown:
+            leasing.drop_kept_back()
+            raise
+
+    def task_done(self) -> None:
+        """End the lease that this thread has had longest, of those that ``get`` gave it."""
+        leasing = self._leasing()
+        home = leasing.of_this_thread()
+        held = next(iter(home), None)
+        if held is None:
+            raise ValueError(
+                "task_done() called too many times: this thread has no item from get() whose lease is not over"
+            )
+        leasing.done(home, held)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until nothing is in the queue and nothing is leased; return whether that came in time."""
+        until = deadline_of(True, timeout)
+        self._membership.check_open()
+        return self.join_until(until)
+
+    def join_until(self, until: float) -> bool:
+        """Wait as ``join`` does, until a time in ns; 0 is always in the past."""
+        member = self._membership
+        with member.operation() as record:
+            words, ring = record.words, cast(LeasedRing, member.ring)
+            while True:
+                epoch = member.parking.arm(words, IDLE)
+                if ring.is_quiet(words):
+                    return True
+                now = member.system.now()
+                if now >= until:
+                    return False
+                member.parking.sleep(IDLE + WAKE_EPOCH, epoch, min(until, now + SLICE))
+                look_around(member)
+
+    def _limit(self, max_items: Any) -> int:
+        return min(most_items(max_items), self._geometry.capacity, self._geometry.leases)
+
+    def _leasing(self) -> Leasing:
+        member = self._membership
+        member.check_open()
+        if not member.is_of_this_process():
+            member.settle()
+        leasing = member.leasing
+        assert leasing is not None
+        return leasing
+
+    def _check_that_some_are_left(self, home: Home) -> None:
+        if len(home) >= self._geometry.leases:
+            raise LeasesHeldError(self._geometry.leases)

@@ -1,0 +1,69 @@
+"""The calls of a queue with leases in the native engine: C puts and takes; notes and ends of leases are in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._codec.codec import Codec
+from .._ring.claim import Held, Home, LeasedPayload, Payload, notes_of
+from .leased_calls import LeasedCalls
+from .membership import Membership
+
+if TYPE_CHECKING:
+    from .._native.extension import Handle
+
+T = TypeVar("T")
+
+
+class NativeGets:
+    """The gets of one handle in C, as ``LeasedCalls`` wants them.
+
+    Args:
+        membership: the handle's part in the queue.
+        handle: in C.
+    """
+
+    def __init__(self, membership: Membership, handle: Handle) -> None:
+        self.membership = membership
+        self._handle = handle
+
+    def get(
+        self,
+        limit: int,
+        until: float,
+        deliver: Callable[[list[Payload]], T],
+        home: Home | None = None,
+    ) -> T:
+        """Lease one to ``limit`` items; what ``deliver`` leaves in its list when it raises is kept back."""
+        assert home is not None
+        noted = home
+
+        def deliver_with_notes(taken: list[Payload]) -> tuple[T, Home]:
+            return deliver(taken), notes_of(taken, noted)
+
+        return self._handle.lease(limit, until, self._payload, deliver_with_notes, noted)
+
+    def _payload(self, data: bytes, tag: int, index: int, position: int, deliveries: int) -> LeasedPayload:
+        payload = LeasedPayload((data, tag))
+        held = payload.held = Held(index, self.membership.participants.owner)
+        held.won.append(1)
+        held.position = position
+        held.deliveries = deliveries
+        return payload
+
+
+class NativeLeasedCalls(LeasedCalls):
+    """The calls of one handle of a queue with leases, of which C serves the puts and takes the items."""
+
+    def __init__(self, membership: Membership, codec: Codec, handle: Handle) -> None:
+        super().__init__(NativeGets(membership, handle), codec)  # type: ignore[arg-type]  # the puts stand below
+        self._native = handle
+
+    def put(self, item: object, block: bool, timeout: float | None, obj: object) -> None:
+        """Put an item, which is called ``item`` or ``obj``."""
+        self._native.put(item, block, timeout, obj)
+
+    def put_batch(self, items: Any, block: bool, timeout: float | None) -> None:
+        """Put several items at once."""
+        self._native.put_batch(items, block, timeout)

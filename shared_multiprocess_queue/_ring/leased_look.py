@@ -1,0 +1,127 @@
+"""A look at a queue with leases: what came back counts as there, what is being processed does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from .._platform.processes import Identity
+from . import ending
+from .layout import (
+    GIVEN,
+    GIVEN_LEASE_SHIFT,
+    HEAD,
+    LEASE_COUNT,
+    LEASE_DELAY,
+    LEASE_DUE,
+    LEASE_HEAD_SIZE,
+    LEASE_HOLDER,
+    LEASE_POSITION,
+    LEASE_SINCE,
+    STATE_MASK,
+    TAIL,
+    WORD_MASK,
+    given_word,
+    is_given,
+    parse_owner,
+    unmarked,
+)
+from .seen import Blocker, Leased, Participant
+from .snapshot import Look
+
+
+class LeasedLook(Look):
+    """One look at a queue with leases; see ``Look``."""
+
+    __slots__ = ()
+
+    def _heads(self) -> range:
+        first = self.geometry.lease_heads
+        return range(first, first + self.geometry.leases * LEASE_HEAD_SIZE, LEASE_HEAD_SIZE)
+
+    def _is_left(self, holder: int) -> bool:
+        """Whether no live process holds a lease slot."""
+        return holder == 0 or self.liveness(holder) == "dead"
+
+    def _has_item(self, index: int, head: int) -> bool:
+        position = self.load(head + LEASE_POSITION)
+        return bool(self.load(head + LEASE_COUNT)) or self.load(self._slot(position)) == given_word(position, index)
+
+    def _is_stopped(self) -> bool:
+        return ending.is_stopped(self, self.geometry.mode)
+
+    def items(self) -> int:
+        """Return how many items are there: in the ring, or come back, due or not."""
+        if self._is_stopped():
+            return 0
+        head = unmarked(self.load(HEAD))  # before tail, as in ``Look.items``
+        size = min(max(unmarked(self.load(TAIL)) - head, 0), self.geometry.capacity)
+        if size and super().is_empty():
+            size = 0
+        return size + len(self._came_back())
+
+    def _came_back(self) -> list[int]:
+        """Return the heads of the lease slots whose item no live process has."""
+        return [
+            head
+            for index, head in enumerate(self._heads())
+            if self._is_left(self.load(head + LEASE_HOLDER)) and self._has_item(index, head)
+        ]
+
+    def is_empty(self) -> bool:
+        """Whether a get would find nothing, though it looked for the dead, and for what came back."""
+        if self._is_stopped():
+            return True
+        if not super().is_empty():
+            return False
+        back = self._came_back()
+        return not any(map(self._is_due, back)) and (not back or len(back) < self.geometry.leases)
+
+    def _is_due(self, head: int) -> bool:
+        due, delay = self.load(head + LEASE_DUE), self.load(head + LEASE_DELAY)
+        if self.load(head + LEASE_HOLDER) or not due:  # what a dead process had is due at once
+            return True
+        if delay:
+            now = self._system.now()
+            return not now < due <= now + delay
+        return not unmarked(self.load(HEAD)) < due <= unmarked(self.load(TAIL))
+
+    def is_full(self) -> bool:
+        """Whether a put would find no room, though it looked for the dead."""
+        before = unmarked(self.load(TAIL)) - self.geometry.capacity
+        word = self.load(self._slot(before))
+        lease = word >> GIVEN_LEASE_SHIFT
+        if is_given(word, before) and lease < self.geometry.leases:
+            holder = self.load(self._heads()[lease] + LEASE_HOLDER)
+            if self._is_left(holder) and self.load(self._slot(before)) == word:
+                return False
+        return super().is_full()
+
+    def leased(self) -> tuple[Leased, ...]:
+        """Return the items that live processes have."""
+        found = []
+        for index, head in enumerate(self._heads()):
+            holder = self.load(head + LEASE_HOLDER)
+            if not self._is_left(holder) and self._has_item(index, head):
+                place = self.load(head + LEASE_POSITION), self.load(head + LEASE_COUNT), self.load(head + LEASE_SINCE)
+                if self.load(head + LEASE_HOLDER) == holder:
+                    found.append(Leased(Identity(*parse_owner(holder)), *place))
+        return tuple(found)
+
+    def blockers(self, participants: Iterable[Participant], is_lock_held: bool) -> Iterator[Blocker]:
+        """Yield the live processes that hold what others need; see ``Look.blockers``.
+
+        Also one that is between taking an item into its lease slot and freeing the slot of the ring.
+        """
+        yield from super().blockers(participants, is_lock_held)
+        for index, head in enumerate(self._heads()):
+            holder = self.load(head + LEASE_HOLDER)
+            position = self.load(head + LEASE_POSITION)
+            if not self._is_left(holder) and self.load(self._slot(position)) == given_word(position, index):
+                yield Blocker(Identity(*parse_owner(holder)), position, "get")
+
+    def _is_wrong(self, position: int, word: int) -> bool:
+        if word & STATE_MASK == GIVEN:
+            return word >> GIVEN_LEASE_SHIFT >= self.geometry.leases or not (
+                is_given(word, position) or is_given(word, (position - self.geometry.capacity) & WORD_MASK)
+            )
+        return super()._is_wrong(position, word)

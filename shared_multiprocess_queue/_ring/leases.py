@@ -1,0 +1,499 @@
+"""Lease slots: where an item lies from the moment a get takes it until its consumer says that it is done (labels E).
+
+A lease slot is a lock with an owner, an heir and something inside. The process whose owner word is in ``holder`` owns
+it, and nothing else writes it; ``count`` is 0 if it is empty, and n if its item was taken n times.
+
+    EMPTY (0, 0) --E2--> RESERVED (me, 0) --E3 E4 E5 E6--> HELD (me, 1) --E8, E9--> EMPTY
+                             |                                 |   ^
+                             E9: given up                      E9  E2, E7: n+1
+                             v                                 v   |
+                           EMPTY                             RETURNED (0, n)
+
+An item leaves the ring in two steps. Its word becomes GIVEN, which names the lease slot [E4]: so of several that try,
+exactly one has it, and which one can be read after a death. Once the lease slot counts it [E5], the word is freed [E6].
+The process that finds a dead holder takes the slot over and *settles* it: the ring's word at the slot's position tells
+what the slot itself may not know yet.
+
+What came back has ``due`` and ``delay``. Due 0: at once. Delay 0: due is a position of the ring, and the item waits
+until head has got there. Otherwise due is a monotonic time, which is believed for ``delay`` ns at most.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from .._platform.atomic_words import Words
+from . import ending
+from .claim import CORRUPT, Claim, Held, LeasedPayload
+from .layout import (
+    FAR_AHEAD,
+    FREE,
+    FULL,
+    GIVEN_LEASE_SHIFT,
+    HEAD,
+    IDLE,
+    ITEMS,
+    LEASE_COUNT,
+    LEASE_DELAY,
+    LEASE_DUE,
+    LEASE_HEAD_SIZE,
+    LEASE_HOLDER,
+    LEASE_LENGTH,
+    LEASE_META,
+    LEASE_POSITION,
+    LEASE_SINCE,
+    LEASE_WAITS_AT,
+    LOOK_AT,
+    LOOK_EVERY,
+    REDELIVERED_AT,
+    RETURNED_AT,
+    SLOT_LENGTH,
+    SLOT_PAYLOAD,
+    SLOTS_START,
+    SPACE,
+    STATE_BITS,
+    TAG_MASK,
+    TAIL,
+    WORD_MASK,
+    Geometry,
+    given_word,
+    unmarked,
+)
+from .parking import Parking
+from .participants import Participants
+
+_LENGTH_AND_META: Final = struct.Struct("=II")
+_MOST_DELIVERIES: Final = (1 << 32) - 1  # at which the count stays
+_LOOK_SHARE: Final = 50  # a look for the dead comes after at least this many times what the last one took
+
+
+class _Candidate(NamedTuple):
+    """A lease slot whose item may be handed out again."""
+
+    position: int
+    lease: int
+    owner: int  # 0, or that of a dead process
+    due: int
+
+
+class Leases:
+    """The lease slots of one segment, and what operations do to them; no method waits.
+
+    Args:
+        buffer: the mapped segment.
+        geometry: its sizes, checked against the size of the mapping.
+        participants: tell which processes live.
+        parking: where waiters sleep.
+    """
+
+    def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
+        self._bytes = memoryview(buffer)
+        self._geometry = geometry
+        self._participants = participants
+        self._parking = parking
+        self._system = parking.system
+        self._next = 0  # where the search for a free slot begins
+
+    def release(self) -> None:
+        """Let go of the memory; may be called again."""
+        self._bytes.release()
+
+    def _head(self, index: int) -> int:
+        return self._geometry.lease_heads + index * LEASE_HEAD_SIZE
+
+    def _slot(self, position: int) -> int:
+        """Return the offset of a position's slot in the ring."""
+        return SLOTS_START + position % self._geometry.capacity * self._geometry.stride
+
+    # ---- taking a lease slot ----------------------------------------------------------------------------------------
+
+    def _take_slot(self, words: Words, claim: Claim, index: int, owner: int, goes_back: bool = False) -> Held | None:
+        """Try to take a lease slot from no process, or from a dead one; note it in the claim."""
+        held = Held(index, self._participants.owner, goes_back)
+        claim.slots.append(held)
+        # [E2] acq_rel, pairs with [E9]: all that the last holder has stored is visible. Noted with no step in between.
+        words.cas_noted(self._head(index) + LEASE_HOLDER, owner, held.owner, held.won)
+        if not held.won[0]:
+            claim.slots.remove(held)
+            return None
+        if owner:
+            words.announce(self._head(index) + LEASE_DUE, 0)  # what a dead process had is due at once
+        return held
+
+    def reserve(self, words: Words, claim: Claim, wanted: int) -> int:
+        """Take up to ``wanted`` free lease slots into the ``slots`` of the claim, which are empty before that.
+
+        An item that came back just there is taken instead: it goes to ``taken``, and no slot is reserved.
+
+        Returns:
+            How many slots are reserved.
+        """
+        number = self._geometry.leases
+        start = self._next
+        for step in range(number):
+            index = (start + step) % number
+            head = self._head(index)
+            if words.peek(head + LEASE_HOLDER) or words.peek(head + LEASE_COUNT):  # [E1] hints, which [E2] confirms
+                continue
+            held = self._take_slot(words, claim, index, 0)
+            if held is None:
+                continue
+            if not words.load(head + LEASE_COUNT):
+                self._next = (index + 1) % number
+                if len(claim.slots) == wanted:
+                    break
+            elif self.is_dropped(words, claim, held):
+                continue
+            elif self._due(words, head) is None:
+                self.give_up(words, claim, held)
+            else:
+                self.give_up_reserved(words, claim, but=held)
+                self._hand_out_again(words, claim, held)
+                return 0
+        return len(claim.slots)
+
+    def reserve_run(self, words: Words, claim: Claim, begin: int, end: int, sure: bool) -> int:
+        """Reserve a lease slot for each position from ``begin`` on; return the end of those that have one."""
+        number = self.reserve(words, claim, end - begin)
+        for position, held in enumerate(claim.slots, begin):
+            held.position = position
+        if sure and not number and not claim.taken:
+            words.add(LEASE_WAITS_AT, 1)
+        return begin + number
+
+    def give_up(self, words: Words, claim: Claim, held: Held) -> None:
+        """Give a lease slot up; if an item is in it, it has come back."""
+        came_back = words.load(self._head(held.index) + LEASE_COUNT)
+        self._leave(words, held)
+        if came_back:
+            self._say_returned(words)
+        claim.slots.remove(held)
+
+    def give_up_reserved(self, words: Words, claim: Claim, but: Held | None = None) -> None:
+        """Give up all lease slots of the claim, but for one perhaps."""
+        for held in list(claim.slots):
+            if held is not but:
+                self.give_up(words, claim, held)
+
+    def _leave(self, words: Words, held: Held) -> None:
+        # [E9] release, after [E8]: a newcomer sees the end, or the returned item; pairs with [E1][E2][J4]. seq for the
+        # wakes, pairs with [W3].
+        words.cas_noted(self._head(held.index) + LEASE_HOLDER, held.owner, 0, held.left)
+        if self._parking.is_armed(words, ITEMS):
+            head = words.load(HEAD)
+            if ending.is_closed(words):
+                self._parking.wake_all(words, ITEMS)  # they may wait for just this end [D5]
+            elif words.load(self._slot(head)) == head << STATE_BITS | FULL:  # otherwise a getter would wake in vain
+                self._parking.wake(words, ITEMS, 1)
+        self.wake_idle(words)
+
+    def is_dropped(self, words: Words, claim: Claim, held: Held) -> bool:
+        """Drop the item of a lease slot that this operation has just taken, if the queue was stopped meanwhile."""
+        # [D6] seq, after [E2]; pairs with [D7]: either this sees the mark, or a join after it sees the lease slot
+        if not ending.is_stopped(words, self._geometry.mode):
+            return False
+        words.announce(self._head(held.index) + LEASE_COUNT, 0)  # [E8]
+        self.give_up(words, claim, held)
+        return True
+
+    # ---- taking an item out of the ring -----------------------------------------------------------------------------
+
+    def take(self, words: Words, held: Held, position: int) -> bool:
+        """Move the item of a position, which is FULL, into a lease slot; called again, it goes on where it was.
+
+        Returns:
+            Whether the item is in the lease slot; otherwise another operation has it.
+        """
+        slot = self._slot(position)
+        full = position << STATE_BITS | FULL
+        if words.load(slot) == full:
+            self._copy(words, held, position, slot)
+            # [E4] acq_rel, after the copy; pairs with [E6][S4]. The word says which lease slot has the item.
+            words.cas(slot, full, given_word(position, held.index))
+        return self.settle(words, held) > 0
+
+    def _copy(self, words: Words, held: Held, position: int, slot: int) -> None:
+        """Copy a payload from its slot; its length comes from the segment and is not believed."""
+        head = self._head(held.index)
+        header = bytes(self._bytes[slot + SLOT_LENGTH : slot + SLOT_PAYLOAD])
+        length = min(_LENGTH_AND_META.unpack(header)[0], self._geometry.item_size)
+        at = self._payload(held.index)
+        # [E3] relaxed, before [E4]: only the holder reads it, or an heir after [E2]
+        self._bytes[at : at + length] = self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]
+        self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = header
+        words.announce(head + LEASE_SINCE, self._system.now())
+        words.announce(head + LEASE_DUE, 0)
+        words.announce(head + LEASE_POSITION, position)  # [E3]
+
+    def _payload(self, index: int) -> int:
+        return self._geometry.lease_payloads + index * self._geometry.lease_stride
+
+    def settle(self, words: Words, held: Held) -> int:
+        """Learn from the ring what a lease slot of this operation does not know yet; return its count."""
+        head = self._head(held.index)
+        position = words.load(head + LEASE_POSITION)
+        slot = self._slot(position)
+        given = given_word(position, held.index)
+        if words.load(slot) == given:
+            if not words.load(head + LEASE_COUNT):
+                words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
+            # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
+            if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
+                self._parking.wake(words, SPACE, 1)
+        return words.load(head + LEASE_COUNT)
+
+    def hand_out(self, words: Words, claim: Claim, held: Held) -> None:
+        """Let the item of a lease slot be the operation's: it goes to the ``taken`` of the claim."""
+        head = self._head(held.index)
+        held.position = words.load(head + LEASE_POSITION)
+        held.deliveries = words.load(head + LEASE_COUNT)
+        if not (claim.taken and _held_of(claim.taken[-1]) is held):  # an interrupt may have come between
+            claim.taken.append(self._read(held))
+        claim.slots.remove(held)
+
+    def _hand_out_again(self, words: Words, claim: Claim, held: Held) -> None:
+        head = self._head(held.index)
+        count = words.load(head + LEASE_COUNT)
+        # [E7] relaxed, before anything of the item is looked at: to deserialise it may kill
+        words.announce(head + LEASE_COUNT, min(count + 1, _MOST_DELIVERIES))
+        words.announce(head + LEASE_SINCE, self._system.now())
+        words.add(REDELIVERED_AT, 1)
+        self.hand_out(words, claim, held)
+
+    def _read(self, held: Held) -> LeasedPayload:
+        head, at = self._head(held.index), self._payload(held.index)
+        length, meta = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
+        tag = meta & TAG_MASK
+        if length > self._geometry.item_size:
+            length, tag = self._geometry.item_size, CORRUPT
+        payload = LeasedPayload((bytes(self._bytes[at : at + length]), tag))
+        payload.held = held
+        return payload
+
+    # ---- what came back, and what the dead have left ----------------------------------------------------------------
+
+    def look_for_returns(self, words: Words, claim: Claim, wanted: int, sure: bool) -> bool:
+        """Take items that came back, and those of dead holders, into the ``taken`` of the claim, the oldest first.
+
+        A look at all lease slots is made if one may have come back, if it is time to look for the dead, or if ``sure``:
+        the caller is about to find nothing.
+
+        Returns:
+            Whether there was any.
+        """
+        returned, look_at = words.peek(RETURNED_AT), words.peek(LOOK_AT)
+        now = self._system.now()
+        is_time = not now < look_at <= now + FAR_AHEAD
+        if not (sure or returned & 1 or is_time):
+            return False
+        candidates, earliest = self._candidates(words, is_time)
+        rest = list(candidates)
+        while rest and len(claim.taken) < wanted:
+            self._take_candidate(words, claim, rest.pop(0))
+        if is_time and not [one for one in rest if one.owner]:
+            took = self._system.now() - now
+            words.cas(LOOK_AT, look_at, min(earliest, now + min(max(LOOK_EVERY, _LOOK_SHARE * took), FAR_AHEAD)))
+        if returned & 1 and not rest:
+            words.cas(RETURNED_AT, returned, returned & ~1)  # a release since then has another version, and stays
+        return bool(claim.taken)
+
+    def _candidates(self, words: Words, for_dead: bool) -> tuple[list[_Candidate], int]:
+        """Return what may be handed out, in order, and the time at which the next of the others is due."""
+        number = self._geometry.leases
+        found: list[_Candidate] = []
+        behind: list[tuple[int, _Candidate]] = []  # waits for head, by the position
+        earliest = WORD_MASK
+        alive = {0: True, self._participants.owner: True}  # verdicts of this look
+        for index in range(number):
+            head = self._head(index)
+            owner = words.load(head + LEASE_HOLDER)  # [E1] acquire, pairs with [E9]
+            if owner:
+                if for_dead and owner not in alive:
+                    alive[owner] = self._participants.is_alive(owner)
+                if not alive.get(owner, True):
+                    found.append(_Candidate(words.load(head + LEASE_POSITION), index, owner, 0))
+            elif words.load(head + LEASE_COUNT):  # [E1] acquire
+                one = _Candidate(words.load(head + LEASE_POSITION), index, 0, words.load(head + LEASE_DUE))
+                if self._due(words, head) is not None:
+                    found.append(one)
+                elif words.load(head + LEASE_DELAY):
+                    earliest = min(earliest, one.due)
+                else:
+                    behind.append((one.due, one))
+        if len(behind) == number:  # head cannot move: all lease slots wait for it
+            found.append(min(behind)[1])
+        return sorted(found), earliest
+
+    def _take_candidate(self, words: Words, claim: Claim, one: _Candidate) -> None:
+        held = self._take_slot(words, claim, one.lease, one.owner)
+        if held is None:
+            return
+        count = self.settle(words, held)
+        if self.is_dropped(words, claim, held):
+            return
+        if not count or (not one.owner and words.load(self._head(one.lease) + LEASE_DUE) != one.due):
+            self.give_up(words, claim, held)
+        else:
+            self._hand_out_again(words, claim, held)
+
+    def holder(self, words: Words, index: int) -> int:
+        """Return the owner word of the process that holds a lease slot, or 0."""
+        return words.load(self._head(index) + LEASE_HOLDER)  # [E1] acquire
+
+    def inherit(self, words: Words, claim: Claim, word: int, for_put: bool) -> bool | None:
+        """Settle the lease slot that a GIVEN word names, if its holder is dead; a get then has its item.
+
+        Returns:
+            False: the holder lives. True: the item is in the ``taken`` of the claim. None: look again.
+        """
+        index = word >> GIVEN_LEASE_SHIFT
+        owner = self.holder(words, index)
+        if not owner:
+            return None
+        if self._participants.is_alive(owner):
+            return False
+        held = self._take_slot(words, claim, index, owner, for_put)
+        if held is None:
+            return None
+        count = self.settle(words, held)
+        if self.is_dropped(words, claim, held):
+            return None
+        if not count or for_put:
+            self.give_up(words, claim, held)
+            return None
+        self._hand_out_again(words, claim, held)
+        return True
+
+    def _due(self, words: Words, head: int) -> int | None:
+        """Return what the ``due`` of a returned item says, if it may be taken now; otherwise None."""
+        due = words.load(head + LEASE_DUE)
+        if not due:
+            return due
+        delay = words.load(head + LEASE_DELAY)
+        if delay:
+            now = self._system.now()
+            return None if now < due <= now + delay else due  # a clock of elsewhere makes it due
+        return None if unmarked(words.load(HEAD)) < due <= unmarked(words.load(TAIL)) else due
+
+    # ---- the end of a lease -----------------------------------------------------------------------------------------
+
+    def done(self, words: Words, held: Held) -> bool:
+        """End a lease and its item; return False if it is not this process's any more."""
+        if not self._is_as_known(words, held):
+            return False
+        words.announce(self._head(held.index) + LEASE_COUNT, 0)  # [E8] release, before [E9]; pairs with [J4]
+        self._leave(words, held)
+        return True
+
+    def give_back(self, words: Words, held: Held, delay: int = 0, last: bool = False) -> bool:
+        """End a lease and give its item back; return False if it is not this process's any more.
+
+        If the queue was stopped, the item is dropped.
+
+        Args:
+            words: the caller's access.
+            held: the lease.
+            delay: ns that have to pass until the item is handed out again.
+            last: whether all that is in the ring now goes first.
+        """
+        if not self._is_as_known(words, held):
+            return False
+        if ending.is_stopped(words, self._geometry.mode):
+            return self.done(words, held)
+        head = self._head(held.index)
+        due = self._system.now() + delay if delay else unmarked(words.load(TAIL)) if last else 0
+        words.announce(head + LEASE_DELAY, delay)
+        words.announce(head + LEASE_DUE, due)
+        self._leave(words, held)
+        self._say_returned(words)
+        while delay and words.load(LOOK_AT) > due:
+            words.cas(LOOK_AT, words.load(LOOK_AT), due)
+        return True
+
+    def _say_returned(self, words: Words) -> None:
+        while True:
+            returned = words.load(RETURNED_AT)
+            # [E10] seq, after [E9]: once this is armed, the item can be taken
+            if words.cas(RETURNED_AT, returned, (returned | 1) + 2 & WORD_MASK):
+                break
+        self._parking.wake(words, ITEMS, 1)
+
+    def _is_as_known(self, words: Words, held: Held) -> bool:
+        head = self._head(held.index)
+        known = held.owner, held.position, held.deliveries
+        return known == (
+            words.load(head + LEASE_HOLDER),
+            words.load(head + LEASE_POSITION),
+            words.load(head + LEASE_COUNT),
+        )
+
+    def wake_idle(self, words: Words) -> None:
+        """Wake those that wait for the end of all items, if it may have come."""
+        if self._parking.is_armed(words, IDLE) and (
+            ending.is_stopped(words, self._geometry.mode)
+            or (unmarked(words.load(HEAD)) >= unmarked(words.load(TAIL)) and not self.has_items(words))
+        ):
+            self._parking.wake_all(words, IDLE)
+
+    def has_items(self, words: Words) -> bool:
+        """Whether any lease slot has an item."""
+        for head in map(self._head, range(self._geometry.leases)):
+            words.load(head + LEASE_HOLDER)  # [J4] seq, before the count; pairs with [E9]
+            if words.load(head + LEASE_COUNT):  # [J4] acquire, pairs with [E5][E8]
+                return True
+        return False
+
+    # ---- the end of work --------------------------------------------------------------------------------------------
+
+    def keep_the_end_away(self, words: Words) -> bool:
+        """Whether an item may come out of a lease slot, for which a get of this process has to wait at the end.
+
+        A process that has an item itself does not wait: two that collect several before they process them would wait
+        for each other.
+        """
+        found = False
+        for head in map(self._head, range(self._geometry.leases)):
+            holder = words.load(head + LEASE_HOLDER)  # [D5] after [D3] and [D4], as [J4]
+            count = words.load(head + LEASE_COUNT)
+            if holder == self._participants.owner:
+                if count:
+                    return False
+            elif holder or count:
+                found = True
+        return found
+
+    def is_any_held(self, words: Words) -> bool:
+        """Whether a live process holds a lease slot, of a queue that was stopped."""
+        owners = {words.load(self._head(index) + LEASE_HOLDER) for index in range(self._geometry.leases)}
+        return any(map(self._participants.is_alive, owners - {0}))
+
+    # ---- interrupts -------------------------------------------------------------------------------------------------
+
+    def recover(self, words: Words, claim: Claim) -> None:
+        """Decide each lease slot of a claim that an exception has cut; may be called again.
+
+        What has an item is the operation's, or goes back; the rest is given up. A lease that was being ended is ended,
+        or is where it was.
+        """
+        for held in list(claim.slots):
+            if not held.is_ours() or held in map(_held_of, claim.taken):
+                claim.slots.remove(held)
+            elif not self.settle(words, held) or held.goes_back:
+                self.give_up(words, claim, held)
+            else:
+                self._hand_out_again(words, claim, held)
+        for held in list(claim.ending):
+            if not held.left:
+                if words.load(self._head(held.index) + LEASE_COUNT):
+                    held.home[held] = held  # it has not happened
+                else:
+                    self._leave(words, held)
+            if held.left and held.left[0]:
+                self._say_returned(words)  # it may have been given back
+                self.wake_idle(words)
+            claim.ending.remove(held)
+
+
+def _held_of(payload: tuple[bytes, int]) -> Held | None:
+    return payload.held if isinstance(payload, LeasedPayload) else None

@@ -1,0 +1,139 @@
+"""A leased item: what ``SharedMemoryQueue.lease`` returns."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
+
+from ._engine.arguments import delay_of
+from ._engine.calls import corrupt_slot
+from ._ring.claim import CORRUPT, Payload, held_by
+from .errors import LeaseLostError, QueueClosedError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from ._codec.codec import Codec
+    from ._engine.leasing import Leasing
+    from ._engine.membership import Membership
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class Lease(Generic[T]):
+    """An item that this process has taken and has to end: by ``done()``, or by ``release()``, which gives it back.
+
+    Leaving its ``with`` block ends the item; leaving it by an exception gives it back, behind what is in the queue now.
+    If the process dies before that, another getter gets the item. A lease that nothing refers to any more is given
+    back, with a ResourceWarning. Threads may share a lease; it cannot be pickled, and a forked child does not have it.
+
+    Example:
+        >>> from shared_multiprocess_queue import SharedMemoryQueue
+        >>> jobs = SharedMemoryQueue("doc-lease", create=True, leases=4)
+        >>> jobs.put("a job")
+        >>> with jobs.lease(timeout=1.0) as lease:
+        ...     lease.item, lease.deliveries
+        ('a job', 1)
+        >>> jobs.join()
+        True
+        >>> jobs.close(); jobs.unlink()
+    """
+
+    __slots__ = ("__orig_class__", "__weakref__", "_codec", "_held", "_is_over", "_membership", "_payload", "_queue")
+
+    def __init__(self, queue: object, membership: Membership, codec: Codec, payload: Payload) -> None:
+        self._queue = queue  # an open lease keeps its handle
+        self._membership = membership
+        self._codec = codec
+        self._payload = payload
+        self._held = held_by(payload)
+        self._is_over = False
+
+    @property
+    def item(self) -> T:
+        """The item; it is deserialised each time, so that ``deliveries`` can be looked at before that.
+
+        Raises:
+            DeserializationError: that is not possible; the lease stays open.
+        """
+        data, tag = self._payload
+        if tag == CORRUPT:
+            corrupt_slot(self._membership)
+        item: T = self._codec.decode(data, tag)
+        return item
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of the item, as they lay in the queue."""
+        return self._payload[0]
+
+    @property
+    def deliveries(self) -> int:
+        """How often the item was handed out, this time included; 1: for the first time."""
+        return self._held.deliveries
+
+    def done(self) -> None:
+        """End the item: it is processed, and is delivered to none any more.
+
+        Raises:
+            LeaseLostError: the lease is over.
+        """
+        leasing = self._leasing()
+        leasing.done(leasing.of_objects, self._held)
+        self._is_over = True
+
+    def release(self, delay: float = 0.0, last: bool = False) -> None:
+        """Give the item back, so that it is delivered again.
+
+        Args:
+            delay: seconds in which it is not delivered.
+            last: whether all that is in the queue now is delivered before it.
+
+        Raises:
+            ValueError: the delay cannot be, or there is one although ``last``.
+            LeaseLostError: the lease is over.
+        """
+        wait = delay_of(delay, last)
+        leasing = self._leasing()
+        leasing.give_back(leasing.of_objects, self._held, wait, last)
+        self._is_over = True
+
+    def _leasing(self) -> Leasing:
+        leasing = self._membership.leasing
+        assert leasing is not None
+        return leasing
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_over:
+            return
+        if exception is None:
+            self.done()
+        else:
+            with suppress(LeaseLostError, QueueClosedError):
+                self.release(last=True)
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the interpreter may be shutting down
+            held, leasing = self._held, self._leasing()
+            if held in leasing.of_objects:
+                leasing.drop(leasing.of_objects, "a Lease was dropped without done() or release()", held)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Lease cannot be pickled: it belongs to the process that took it; send its item instead")
+
+    def __repr__(self) -> str:
+        state = "over" if self._is_over else "open"
+        return f"<{type(self).__name__} of position {self._held.position}, delivery {self.deliveries}, {state}>"

@@ -1,0 +1,125 @@
+/* What an actor of ring_explore.c does: one operation, by the functions of the ring. */
+
+#ifndef SHMQ_EXPLORE_ACT_H
+#define SHMQ_EXPLORE_ACT_H
+
+#include "explore_actor.h"
+
+static void note(struct actor *a, uint64_t position, const struct shmq_item *item, bool adopted)
+{
+    if (item->length != 3 || item->tag != 5 || world.noted == sizeof world.notes / sizeof *world.notes) {
+        fail("an item that nobody wrote");
+    }
+    const struct note n = {a->number, item->data[0], item->data[1], position, adopted};
+    world.notes[world.noted++] = n;
+    a->taken++;
+}
+
+static void has_died(struct actor *a)
+{
+    if (a->item.mine) { /* dead before it came back with the item that was decided to be its */
+        a->item.mine = false;
+        note(a, a->adopting, &a->item, true);
+    }
+}
+
+static bool get(struct actor *a, uint64_t limit, bool sure)
+{
+    uint64_t position, count;
+    if (world.spsc &&
+        shmq_take_role(&a->ring, &a->ring.header->consumer, a->me.name) != a->me.name) {
+        return false;
+    }
+    const enum shmq_result found = checked(a, shmq_claim_get(&a->ring, &a->me, limit, sure, &position, &count));
+    if (found == SHMQ_DONE) {
+        unsigned most = (unsigned)count;
+        if (a->kind == QUIT_GET) {
+            most = most == 2 ? 1 : 0;
+        }
+        for (unsigned i = 0; i < most; i++) {
+            struct shmq_item item;
+            shmq_read(&a->ring, position + i, &item);
+            memcpy(a->buffer, item.data, item.length);
+            item.data = a->buffer;
+            if (shmq_free_slot(&a->ring, position + i)) {
+                note(a, position + i, &item, false);
+            }
+        }
+        if (a->kind == QUIT_GET) {
+            if (shmq_abandon(&a->ring, &a->me)) {
+                a->kind = GET; /* nothing is left of the claim: others have it already */
+            } else if (world.spsc) {
+                shmq_leave_role(&a->ring.header->consumer, a->me.name);
+            }
+        } else {
+            shmq_finish_get(&a->ring, &a->me, count);
+        }
+        return true;
+    }
+    if (found != SHMQ_ORPHAN && !(sure && shmq_find_orphan(&a->ring, &position))) {
+        return false;
+    }
+    a->adopting = position;
+    if (shmq_rescue_get(&a->ring, position, a->buffer, &a->item)) {
+        a->item.mine = false;
+        note(a, position, &a->item, true);
+        return true;
+    }
+    return false;
+}
+
+static bool attempt(struct actor *a, bool sure)
+{
+    if (is_put(a->kind)) {
+        return put(a, a->number, 0, a->count, sure, a->kind != QUIT_PUT) == SHMQ_DONE;
+    }
+    return get(a, a->kind == GET || a->kind == PARK_GET ? 1 : a->kind == GET_ALL ? world.capacity : 2, sure);
+}
+
+static void act(struct actor *a)
+{
+    uint64_t holder;
+    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
+        fail("no record for a newcomer");
+    }
+    if (a->kind == LOCKED && !shmq_try_acquire_lock(&a->ring, &a->me, &world.flag, &holder)) {
+        a->refused_by_lock = true;
+        return;
+    }
+    if (a->kind == REPENT && put(a, a->number, GIVEN_UP, 1, true, false) == SHMQ_DONE &&
+        !shmq_abandon(&a->ring, &a->me)) {
+        a->is_marked = true;
+        return;
+    }
+    a->fate = IN_DOUBT;
+    bool ok = attempt(a, false) || attempt(a, true);
+    while (!ok && (a->kind == PARK_GET || a->kind == PARK_PUT)) {
+        struct shmq_wake_words *side = a->kind == PARK_GET ? &a->ring.header->items : &a->ring.header->space;
+        a->epoch = shmq_arm(side);
+        ok = attempt(a, true);
+        if (!ok) {
+            step("sleep");
+            a->sleeps = true;
+            a->woken = atomic_load(&side->epoch) != a->epoch;
+            if (_setjmp(a->here) == 0) {
+                next();
+            }
+            a->sleeps = a->woken = false;
+        }
+    }
+    if (a->kind == LOCKED && !ok) {
+        shmq_release_lock(&a->ring, &a->me, &world.flag);
+    }
+    if (a->kind == QUIT_PUT) {
+        if (ok) {
+            shmq_abandon(&a->ring, &a->me);
+        }
+        ok = false;
+    }
+    a->fate = ok ? ACKNOWLEDGED : NEVER;
+    if (a->kind == NEWCOMER) {
+        shmq_leave_record(&a->ring, &a->me);
+    }
+}
+
+#endif

@@ -1,0 +1,261 @@
+/* What an actor of lease_explore.c does, and what has to hold at each of its steps. */
+
+#ifndef SHMQ_LEASE_ACTOR_H
+#define SHMQ_LEASE_ACTOR_H
+
+#include "explore_actor.h"
+
+#define INDEXES 10 /* of the items of one putter */
+
+/* What is known of an item, beside the segment. */
+static struct knowledge {
+    unsigned handed; /* number of times */
+    unsigned worker; /* 1 + the actor that has it; 0: none */
+    bool ended;
+} known[PROBE + 1][INDEXES];
+
+static struct actor *actor_of(unsigned number)
+{
+    return number == ACTORS ? &survivor : &actors[number];
+}
+
+static struct knowledge *knowledge_of(const unsigned char *item)
+{
+    if (item[0] > PROBE || item[1] >= INDEXES) {
+        fail("an item that nobody wrote");
+    }
+    return &known[item[0]][item[1]];
+}
+
+/* ---- at each step ---- */
+
+static void check_words(const struct shmq_ring *ring)
+{
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const uint64_t word = shmq_slot_of(ring, i)->word;
+        if ((word & SHMQ_STATE_MASK) != SHMQ_GIVEN) {
+            continue;
+        }
+        const uint32_t index = (uint32_t)(word >> SHMQ_GIVEN_LEASE_SHIFT);
+        if (index >= ring->leases || shmq_lease_of(ring, index)->holder == 0 ||
+            shmq_given_word(shmq_lease_of(ring, index)->position, index) != word) {
+            fail("a word names a lease slot that is not held or has another position");
+        }
+    }
+}
+
+static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned index)
+{
+    unsigned leased = 0, waiting = 0;
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        const unsigned char *item = shmq_lease_payload(ring, i);
+        leased += shmq_lease_of(ring, i)->count > 0 && item[0] == putter && item[1] == index;
+    }
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const struct shmq_slot *slot = shmq_slot_of(ring, i);
+        const uint64_t state = slot->word & SHMQ_STATE_MASK;
+        waiting += (state == SHMQ_FULL || state == SHMQ_GIVEN) && slot->payload[0] == putter && slot->payload[1] == index;
+    }
+    if (leased > 1) {
+        fail("an item in two lease slots");
+    }
+    if (leased + waiting == 0) {
+        fail("an accepted item is nowhere");
+    }
+}
+
+/* An actor that ends a lease has ended its item as soon as the count says so, even if it dies before it knows. */
+static void note_ends(struct actor *a)
+{
+    for (uint64_t i = 0; i < a->holds; i++) {
+        const struct shmq_lease *lease = shmq_lease_of(&a->ring, a->held[i].index);
+        struct knowledge *what = knowledge_of(shmq_lease_payload(&a->ring, a->held[i].index));
+        if (lease->holder == a->ring.owner && lease->count == 0 && what->worker == a->number + 1) {
+            what->ended = true;
+            what->worker = 0;
+        }
+    }
+}
+
+static void inspect(void)
+{
+    const struct shmq_ring *ring = &survivor.ring;
+    for (unsigned i = 0; i <= world.actors; i++) {
+        note_ends(i < world.actors ? &actors[i] : &survivor);
+    }
+    check_words(ring);
+    for (unsigned i = 0; i < world.filled; i++) {
+        if (!known[FILLER][i].ended) {
+            check_item(ring, FILLER, i);
+        }
+    }
+    for (unsigned i = 0; i < world.actors; i++) {
+        for (unsigned j = 0; is_put(actors[i].kind) && actors[i].fate == ACKNOWLEDGED && j < actors[i].count; j++) {
+            if (!known[i][j].ended) {
+                check_item(ring, i, j);
+            }
+        }
+    }
+}
+
+/* ---- leasing ---- */
+
+static void check_nothing_reserved(const struct actor *a)
+{
+    for (uint32_t i = 0; i < a->ring.leases; i++) {
+        if (shmq_lease_of(&a->ring, i)->holder == a->ring.owner && shmq_lease_of(&a->ring, i)->count == 0) {
+            fail("a lease slot without an item is held where it must not be");
+        }
+    }
+}
+
+static bool asks_whether_alive(void *context, uint64_t owner)
+{
+    check_nothing_reserved(context);
+    return life_is_alive(NULL, owner);
+}
+
+static void hand_out(struct actor *a, const struct shmq_held *held)
+{
+    struct shmq_item item;
+    struct actor *running = self;
+    self = NULL;
+    shmq_read_lease(&a->ring, held->index, &item);
+    self = running;
+    if (item.length != 3 || item.tag != 5) {
+        fail("an item that nobody wrote");
+    }
+    struct knowledge *what = knowledge_of(item.data);
+    if (what->ended) {
+        fail("an item was handed out after its end");
+    }
+    if (what->worker != 0 && !actor_of(what->worker - 1)->dead) {
+        fail("an item was handed out although a living actor has it");
+    }
+    if (held->count <= what->handed || held->count > 1 + what->handed + world.deaths) {
+        fail("a count that is not the number of deliveries");
+    }
+    what->worker = a->number + 1;
+    what->handed++;
+    a->held[a->holds++] = *held;
+    a->taken++;
+}
+
+static bool lease(struct actor *a, uint64_t most, bool sure)
+{
+    struct shmq_held held[4];
+    uint64_t count = 0;
+    const enum shmq_result found = checked(a, shmq_try_lease(&a->ring, &a->me, most, sure, held, &count));
+    if (found == SHMQ_DONE) {
+        for (uint64_t i = 0; i < count; i++) {
+            hand_out(a, &held[i]);
+        }
+    }
+    check_nothing_reserved(a);
+    return found == SHMQ_DONE;
+}
+
+static void end_leases(struct actor *a)
+{
+    for (uint64_t i = 0; i < a->holds; i++) {
+        const struct shmq_held held = a->held[i];
+        struct knowledge *what = knowledge_of(shmq_lease_payload(&a->ring, held.index));
+        if (a->kind == RELEASE || a->kind == LAST) {
+            what->worker = 0; /* from the first step on the next may have it */
+            if (!shmq_give_back(&a->ring, &held, 0, a->kind == LAST)) {
+                fail("a lease was lost");
+            }
+            if (!shmq_give_back(&a->ring, &held, 0, false)) {
+                continue;
+            }
+            fail("a lease was ended twice");
+        }
+        if (!shmq_done(&a->ring, &held)) {
+            fail("a lease was lost");
+        }
+        what->ended = true;
+        what->worker = what->worker == a->number + 1 ? 0 : what->worker;
+        if (shmq_done(&a->ring, &held)) {
+            fail("a lease was ended twice");
+        }
+    }
+    a->holds = 0;
+}
+
+/* ---- join ---- */
+
+static void check_quiet(const struct shmq_ring *ring)
+{
+    const uint64_t tail = ring->header->tail;
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const uint64_t word = shmq_slot_of(ring, i)->word;
+        const uint64_t state = word & SHMQ_STATE_MASK;
+        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
+            fail("join returned with an item in the ring");
+        }
+    }
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        if (shmq_lease_of(ring, i)->count > 0) {
+            fail("join returned with an item that is leased");
+        }
+    }
+}
+
+static bool join(struct actor *a)
+{
+    const bool quiet = shmq_is_quiet(&a->ring);
+    if (quiet) {
+        check_quiet(&a->ring);
+    }
+    return quiet;
+}
+
+/* ---- one actor ---- */
+
+static bool attempt_one(struct actor *a, bool sure)
+{
+    if (is_put(a->kind)) {
+        return put(a, a->number, 0, a->count, sure, true) == SHMQ_DONE;
+    }
+    if (a->kind == JOIN || a->kind == PARK_JOIN) {
+        return join(a);
+    }
+    return lease(a, a->kind == LEASE_TWO ? 2 : 1, sure);
+}
+
+static void has_died(struct actor *a)
+{
+    note_ends(a);
+}
+
+static void act(struct actor *a)
+{
+    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
+        fail("no record for a newcomer");
+    }
+    a->fate = IN_DOUBT;
+    bool ok = attempt_one(a, false) || attempt_one(a, true);
+    while (!ok && (a->kind == PARK_LEASE || a->kind == PARK_JOIN)) {
+        struct shmq_wake_words *side = side_of(a);
+        a->epoch = shmq_arm(side);
+        ok = attempt_one(a, true);
+        if (!ok) {
+            step("sleep");
+            a->sleeps = true;
+            a->woken = atomic_load(&side->epoch) != a->epoch;
+            if (_setjmp(a->here) == 0) {
+                next();
+            }
+            a->sleeps = a->woken = false;
+        }
+    }
+    a->fate = ok ? ACKNOWLEDGED : NEVER;
+    if (a->kind != KEEP) {
+        end_leases(a);
+    }
+    if (a->kind == NEWCOMER) {
+        shmq_leave_record(&a->ring, &a->me);
+    }
+}
+
+#endif

@@ -1,0 +1,94 @@
+/* Leases in every order of their steps, up to a number of switches, with deaths at every step: as ring_explore.c, with
+   one to two lease slots and capacity 1 to 3.
+
+   Before each step: a word that names a lease slot names one that is held and says the same position (L1); each
+   accepted item that is not ended lies in the ring or in a lease slot (L2), and in one lease slot at most (L3). No
+   operation waits, scans or returns with a lease slot without an item (L4). Whenever an item is handed out: it is not
+   ended, no living actor has it, and the count exceeds the number of earlier hand-outs, by no more than the deaths. If
+   join returns, everything is ended at that moment. Afterwards a survivor takes and ends what is left: each accepted
+   item was ended, and the queue is as good as new. */
+
+#define _GNU_SOURCE
+#include "lease_judge.h"
+
+static void report(const char *what)
+{
+    printf("%-44s %10llu runs\n", what, world.executions);
+    fflush(stdout);
+    world.total += world.executions;
+    world.executions = 0;
+}
+
+static void explore(const enum kind *kinds)
+{
+    world.recorded = 0;
+    do {
+        set_up(kinds);
+        if (_setjmp(over) == 0) {
+            resume(pick(NULL, choose(world.actors)));
+        }
+        judge();
+        world.executions++;
+        for (unsigned i = 0; i < world.actors; i++) {
+            life_ends(actors[i].ring.owner);
+        }
+    } while (turn_back());
+}
+
+static void explore_all(unsigned count, unsigned switches, unsigned deaths, const enum kind *kinds, uint64_t capacities,
+                        bool is_long)
+{
+    unsigned most = 1;
+    for (unsigned i = 0; i < count; i++) {
+        most = count_of(kinds[i]) > most ? count_of(kinds[i]) : most;
+    }
+    world.actors = count;
+    world.most_switches = switches;
+    world.most_deaths = deaths;
+    for (world.capacity = most; world.capacity <= capacities; world.capacity++) {
+        for (segment_leases = 1; segment_leases <= 2; segment_leases++) {
+            world.base = segment_new(world.capacity, ITEM_SIZE, false);
+            for (world.laps = is_long ? 0 : 1; world.laps < 2; world.laps++) {
+                for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
+                    explore(kinds);
+                }
+            }
+            free(world.base);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const bool is_long = argc > 1 && strcmp(argv[1], "long") == 0;
+    static const enum kind pairs[] = {PUT, BATCH, NEWCOMER, LEASE, LEASE_TWO, RELEASE, LAST, KEEP, PARK_LEASE, JOIN,
+                                      PARK_JOIN};
+    const unsigned count = sizeof pairs / sizeof *pairs;
+    for (unsigned i = 0; i < ACTORS; i++) {
+        create(&actors[i]);
+    }
+    for (unsigned a = 0; a < count; a++) {
+        for (unsigned b = a > 3 ? a : 3; b < count; b++) {
+            const enum kind kinds[] = {pairs[a], pairs[b]};
+            explore_all(2, is_long ? 3 : 2, 0, kinds, is_long ? 3 : 2, is_long);
+            explore_all(2, is_long ? 2 : 1, 1, kinds, 3, is_long);
+            if (is_long) {
+                explore_all(2, 1, 2, kinds, 2, true);
+            }
+        }
+    }
+    report("two operations");
+    static const enum kind threes[][3] = {
+        {LEASE, LEASE, PUT},   {LEASE, LEASE, LEASE},     {LEASE, PUT, JOIN},        {RELEASE, LEASE, JOIN},
+        {LEASE, NEWCOMER, PUT}, {RELEASE, LEASE, LEASE_TWO}, {LAST, LEASE, PUT},      {LEASE, LEASE, JOIN},
+        {KEEP, LEASE, PUT},    {LEASE_TWO, BATCH, LEASE}, {PARK_LEASE, LEASE, LEASE}, {PARK_JOIN, LEASE, LEASE},
+    };
+    for (unsigned i = 0; i < sizeof threes / sizeof *threes; i++) {
+        explore_all(3, is_long ? 2 : 1, 0, threes[i], 2, is_long);
+        explore_all(3, is_long ? 2 : 1, 1, threes[i], is_long ? 2 : 1, is_long);
+        explore_all(3, is_long ? 1 : 0, 2, threes[i], 2, is_long);
+    }
+    report("three operations");
+    printf("%llu runs, every one as it should be\n", world.total);
+    return 0;
+}

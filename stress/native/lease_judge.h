@@ -1,0 +1,173 @@
+/* One run of lease_explore.c: what is there before, and what has to hold afterwards. */
+
+#ifndef SHMQ_LEASE_JUDGE_H
+#define SHMQ_LEASE_JUDGE_H
+
+#include "lease_actor.h"
+
+static void be_born(struct actor *a, unsigned number)
+{
+    const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now};
+    shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
+    shmq_open_leases(&a->ring, segment_leases);
+    a->number = number;
+    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
+    a->taken = 0;
+    a->holds = 0;
+    a->fate = NEVER;
+    a->item.mine = false;
+    a->count = count_of(a->kind);
+    if (a->kind != NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
+        fail("no record");
+    }
+}
+
+/* Take and end all that is there. */
+static void drain(void)
+{
+    while (lease(&survivor, 1, true)) {
+        end_leases(&survivor);
+    }
+}
+
+static void set_up(const enum kind *kinds)
+{
+    world.inspect = NULL;
+    segment_reset(world.base, world.capacity, ITEM_SIZE, false);
+    atomic_store_explicit(&lives, 1, memory_order_relaxed);
+    world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
+    memset(known, 0, sizeof known);
+    survivor.kind = LEASE;
+    be_born(&survivor, ACTORS);
+    for (uint64_t i = 0; i < world.laps * world.capacity; i++) {
+        if (put(&survivor, FILLER, 0, 1, false, true) != SHMQ_DONE || !lease(&survivor, 1, false)) {
+            fail("a new queue does not work");
+        }
+        end_leases(&survivor);
+        memset(known, 0, sizeof known);
+    }
+    for (unsigned i = 0; i < world.filled; i++) {
+        if (put(&survivor, FILLER, i, 1, false, true) != SHMQ_DONE) {
+            fail("a new queue does not fill");
+        }
+    }
+    if (world.laps > 0) { /* as if waiters had armed the hints and gone away */
+        shmq_arm(&survivor.ring.header->items);
+        shmq_arm(&survivor.ring.header->space);
+        shmq_arm(&survivor.ring.header->idle);
+    }
+    for (unsigned i = 0; i < world.actors; i++) {
+        actors[i].kind = kinds[i];
+        be_born(&actors[i], i);
+    }
+    world.inspect = inspect;
+}
+
+/* An actor that still sleeps must have no reason to wake up. */
+static void judge_sleepers(void)
+{
+    for (unsigned i = 0; i < world.actors && world.deaths == 0; i++) {
+        struct actor *a = &actors[i];
+        if (!a->sleeps) {
+            continue;
+        }
+        if (a->kind == PARK_JOIN && shmq_is_quiet(&a->ring)) {
+            fail("a join sleeps although all is done");
+        }
+        const uint64_t head = a->ring.header->head;
+        const bool is_there = shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL);
+        for (uint32_t index = 0; a->kind == PARK_LEASE && index < a->ring.leases; index++) {
+            const struct shmq_lease *slot = shmq_lease_of(&a->ring, index);
+            if (slot->holder == 0 && (slot->count > 0 ? slot->due == 0 : is_there)) {
+                fail("a get sleeps beside an item and a lease slot for it");
+            }
+        }
+    }
+}
+
+static void judge_items(void)
+{
+    for (unsigned i = 0; i < world.filled; i++) {
+        if (!known[FILLER][i].ended) {
+            fail("an item that was there before was not ended");
+        }
+    }
+    for (unsigned i = 0; i < world.actors; i++) {
+        const struct actor *a = &actors[i];
+        for (unsigned j = 0; is_put(a->kind) && j < a->count; j++) {
+            if (a->fate == ACKNOWLEDGED && !known[i][j].ended) {
+                fail("an accepted item was not ended");
+            }
+            if (a->fate == NEVER && known[i][j].handed > 0) {
+                fail("an item was delivered that was not put");
+            }
+            if (known[i][j].ended != known[i][0].ended) {
+                fail("a batch was cut");
+            }
+        }
+    }
+}
+
+static void judge(void)
+{
+    inspect();
+    judge_sleepers();
+    bool keeps = false;
+    for (unsigned i = 0; i < world.actors; i++) {
+        keeps = keeps || (actors[i].kind == KEEP && !actors[i].dead && actors[i].holds > 0);
+    }
+    const bool is_empty = shmq_is_empty(&survivor.ring);
+    const bool is_there = lease(&survivor, 1, true);
+    if (is_there == is_empty && !keeps) {
+        fail(is_empty ? "is_empty did not see an item" : "is_empty saw an item where none was");
+    }
+    end_leases(&survivor);
+    drain();
+    for (unsigned i = 0; i < world.actors; i++) {
+        struct actor *a = &actors[i];
+        if (a->kind == KEEP && !a->dead) {
+            if (a->holds > 0 && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
+                fail("join does not see what a living actor has");
+            }
+            end_leases(a);
+        }
+    }
+    drain();
+    inspect();
+    judge_items();
+
+    /* What comes later. */
+    for (uint32_t index = 0; index < survivor.ring.leases; index++) {
+        if (shmq_lease_of(&survivor.ring, index)->holder != 0 || shmq_lease_of(&survivor.ring, index)->count != 0) {
+            fail("a lease slot stays taken");
+        }
+    }
+    world.inspect = NULL;
+    for (unsigned lap = 0; lap < 2; lap++) {
+        memset(known, 0, sizeof known);
+        if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
+            fail("not empty after all was ended");
+        }
+        for (unsigned i = 0; i < world.capacity; i++) {
+            if (put(&survivor, FILLER, i, 1, true, true) != SHMQ_DONE || shmq_is_quiet(&survivor.ring)) {
+                fail("an empty queue does not take its capacity");
+            }
+        }
+        if (put(&survivor, FILLER, 0, 1, true, true) == SHMQ_DONE) {
+            fail("a full queue takes more than its capacity");
+        }
+        drain();
+        for (unsigned i = 0; i < world.capacity; i++) {
+            if (known[FILLER][i].handed != 1) {
+                fail("a queue does not give back what it took");
+            }
+        }
+    }
+    for (uint32_t index = 0; index <= 2 * ACTORS; index++) {
+        if (!shmq_resolve(&survivor.ring, index)) {
+            fail("a record that nobody can take");
+        }
+    }
+}
+
+#endif
