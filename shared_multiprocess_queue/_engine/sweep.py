@@ -4,6 +4,9 @@ Such a queue is removed by the user that closes its last handle, or at the end o
 to that, because all were killed, the next creation of any queue by the same user finds and removes it. The lock of use
 decides: a queue goes when no process has it mapped, and never before.
 
+A process that ends by SIGTERM or SIGHUP, because the program does not handle them, runs no Python any more; and a child
+that has just begun may die before it knows of its queues. So a process leaves a janitor behind, which removes them.
+
 Between the pickling of a handle for a child that multiprocessing starts and the attachment of that child, the child has
 a descriptor with the lock of use, which the kernel gives it at its start. So the parent may close its handle right
 after that.
@@ -22,6 +25,7 @@ from .._platform import ending, handing_over, removal, shared_memory, use_lock
 from .._platform.shared_memory import Segment
 from .._ring.layout import DELETE_AT, MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from ..errors import SharedMemoryQueueError
+from . import janitor
 
 _ENDING: Final = "-queue"
 _LOCK: Final = "-lock"
@@ -64,6 +68,7 @@ def opened(segment: Segment) -> None:
         _forget_those_gone()
         _ours.setdefault((segment.name, segment.identity()), weakref.WeakSet()).add(segment)
         ending.watch()
+        janitor.watch_signals()
 
 
 def closed(segment: Segment) -> None:
@@ -80,6 +85,7 @@ def hand_over(segment: Segment) -> handing_over.Ticket | None:
     """Give the use of a queue to the child that multiprocessing is starting now, if the queue goes with its users."""
     if not goes_with_its_users(segment):
         return None
+    janitor.note_child()
     return handing_over.hand_over(segment.name, segment.identity())
 
 
@@ -116,6 +122,8 @@ def _end() -> None:
             with suppress(OSError, SharedMemoryQueueError):
                 segment.end_use()
         _remove(name, identity)
+    if _ours:
+        janitor.leave()
 
 
 ending.at_end(_end)

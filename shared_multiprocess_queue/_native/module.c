@@ -5,6 +5,7 @@
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
 #include "methods.h"
+#include "janitor.h"
 
 /* ---- Handle ------------------------------------------------------------------------------------------------------- */
 
@@ -433,11 +434,42 @@ static PyObject *note_fork(PyObject *module, PyObject *nothing)
     (void)module;
     (void)nothing;
     forks++;
+    shmq_child_began = 0;
+    Py_RETURN_NONE;
+}
+
+static PyObject *note_child(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
+    shmq_child_began = shmq_now_ms();
+    Py_RETURN_NONE;
+}
+
+static PyObject *leave_janitor(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
+    shmq_end_regularly();
+    Py_RETURN_NONE;
+}
+
+static PyObject *watch_signals(PyObject *module, PyObject *nothing)
+{
+    (void)module;
+    (void)nothing;
+    shmq_watch_signals();
     Py_RETURN_NONE;
 }
 
 static PyMethodDef module_methods[] = {
     {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
+    {"note_child", note_child, METH_NOARGS, "Note that a child of this process begins, which may use its queues."},
+    {"leave_janitor", leave_janitor, METH_NOARGS,
+     "At the end of this process, with queues that are still used: see that they are removed though a child dies that "
+     "has just begun."},
+    {"watch_signals", watch_signals, METH_NOARGS,
+     "See that queues without users are removed if this process ends by SIGTERM or SIGHUP."},
     {NULL, NULL, 0, NULL},
 };
 

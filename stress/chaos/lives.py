@@ -1,9 +1,10 @@
 """Whole lives of a program that cleans up no queue: after each end nothing is left, and the next start works.
 
 A life ends by an exception, by sys.exit, by Ctrl-C, or by SIGTERM or SIGKILL, of the parent, of the child, or of both,
-at a random moment. If a signal has ended the last user, no code of it ran any more; then the queues are there until the
-next creation of a queue, which is that of the next life. So it may be if Ctrl-C comes while the child starts: a child
-that has not attached yet has the use of the queues, and does not know of it.
+at a random moment. If SIGKILL has ended the last user, or SIGTERM has where the extension is not installed, no code of
+the package ran any more; then the queues are there until the next creation of a queue, which is that of the next life.
+So it may be if Ctrl-C or SIGTERM comes while the child starts: a child that has not attached yet has the use of the
+queues, and does not know of it.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class End:
     def is_of_the_last_user(self) -> bool:
         """Whether a signal ends the process that is the last to use the queues."""
         return self.how in ("terminate", "kill") and "parent" in self.roles
+
+    def runs_no_code(self) -> bool:
+        """Whether no code of the package runs when the last user ends."""
+        return self.is_of_the_last_user() and (self.how == "kill" or not choice.has_native())
 
 
 _WELL: Final = End("exit", ("parent",), 0.0)
@@ -217,8 +222,8 @@ def run_lives(seed: int, kind: Kind, method: Method, numbers: Sequence[int], pat
         faults = list(current.run())
         if current.left():
             result.left += 1
-            had_a_start_cut = end.how == "interrupt" and not current.has_worked
-            if not (end.is_of_the_last_user() or current.is_orphaned or had_a_start_cut):
+            had_a_start_cut = end.how in ("interrupt", "terminate") and not current.has_worked
+            if not (end.runs_no_code() or current.is_orphaned or had_a_start_cut):
                 faults.append(f"left: {current.left()}")
         result.faults += [f"{kind} under {method}, life {number}, {end}: {fault}" for fault in faults]
         result.lives += number >= 0
