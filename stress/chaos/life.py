@@ -39,13 +39,9 @@ if __name__ == "__main__":
     child.start()
     print(child.pid, flush=True)
     until = time.monotonic() + (seconds if parent_ends else LONGEST)
-    has_worked = False
     while child.is_alive() and time.monotonic() < until:
         tasks.put("item")
         with suppress(Empty):
             results.get(timeout=0.02)
-            if not has_worked:
-                print("working", flush=True)
-            has_worked = True
     if parent_ends:
         end(parent_ends)
