@@ -179,7 +179,7 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
 
 
 @pytest.mark.parametrize(
-    "what", ["get", pytest.param("put", marks=pytest.mark.slow), pytest.param("put_batch", marks=pytest.mark.slow)]
+    "what", ["get", pytest.param("put", marks=pytest.mark.slow), pytest.param("put_batch", marks=pytest.mark.long)]
 )
 def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
     make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str

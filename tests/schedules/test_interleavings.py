@@ -199,8 +199,13 @@ OTHERS = {"put": ["b"], "batch": ["b", "b2"]}
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("capacity", [1, 2, 3])
-@pytest.mark.parametrize(("one", "other"), list(itertools.product(PRODUCERS, OTHERS)))
+@pytest.mark.parametrize(
+    ("capacity", "one", "other"),
+    [
+        pytest.param(*variant, marks=pytest.mark.long if variant == (3, "batch", "batch") else ())
+        for variant in itertools.product([1, 2, 3], PRODUCERS, OTHERS)
+    ],
+)
 def test_two_producers_at_once(make_queue: MakeQueue, capacity: int, one: str, other: str) -> None:
     mine, yours = PRODUCERS[one], OTHERS[other]
     if capacity < max(len(mine), len(yours)):

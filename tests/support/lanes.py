@@ -52,6 +52,8 @@ def mark_slow(items: list[pytest.Item]) -> None:
     """Mark the variants of tests that the fast lane leaves out."""
     first: dict[object, pytest.Function] = {}
     for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.slow)
         if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
             continue
         if not is_of_the_lanes_engine(item) or not is_of_the_star(item, first.setdefault(item.function, item)):
