@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "handle.h"
+#include "records.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 

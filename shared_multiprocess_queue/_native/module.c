@@ -1,6 +1,6 @@
 /* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes
    is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns,
-   ring, leased_ring, looking <- handle <- attempt <- leasing <- wait, codec <- methods.
+   ring, leased_ring, looking <- handle <- records <- attempt <- leasing <- wait, codec <- methods.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
