@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arena.h"
+#include "plain.h"
 #include "processes.h"
 #include "leased_ring.h"
 #include "looking.h"
@@ -48,11 +50,14 @@ typedef struct {
     PyObject *empty, *full, *shut_down;
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
+    struct plain plain;
 } module_state;
 
 /* The bytes of an item. */
 struct payload {
-    PyObject *owner; /* keeps the bytes alive; NULL if they are in `scalar`. Of a taken item, the bytes object itself */
+    /* Keeps the bytes alive. Of a taken item, the bytes object itself. NULL if the bytes are in an arena, as those of
+       the tag OBJECTS may be, or in `scalar`. */
+    PyObject *owner;
     union {
         const char *data;
         char scalar[SHMQ_WORD];
@@ -76,6 +81,7 @@ struct record {
     struct payload *payloads; /* the items of a put, or those that a get has taken */
     uint64_t count;
     uint64_t room;
+    struct arena arena; /* for the items that a get has taken */
     uint64_t limit;     /* of a get */
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
@@ -87,7 +93,7 @@ struct record {
 };
 
 /* The functions and methods of the codec that a handle calls. */
-enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, CODEC_PARTS };
+enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, LOAD, CODEC_PARTS };
 
 /* Another number in each forked child. A handle reads it when it is used, so the time of a fork does not grow with the
    number of handles. */
@@ -115,7 +121,11 @@ typedef struct handle {
     bool has_doorbell[2]; /* by shmq_side: whether the engine is told that an operation has found nothing */
     struct record *idle, *marked;
     Py_ssize_t operations; /* in progress */
-    uint64_t forks;        /* of the process to which these records belong */
+    struct {
+        const PyTypeObject *type; /* of the items, one after the other, that were not plain, but containers */
+        unsigned count;           /* of them */
+    } given_up;
+    uint64_t forks; /* of the process to which these records belong */
 } Handle;
 
 static inline int64_t now(void)
@@ -129,14 +139,14 @@ static inline int64_t now(void)
 
 static inline const char *data_of(const struct payload *payload)
 {
-    return payload->owner == NULL ? payload->scalar : payload->data;
+    return payload->owner == NULL && payload->tag != TAG_OBJECTS ? payload->scalar : payload->data;
 }
 
 /* The bytes object of a payload that was taken. */
 static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)
-                                  : PyBytes_FromStringAndSize(payload->scalar, payload->length);
+                                  : PyBytes_FromStringAndSize(data_of(payload), payload->length);
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------------- */

@@ -131,22 +131,30 @@ SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload
     return record == NULL ? NULL : end_put(record, put_batch_locked(record, until));
 }
 
-static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
+/* Inlined in spite of its array, because this is the path of the smallest items. */
+__attribute__((always_inline)) static inline PyObject *put_item(Handle *self, PyObject *item, int64_t until)
 {
+    char first[ARENA_FIRST];
+    struct arena arena = {first, first + sizeof first, NULL};
     struct payload payload;
-    const int encoded = encode(self, item, -1, &payload);
+    PyObject *result = NULL;
+    const int encoded = encode(self, item, -1, &arena, &payload);
     if (encoded != 0) {
-        return encoded < 0 ? NULL : put_with_memory(self, &payload, until);
+        result = encoded < 0 ? NULL : put_with_memory(self, &payload, until);
+        goto done;
     }
     struct record *record = record_with(self, &payload);
     if (record == NULL) {
-        return NULL;
+        goto done;
     }
     int found = attempt(record, false);
     if (!is_over(found)) {
         found = wait_until(record, until);
     }
-    return end_put(record, found);
+    result = end_put(record, found);
+done:
+    arena_free(&arena);
+    return result;
 }
 
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
@@ -184,6 +192,8 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         Py_DECREF(items);
         return refused;
     }
+    char first[ARENA_FIRST];
+    struct arena arena = {first, first + sizeof first, NULL};
     struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
     Py_ssize_t encoded = 0;
     PyObject *result = NULL;
@@ -192,7 +202,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         goto done;
     }
     for (; encoded < count; encoded++) {
-        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &payloads[encoded]) < 0) {
+        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
             goto done;
         }
     }
@@ -216,6 +226,7 @@ done:
         Py_XDECREF(payloads[encoded].owner);
     }
     PyMem_Free(payloads);
+    arena_free(&arena);
     Py_DECREF(items);
     return result;
 }

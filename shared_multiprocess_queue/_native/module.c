@@ -1,6 +1,6 @@
-/* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes
-   is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns,
-   ring, leased_ring, looking <- handle <- records <- attempt <- leasing <- wait, codec <- methods.
+/* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
+   unit of its own. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns, ring,
+   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
@@ -12,8 +12,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner",  "slice",
                             "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", "leases", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
-                                                   "fit",   "withdraw", "decode", "fail_to_decode"};
+    static const char *const parts[CODEC_PARTS] = {"dumps",    "loads",  "encode",         "encode_object", "fit",
+                                                   "withdraw", "decode", "fail_to_decode", "load"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size, at_once, leases;
@@ -418,13 +418,14 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *state = PyModule_GetState(module);
     VISIT_STATE(Py_VISIT);
-    return 0;
+    return plain_visit(&state->plain, visit, arg);
 }
 
 static int module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     VISIT_STATE(Py_CLEAR);
+    plain_clear(&state->plain);
     return 0;
 }
 

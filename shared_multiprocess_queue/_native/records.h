@@ -19,6 +19,7 @@ static inline void free_record(struct record *record)
 {
     clear_payloads(record, 0);
     Py_XDECREF(record->leased);
+    arena_free(&record->arena);
     PyMem_Free(record->payloads);
     PyMem_Free(record->held);
     PyMem_Free(record);
@@ -203,6 +204,9 @@ static inline bool give_back(struct record *record)
 {
     Handle *self = record->handle;
     clear_payloads(record, 0);
+    if (record->arena.chunks != NULL) {
+        arena_reset(&record->arena);
+    }
     if (record->forks != forks) {
         free_record(record);
         if (!PyErr_Occurred()) {
