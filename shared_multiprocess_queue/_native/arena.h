@@ -70,8 +70,9 @@ static inline void arena_free(struct arena *arena)
     }
 }
 
-/* Give back all that was taken. Of several chunks only the newest is kept. */
-static inline void arena_reset(struct arena *arena)
+/* Give back all that was taken. Of several chunks only the newest is kept. Out of line, because each get asks whether
+   there is anything to do. */
+__attribute__((noinline, unused)) static void arena_reset(struct arena *arena)
 {
     struct chunk *const newest = arena->chunks;
     if (newest->next != NULL) {

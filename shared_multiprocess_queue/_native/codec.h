@@ -203,26 +203,37 @@ SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *
     return true;
 }
 
+/* Turn an item into bytes that it has, or into those of a number; false if it is another one. The payload's length is
+   for the caller to set, because it may be too large. */
+static inline bool encode_bare(PyObject *item, struct payload *payload, Py_ssize_t *length)
+{
+    if (PyBytes_CheckExact(item)) {
+        payload->owner = Py_NewRef(item);
+        payload->tag = TAG_BYTES;
+        payload->data = PyBytes_AS_STRING(item);
+        *length = PyBytes_GET_SIZE(item);
+    } else if (PyUnicode_CheckExact(item) && PyUnicode_IS_COMPACT_ASCII(item)) {
+        payload->owner = Py_NewRef(item);
+        payload->tag = TAG_STR;
+        payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
+        *length = PyUnicode_GET_LENGTH(item);
+    } else if (encode_scalar(item, payload)) {
+        *length = payload->length;
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* Turn an item into bytes, perhaps in an arena; may run code of the user. The index is its place in its batch, -1 for a
    single item. NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *arena, struct payload *payload)
 {
     Py_ssize_t length;
-    if (PyBytes_CheckExact(item)) {
-        payload->owner = Py_NewRef(item);
-        payload->tag = TAG_BYTES;
-        payload->data = PyBytes_AS_STRING(item);
-        length = PyBytes_GET_SIZE(item);
-    } else if (PyUnicode_CheckExact(item) && PyUnicode_IS_COMPACT_ASCII(item)) {
-        payload->owner = Py_NewRef(item);
-        payload->tag = TAG_STR;
-        payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
-        length = PyUnicode_GET_LENGTH(item);
-    } else if (encode_scalar(item, payload)) {
-        length = payload->length;
-    } else if (!PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
-        return payload->length > self->at_once ? NEEDS_MEMORY : 0;
-    } else {
+    if (!encode_bare(item, payload, &length)) {
+        if (!PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
+            return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+        }
         PyObject *encoded = pickle(self, item);
         PyObject *bytes = encoded;
         unsigned int tag = TAG_PICKLE;
