@@ -154,6 +154,7 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
+        self.read_plain: Callable[[bytes], Any] = lambda payload: _plain().read(payload)  # until an engine has its own
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -284,9 +285,8 @@ class Codec:
         except (UnicodeDecodeError, struct.error) as error:
             self.fail_to_decode(payload, error)
         if tag == OBJECTS:
-            read = _plain().read
             try:
-                return read(payload)
+                return self.read_plain(payload)
             except (ValueError, TypeError, ArithmeticError) as error:
                 self.fail_to_decode(payload, error)
         if tag == DEFLATED:

@@ -9,6 +9,7 @@ from .._ring.claim import Payload
 T = TypeVar("T")
 
 def note_fork() -> None: ...
+def read_plain(load: Callable[[str], Any], payload: bytes, /) -> Any: ...
 
 @final
 class Handle:

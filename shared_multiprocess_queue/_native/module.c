@@ -437,8 +437,19 @@ static PyObject *note_fork(PyObject *module, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
+static PyObject *module_read_plain(PyObject *module, PyObject *args)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject *load, *payload;
+    if (!PyArg_ParseTuple(args, "OS", &load, &payload)) {
+        return NULL;
+    }
+    return plain_read(&state->plain, load, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
+}
+
 static PyMethodDef module_methods[] = {
     {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
+    {"read_plain", module_read_plain, METH_VARARGS, "Read everyday objects, as _codec/plain.py does, which says how."},
     {NULL, NULL, 0, NULL},
 };
 
