@@ -158,7 +158,7 @@ def test_what_is_not_plain_goes_by_pickle_as_a_whole(item: Any) -> None:
 
 
 @needs_native
-@pytest.mark.parametrize("item", [*EXAMPLES, nested(100)], ids=repr)
+@pytest.mark.parametrize("item", [*EXAMPLES, nested(100)], ids=range(len(EXAMPLES) + 1))  # no set in a name
 def test_what_is_plain_goes_without_pickle(item: Any) -> None:
     with handles("native", "atomics") as (putter, getter):
         putter.put(item)
