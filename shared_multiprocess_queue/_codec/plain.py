@@ -53,6 +53,7 @@ _COMPLEX: Final = struct.Struct("=dd")
 _TIMEDELTA: Final = struct.Struct("=iii")
 _NUMBERS: Final = {0xEB + number: struct.Struct(kind) for number, kind in enumerate(("=d", "=b", "=h", "=i", "=q"))}
 _CONSTANTS: Final = {0xE8: None, 0xE9: False, 0xEA: True}
+_Make = Callable[[list[Any]], Any]
 _SECONDS: Final = 86_400
 _US: Final = 1_000_000
 
@@ -69,6 +70,13 @@ def _decimal() -> Any:
     import decimal  # noqa: PLC0415
 
     return decimal
+
+
+@late
+def _strict() -> Any:
+    """Make a context of Decimals in which what is no number is an error; that of the thread may take it for NaN."""
+    decimal = _decimal()
+    return decimal.Context(traps=[decimal.InvalidOperation])
 
 
 @late
@@ -96,10 +104,14 @@ def read(payload: bytes) -> Any:
         ValueError, TypeError, ArithmeticError: no writer has made these bytes.
     """
     reader = _Reader(payload)
-    item = reader.value(0)
+    item = reader.item()
     if reader.at != len(payload):
         reader.refuse("there is more behind its end")
     return item
+
+
+def _as_it_is(parts: list[Any]) -> list[Any]:
+    return parts
 
 
 class _Reader:
@@ -131,25 +143,81 @@ class _Reader:
             self.refuse("it states more than there is")
         return count
 
-    def value(self, depth: int) -> Any:
-        """Read one value, which lies in so many containers."""
-        (tag,) = self._take(1)
+    def item(self) -> Any:
+        """Read one value with all that is in it; no function calls itself, so it needs no room on the stack."""
+        unfinished: list[tuple[int, list[Any], _Make]] = []
+        while True:
+            (tag,) = self._take(1)
+            begun = self._container(tag)
+            if begun is None:
+                value = self._scalar(tag)
+            else:
+                if len(unfinished) == DEPTH:
+                    self.refuse("its containers are too deep")
+                count, make = begun
+                if count > 0:
+                    unfinished.append((count, [], make))
+                    continue
+                value = make([])
+            while unfinished:
+                count, parts, make = unfinished[-1]
+                parts.append(value)
+                if len(parts) < count:
+                    break
+                unfinished.pop()
+                value = make(parts)
+            else:
+                return value
+
+    def _container(self, tag: int) -> tuple[int, _Make] | None:
+        """Return how many values are the parts of a container, and what makes it of them; None if it is a scalar."""
+        if tag < 0xC0:
+            return None
+        if tag < 0xD0:
+            return 2 * (tag - 0xC0), self._dict
+        if tag < 0xE0:
+            return tag - 0xD0, _as_it_is
+        if tag < 0xE8:
+            return tag - 0xE0, tuple
+        match tag:
+            case 0xF5:
+                return self._count(), _as_it_is
+            case 0xF6:
+                return self._count(), tuple
+            case 0xF7:
+                return 2 * self._count(2), self._dict
+            case 0xF8:
+                return self._count(), self._set
+            case 0xF9:
+                return self._count(), self._frozenset
+        return None
+
+    def _dict(self, parts: list[Any]) -> dict[Any, Any]:
+        found = dict(zip(parts[::2], parts[1::2], strict=True))
+        if 2 * len(found) != len(parts):
+            self.refuse("a dict has a key twice")
+        return found
+
+    def _set(self, parts: list[Any]) -> set[Any]:
+        found = set(parts)
+        if len(found) != len(parts):
+            self.refuse("a set has an element twice")
+        return found
+
+    def _frozenset(self, parts: list[Any]) -> frozenset[Any]:
+        return frozenset(self._set(parts))
+
+    def _scalar(self, tag: int) -> Any:
         if tag < 0x80:
             return tag
         if tag < 0xC0:
             return self._ascii(tag - 0x80)
-        if tag < 0xD0:
-            return self._dict(tag - 0xC0, depth)
-        if tag < 0xE0:
-            return self._elements(tag - 0xD0, depth)
-        if tag < 0xE8:
-            return tuple(self._elements(tag - 0xE0, depth))
         if tag in _NUMBERS:
             number = _NUMBERS[tag]
             return number.unpack(self._take(number.size))[0]
-        return _CONSTANTS[tag] if tag in _CONSTANTS else self._long(tag, depth)
+        return _CONSTANTS[tag] if tag in _CONSTANTS else self._long(tag)
 
-    def _long(self, tag: int, depth: int) -> Any:
+    def _long(self, tag: int) -> Any:
         match tag:
             case 0xF0:
                 return int.from_bytes(self._take(self._count()), "little", signed=True)
@@ -161,16 +229,6 @@ class _Reader:
                 return self._take(self._count())
             case 0xF4:
                 return bytearray(self._take(self._count()))
-            case 0xF5:
-                return self._elements(self._count(), depth)
-            case 0xF6:
-                return tuple(self._elements(self._count(), depth))
-            case 0xF7:
-                return self._dict(self._count(2), depth)
-            case 0xF8:
-                return self._set(set, depth)
-            case 0xF9:
-                return self._set(frozenset, depth)
             case 0xFA:
                 return complex(*_COMPLEX.unpack(self._take(_COMPLEX.size)))
             case 0xFB:
@@ -181,28 +239,6 @@ class _Reader:
 
     def _ascii(self, length: int) -> str:
         return self._take(length).decode("ascii")
-
-    def _elements(self, count: int, depth: int) -> list[Any]:
-        self._check_depth(depth)
-        return [self.value(depth + 1) for _ in range(count)]
-
-    def _check_depth(self, depth: int) -> None:
-        if depth == DEPTH:
-            self.refuse("its containers are too deep")
-
-    def _dict(self, count: int, depth: int) -> dict[Any, Any]:
-        self._check_depth(depth)
-        found = {self.value(depth + 1): self.value(depth + 1) for _ in range(count)}
-        if len(found) != count:
-            self.refuse("a dict has a key twice")
-        return found
-
-    def _set(self, kind: Callable[[list[Any]], Any], depth: int) -> Any:
-        elements = self._elements(self._count(), depth)
-        found = kind(elements)
-        if len(found) != len(elements):
-            self.refuse("a set has an element twice")
-        return found
 
     def _time(self) -> Any:
         times = _datetime()
@@ -236,7 +272,7 @@ class _Reader:
             if tag != 0xF1 and not 0x80 <= tag < 0xC0:
                 self.refuse("a Decimal has no text")
             text = self._ascii(self._count() if tag == 0xF1 else tag - 0x80)
-            return _decimal().Decimal(text)
+            return _decimal().Decimal(text, _strict())
         if kind == 1:
             return self._uuid()
         return self.refuse("there is no such kind of object")

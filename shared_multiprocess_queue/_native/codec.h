@@ -275,11 +275,12 @@ SHMQ_RARE static void fail_to_decode(Handle *self, const struct payload *payload
     }
 }
 
-/* Read an everyday object. */
+/* Read an everyday object. A lack of memory is no error of the item. */
 SHMQ_APART static PyObject *decode_plain(Handle *self, const struct payload *payload)
 {
     PyObject *item = plain_read(&self->state->plain, self->codec[LOAD], data_of(payload), payload->length);
-    if (item == NULL) {
+    if (item == NULL && (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+                         PyErr_ExceptionMatches(PyExc_ArithmeticError))) {
         fail_to_decode(self, payload);
     }
     return item;

@@ -13,6 +13,7 @@
 struct plain {
     /* Each NULL until it is needed. */
     PyObject *decimal;                     /* the type */
+    PyObject *strict;                      /* a context of Decimals, in which what is no number is an error */
     PyObject *uuid, *unknown;              /* the type, and SafeUUID.unknown */
     PyObject *of_int, *of_is_safe;         /* the names of a UUID's attributes */
     PyObject *dispatch_table, *of_complex; /* of copyreg: its table, and its own reducer for complex numbers */
@@ -22,6 +23,7 @@ struct plain {
 
 #define PLAIN_OBJECTS(X, plain)                                                                                        \
     X((plain)->decimal);                                                                                               \
+    X((plain)->strict);                                                                                                \
     X((plain)->uuid);                                                                                                  \
     X((plain)->unknown);                                                                                               \
     X((plain)->of_int);                                                                                                \

@@ -11,6 +11,7 @@ import gc
 import importlib
 import pickle
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -25,6 +26,8 @@ from .writer import write as write_in_python
 _ROOMY: Final = 1 << 20
 _CASES_WITH_GARBAGE: Final = 64  # in every case of this number a collection may come at any time
 _DAMAGES: Final = 3
+_GREEDY: Final = 20_000  # bytes
+_MOST_EACH: Final = 100  # bytes of memory for each; an empty list is one byte, and takes 56
 _ERRORS: Final = (ValueError, TypeError, ArithmeticError)  # no MemoryError: damaged bytes ask for little
 
 
@@ -97,6 +100,27 @@ def run_damaged(codec: Any, payload: bytes) -> None:
         raise FindingError(f"the readers differ: {one!r} and {other!r}, of {payload!r}")
 
 
+def greedy(length: int) -> bytes:
+    """Return bytes that say, again and again, that all of them are elements of one more tuple."""
+    depth = plain.DEPTH - 1
+    counts = (length - 5 * (number + 1) for number in range(depth))
+    return b"".join(b"\xf6" + count.to_bytes(4, sys.byteorder) for count in counts) + bytes(length - 5 * depth)
+
+
+def run_greedy(codec: Any) -> None:
+    """Read bytes that ask for more and more memory.
+
+    Raises:
+        FindingError: they get it.
+    """
+    tracemalloc.start()
+    (native, _), (python, _) = (_outcome(reader.read, greedy(_GREEDY)) for reader in (codec, plain))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if native or python or most > _GREEDY * _MOST_EACH:
+        raise FindingError(f"{_GREEDY:,} bytes were read, or got {most:,} bytes of memory")
+
+
 def read_corpus() -> list[bytes]:
     """Return the inputs that the fuzzer has found, and that are kept."""
     return [bytes.fromhex(line) for line in CORPUS.read_text("utf-8").splitlines()]
@@ -108,6 +132,7 @@ def main(cases: int, seed: int) -> None:
     usual = gc.get_threshold()
     number = -1
     try:
+        run_greedy(codec)
         for payload in read_corpus():
             run_damaged(codec, payload)
         for number in range(cases):

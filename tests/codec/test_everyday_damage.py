@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import decimal
+import inspect
 import random
 import signal
 import struct
+import subprocess
 import sys
+import tracemalloc
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +21,8 @@ from hypothesis import strategies as st
 
 from shared_multiprocess_queue import DeserializationError, SharedMemoryQueue
 from shared_multiprocess_queue._codec import plain
-from stress.codec.cases import damaged, read_corpus
+from shared_multiprocess_queue._engine import choice
+from stress.codec.cases import damaged, greedy, read_corpus
 from stress.codec.likeness import alike
 from stress.codec.writer import write
 from tests.support.everyday import EXAMPLES, put_payload
@@ -143,7 +148,11 @@ def test_any_bytes_are_an_item_or_an_error(q: SharedMemoryQueue, put_bytes: Putt
     any_bytes()
 
 
-@pytest.mark.parametrize("payload", [*DAMAGED.values(), *(write(item, SIZE) for item in EXAMPLES)])
+@pytest.mark.parametrize(
+    "payload",
+    [*DAMAGED.values(), *(write(item, SIZE) for item in EXAMPLES)],
+    ids=[*DAMAGED, *(f"example {number}" for number in range(len(EXAMPLES)))],  # the order in a set is not always one
+)
 def test_reading_keeps_nothing(q: SharedMemoryQueue, put_bytes: Putter, payload: bytes) -> None:
     def blocks() -> int:
         for _ in range(50):
@@ -155,6 +164,30 @@ def test_reading_keeps_nothing(q: SharedMemoryQueue, put_bytes: Putter, payload:
     blocks()
     grown = [-blocks() + blocks() for _ in range(5)]
     assert min(grown) < 50, "each reading keeps at least an object"
+
+
+def test_counts_in_each_other_get_little_memory(make_queue: MakeQueue, each_engine: str, run_id: str) -> None:
+    payload = greedy(20_000)
+    q = make_queue(capacity=2, item_size=len(payload))
+    with SharedMemoryQueue("q", run_id=run_id, engine="atomics") as writer:
+        put_payload(writer, payload)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeserializationError):
+            q.get()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 100 * len(payload)
+
+
+def test_no_context_makes_a_number_of_damage(q: SharedMemoryQueue, put_bytes: Putter) -> None:
+    with decimal.localcontext() as context:
+        context.traps[decimal.InvalidOperation] = False
+        put_bytes(DAMAGED["Decimal without a number"])
+        with pytest.raises(DeserializationError):
+            q.get()
+        assert not context.flags[decimal.InvalidOperation]
 
 
 # ---- exceptions from outside ----------------------------------------------------------------------------------------
@@ -217,3 +250,55 @@ def test_a_queue_may_be_used_while_an_item_is_read(q: SharedMemoryQueue, monkeyp
     monkeypatch.undo()
     assert got == item
     assert seen == [None, {"second": 2}, [{"key": "inner"}]]
+
+
+def test_a_deep_item_is_read_where_the_stack_is_nearly_full(q: SharedMemoryQueue, put_bytes: Putter) -> None:
+    def at(depth: int) -> object:
+        return at(depth - 1) if depth else q.get()
+
+    put_bytes(b"\xd1" * plain.DEPTH + b"\x01")
+    before = sys.getrecursionlimit()
+    depth = len(inspect.stack(0))
+    sys.setrecursionlimit(depth + plain.DEPTH + 60)
+    try:
+        found: Any = at(plain.DEPTH)
+    finally:
+        sys.setrecursionlimit(before)
+    for _ in range(plain.DEPTH):
+        (found,) = found
+    assert found == 1
+
+
+NO_MEMORY = """
+import sys, _testcapi
+from shared_multiprocess_queue import SharedMemoryQueue
+
+item = [{"a": [1 << 40, 2.5, "x" * 70]}, (None, b"zz", {300, 400}), "é", [[number] for number in range(40)]]
+failed = 0
+with SharedMemoryQueue("no-memory", create=True, capacity=4, engine="native", run_id=sys.argv[1]) as q:
+    q.unlink()
+    q.put(item)
+    assert q.get() == item
+    for allocation in range(1, 40):
+        for call in (lambda: q.put(item, True, 5.0), lambda: q.get(True, 5.0)):
+            _testcapi.set_nomemory(allocation, allocation + 1)
+            try:
+                call()
+            except MemoryError:
+                failed += 1
+            finally:
+                _testcapi.remove_mem_hooks()
+            if q.empty():
+                q.put(item)
+        while not q.empty():
+            assert q.get() == item
+print(failed)
+"""
+
+
+@pytest.mark.skipif(not choice.has_native(), reason="Python code may fail anywhere if it has no memory")
+def test_an_allocation_that_fails_costs_no_item(run_id: str) -> None:
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY, run_id], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 5
