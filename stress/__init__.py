@@ -7,6 +7,7 @@ A room for each way to find what is wrong; all of them stand on ``harness`` and 
     explore    both engines under every order of their steps, within bounds
     model      the protocol under Spin
     native     the ring in C: an explorer of its own, threads under sanitizers, a bounded model checker
+    codec      everyday objects in C and in Python beside pickle; a fuzzer on the reader in C
     hostile    damaged segments, and everything that one can do with them
     chaos      real processes and every kind of trouble: kills, signals, forks, full memory, deaths at every step
     bench      speed beside other queues, the release before the rewrite, and the limits of the machine

@@ -15,6 +15,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "model": ("model.run", "The protocol in Spin: all states of small configurations."),
     "check": ("native.check", "The ring in C under a bounded model checker."),
     "sanitize": ("native.sanitize", "The ring in C: an explorer of schedules, and threads under sanitizers."),
+    "codec": ("codec.command", "Everyday objects in C and in Python beside pickle, damaged ones too; a fuzzer."),
     "extension": ("native.extension", "Tests of the package on the extension, built with sanitizers."),
     "hostile": ("hostile.command", "Damaged segments: nothing but this package's own errors comes of them."),
     "chaos": ("chaos.command", "Real processes: kills, pauses, Ctrl-C, forks, full memory, deaths at every step."),

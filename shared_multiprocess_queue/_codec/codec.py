@@ -56,7 +56,7 @@ from .blame import describe, is_of_a_signal_handler, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
-from .tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, PICKLE, STR
+from .tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, PICKLE, STR
 
 __all__ = ["Codec", "DefinitionStore"]
 
@@ -154,6 +154,7 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
+        self.read_plain: Callable[[bytes], Any] = lambda payload: _plain().read(payload)  # until an engine has its own
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -163,6 +164,11 @@ class Codec:
     # for items of exact built-in types: to pickle those runs no code of the user.
     dumps = staticmethod(dumps)
     loads = staticmethod(loads)
+
+    @staticmethod
+    def load(name: str) -> Any:
+        """Return a module to which everyday objects belong, for the native engine, which reads these itself."""
+        return _plain().load(name)
 
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
@@ -278,6 +284,11 @@ class Codec:
                 return CONSTANTS[tag]
         except (UnicodeDecodeError, struct.error) as error:
             self.fail_to_decode(payload, error)
+        if tag == OBJECTS:
+            try:
+                return self.read_plain(payload)
+            except (ValueError, TypeError, ArithmeticError) as error:
+                self.fail_to_decode(payload, error)
         if tag == DEFLATED:
             return self.decode(*self._inflated(payload))
         raise DeserializationError(
@@ -737,6 +748,14 @@ def _cloud() -> type[Any]:
 
     pickler: type[Any] = cloudpickle.Pickler
     return pickler
+
+
+@late
+def _plain() -> Any:
+    """Import the reader of everyday objects, which a program with the native engine rarely needs."""
+    from . import plain  # noqa: PLC0415
+
+    return plain
 
 
 def _is_any_by_value() -> bool:

@@ -16,6 +16,7 @@ FALSE: Final = 5
 TRUE: Final = 6
 INT: Final = 7  # of 64 bits; INT and FLOAT are in the byte order of the machine, because a queue stays on one machine
 FLOAT: Final = 8
-DEFLATED: Final = 11  # see deflate.py; 9, 10 and 255 are reserved
+OBJECTS: Final = 9  # see plain.py
+DEFLATED: Final = 11  # see deflate.py; 10 and 255 are reserved
 
 CONSTANTS: Final = {NONE: None, FALSE: False, TRUE: True}

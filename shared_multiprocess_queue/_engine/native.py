@@ -10,10 +10,11 @@ There is no such module where the extension was not built: the import fails.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from .._codec.codec import Codec
-from .._native.extension import Handle, note_fork
+from .._native.extension import Handle, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
@@ -50,6 +51,7 @@ class NativeEngine:
     def open(self, codec: Codec) -> Calls:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
+        codec.read_plain = partial(read_plain, codec.load)
         handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,

@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "handle.h"
+#include "records.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
@@ -212,8 +212,8 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Copy the claimed items and free their slots. The copies are bytes objects; making one runs no other code. If memory
-   is short, that fails, and the items go to other gets. */
+/* Copy the claimed items and free their slots. The copies are bytes objects, or in the record's arena if the items are
+   objects; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
 static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
 {
     struct shmq_ring *ring = &record->ring;
@@ -224,6 +224,14 @@ static inline int take_claimed(struct record *record, uint64_t position, uint64_
             struct payload *payload = &record->payloads[record->count++];
             *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
             memcpy(payload->scalar, item.data, item.length);
+            continue;
+        }
+        const bool is_small_object = item.tag == TAG_OBJECTS && item.length <= ARENA_LARGEST;
+        char *copy = is_small_object ? arena_take(&record->arena, item.length) : NULL;
+        if (copy != NULL) {
+            memcpy(copy, item.data, item.length);
+            record->payloads[record->count++] =
+                (struct payload){.owner = NULL, .data = copy, .length = item.length, .tag = item.tag};
             continue;
         }
         PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);

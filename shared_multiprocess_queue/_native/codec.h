@@ -8,6 +8,10 @@
 #define PICKLE_PROTOCOL 5
 #define LOOKED_THROUGH 256 /* objects of an item; pickling more takes much longer than the codec's checks */
 #define LOOKED_DEEP 16
+#define SHMQ_APART                                                                                                     \
+    __attribute__((noinline)) /* keeps the registers of a large function out of the smallest items' path */
+#define GIVE_UPS 4            /* after so many items of a type, one after the other, that are not plain, */
+#define GIVE_UP_FOR 16        /* only every item of this number is looked at */
 
 /* Turn a scalar into bytes; false if the item is no scalar, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
@@ -144,7 +148,7 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
 {
     PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
                           ? Py_NewRef(payload->owner)
-                          : PyBytes_FromStringAndSize(payload->owner == NULL ? payload->scalar : payload->data, length);
+                          : PyBytes_FromStringAndSize(data_of(payload), length);
     PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
     PyObject *fitting = bytes == NULL || place == NULL
                             ? NULL
@@ -171,24 +175,65 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
     return 0;
 }
 
-/* Turn an item into bytes; may run code of the user. The index is its place in its batch, -1 for a single item.
-   NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
-static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload *payload)
+/* Write an everyday object; false to leave it to pickle. */
+SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *arena, struct payload *payload)
 {
-    Py_ssize_t length;
+    const PyTypeObject *const type = Py_TYPE(item);
+    const bool is_usual = self->given_up.count >= GIVE_UPS && type == self->given_up.type;
+    if (is_usual && ++self->given_up.count % GIVE_UP_FOR != 0) {
+        return false;
+    }
+    size_t length;
+    const char *const bytes = plain_write(&self->state->plain, item, self->item_size, arena, &length);
+    if (bytes == NULL) {
+        if (type != self->given_up.type) {
+            self->given_up.type = type;
+            self->given_up.count = 0;
+        }
+        self->given_up.count += !is_usual;
+        return false;
+    }
+    if (type == self->given_up.type) {
+        self->given_up.count = 0;
+    }
+    payload->owner = NULL;
+    payload->tag = TAG_OBJECTS;
+    payload->data = bytes;
+    payload->length = (uint32_t)length;
+    return true;
+}
+
+/* Turn an item into bytes that it has, or into those of a number; false if it is another one. The payload's length is
+   for the caller to set, because it may be too large. */
+static inline bool encode_bare(PyObject *item, struct payload *payload, Py_ssize_t *length)
+{
     if (PyBytes_CheckExact(item)) {
         payload->owner = Py_NewRef(item);
         payload->tag = TAG_BYTES;
         payload->data = PyBytes_AS_STRING(item);
-        length = PyBytes_GET_SIZE(item);
+        *length = PyBytes_GET_SIZE(item);
     } else if (PyUnicode_CheckExact(item) && PyUnicode_IS_COMPACT_ASCII(item)) {
         payload->owner = Py_NewRef(item);
         payload->tag = TAG_STR;
         payload->data = (const char *)PyUnicode_1BYTE_DATA(item);
-        length = PyUnicode_GET_LENGTH(item);
+        *length = PyUnicode_GET_LENGTH(item);
     } else if (encode_scalar(item, payload)) {
-        length = payload->length;
+        *length = payload->length;
     } else {
+        return false;
+    }
+    return true;
+}
+
+/* Turn an item into bytes, perhaps in an arena; may run code of the user. The index is its place in its batch, -1 for a
+   single item. NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
+static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *arena, struct payload *payload)
+{
+    Py_ssize_t length;
+    if (!encode_bare(item, payload, &length)) {
+        if (!PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
+            return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+        }
         PyObject *encoded = pickle(self, item);
         PyObject *bytes = encoded;
         unsigned int tag = TAG_PICKLE;
@@ -216,6 +261,31 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct payload
     return 0;
 }
 
+/* Let the codec say which item could not be rebuilt. What is no Exception is no error of the item, and stays set. */
+SHMQ_RARE static void fail_to_decode(Handle *self, const struct payload *payload)
+{
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyObject *error = raised();
+        PyObject *bytes = bytes_of(payload);
+        if (bytes != NULL) {
+            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], bytes, error, NULL));
+            Py_DECREF(bytes);
+        }
+        Py_DECREF(error);
+    }
+}
+
+/* Read an everyday object. A lack of memory is no error of the item. */
+SHMQ_APART static PyObject *decode_plain(Handle *self, const struct payload *payload)
+{
+    PyObject *item = plain_read(&self->state->plain, self->codec[LOAD], data_of(payload), payload->length);
+    if (item == NULL && (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+                         PyErr_ExceptionMatches(PyExc_ArithmeticError))) {
+        fail_to_decode(self, payload);
+    }
+    return item;
+}
+
 /* Turn bytes back into an item; may run code of the user. */
 static PyObject *decode(Handle *self, const struct payload *payload)
 {
@@ -229,12 +299,13 @@ static PyObject *decode(Handle *self, const struct payload *payload)
         }
         PyErr_Clear(); /* the codec says it better */
     }
+    if (payload->tag == TAG_OBJECTS) {
+        return decode_plain(self, payload);
+    }
     if (payload->tag == TAG_PICKLE) {
         PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
-        if (item == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            PyObject *error = raised();
-            fail_by(PyObject_CallFunctionObjArgs(self->codec[FAIL_TO_DECODE], payload->owner, error, NULL));
-            Py_DECREF(error);
+        if (item == NULL) {
+            fail_to_decode(self, payload);
         }
         return item;
     }

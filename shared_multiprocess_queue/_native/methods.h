@@ -108,7 +108,7 @@ static PyObject *end_put(struct record *record, int found)
 }
 
 /* A record that has one item to put, or NULL with an error. */
-static inline struct record *record_with(Handle *self, struct payload *payload)
+static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload)
 {
     struct record *record = borrow(self, SHMQ_PUT);
     if (record == NULL || make_room(record, 1) < 0) {
@@ -131,14 +131,10 @@ SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload
     return record == NULL ? NULL : end_put(record, put_batch_locked(record, until));
 }
 
-static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
+/* Put an item for which there is memory. */
+static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self, struct payload *payload, int64_t until)
 {
-    struct payload payload;
-    const int encoded = encode(self, item, -1, &payload);
-    if (encoded != 0) {
-        return encoded < 0 ? NULL : put_with_memory(self, &payload, until);
-    }
-    struct record *record = record_with(self, &payload);
+    struct record *record = record_with(self, payload);
     if (record == NULL) {
         return NULL;
     }
@@ -147,6 +143,38 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
         found = wait_until(record, until);
     }
     return end_put(record, found);
+}
+
+/* Put an item that is written, or large. */
+SHMQ_APART static PyObject *put_object(Handle *self, PyObject *item, int64_t until)
+{
+    char first[ARENA_FIRST];
+    struct arena arena = {first, first + sizeof first, NULL};
+    struct payload payload;
+    PyObject *result = NULL;
+    const int encoded = encode(self, item, -1, &arena, &payload);
+    if (encoded == 0) {
+        result = put_encoded(self, &payload, until);
+    } else if (encoded == NEEDS_MEMORY) {
+        result = put_with_memory(self, &payload, until);
+    }
+    arena_free(&arena);
+    return result;
+}
+
+static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
+{
+    struct payload payload;
+    Py_ssize_t length;
+    if (!encode_bare(item, &payload, &length)) {
+        return put_object(self, item, until);
+    }
+    if (length > (Py_ssize_t)self->at_once) {
+        Py_XDECREF(payload.owner);
+        return put_object(self, item, until);
+    }
+    payload.length = (uint32_t)length;
+    return put_encoded(self, &payload, until);
 }
 
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
@@ -184,6 +212,8 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         Py_DECREF(items);
         return refused;
     }
+    char first[ARENA_FIRST];
+    struct arena arena = {first, first + sizeof first, NULL};
     struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
     Py_ssize_t encoded = 0;
     PyObject *result = NULL;
@@ -192,7 +222,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         goto done;
     }
     for (; encoded < count; encoded++) {
-        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &payloads[encoded]) < 0) {
+        if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
             goto done;
         }
     }
@@ -216,6 +246,7 @@ done:
         Py_XDECREF(payloads[encoded].owner);
     }
     PyMem_Free(payloads);
+    arena_free(&arena);
     Py_DECREF(items);
     return result;
 }

@@ -1,6 +1,6 @@
-/* The native engine's door to Python: the type Handle, and the module. The one unit that is compiled; what it includes
-   is inlined into it. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns,
-   ring, leased_ring, looking <- handle <- attempt <- leasing <- wait, codec <- methods.
+/* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
+   unit of its own. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns, ring,
+   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
@@ -13,8 +13,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 {
     static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner",  "slice",
                             "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", "leases", NULL};
-    static const char *const parts[CODEC_PARTS] = {"dumps", "loads",    "encode", "encode_object",
-                                                   "fit",   "withdraw", "decode", "fail_to_decode"};
+    static const char *const parts[CODEC_PARTS] = {"dumps",    "loads",  "encode",         "encode_object", "fit",
+                                                   "withdraw", "decode", "fail_to_decode", "load"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
     unsigned int item_size, at_once, leases;
@@ -419,13 +419,14 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *state = PyModule_GetState(module);
     VISIT_STATE(Py_VISIT);
-    return 0;
+    return plain_visit(&state->plain, visit, arg);
 }
 
 static int module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     VISIT_STATE(Py_CLEAR);
+    plain_clear(&state->plain);
     return 0;
 }
 
@@ -462,6 +463,16 @@ static PyObject *watch_signals(PyObject *module, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
+static PyObject *module_read_plain(PyObject *module, PyObject *args)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject *load, *payload;
+    if (!PyArg_ParseTuple(args, "OS", &load, &payload)) {
+        return NULL;
+    }
+    return plain_read(&state->plain, load, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
+}
+
 static PyMethodDef module_methods[] = {
     {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
     {"note_child", note_child, METH_NOARGS, "Note that a child of this process begins, which may use its queues."},
@@ -470,6 +481,7 @@ static PyMethodDef module_methods[] = {
      "has just begun."},
     {"watch_signals", watch_signals, METH_NOARGS,
      "See that queues without users are removed if this process ends by SIGTERM or SIGHUP."},
+    {"read_plain", module_read_plain, METH_VARARGS, "Read everyday objects, as _codec/plain.py does, which says how."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,6 +11,7 @@
 #define TAG_TRUE 6
 #define TAG_INT 7
 #define TAG_FLOAT 8
+#define TAG_OBJECTS 9
 
 #define SHMQ_TAGS(X)                                                                                                   \
     X(PICKLE, TAG_PICKLE)                                                                                              \
@@ -20,6 +21,7 @@
     X(FALSE, TAG_FALSE)                                                                                                \
     X(TRUE, TAG_TRUE)                                                                                                  \
     X(INT, TAG_INT)                                                                                                    \
-    X(FLOAT, TAG_FLOAT)
+    X(FLOAT, TAG_FLOAT)                                                                                                \
+    X(OBJECTS, TAG_OBJECTS)
 
 #endif

@@ -62,6 +62,23 @@ def build_extension(folder: Path, compiler: str, flags: Sequence[str]) -> Path:
     return target
 
 
+def build_module(target: Path, source: Path, headers: Path, compiler: str) -> None:
+    """Build a module of Python with sanitizers, for a process that has the environment of ``sanitizing``.
+
+    Args:
+        target: the path of the module, without an ending.
+        source: its one file of C.
+        headers: the folder with what it includes.
+        compiler: gcc, or what understands its options.
+
+    Raises:
+        SetupError: it cannot be built here.
+    """
+    includes = ["-I", str(headers), "-I", sysconfig.get_path("include")]
+    module = target.with_name(target.name + str(sysconfig.get_config_var("EXT_SUFFIX")))
+    compile_c([compiler, *_SHARED, *_SANITIZERS, *includes, str(source), "-o", str(module)])
+
+
 def compile_c(command: Sequence[str]) -> None:
     """Run a compiler.
 
@@ -96,15 +113,16 @@ def sanitized(compiler: str, *parts: str) -> Iterator[tuple[Path, dict[str, str]
         folder = Path(name)
         copy(folder, *parts)
         build_extension(folder, compiler, _SANITIZERS)
-        yield (
-            folder,
-            dict(
-                os.environ,
-                LD_PRELOAD=" ".join(_library(compiler, name) for name in _LIBRARIES),
-                # Python itself leaves much to the end of the process. Without memory, malloc returns NULL as ever.
-                ASAN_OPTIONS="detect_leaks=0:allocator_may_return_null=1",
-            ),
-        )
+        yield folder, {**os.environ, **sanitizing(compiler)}
+
+
+def sanitizing(compiler: str) -> dict[str, str]:
+    """Return what the environment of Python has besides, so that it can load what was built with sanitizers."""
+    return {
+        "LD_PRELOAD": " ".join(_library(compiler, name) for name in _LIBRARIES),
+        # Python itself leaves much to the end of the process. Without memory, malloc returns NULL as ever.
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+    }
 
 
 def _library(compiler: str, name: str) -> str:

@@ -1,4 +1,4 @@
-/* Fork and close while operations run: the records of handle.h, whose names these are. The GIL makes a step of whatever
+/* Fork and close while operations run: the records of records.h, whose names these are. The GIL makes a step of whatever
    lies between two places where it is given back, so such steps are atomic here.
 
    Two threads of a parent make OPERATIONS each, which may sleep; a third closes the handle at any time, waiting for

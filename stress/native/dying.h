@@ -8,9 +8,10 @@
 #include <signal.h>
 #include <unistd.h>
 
-long shmq_steps_left = -1; /* steps to live; negative: immortal */
+/* Weak, because each unit of the extension includes this. */
+__attribute__((weak)) long shmq_steps_left = -1; /* steps to live; negative: immortal */
 
-void shmq_dying_step(void)
+__attribute__((weak)) void shmq_dying_step(void)
 {
     if (shmq_steps_left == 0) {
         kill(getpid(), SIGKILL);

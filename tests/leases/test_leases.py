@@ -19,6 +19,9 @@ from shared_multiprocess_queue import (
     QueueMismatchError,
     SharedMemoryQueue,
 )
+from stress.codec.likeness import alike
+from stress.codec.writer import write
+from tests.support.everyday import EXAMPLES, put_payload
 from tests.support.queues import MakeQueue
 
 
@@ -33,6 +36,30 @@ def test_a_lease_has_the_item_until_it_is_done(make_leased: MakeQueue) -> None:
     assert q.join(0)
     with pytest.raises(Empty):
         q.lease(block=False)
+
+
+@pytest.mark.parametrize("item", EXAMPLES)
+def test_everyday_objects_are_leased_as_they_were_put(make_leased: MakeQueue, item: object) -> None:
+    q = make_leased()
+    q.put_batch([item] * 3)
+    with q.lease() as lease:
+        assert alike(lease.item, item)
+        assert lease.item is not lease.item
+        is_plain = q.engine == "native"
+        assert is_plain == (lease.raw == write(item, 4096))
+    assert alike(q.get_batch(2), [item, item])
+    q.task_done()
+    q.task_done()
+
+
+def test_a_damaged_everyday_object_is_an_error_of_its_lease(make_leased: MakeQueue, run_id: str) -> None:
+    q = make_leased()
+    with SharedMemoryQueue("q", run_id=run_id, engine="atomics") as writer:
+        put_payload(writer, b"\xd2\x01")
+    with q.lease() as lease:
+        assert lease.raw == b"\xd2\x01"
+        with pytest.raises(DeserializationError, match="damaged"):
+            _ = lease.item
 
 
 def test_an_exception_gives_the_item_back_behind_the_others(make_leased: MakeQueue) -> None:

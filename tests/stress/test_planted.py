@@ -61,6 +61,8 @@ def _is_known(task: Task) -> bool:
             return any(proof.what == known.what for known in check.PROOFS)
         case "model", model, *_:
             return (copies.ROOT / "stress" / "model" / f"{model}.pml").exists()
+        case ("codec",):
+            return True
         case "chaos", kind, rounds:
             return kind in chaos.KINDS and rounds.isdigit()
     return False
