@@ -11,7 +11,7 @@ static void be_born(struct actor *a, unsigned number)
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
     shmq_open_leases(&a->ring, segment_leases);
     a->number = number;
-    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
+    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = a->is_over = false;
     a->taken = 0;
     a->holds = 0;
     a->fate = NEVER;
@@ -37,6 +37,7 @@ static void set_up(const enum kind *kinds)
     atomic_store_explicit(&lives, 1, memory_order_relaxed);
     world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
     memset(known, 0, sizeof known);
+    has_ended = is_left = false;
     survivor.kind = LEASE;
     be_born(&survivor, ACTORS);
     for (uint64_t i = 0; i < world.laps * world.capacity; i++) {
@@ -63,6 +64,16 @@ static void set_up(const enum kind *kinds)
     world.inspect = inspect;
 }
 
+static bool is_any_leased(const struct shmq_ring *ring)
+{
+    for (uint32_t index = 0; index < ring->leases; index++) {
+        if (shmq_lease_of(ring, index)->holder != 0 || shmq_lease_of(ring, index)->count != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An actor that still sleeps must have no reason to wake up. */
 static void judge_sleepers(void)
 {
@@ -75,8 +86,13 @@ static void judge_sleepers(void)
             fail("a join sleeps although all is done");
         }
         const uint64_t head = a->ring.header->head;
+        const uint64_t tail = shmq_unmarked(a->ring.header->tail);
+        if (a->kind != PARK_JOIN && is_shut() &&
+            (is_dropping() || (head >= tail && (a->holds > 0 || !is_any_leased(&a->ring))))) {
+            fail("a get sleeps at the end");
+        }
         const bool is_there = shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL);
-        for (uint32_t index = 0; a->kind == PARK_LEASE && index < a->ring.leases; index++) {
+        for (uint32_t index = 0; a->kind != PARK_JOIN && index < a->ring.leases; index++) {
             const struct shmq_lease *slot = shmq_lease_of(&a->ring, index);
             if (slot->holder == 0 && (slot->count > 0 ? slot->due == 0 : is_there)) {
                 fail("a get sleeps beside an item and a lease slot for it");
@@ -88,23 +104,73 @@ static void judge_sleepers(void)
 static void judge_items(void)
 {
     for (unsigned i = 0; i < world.filled; i++) {
-        if (!known[FILLER][i].ended) {
+        if (!known[FILLER][i].ended && !is_dropping()) {
             fail("an item that was there before was not ended");
         }
     }
     for (unsigned i = 0; i < world.actors; i++) {
         const struct actor *a = &actors[i];
         for (unsigned j = 0; is_put(a->kind) && j < a->count; j++) {
-            if (a->fate == ACKNOWLEDGED && !known[i][j].ended) {
+            if (a->fate == ACKNOWLEDGED && !known[i][j].ended && !is_dropping()) {
                 fail("an accepted item was not ended");
             }
             if (a->fate == NEVER && known[i][j].handed > 0) {
                 fail("an item was delivered that was not put");
             }
-            if (known[i][j].ended != known[i][0].ended) {
+            if (known[i][j].ended != known[i][0].ended && !is_dropping()) {
                 fail("a batch was cut");
             }
         }
+    }
+}
+
+/* All is ended, so the queue is as good as new. */
+static void judge_what_comes_later(void)
+{
+    if (is_any_leased(&survivor.ring)) {
+        fail("a lease slot stays taken");
+    }
+    for (unsigned lap = 0; lap < 2; lap++) {
+        memset(known, 0, sizeof known);
+        if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
+            fail("not empty after all was ended");
+        }
+        for (unsigned i = 0; i < world.capacity; i++) {
+            if (put(&survivor, FILLER, i, 1, true, true) != SHMQ_DONE || shmq_is_quiet(&survivor.ring)) {
+                fail("an empty queue does not take its capacity");
+            }
+        }
+        if (put(&survivor, FILLER, 0, 1, true, true) == SHMQ_DONE) {
+            fail("a full queue takes more than its capacity");
+        }
+        drain();
+        for (unsigned i = 0; i < world.capacity; i++) {
+            if (known[FILLER][i].handed != 1) {
+                fail("a queue does not give back what it took");
+            }
+        }
+    }
+    for (uint32_t index = 0; index <= 2 * ACTORS; index++) {
+        if (!shmq_resolve(&survivor.ring, index)) {
+            fail("a record that nobody can take");
+        }
+    }
+}
+
+/* All is ended, or dropped; every call says so. What the dead have left of a queue that was stopped stays. */
+static void judge_the_end(void)
+{
+    if (!is_dropping() && is_any_leased(&survivor.ring)) {
+        fail("a lease slot stays taken");
+    }
+    if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
+        fail("not empty after the end");
+    }
+    if (put(&survivor, FILLER, 0, 1, true, true) != SHMQ_SHUT_DOWN) {
+        fail("a queue that is shut down takes an item");
+    }
+    if (lease(&survivor, 1, true) || !survivor.is_over) {
+        fail("a get does not see the end");
     }
 }
 
@@ -136,37 +202,11 @@ static void judge(void)
     inspect();
     judge_items();
 
-    /* What comes later. */
-    for (uint32_t index = 0; index < survivor.ring.leases; index++) {
-        if (shmq_lease_of(&survivor.ring, index)->holder != 0 || shmq_lease_of(&survivor.ring, index)->count != 0) {
-            fail("a lease slot stays taken");
-        }
-    }
     world.inspect = NULL;
-    for (unsigned lap = 0; lap < 2; lap++) {
-        memset(known, 0, sizeof known);
-        if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
-            fail("not empty after all was ended");
-        }
-        for (unsigned i = 0; i < world.capacity; i++) {
-            if (put(&survivor, FILLER, i, 1, true, true) != SHMQ_DONE || shmq_is_quiet(&survivor.ring)) {
-                fail("an empty queue does not take its capacity");
-            }
-        }
-        if (put(&survivor, FILLER, 0, 1, true, true) == SHMQ_DONE) {
-            fail("a full queue takes more than its capacity");
-        }
-        drain();
-        for (unsigned i = 0; i < world.capacity; i++) {
-            if (known[FILLER][i].handed != 1) {
-                fail("a queue does not give back what it took");
-            }
-        }
-    }
-    for (uint32_t index = 0; index <= 2 * ACTORS; index++) {
-        if (!shmq_resolve(&survivor.ring, index)) {
-            fail("a record that nobody can take");
-        }
+    if (is_shut()) {
+        judge_the_end();
+    } else {
+        judge_what_comes_later();
     }
 }
 
