@@ -174,13 +174,19 @@ static void judge_the_end(void)
     }
 }
 
+/* Whether an actor has an item that it goes on to have. */
+static bool keeps_items(const struct actor *a)
+{
+    return (a->kind == KEEP || a->sleeps) && !a->dead && a->holds > 0;
+}
+
 static void judge(void)
 {
     inspect();
     judge_sleepers();
     bool keeps = false;
     for (unsigned i = 0; i < world.actors; i++) {
-        keeps = keeps || (actors[i].kind == KEEP && !actors[i].dead && actors[i].holds > 0);
+        keeps = keeps || keeps_items(&actors[i]);
     }
     const bool is_empty = shmq_is_empty(&survivor.ring);
     const bool is_there = lease(&survivor, 1, true);
@@ -191,8 +197,8 @@ static void judge(void)
     drain();
     for (unsigned i = 0; i < world.actors; i++) {
         struct actor *a = &actors[i];
-        if (a->kind == KEEP && !a->dead) {
-            if (a->holds > 0 && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
+        if (keeps_items(a)) {
+            if (!is_dropping() && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
                 fail("join does not see what a living actor has");
             }
             end_leases(a);
