@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from .._platform.atomic_words import Words
 from .._platform.clock import deadline_of
 from .._ring.claim import Home, Payload
 from .._ring.layout import IDLE, WAKE_EPOCH
@@ -83,16 +84,19 @@ class LeasedCalls(InPython):
         """Wait as ``join`` does, until a time in ns; 0 is always in the past."""
         member = self._membership
         with member.operation() as record:
-            words, ring = record.words, cast(LeasedRing, member.ring)
+            words = record.words
             while True:
                 epoch = member.parking.arm(words, IDLE)
-                if ring.is_quiet(words):
+                if self._is_quiet(words):
                     return True
                 now = member.system.now()
                 if now >= until:
                     return False
                 member.parking.sleep(IDLE + WAKE_EPOCH, epoch, min(until, now + SLICE))
                 look_around(member)
+
+    def _is_quiet(self, words: Words) -> bool:
+        return cast(LeasedRing, self._membership.ring).is_quiet(words)
 
     def _limit(self, max_items: Any) -> int:
         return min(most_items(max_items), self._geometry.capacity, self._geometry.leases)

@@ -80,7 +80,11 @@ class Leasing:
         Raises:
             LeaseLostError: it is over, or another process's.
         """
-        self._end(home, held, self._leases.done)
+        native = self._membership.native  # another thread may close meanwhile
+        if native is None or held.forks != processes.forks:
+            self._end(home, held, self._leases.done)
+        else:
+            self._check(held, native.done(home, held, held.index, held.position, held.deliveries))
 
     def give_back(self, home: Home, held: Held, delay: int = 0, last: bool = False) -> None:
         """End a lease, so that its item is handed out again; see ``Leases.give_back``.
@@ -88,7 +92,12 @@ class Leasing:
         Raises:
             LeaseLostError: it is over, or another process's.
         """
-        self._end(home, held, lambda words, held: self._leases.give_back(words, held, delay, last))
+        native = self._membership.native  # as above
+        if native is None or held.forks != processes.forks:
+            self._end(home, held, lambda words, held: self._leases.give_back(words, held, delay, last))
+        else:
+            place = held.index, held.position, held.deliveries
+            self._check(held, native.give_back(home, held, *place, delay, last))
 
     def _end(self, home: Home, held: Held, end: Callable[[Words, Held], bool]) -> None:
         if held.forks != processes.forks:
@@ -97,8 +106,7 @@ class Leasing:
                 f"this one; only that process can end it"
             )
         if held not in home:
-            is_closed = self._membership.state is not State.OPEN
-            raise _lost(held, _CLOSED if is_closed else "is over")
+            self._check(held, None)
         try:
             with self._membership.operation() as record:
                 ending = record.claim.ending
@@ -109,6 +117,13 @@ class Leasing:
             raise _lost(held, "was ended by another thread just now") from None
         except QueueClosedError:
             raise _lost(held, _CLOSED) from None
+        self._check(held, is_mine)
+
+    def _check(self, held: Held, is_mine: bool | None) -> None:
+        """Raise if a lease was not this process's, or, None, was not in its home."""
+        if is_mine is None:
+            is_closed = self._membership.state is not State.OPEN
+            raise _lost(held, _CLOSED if is_closed else "is over")
         if not is_mine:
             raise _lost(held, "is not this process's any more")
 

@@ -26,7 +26,7 @@ from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
 from .._ring import ending
 from .._ring.batch_lock import BatchLock
-from .._ring.claim import Claim, Payload
+from .._ring.claim import Claim, Held, Home, Payload
 from .._ring.growth import Growth
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
@@ -77,6 +77,14 @@ class NativeRecords(NativeRoles, Protocol):
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
+
+    def done(self, home: Home, held: Held, index: int, position: int, deliveries: int, /) -> bool | None:
+        """End a lease; return whether it was this process's, or None if its home has not got it."""
+
+    def give_back(
+        self, home: Home, held: Held, index: int, position: int, deliveries: int, delay: int, last: bool, /
+    ) -> bool | None:
+        """End a lease and give its item back; return as ``done`` does."""
 
     def release(self) -> None:
         """Let go of the memory, if no operation is in progress."""

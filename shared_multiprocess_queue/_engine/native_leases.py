@@ -1,4 +1,4 @@
-"""The calls of a queue with leases in the native engine: C puts and takes; notes and ends of leases are in Python."""
+"""The calls of a queue with leases in the native engine: C does all but to note which thread has which lease."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._codec.codec import Codec
+from .._platform.atomic_words import Words
 from .._ring.claim import Held, Home, LeasedPayload, Payload, notes_of
 from .leased_calls import LeasedCalls
 from .membership import Membership
@@ -54,7 +55,7 @@ class NativeGets:
 
 
 class NativeLeasedCalls(LeasedCalls):
-    """The calls of one handle of a queue with leases, of which C serves the puts and takes the items."""
+    """The calls of one handle of a queue with leases, of which C serves the puts, takes the items and looks."""
 
     def __init__(self, membership: Membership, codec: Codec, handle: Handle) -> None:
         super().__init__(NativeGets(membership, handle), codec)  # type: ignore[arg-type]  # the puts stand below
@@ -67,3 +68,10 @@ class NativeLeasedCalls(LeasedCalls):
     def put_batch(self, items: Any, block: bool, timeout: float | None) -> None:
         """Put several items at once."""
         self._native.put_batch(items, block, timeout)
+
+    def join_until(self, until: float) -> bool:
+        """Wait as ``join`` does, until a time in ns; 0 is always in the past."""
+        return self._native.is_quiet() or super().join_until(until)
+
+    def _is_quiet(self, words: Words) -> bool:
+        return self._native.is_quiet()

@@ -4,7 +4,7 @@ from typing import Any, TypeVar, final
 
 from .._codec.codec import Codec
 from .._engine.native import NativeEngine
-from .._ring.claim import Payload
+from .._ring.claim import Held, Home, Payload
 
 T = TypeVar("T")
 
@@ -42,12 +42,14 @@ class Handle:
         limit: int,
         until: float,
         make: Callable[[bytes, int, int, int, int], Payload],
-        deliver: Callable[[list[Payload]], tuple[T, dict[Any, Any]]],
-        home: dict[Any, Any],
+        deliver: Callable[[list[Payload]], tuple[T, Home]],
+        home: Home,
         /,
     ) -> T: ...
-    def done(self, index: int, position: int, count: int, /) -> bool: ...
-    def give_back(self, index: int, position: int, count: int, delay: int, last: bool, /) -> bool: ...
+    def done(self, home: Home, held: Held, index: int, position: int, deliveries: int, /) -> bool | None: ...
+    def give_back(
+        self, home: Home, held: Held, index: int, position: int, deliveries: int, delay: int, last: bool, /
+    ) -> bool | None: ...
     def is_quiet(self) -> bool: ...
     def shut(self) -> None: ...
     def leave(self) -> bool: ...

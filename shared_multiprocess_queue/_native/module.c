@@ -273,31 +273,61 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
     return PyBool_FromLong(!shmq_has_room(&looker.ring));
 }
 
-/* End a lease and its item; whether the lease was this process's. */
-static PyObject *handle_done(Handle *self, PyObject *args)
+/* Take a lease out of the home where it is noted, and make ready to end it: no signal comes in between. 0: it is not
+   there, or the handle is closed. */
+static int begin_end(Handle *self, PyObject *const *args, struct record *looker, struct shmq_held *held)
 {
-    unsigned int index;
-    unsigned long long position, count;
-    struct record looker;
-    if (!PyArg_ParseTuple(args, "IKK", &index, &position, &count) || !begin_look(self, &looker)) {
-        return NULL;
+    *held = (struct shmq_held){(uint32_t)PyLong_AsUnsignedLong(args[2]), PyLong_AsUnsignedLongLong(args[3]),
+                               PyLong_AsUnsignedLongLong(args[4])};
+    if (PyErr_Occurred()) {
+        return FAILED;
     }
-    const struct shmq_held held = {index, position, count};
-    return PyBool_FromLong(index < self->leases && shmq_done(&looker.ring, &held));
+    if (held->index >= self->leases) {
+        PyErr_Format(PyExc_ValueError, "lease slot %u of %u", held->index, self->leases);
+        return FAILED;
+    }
+    if (self->is_closed) {
+        return 0;
+    }
+    const int is_there = begin_look(self, looker) ? PyDict_Contains(args[0], args[1]) : FAILED;
+    return is_there > 0 && PyDict_DelItem(args[0], args[1]) < 0 ? FAILED : is_there;
 }
 
-/* End a lease and give its item back; whether the lease was this process's. */
-static PyObject *handle_give_back(Handle *self, PyObject *args)
+/* End a lease and its item. */
+static PyObject *handle_done(Handle *self, PyObject *const *args, Py_ssize_t count)
 {
-    unsigned int index;
-    unsigned long long position, count, delay;
-    int last;
     struct record looker;
-    if (!PyArg_ParseTuple(args, "IKKKp", &index, &position, &count, &delay, &last) || !begin_look(self, &looker)) {
+    struct shmq_held held;
+    if (count != 5 || !PyDict_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "done takes home, held, index, position and deliveries");
         return NULL;
     }
-    const struct shmq_held held = {index, position, count};
-    return PyBool_FromLong(index < self->leases && shmq_give_back(&looker.ring, &held, delay, last));
+    const int begun = begin_end(self, args, &looker, &held);
+    if (begun <= 0) {
+        return begun < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return PyBool_FromLong(shmq_done(&looker.ring, &held));
+}
+
+/* End a lease and give its item back. */
+static PyObject *handle_give_back(Handle *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct record looker;
+    struct shmq_held held;
+    if (count != 7 || !PyDict_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "give_back takes home, held, index, position, deliveries, delay and last");
+        return NULL;
+    }
+    const uint64_t delay = PyLong_AsUnsignedLongLong(args[5]);
+    const int last = PyObject_IsTrue(args[6]);
+    if (last < 0 || PyErr_Occurred()) {
+        return NULL;
+    }
+    const int begun = begin_end(self, args, &looker, &held);
+    if (begun <= 0) {
+        return begun < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return PyBool_FromLong(shmq_give_back(&looker.ring, &held, delay, last));
 }
 
 static PyObject *handle_is_quiet(Handle *self, PyObject *nothing)
@@ -330,9 +360,10 @@ static PyMethodDef handle_methods[] = {
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"lease", (PyCFunction)handle_lease, METH_VARARGS, "Lease items, as _engine/leased_calls.py does."},
-    {"done", (PyCFunction)handle_done, METH_VARARGS, "End a lease and its item; whether it was this process's."},
-    {"give_back", (PyCFunction)handle_give_back, METH_VARARGS,
-     "End a lease and give its item back; whether it was this process's."},
+    {"done", (PyCFunction)(void (*)(void))handle_done, METH_FASTCALL,
+     "End a lease and its item; whether it was this process's, or None if its home has not got it."},
+    {"give_back", (PyCFunction)(void (*)(void))handle_give_back, METH_FASTCALL,
+     "End a lease and give its item back; as of done."},
     {"is_quiet", (PyCFunction)handle_is_quiet, METH_NOARGS, "Whether all that was put is ended."},
     {"shut", (PyCFunction)handle_shut, METH_NOARGS, "Refuse new operations."},
     {"leave", (PyCFunction)handle_leave, METH_NOARGS,
