@@ -49,6 +49,8 @@ enum kind {
     PARK_LEASE, /* leases an item and ends it; sleeps when there is none */
     JOIN,       /* looks once whether all is done */
     PARK_JOIN,  /* sleeps until all is done */
+    SHUT,       /* shuts the queue down */
+    STOP,       /* likewise, at once, and joins */
     ALL_KINDS
 };
 
@@ -56,7 +58,7 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "quit-put", "repent",   "park-put",  "get",    "get-two",
                                          "get-all",  "quit-get", "park-get",  "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
-                                         "park-lease", "join",   "park-join"};
+                                         "park-lease", "join",   "park-join", "shut",      "stop"};
 
 struct actor {
     unsigned number;
@@ -79,6 +81,7 @@ struct actor {
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
     uint64_t holds;
+    bool finds_the_end;
 };
 
 struct note {

@@ -14,6 +14,12 @@ static struct knowledge {
     bool ended;
 } known[PROBE + 1][INDEXES];
 
+/* What is known of the end of the queue. */
+static struct {
+    bool shut; /* a shutdown has returned */
+    bool over; /* nothing is handed out any more */
+} end;
+
 static struct actor *actor_of(unsigned number)
 {
     return number == ACTORS ? &survivor : &actors[number];
@@ -59,7 +65,7 @@ static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned i
     if (leased > 1) {
         fail("an item in two lease slots");
     }
-    if (leased + waiting == 0) {
+    if (leased + waiting == 0 && !shmq_is_stopped(ring)) {
         fail("an accepted item is nowhere");
     }
 }
@@ -98,6 +104,47 @@ static void inspect(void)
     }
 }
 
+/* ---- the end ---- */
+
+/* Ask something without a step. */
+static bool observe(bool (*what)(const struct shmq_ring *))
+{
+    struct actor *running = self;
+    self = NULL;
+    const bool answer = what(&survivor.ring);
+    self = running;
+    return answer;
+}
+
+static void check_quiet(const struct shmq_ring *ring)
+{
+    const uint64_t tail = shmq_unmarked(ring->header->tail);
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const uint64_t word = shmq_slot_of(ring, i)->word;
+        const uint64_t state = word & SHMQ_STATE_MASK;
+        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
+            fail("an item is in the ring, and all was said to be ended");
+        }
+    }
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        if (shmq_lease_of(ring, i)->count > 0) {
+            fail("an item is leased, and all was said to be ended");
+        }
+    }
+}
+
+/* After an immediate shutdown a join returns though items are left, but not while a living actor has one. */
+static void check_stopped(const struct shmq_ring *ring)
+{
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        const uint64_t holder = shmq_lease_of(ring, i)->holder;
+        if (holder != 0 && life_is_alive(NULL, holder)) {
+            fail("join returned after an immediate shutdown, and a living actor holds a lease slot");
+        }
+    }
+    end.over = true;
+}
+
 /* ---- leasing ---- */
 
 static void check_nothing_reserved(const struct actor *a)
@@ -126,6 +173,9 @@ static void hand_out(struct actor *a, const struct shmq_held *held)
         fail("an item that nobody wrote");
     }
     struct knowledge *what = knowledge_of(item.data);
+    if (end.over) {
+        fail("an item was handed out after the end of the queue");
+    }
     if (what->ended) {
         fail("an item was handed out after its end");
     }
@@ -152,6 +202,13 @@ static bool lease(struct actor *a, uint64_t most, bool sure)
         }
     }
     check_nothing_reserved(a);
+    a->finds_the_end = found == SHMQ_SHUT_DOWN;
+    if (found == SHMQ_SHUT_DOWN && a->holds == 0) {
+        end.over = true;
+        if (!observe(shmq_is_stopped)) {
+            check_quiet(&a->ring);
+        }
+    }
     return found == SHMQ_DONE;
 }
 
@@ -184,27 +241,12 @@ static void end_leases(struct actor *a)
 
 /* ---- join ---- */
 
-static void check_quiet(const struct shmq_ring *ring)
-{
-    const uint64_t tail = ring->header->tail;
-    for (uint64_t i = 0; i < ring->capacity; i++) {
-        const uint64_t word = shmq_slot_of(ring, i)->word;
-        const uint64_t state = word & SHMQ_STATE_MASK;
-        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
-            fail("join returned with an item in the ring");
-        }
-    }
-    for (uint32_t i = 0; i < ring->leases; i++) {
-        if (shmq_lease_of(ring, i)->count > 0) {
-            fail("join returned with an item that is leased");
-        }
-    }
-}
-
 static bool join(struct actor *a)
 {
     const bool quiet = shmq_is_quiet(&a->ring);
-    if (quiet) {
+    if (quiet && observe(shmq_is_stopped)) {
+        check_stopped(&a->ring);
+    } else if (quiet) {
         check_quiet(&a->ring);
     }
     return quiet;
@@ -215,7 +257,17 @@ static bool join(struct actor *a)
 static bool attempt_one(struct actor *a, bool sure)
 {
     if (is_put(a->kind)) {
-        return put(a, a->number, 0, a->count, sure, true) == SHMQ_DONE;
+        const bool is_late = end.shut || end.over;
+        const bool done = put(a, a->number, 0, a->count, sure, true) == SHMQ_DONE;
+        if (done && is_late) {
+            fail("a put that began after the end was accepted");
+        }
+        return done;
+    }
+    if (a->kind == SHUT || a->kind == STOP) {
+        shmq_shut(&a->ring, a->kind == STOP);
+        end.shut = true;
+        return a->kind == SHUT || join(a);
     }
     if (a->kind == JOIN || a->kind == PARK_JOIN) {
         return join(a);
@@ -235,11 +287,11 @@ static void act(struct actor *a)
     }
     a->fate = IN_DOUBT;
     bool ok = attempt_one(a, false) || attempt_one(a, true);
-    while (!ok && (a->kind == PARK_LEASE || a->kind == PARK_JOIN)) {
+    while (!ok && !a->finds_the_end && (a->kind == PARK_LEASE || a->kind == PARK_JOIN)) {
         struct shmq_wake_words *side = side_of(a);
         a->epoch = shmq_arm(side);
         ok = attempt_one(a, true);
-        if (!ok) {
+        if (!ok && !a->finds_the_end) {
             step("sleep");
             a->sleeps = true;
             a->woken = atomic_load(&side->epoch) != a->epoch;

@@ -5,7 +5,9 @@
    accepted item that is not ended lies in the ring or in a lease slot (L2), and in one lease slot at most (L3). No
    operation waits, scans or returns with a lease slot without an item (L4). Whenever an item is handed out: it is not
    ended, no living actor has it, and the count exceeds the number of earlier hand-outs, by no more than the deaths. If
-   join returns, everything is ended at that moment. Afterwards a survivor takes and ends what is left: each accepted
+   join returns, everything is ended at that moment; likewise if a get finds the end of a queue that was shut down, and
+   then nothing is handed out and no put accepted any more. Once an immediate shutdown and a join have returned, nothing
+   is handed out. Afterwards a survivor takes and ends what is left: each accepted
    item was ended, and the queue is as good as new. */
 
 #define _GNU_SOURCE
@@ -82,6 +84,8 @@ int main(int argc, char **argv)
         {LEASE, LEASE, PUT},   {LEASE, LEASE, LEASE},     {LEASE, PUT, JOIN},        {RELEASE, LEASE, JOIN},
         {LEASE, NEWCOMER, PUT}, {RELEASE, LEASE, LEASE_TWO}, {LAST, LEASE, PUT},      {LEASE, LEASE, JOIN},
         {KEEP, LEASE, PUT},    {LEASE_TWO, BATCH, LEASE}, {PARK_LEASE, LEASE, LEASE}, {PARK_JOIN, LEASE, LEASE},
+        {LEASE, LEASE, SHUT},  {RELEASE, LEASE, SHUT},    {KEEP, LEASE, SHUT},        {LEASE, PUT, SHUT},
+        {LEASE, PARK_LEASE, SHUT}, {RELEASE, PARK_JOIN, STOP}, {RELEASE, LEASE, STOP}, {LEASE, PUT, STOP},
     };
     for (unsigned i = 0; i < sizeof threes / sizeof *threes; i++) {
         explore_all(3, is_long ? 2 : 1, 0, threes[i], 2, is_long);

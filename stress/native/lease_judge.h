@@ -14,6 +14,7 @@ static void be_born(struct actor *a, unsigned number)
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
     a->taken = 0;
     a->holds = 0;
+    a->finds_the_end = false;
     a->fate = NEVER;
     a->item.mine = false;
     a->count = count_of(a->kind);
@@ -37,6 +38,7 @@ static void set_up(const enum kind *kinds)
     atomic_store_explicit(&lives, 1, memory_order_relaxed);
     world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
     memset(known, 0, sizeof known);
+    memset(&end, 0, sizeof end);
     survivor.kind = LEASE;
     be_born(&survivor, ACTORS);
     for (uint64_t i = 0; i < world.laps * world.capacity; i++) {
@@ -74,7 +76,11 @@ static void judge_sleepers(void)
         if (a->kind == PARK_JOIN && shmq_is_quiet(&a->ring)) {
             fail("a join sleeps although all is done");
         }
-        const uint64_t head = a->ring.header->head;
+        if (a->kind == PARK_LEASE && shmq_is_closed(&a->ring) &&
+            (shmq_is_stopped(&a->ring) || !shmq_keeps_the_end_away(&a->ring))) {
+            fail("a get sleeps at the end of the queue");
+        }
+        const uint64_t head = shmq_unmarked(a->ring.header->head);
         const bool is_there = shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL);
         for (uint32_t index = 0; a->kind == PARK_LEASE && index < a->ring.leases; index++) {
             const struct shmq_lease *slot = shmq_lease_of(&a->ring, index);
@@ -88,14 +94,14 @@ static void judge_sleepers(void)
 static void judge_items(void)
 {
     for (unsigned i = 0; i < world.filled; i++) {
-        if (!known[FILLER][i].ended) {
+        if (!known[FILLER][i].ended && !shmq_is_stopped(&survivor.ring)) {
             fail("an item that was there before was not ended");
         }
     }
     for (unsigned i = 0; i < world.actors; i++) {
         const struct actor *a = &actors[i];
         for (unsigned j = 0; is_put(a->kind) && j < a->count; j++) {
-            if (a->fate == ACKNOWLEDGED && !known[i][j].ended) {
+            if (a->fate == ACKNOWLEDGED && !known[i][j].ended && !shmq_is_stopped(&survivor.ring)) {
                 fail("an accepted item was not ended");
             }
             if (a->fate == NEVER && known[i][j].handed > 0) {
@@ -135,6 +141,13 @@ static void judge(void)
     drain();
     inspect();
     judge_items();
+
+    if (shmq_is_closed(&survivor.ring)) {
+        if (!survivor.finds_the_end || !join(&survivor)) {
+            fail("a queue that was shut down has no end");
+        }
+        return;
+    }
 
     /* What comes later. */
     for (uint32_t index = 0; index < survivor.ring.leases; index++) {
