@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
-from shared_multiprocess_queue._ring import ending, layout, leases
+from shared_multiprocess_queue._ring import layout, leases
 from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 from shared_multiprocess_queue.errors import ShutDown
 
@@ -237,7 +237,7 @@ class LeasedWorld(World):
         return any(self._word(at) == owner and self._word(at + layout.LEASE_COUNT) for at in self._heads())
 
     def _is_stopped(self) -> bool:
-        return ending.is_stopped(self._survivor.engine.membership.look(), self.program.mode)
+        return bool(self._word(layout.stop_word(self.program.mode)) & layout.STOPPED)
 
     def _check_words(self) -> None:
         memory, heads = self._memory, self._heads()

@@ -203,11 +203,9 @@ static bool lease(struct actor *a, uint64_t most, bool sure)
     }
     check_nothing_reserved(a);
     a->finds_the_end = found == SHMQ_SHUT_DOWN;
-    if (found == SHMQ_SHUT_DOWN && a->holds == 0) {
+    if (found == SHMQ_SHUT_DOWN && a->holds == 0 && !observe(shmq_is_stopped)) {
         end.over = true;
-        if (!observe(shmq_is_stopped)) {
-            check_quiet(&a->ring);
-        }
+        check_quiet(&a->ring);
     }
     return found == SHMQ_DONE;
 }
@@ -264,12 +262,10 @@ static bool attempt_one(struct actor *a, bool sure)
         }
         return done;
     }
-    if (a->kind == SHUT || a->kind == STOP) {
-        shmq_shut(&a->ring, a->kind == STOP);
-        end.shut = true;
-        return a->kind == SHUT || join(a);
+    if (a->kind == SHUT) {
+        return true;
     }
-    if (a->kind == JOIN || a->kind == PARK_JOIN) {
+    if (a->kind == STOP || a->kind == JOIN || a->kind == PARK_JOIN) {
         return join(a);
     }
     return lease(a, a->kind == LEASE_TWO ? 2 : 1, sure);
@@ -284,6 +280,10 @@ static void act(struct actor *a)
 {
     if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
         fail("no record for a newcomer");
+    }
+    if (a->kind == SHUT || a->kind == STOP) {
+        shmq_shut(&a->ring, a->kind == STOP);
+        end.shut = true;
     }
     a->fate = IN_DOUBT;
     bool ok = attempt_one(a, false) || attempt_one(a, true);
