@@ -54,9 +54,15 @@ class LeasedRing(Ring):
 
     def try_get(self, record: Record, limit: int, sure: bool) -> int:
         """Take what came back, or else what is in the ring; see ``Ring.try_get``. It is leased."""
-        if self.leases.look_for_returns(record.words, record.claim, limit, sure):
-            return DONE
-        return super().try_get(record, limit, sure)
+        words = record.words
+        while True:
+            head = words.load(HEAD) if sure else 0  # [G1] acquire
+            if self.leases.look_for_returns(words, record.claim, limit, sure):
+                return DONE
+            found = super().try_get(record, limit, sure)
+            if found != NOTHING or not sure or words.load(HEAD) == head:
+                return found
+            # What was given back behind all others waits for head, which has moved: it may be due.
 
     def finish_get(self, record: Record) -> None:
         """Move what is claimed into the lease slots of the claim, then withdraw; may be called again."""

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
-from shared_multiprocess_queue._ring import ending, layout, leases
+from shared_multiprocess_queue._ring import layout, leases
 from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 from shared_multiprocess_queue.errors import ShutDown
 
@@ -209,11 +209,10 @@ class LeasedWorld(World):
             handle.find_again()
             raise
         except ShutDown:
-            has_item = any(
-                self._word(at) == handle.owner and self._word(at + layout.LEASE_COUNT) for at in self._heads()
-            )
-            if not (call.is_put or has_item or self._is_stopped()):
+            if not (call.is_put or self._has_item(handle) or self._is_stopped()):
                 self._ledger.is_over = True
+                if left := self._memory.held():
+                    raise Violation(f"left after a get had found the end: {', '.join(left)}") from None
             self._check_reserved()
             raise
         if call.name in QUIETS and call.answer:
@@ -232,8 +231,13 @@ class LeasedWorld(World):
     def _heads(self) -> list[int]:
         return [self._memory.lease_head(index) for index in range(self.program.leases)]
 
+    def _has_item(self, handle: Handle) -> bool:
+        """Whether the process of a handle has leased an item."""
+        owner = cast(LeasedHandle, handle).owner
+        return any(self._word(at) == owner and self._word(at + layout.LEASE_COUNT) for at in self._heads())
+
     def _is_stopped(self) -> bool:
-        return ending.is_stopped(self._survivor.engine.membership.look(), self.program.mode)
+        return bool(self._word(layout.stop_word(self.program.mode)) & layout.STOPPED)
 
     def _check_words(self) -> None:
         memory, heads = self._memory, self._heads()
@@ -285,7 +289,10 @@ class LeasedWorld(World):
     def _may_sleep_at_the_end(self, call: Call) -> bool:
         if call.name in QUIETS:
             return True
-        return not call.is_put and any(self._word(at) or self._word(at + layout.LEASE_COUNT) for at in self._heads())
+        process = self._processes[call.actor]
+        if call.is_put or (self._processes.count(process) == 1 and self._has_item(self._handles[process])):
+            return False  # a process that has an item waits for no other
+        return any(self._word(at) or self._word(at + layout.LEASE_COUNT) for at in self._heads())
 
     def _stall(self) -> None:
         super()._stall()

@@ -30,6 +30,10 @@ def _ring(what: str, defines: str, *, long: bool = False, bits: bool = False) ->
     return Configuration("ring", what, defines, long, bits)
 
 
+def _leased(what: str, defines: str, *, long: bool = False) -> Configuration:
+    return Configuration("shutdown", f"a lease slot: {what}", f"-DNL=1 {defines}".strip(), long)
+
+
 CONFIGURATIONS: Final = (
     _ring("a batch of two, two getters of two", ""),
     _ring("a batch of two, dies", "-DCRASH=1 -DGETTERS=1"),
@@ -45,6 +49,7 @@ CONFIGURATIONS: Final = (
     ),
     _ring("spsc: two producers, one dies", "-DSPSC -DPUTTERS=2 -DPUT0=1 -DGETTERS=1 -DCAP=1 -DCRASH=1"),
     _ring("spsc: a batch, two consumers, one dies", "-DSPSC -DGETTERS=2 -DCRASH=1"),
+    _ring("spsc: a batch, two consumers, one is interrupted", "-DSPSC -DGETTERS=2 -DINTR=1 -DINTERRUPTIBLE=2"),
     _ring("a batch of two, two getters of two, a death", "-DCRASH=1", long=True),
     _ring("the same, every step apart", "-DCRASH=1 -DTORN", long=True),
     _ring("a batch of two and a put, a death", "-DPUTTERS=2 -DGETTERS=1 -DCRASH=1", long=True),
@@ -110,6 +115,25 @@ CONFIGURATIONS: Final = (
     Configuration("shutdown", "a put"),
     Configuration("shutdown", "a batch of two, a death", "-DCAP=2 -DBATCH=2 -DCRASH=1"),
     Configuration("shutdown", "at once: an item, a put", "-DIMMEDIATE -DFILLED=1"),
+    _leased("a put", ""),
+    _leased("an item, a death, it comes back", "-DFILLED=1 -DBATCH=0 -DRELEASES=1 -DCRASH=1"),
+    _leased("an item, sleepers that only a wake ends, one leaves", "-DFILLED=1 -DBATCH=0 -DWAKE -DONCE"),
+    _leased("at once: an item, a death", "-DIMMEDIATE -DFILLED=1 -DBATCH=0 -DCRASH=1"),
+    _leased("spsc: an item, a death", "-DSPSC -DFILLED=1 -DBATCH=0 -DCRASH=1"),
+    _leased(
+        "spsc, at once: an item, join, it comes back", "-DSPSC -DIMMEDIATE -DJOIN -DFILLED=1 -DBATCH=0 -DRELEASES=1"
+    ),
+    _leased("a put, a death", "-DCRASH=1", long=True),
+    _leased("an item, join, a death", "-DJOIN -DFILLED=1 -DBATCH=0 -DCRASH=1", long=True),
+    _leased("at once: an item, join, it comes back", "-DIMMEDIATE -DJOIN -DFILLED=1 -DBATCH=0 -DRELEASES=1", long=True),
+    _leased("at once: an item, join, a death", "-DIMMEDIATE -DJOIN -DFILLED=1 -DBATCH=0 -DCRASH=1", long=True),
+    _leased("an item, a put, a death", "-DFILLED=1 -DCRASH=1", long=True),
+    Configuration(
+        "shutdown",
+        "two lease slots: an item, a death, it comes back",
+        "-DNL=2 -DCAP=2 -DFILLED=1 -DBATCH=0 -DRELEASES=1 -DCRASH=1",
+        long=True,
+    ),
     Configuration("shutdown", "an item, a put, a death", "-DFILLED=1 -DCRASH=1", long=True),
     Configuration("shutdown", "a put, shut down twice, a death", "-DSHUTTERS=2 -DCRASH=1", long=True),
     Configuration("shutdown", "an item, a put, sleepers that only a wake ends", "-DWAKE -DFILLED=1", long=True),

@@ -19,11 +19,7 @@
 /* One put of n items v, v+1 with the record r. */
 inline put(n, v) {
 #ifdef SPSC
-#ifdef BUG_ROLE_CACHED
-  if :: r == 0 -> take_role(producer, false) :: else fi;  /* a forked child believes what its parent knew */
-#else
   take_role(producer, false);
-#endif
   ok = 0;
 #endif
   do
@@ -186,7 +182,14 @@ proctype newcomer(byte me) {
 /* Gets with record `mine` until everything has come. */
 inline get(mine, last) {
 #ifdef SPSC
-  r = mine; take_role(consumer, (mine != LAST && PUTTERS_ENDED)); r = 0;
+  r = mine;
+#ifdef BUG_ROLE_CACHED
+  /* a forked child believes what its parent knew */
+  if :: mine == LAST -> ok = 1 :: else -> take_role(consumer, PUTTERS_ENDED) fi;
+#else
+  take_role(consumer, (mine != LAST && PUTTERS_ENDED));
+#endif
+  r = 0;
   if :: !ok -> goto leave :: else -> ok = 0 fi;
 #endif
   do

@@ -1,81 +1,20 @@
 /* The end of work: shmq_shut and shmq_at_the_end of ending.h, with the claims of ring.h. A mark in tail, after which no
-   claim of a put succeeds, and for an immediate shutdown a mark in head, after which no claim of a get does.
+   claim of a put succeeds, and for an immediate shutdown a mark in head, after which no claim of a get does. With NL
+   lease slots: leases.h, returns.h and leased_ring.h, too.
 
    PUTTERS put once each (the first one BATCH items, or none). Getter 0, and the last one, which lives, get until they
-   raise ShutDown. SHUTTERS shut down, the last one lives; IMMEDIATE. CRASH of them die before any step. WAKE: a waiter
+   raise ShutDown; ONCE: getter 0 leaves after one item. With leases they end what they got, or give it back (RELEASES
+   times in all). SHUTTERS shut down, the last one lives; IMMEDIATE. JOIN: a process joins. SPSC: the last getter begins
+   when getter 0 is dead or has left, and head moves by a store. CRASH of them die before any step. WAKE: a waiter
    sleeps until it is woken (a slice of sleep ends by itself only after a death); otherwise until something has changed.
-   The scan of announcements is one step here: ring.pml has it step by step.
+   The scan of announcements is one step here: ring.pml has it step by step, and lease.pml the copy to a lease slot.
 
    Checked: a put that begins after a shutdown has returned, or after a get has raised ShutDown, is refused. A put that
-   was acknowledged is handed out (not with IMMEDIATE), nothing twice. When ShutDown is raised nothing is left or under
-   way, and nothing comes after it. No get that begins after an immediate shutdown has returned gets anything. No
-   process is stuck. */
-#ifndef CAP
-#define CAP 1
-#endif
-#ifndef PUTTERS
-#define PUTTERS 1
-#endif
-#ifndef BATCH
-#define BATCH 1
-#endif
-#ifndef FILLED
-#define FILLED 0
-#endif
-#ifndef SHUTTERS
-#define SHUTTERS 1
-#endif
-#ifndef CRASH
-#define CRASH 0
-#endif
-#define NG 2
-#define LAST 1
-#define PUTTER(i) (NG + (i))
-#define SHUTTER(i) (NG + PUTTERS + (i))
-#define LIVES (NG + PUTTERS + SHUTTERS)
-/* items: 1 2 of the first putter, 3 of the second, 4 FILLED */
-#define ITEMS 4
-
-#define MARK 64                                    /* beside a position: CLOSED in tail, STOPPED in head */
-#define AT(t) ((t) % MARK)
-#define IS_MARKED(t) ((t) >= MARK)
-#define FREE(p) ((p) * 8)
-#define FULL(p) ((p) * 8 + 1)
-#define TOMB(p) ((p) * 8 + 2)
-#define POS(w) ((w) / 8)
-#define SLOT(p) ((p) % CAP)
-
-byte head, tail, word[CAP], val[CAP], idx[CAP];
-byte get_begin[NG], get_end[NG], put_begin[PUTTERS], put_end[PUTTERS];
-bit alive[LIVES], ended[LIVES];
-byte crashes;
-byte epoch_items, epoch_space; bit armed_items, armed_space;
-#ifdef BUG_FLAG
-bit flag;                                          /* a word of its own instead of a mark in tail */
-#endif
-bit shut_returned, stop_returned, raised;
-bit claimed[ITEMS + 1], acked[ITEMS + 1], finished[ITEMS + 1], buried[ITEMS + 1];
-byte handed[ITEMS + 1];
-
-#define LIVE_GET_1(g, q) (alive[g] && get_begin[g] <= (q) && (q) < get_end[g])
-#define LIVE_GET(q) (LIVE_GET_1(0, q) || LIVE_GET_1(1, q))
-#define LIVE_PUT_1(i, q) (alive[PUTTER(i)] && put_begin[i] <= (q) && (q) < put_end[i])
-#if PUTTERS == 1
-#define LIVE_PUT(q) LIVE_PUT_1(0, q)
-#else
-#define LIVE_PUT(q) (LIVE_PUT_1(0, q) || LIVE_PUT_1(1, q))
-#endif
-#define WAITS(p) (word[SLOT(p)] == FULL(p))
-#define ORPHAN_1(s) (word[s] % 8 == 1 && POS(word[s]) < AT(head) && !LIVE_GET(POS(word[s])))
-#define CLAIMED_1(g) (get_end[g] > get_begin[g] && AT(head) > get_begin[g] && WAITS(get_begin[g]))
-#define CLAIMED_GETS (CLAIMED_1(0) || CLAIMED_1(1))
-#if CAP == 1
-#define ORPHAN ORPHAN_1(0)
-#else
-#define ORPHAN (ORPHAN_1(0) || ORPHAN_1(1))
-#endif
-#define UNFINISHED_1(v) (claimed[v] && !finished[v] && !buried[v])
-#define UNFINISHED (UNFINISHED_1(1) || UNFINISHED_1(2) || UNFINISHED_1(3) || UNFINISHED_1(4))
+   was acknowledged is handed out (not with IMMEDIATE), nothing twice. When ShutDown is raised nothing is left, under
+   way or leased, and nothing comes after it. No get that begins after an immediate shutdown has returned gets anything.
+   Join does not return while anything is unfinished, or, after an immediate shutdown, in work; then nothing is handed
+   out any more. No process is stuck. */
+#include "shutdown_state.pml"
 
 inline cas(x, expected, desired) {
   d_step { if :: x == (expected) -> x = (desired); ok = 1 :: else -> ok = 0 fi }
@@ -83,33 +22,19 @@ inline cas(x, expected, desired) {
 /* [W4][W5]; all sleepers at once */
 inline wake_items() { d_step { if :: armed_items -> armed_items = 0; epoch_items++ :: else fi } }
 inline wake_space() { d_step { if :: armed_space -> armed_space = 0; epoch_space++ :: else fi } }
-/* Another operation is about to end there: a short sleep, and a look. */
-#define NAP(condition) (condition)
-#ifdef WAKE
-#define ARM_ITEMS d_step { e = epoch_items; armed_items = 1 } /* [W1][W2] */
-#define ARM_SPACE d_step { e = epoch_space; armed_space = 1 }
-#define SLEEP_ITEMS(condition) (epoch_items != e || crashes > 0 && (condition))
-#define SLEEP_SPACE(condition) (epoch_space != e || crashes > 0 && (condition))
-#define WAKE_ITEMS wake_items()
-#define WAKE_SPACE wake_space()
-#else
-#define ARM_ITEMS skip
-#define ARM_SPACE skip
-#define SLEEP_ITEMS(condition) (condition)
-#define SLEEP_SPACE(condition) (condition)
-#define WAKE_ITEMS skip
-#define WAKE_SPACE skip
+/* After the end of a lease: for an item, or, in a closed queue, for just this end [D5]. */
+inline wake_for_lease() {
+  if
+  :: armed_items ->
+     if
+#ifndef BUG_DONE_FOR_ITEMS
+     :: IS_CLOSED(tail) -> wake_items()
 #endif
-#ifdef BUG_FLAG
-#define IS_CLOSED(t) flag
-#else
-#define IS_CLOSED(t) IS_MARKED(t)
-#endif
-#ifdef BUG_UNMASKED
-#define BEYOND(t, p) ((t) > (p))
-#else
-#define BEYOND(t, p) (AT(t) > (p))
-#endif
+     :: else -> if :: IS_NEXT_FULL -> wake_items() :: else fi
+     fi
+  :: else
+  fi
+}
 
 /* The rescue of an orphan put at q, its scan in one step; from the last member to the first. ok = look again. */
 inline bury(q) {
@@ -131,15 +56,85 @@ inline bury(q) {
   if :: ok -> WAKE_ITEMS; ok = 0 :: else fi
 }
 
+#if NL > 0
+inline take_holder(l, from) {
+  d_step { if :: holder[l] == (from) -> holder[l] = me + 1; ok = 1 :: else -> ok = 0 fi }
+}
+inline drop(l) { d_step { if :: count[l] > 0 -> count[l] = 0; finished[lval[l]] = 1 :: else fi } }
+inline leave(l) {                                  /* [E9] */
+  holder[l] = 0;
+#ifndef BUG_DONE_NO_WAKE
+  WAKE_FOR_LEASE
+#endif
+}
+/* What I do not know of a lease slot that is mine, its slot of the ring tells. */
+inline settle(l) {
+  q = lpos[l];
+  if
+  :: word[SLOT(q)] == GIVEN(q, l) ->
+     if :: count[l] == 0 -> count[l] = 1 :: else fi; /* [E5] */
+     cas(word[SLOT(q)], GIVEN(q, l), FREE(q + CAP)); WAKE_SPACE /* [E6] */
+  :: else
+  fi;
+  q = 0
+}
+#endif
+
 proctype G(byte me) {
   byte p, w, q, v, t, e, h;
   bit ok, adopting, late, held;
+#if NL > 0
+  byte l, o;
+#endif
   {
+#ifdef SPSC
+  (me == 0 || !alive[0] || ended[0]);              /* the role */
+#else
   skip;
+#endif
 call: late = stop_returned;
 look:
-  atomic { adopting = 0; ok = 0; v = 0; w = 0; p = 0; q = 0; t = 0; h = 0; held = 0 };
+  atomic {
+#if NL > 0
+    l = 0; o = 0;
+#endif
+    adopting = 0; ok = 0; v = 0; w = 0; p = 0; q = 0; t = 0; h = 0; held = 0
+  };
   ARM_ITEMS;
+#if NL > 0
+#ifdef BUG_SHUT_LEASES_FIRST
+  v = LEASED;
+#endif
+  do
+  :: l < NL ->                                     /* what came back, or was a dead getter's */
+     o = holder[l];                                /* [E1] */
+     if
+     :: (o == 0 && count[l] > 0) || DEAD(o) -> take_holder(l, o) /* [E2] */
+     :: else -> ok = 0
+     fi;
+     if
+     :: ok ->
+        settle(l);
+        if
+#ifndef BUG_NO_STOP_CHECK
+        :: IS_STOPPED -> drop(l); leave(l)          /* [D6] dropped */
+#endif
+        :: else ->
+           if
+           :: count[l] > 0 -> count[l]++; goto hand_out /* [E7] */
+           :: else -> leave(l)
+           fi
+        fi
+     :: else
+     fi;
+     l++
+  :: else -> break
+  od;
+  l = 0; ok = 0; o = 0;
+#endif
+#ifdef SPSC
+  if :: stopped -> goto shut :: else fi;           /* [D2] */
+#endif
   h = head;                                        /* [G1] */
   d_step { p = AT(h); w = word[SLOT(p)] };         /* [G2] */
   if
@@ -151,7 +146,7 @@ look:
      t = tail;                                     /* [G3] */
      if
 #ifndef BUG_SHUT_PENDING
-     :: BEYOND(t, p) -> bury(p); NAP(word[SLOT(p)] != FREE(p) || !LIVE_PUT(p) || IS_MARKED(head)); goto look
+     :: BEYOND(t, p) -> bury(p); NAP(word[SLOT(p)] != FREE(p) || !LIVE_PUT(p) || IS_STOPPED); goto look
 #endif
      :: else -> skip
      fi
@@ -181,24 +176,59 @@ look:
            goto shut;
 #else
            ok = CLAIMED_GETS; held = ok;           /* [D4] */
+#if NL > 0 && !defined(BUG_SHUT_NO_LEASES)
+#ifdef BUG_SHUT_LEASES_FIRST
+           ok = ok || v; v = 0;
+#else
+           do
+           :: l < NL -> if :: LEASED_1(l) -> ok = 1 :: else fi; l++ /* [D5] after the ring */
+           :: else -> break
+           od;
+           l = 0;
+#endif
+#endif
            if :: !ok -> goto shut :: else -> ok = 0 fi
 #endif
         :: else
         fi;
         if
-        :: w != FREE(p) || held -> NAP(AT(head) != p || IS_MARKED(head) || word[SLOT(p)] != w || ORPHAN || (held && !CLAIMED_GETS))
+        :: w != FREE(p) || held -> NAP(AT(head) != p || IS_STOPPED || word[SLOT(p)] != w || RETURNED || ORPHAN || (held && !CLAIMED_GETS))
         :: else ->
-           SLEEP_ITEMS(AT(head) != p || IS_MARKED(head) || AT(tail) > p || ORPHAN || (IS_CLOSED(tail) && !CLAIMED_GETS))
+           SLEEP_ITEMS(AT(head) != p || IS_STOPPED || AT(tail) > p || RETURNED || ORPHAN || (IS_CLOSED(tail) && !CLAIMED_GETS && !LEASED))
         fi;
         goto look
      fi
   :: else
   fi;
   /* q is to be taken: FULL(head), or an orphan */
+#if NL > 0
+  l = 0; ok = 0; v = 0;
+  do
+  :: l < NL ->
+     if :: holder[l] == 0 && count[l] == 0 -> take_holder(l, 0) :: else -> ok = 0 fi;
+     if
+     :: ok && count[l] > 0 ->                      /* another getter has given an item back just there */
+        if
+        :: IS_STOPPED -> drop(l); leave(l); goto look
+        :: else -> count[l]++; goto hand_out
+        fi
+     :: ok && count[l] == 0 -> break
+     :: else -> l++
+     fi
+  :: else -> break
+  od;
+  if
+  :: l == NL -> SLEEP_ITEMS(AVAILABLE || word[SLOT(q)] != FULL(q) || IS_STOPPED); goto look /* exhausted */
+  :: else
+  fi;
+#if defined(SPSC) && !defined(BUG_NO_STOP_CHECK)
+  if :: stopped -> leave(l); goto shut :: else fi; /* [D6] */
+#endif
+#endif
   if
   :: !adopting ->
      d_step { get_begin[me] = q; get_end[me] = q + 1 };
-#ifdef BUG_STOP_STORE
+#if defined(BUG_STOP_STORE) || defined(SPSC)
      head = q + 1; ok = 1;
 #else
      cas(head, q, q + 1);                          /* [G5] fails once the mark is there */
@@ -206,11 +236,15 @@ look:
      if
      :: !ok ->
         get_end[me] = 0;
+#if NL > 0
+        leave(l);
+#endif
         goto look
      :: else
      fi
   :: else
   fi;
+#if NL == 0
   v = val[SLOT(q)];
   atomic {
     cas(word[SLOT(q)], FULL(q), FREE(q + CAP));    /* [G6] decides */
@@ -222,29 +256,66 @@ look:
     fi
   };
   get_end[me] = 0; WAKE_SPACE;
+#else
+  d_step { lval[l] = val[SLOT(q)]; lpos[l] = q };  /* [E3] */
+  cas(word[SLOT(q)], FULL(q), GIVEN(q, l));        /* [E4] */
+  if
+  :: !ok -> get_end[me] = 0; leave(l); goto look
+  :: else
+  fi;
+  count[l] = 1;                                    /* [E5] */
+  cas(word[SLOT(q)], GIVEN(q, l), FREE(q + CAP));  /* [E6] */
+  get_end[me] = 0; WAKE_SPACE;
+#ifndef BUG_NO_STOP_CHECK
+  if :: adopting && IS_STOPPED -> drop(l); leave(l); goto look :: else fi; /* [D6] */
+#endif
+hand_out:
+  atomic {
+    v = lval[l];
+    assert(!finished[v] && (in_work[v] == 0 || !alive[in_work[v] - 1]) && !raised && !late && !joined_stopped);
+    in_work[v] = me + 1; handed[v]++; p = 0; w = 0; q = 0; o = 0; adopting = 0; ok = 0; t = 0; h = 0
+  };
+  if
+  :: atomic { count[l] = 0; finished[v] = 1; in_work[v] = 0 }; /* [E8] it is done */
+     leave(l)
+  :: atomic { releases < RELEASES && !IS_STOPPED -> releases++; in_work[v] = 0 };
+     leave(l); WAKE_ITEMS                          /* [E10] */
+  fi;
+#endif
+#ifdef ONCE
+  if :: me != LAST -> goto quit :: else fi;        /* it has other things to do from here on */
+#endif
   goto call;
 shut:
   atomic {
 #ifndef BUG_STOP_FIRST
-    assert(IS_MARKED(head) || !UNFINISHED);
+    assert(IS_STOPPED || !UNFINISHED);
 #endif
-    raised = raised || !IS_MARKED(head);           /* after it nothing comes */
+    raised = raised || !IS_STOPPED;                /* after it nothing comes */
     shut_returned = 1                              /* and nothing that begins later is accepted */
   };
   WAKE_ITEMS;
+#ifdef ONCE
+quit:
+#endif
   ended[me] = 1
   } unless { !alive[me] };
-  d_step { p = 0; w = 0; q = 0; v = 0; t = 0; e = 0; h = 0; ok = 0; adopting = 0; late = 0; held = 0 }
+  d_step {
+#if NL > 0
+    l = 0; o = 0;
+#endif
+    p = 0; w = 0; q = 0; v = 0; t = 0; e = 0; h = 0; ok = 0; adopting = 0; late = 0; held = 0
+  }
 }
 
 proctype P(byte i; byte n; byte v) {
   byte p, t, w, j, e, me = PUTTER(i);
   bit ok, late;
+#if NL > 0
+  byte l, o, q;
+#endif
   {
   late = shut_returned;
-#if BATCH == 0
-  goto refused;
-#endif
   do
   ::
      atomic { ok = 0; w = 0; j = 0; p = 0 };
@@ -272,6 +343,15 @@ proctype P(byte i; byte n; byte v) {
         if :: ok -> break :: else -> put_end[i] = 0 fi
      :: w == TOMB(p + j - CAP) -> cas(word[SLOT(p + j)], w, FREE(p + j)); WAKE_SPACE
      :: w == FREE(p + j - CAP) -> bury(p + j - CAP); NAP(tail != t || word[SLOT(p + j)] != w || !LIVE_PUT(p + j - CAP))
+#if NL > 0
+     :: IS_GIVEN(w) ->                             /* of the lap before */
+        l = LEASE(w); o = holder[l];
+        if
+        :: DEAD(o) -> take_holder(l, o); if :: ok -> settle(l); leave(l); WAKE_ITEMS :: else fi
+        :: else -> NAP(word[SLOT(p + j)] != w || DEAD(holder[l]) || IS_MARKED(tail))
+        fi;
+        l = 0; o = 0
+#endif
      :: else -> SLEEP_SPACE(tail != t || word[SLOT(p + j)] != w) /* full, or stale */
      fi
   od;
@@ -288,26 +368,35 @@ proctype P(byte i; byte n; byte v) {
 refused:
   ended[me] = 1
   } unless { !alive[me] };
-  d_step { p = 0; t = 0; w = 0; j = 0; e = 0; ok = 0; late = 0 }
+  d_step {
+#if NL > 0
+    l = 0; o = 0; q = 0;
+#endif
+    p = 0; t = 0; w = 0; j = 0; e = 0; ok = 0; late = 0
+  }
 }
 
+inline close() { d_step { if :: !IS_MARKED(tail) -> tail = tail + MARK :: else fi } }
+inline stop() {
+#ifdef SPSC
+  stopped = 1
+#else
+  d_step { if :: !IS_MARKED(head) -> head = head + MARK :: else fi }
+#endif
+}
 proctype S(byte i) {
   byte me = SHUTTER(i);
   {
-#ifdef BUG_STOP_FIRST
-#ifdef IMMEDIATE
-  d_step { if :: !IS_MARKED(head) -> head = head + MARK :: else fi };
-#endif
+#if defined(IMMEDIATE) && defined(BUG_STOP_FIRST)
+  stop();
 #endif
 #ifdef BUG_FLAG
   flag = 1;
 #else
-  d_step { if :: !IS_MARKED(tail) -> tail = tail + MARK :: else fi }; /* [D1] */
+  close();                                         /* [D1] */
 #endif
-#ifdef IMMEDIATE
-#ifndef BUG_STOP_NOWHERE
-  d_step { if :: !IS_MARKED(head) -> head = head + MARK :: else fi }; /* [D7] */
-#endif
+#if defined(IMMEDIATE) && !defined(BUG_STOP_NOWHERE)
+  stop();                                          /* [D7] */
 #endif
 #ifndef BUG_NO_WAKE
   WAKE_ITEMS; WAKE_SPACE;
@@ -322,12 +411,18 @@ proctype S(byte i) {
   } unless { !alive[me] }
 }
 
+#ifdef JOIN
+#include "shutdown_join.pml"
+#endif
+
 #define DIES(i) atomic { crashes < CRASH && alive[i] && !ended[i] -> crashes++; alive[i] = 0 }
 proctype fate() {
 end:
   do
   :: DIES(0)
+#if BATCH > 0
   :: DIES(PUTTER(0))
+#endif
 #if PUTTERS > 1
   :: DIES(PUTTER(1))
 #endif
@@ -346,7 +441,9 @@ init {
     do :: i < LIVES -> alive[i] = 1; i++ :: else -> break od;
     i = 0;
     run G(0); run G(1);
+#if BATCH > 0
     run P(0, BATCH, 1);
+#endif
 #if PUTTERS > 1
     run P(1, 1, 3);
 #endif
@@ -354,11 +451,16 @@ init {
 #if SHUTTERS > 1
     run S(1);
 #endif
+#ifdef JOIN
+    run J();
+#else
+    joined = 1;
+#endif
 #if CRASH > 0
     run fate()
 #endif
   }
-  (ended[LAST]);
+  (ended[LAST] && joined);
 #if !defined(IMMEDIATE)
   i = 1;
   do :: i <= ITEMS -> assert(!acked[i] || finished[i]); i++ :: else -> break od

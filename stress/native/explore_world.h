@@ -49,9 +49,8 @@ enum kind {
     PARK_LEASE, /* leases an item and ends it; sleeps when there is none */
     JOIN,       /* looks once whether all is done */
     PARK_JOIN,  /* sleeps until all is done */
-    BUNDLE,     /* leases two items, one after the other, then ends both; sleeps when there is none */
     SHUT,       /* shuts the queue down */
-    STOP,       /* likewise, and drops what is in it */
+    STOP,       /* likewise, at once, and joins */
     ALL_KINDS
 };
 
@@ -59,8 +58,7 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "quit-put", "repent",   "park-put",  "get",    "get-two",
                                          "get-all",  "quit-get", "park-get",  "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
-                                         "park-lease", "join",   "park-join", "bundle",   "shut",
-                                         "stop"};
+                                         "park-lease", "join",   "park-join", "shut",      "stop"};
 
 struct actor {
     unsigned number;
@@ -79,10 +77,11 @@ struct actor {
     struct shmq_item item;
     uint64_t adopting;
     unsigned char buffer[ITEM_SIZE];
-    bool sleeps, woken, is_over; /* is_over: it was told that the queue is shut down */
+    bool sleeps, woken;
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
     uint64_t holds;
+    bool finds_the_end;
 };
 
 struct note {

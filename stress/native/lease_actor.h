@@ -7,15 +7,18 @@
 
 #define INDEXES 10 /* of the items of one putter */
 
-static bool has_ended; /* an actor without a lease has found the end: no item may come any more */
-static bool is_left;   /* a join has returned after a stop: likewise */
-
 /* What is known of an item, beside the segment. */
 static struct knowledge {
     unsigned handed; /* number of times */
     unsigned worker; /* 1 + the actor that has it; 0: none */
     bool ended;
 } known[PROBE + 1][INDEXES];
+
+/* What is known of the end of the queue. */
+static struct {
+    bool shut; /* a shutdown has returned */
+    bool over; /* nothing is handed out any more */
+} end;
 
 static struct actor *actor_of(unsigned number)
 {
@@ -28,16 +31,6 @@ static struct knowledge *knowledge_of(const unsigned char *item)
         fail("an item that nobody wrote");
     }
     return &known[item[0]][item[1]];
-}
-
-static bool is_shut(void)
-{
-    return (survivor.ring.header->tail & SHMQ_CLOSED) != 0;
-}
-
-static bool is_dropping(void)
-{
-    return (survivor.ring.header->head & SHMQ_STOPPED) != 0;
 }
 
 /* ---- at each step ---- */
@@ -72,7 +65,7 @@ static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned i
     if (leased > 1) {
         fail("an item in two lease slots");
     }
-    if (leased + waiting == 0 && !is_dropping()) {
+    if (leased + waiting == 0 && !shmq_is_stopped(ring)) {
         fail("an accepted item is nowhere");
     }
 }
@@ -111,6 +104,47 @@ static void inspect(void)
     }
 }
 
+/* ---- the end ---- */
+
+/* Ask something without a step. */
+static bool observe(bool (*what)(const struct shmq_ring *))
+{
+    struct actor *running = self;
+    self = NULL;
+    const bool answer = what(&survivor.ring);
+    self = running;
+    return answer;
+}
+
+static void check_quiet(const struct shmq_ring *ring)
+{
+    const uint64_t tail = shmq_unmarked(ring->header->tail);
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const uint64_t word = shmq_slot_of(ring, i)->word;
+        const uint64_t state = word & SHMQ_STATE_MASK;
+        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
+            fail("an item is in the ring, and all was said to be ended");
+        }
+    }
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        if (shmq_lease_of(ring, i)->count > 0) {
+            fail("an item is leased, and all was said to be ended");
+        }
+    }
+}
+
+/* After an immediate shutdown a join returns though items are left, but not while a living actor has one. */
+static void check_stopped(const struct shmq_ring *ring)
+{
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        const uint64_t holder = shmq_lease_of(ring, i)->holder;
+        if (holder != 0 && life_is_alive(NULL, holder)) {
+            fail("join returned after an immediate shutdown, and a living actor holds a lease slot");
+        }
+    }
+    end.over = true;
+}
+
 /* ---- leasing ---- */
 
 static void check_nothing_reserved(const struct actor *a)
@@ -139,11 +173,11 @@ static void hand_out(struct actor *a, const struct shmq_held *held)
         fail("an item that nobody wrote");
     }
     struct knowledge *what = knowledge_of(item.data);
+    if (end.over) {
+        fail("an item was handed out after the end of the queue");
+    }
     if (what->ended) {
         fail("an item was handed out after its end");
-    }
-    if (has_ended || is_left) {
-        fail(has_ended ? "an item was handed out after ShutDown" : "an item was handed out after stop and join");
     }
     if (what->worker != 0 && !actor_of(what->worker - 1)->dead) {
         fail("an item was handed out although a living actor has it");
@@ -157,49 +191,22 @@ static void hand_out(struct actor *a, const struct shmq_held *held)
     a->taken++;
 }
 
-/* What must hold when an actor is told that nothing is left. */
-static void check_quiet(const struct shmq_ring *ring)
-{
-    const uint64_t tail = shmq_unmarked(ring->header->tail);
-    for (uint64_t i = 0; i < ring->capacity; i++) {
-        const uint64_t word = shmq_slot_of(ring, i)->word;
-        const uint64_t state = word & SHMQ_STATE_MASK;
-        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
-            fail("join or ShutDown with an item in the ring");
-        }
-    }
-    for (uint32_t i = 0; i < ring->leases; i++) {
-        if (shmq_lease_of(ring, i)->count > 0) {
-            fail("join or ShutDown with an item that is leased");
-        }
-    }
-}
-
 static bool lease(struct actor *a, uint64_t most, bool sure)
 {
     struct shmq_held held[4];
     uint64_t count = 0;
-    const bool is_late = is_dropping();
     const enum shmq_result found = checked(a, shmq_try_lease(&a->ring, &a->me, most, sure, held, &count));
     if (found == SHMQ_DONE) {
-        if (is_late) {
-            fail("a get that began after a stop has an item");
-        }
         for (uint64_t i = 0; i < count; i++) {
             hand_out(a, &held[i]);
         }
     }
-    if (found == SHMQ_SHUT_DOWN) {
-        a->is_over = true;
-        if (!is_shut()) {
-            fail("ShutDown of a queue that is not shut down");
-        }
-        if (a->holds == 0 && !is_dropping()) {
-            check_quiet(&a->ring);
-            has_ended = true;
-        }
-    }
     check_nothing_reserved(a);
+    a->finds_the_end = found == SHMQ_SHUT_DOWN;
+    if (found == SHMQ_SHUT_DOWN && a->holds == 0 && !observe(shmq_is_stopped)) {
+        end.over = true;
+        check_quiet(&a->ring);
+    }
     return found == SHMQ_DONE;
 }
 
@@ -232,23 +239,11 @@ static void end_leases(struct actor *a)
 
 /* ---- join ---- */
 
-static void check_no_worker(void)
-{
-    for (unsigned i = 0; i <= PROBE; i++) {
-        for (unsigned j = 0; j < INDEXES; j++) {
-            if (known[i][j].worker != 0 && !known[i][j].ended && !actor_of(known[i][j].worker - 1)->dead) {
-                fail("join returned after a stop while an actor has an item");
-            }
-        }
-    }
-}
-
 static bool join(struct actor *a)
 {
     const bool quiet = shmq_is_quiet(&a->ring);
-    if (quiet && is_dropping()) {
-        check_no_worker();
-        is_left = true;
+    if (quiet && observe(shmq_is_stopped)) {
+        check_stopped(&a->ring);
     } else if (quiet) {
         check_quiet(&a->ring);
     }
@@ -260,20 +255,18 @@ static bool join(struct actor *a)
 static bool attempt_one(struct actor *a, bool sure)
 {
     if (is_put(a->kind)) {
-        const bool is_late = is_shut();
-        const enum shmq_result found = put(a, a->number, 0, a->count, sure, true);
-        if (found == SHMQ_DONE && is_late) {
-            fail("a put that began after a shutdown was accepted");
+        const bool is_late = end.shut || end.over;
+        const bool done = put(a, a->number, 0, a->count, sure, true) == SHMQ_DONE;
+        if (done && is_late) {
+            fail("a put that began after the end was accepted");
         }
-        a->is_over = found == SHMQ_SHUT_DOWN;
-        return found == SHMQ_DONE;
+        return done;
     }
-    if (a->kind == JOIN || a->kind == PARK_JOIN) {
-        return join(a);
-    }
-    if (a->kind == SHUT || a->kind == STOP) {
-        shmq_shut(&a->ring, a->kind == STOP);
+    if (a->kind == SHUT) {
         return true;
+    }
+    if (a->kind == STOP || a->kind == JOIN || a->kind == PARK_JOIN) {
+        return join(a);
     }
     return lease(a, a->kind == LEASE_TWO ? 2 : 1, sure);
 }
@@ -283,15 +276,22 @@ static void has_died(struct actor *a)
     note_ends(a);
 }
 
-/* Attempt until one succeeds, asleep in between. */
-static bool attempt_until(struct actor *a)
+static void act(struct actor *a)
 {
-    bool ok = attempt_one(a, false) || (!a->is_over && attempt_one(a, true));
-    while (!ok && !a->is_over && (a->kind == PARK_LEASE || a->kind == PARK_JOIN || a->kind == BUNDLE)) {
+    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
+        fail("no record for a newcomer");
+    }
+    if (a->kind == SHUT || a->kind == STOP) {
+        shmq_shut(&a->ring, a->kind == STOP);
+        end.shut = true;
+    }
+    a->fate = IN_DOUBT;
+    bool ok = attempt_one(a, false) || attempt_one(a, true);
+    while (!ok && !a->finds_the_end && (a->kind == PARK_LEASE || a->kind == PARK_JOIN)) {
         struct shmq_wake_words *side = side_of(a);
         a->epoch = shmq_arm(side);
         ok = attempt_one(a, true);
-        if (!ok && !a->is_over) {
+        if (!ok && !a->finds_the_end) {
             step("sleep");
             a->sleeps = true;
             a->woken = atomic_load(&side->epoch) != a->epoch;
@@ -300,19 +300,6 @@ static bool attempt_until(struct actor *a)
             }
             a->sleeps = a->woken = false;
         }
-    }
-    return ok;
-}
-
-static void act(struct actor *a)
-{
-    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
-        fail("no record for a newcomer");
-    }
-    a->fate = IN_DOUBT;
-    const bool ok = attempt_until(a);
-    if (ok && a->kind == BUNDLE) {
-        attempt_until(a);
     }
     a->fate = ok ? ACKNOWLEDGED : NEVER;
     if (a->kind != KEEP) {

@@ -11,9 +11,10 @@ static void be_born(struct actor *a, unsigned number)
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
     shmq_open_leases(&a->ring, segment_leases);
     a->number = number;
-    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = a->is_over = false;
+    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
     a->taken = 0;
     a->holds = 0;
+    a->finds_the_end = false;
     a->fate = NEVER;
     a->item.mine = false;
     a->count = count_of(a->kind);
@@ -37,7 +38,7 @@ static void set_up(const enum kind *kinds)
     atomic_store_explicit(&lives, 1, memory_order_relaxed);
     world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
     memset(known, 0, sizeof known);
-    has_ended = is_left = false;
+    memset(&end, 0, sizeof end);
     survivor.kind = LEASE;
     be_born(&survivor, ACTORS);
     for (uint64_t i = 0; i < world.laps * world.capacity; i++) {
@@ -64,16 +65,6 @@ static void set_up(const enum kind *kinds)
     world.inspect = inspect;
 }
 
-static bool is_any_leased(const struct shmq_ring *ring)
-{
-    for (uint32_t index = 0; index < ring->leases; index++) {
-        if (shmq_lease_of(ring, index)->holder != 0 || shmq_lease_of(ring, index)->count != 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* An actor that still sleeps must have no reason to wake up. */
 static void judge_sleepers(void)
 {
@@ -85,14 +76,13 @@ static void judge_sleepers(void)
         if (a->kind == PARK_JOIN && shmq_is_quiet(&a->ring)) {
             fail("a join sleeps although all is done");
         }
-        const uint64_t head = a->ring.header->head;
-        const uint64_t tail = shmq_unmarked(a->ring.header->tail);
-        if (a->kind != PARK_JOIN && is_shut() &&
-            (is_dropping() || (head >= tail && (a->holds > 0 || !is_any_leased(&a->ring))))) {
-            fail("a get sleeps at the end");
+        if (a->kind == PARK_LEASE && shmq_is_closed(&a->ring) &&
+            (shmq_is_stopped(&a->ring) || !shmq_keeps_the_end_away(&a->ring))) {
+            fail("a get sleeps at the end of the queue");
         }
+        const uint64_t head = shmq_unmarked(a->ring.header->head);
         const bool is_there = shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL);
-        for (uint32_t index = 0; a->kind != PARK_JOIN && index < a->ring.leases; index++) {
+        for (uint32_t index = 0; a->kind == PARK_LEASE && index < a->ring.leases; index++) {
             const struct shmq_lease *slot = shmq_lease_of(&a->ring, index);
             if (slot->holder == 0 && (slot->count > 0 ? slot->due == 0 : is_there)) {
                 fail("a get sleeps beside an item and a lease slot for it");
@@ -104,32 +94,68 @@ static void judge_sleepers(void)
 static void judge_items(void)
 {
     for (unsigned i = 0; i < world.filled; i++) {
-        if (!known[FILLER][i].ended && !is_dropping()) {
+        if (!known[FILLER][i].ended && !shmq_is_stopped(&survivor.ring)) {
             fail("an item that was there before was not ended");
         }
     }
     for (unsigned i = 0; i < world.actors; i++) {
         const struct actor *a = &actors[i];
         for (unsigned j = 0; is_put(a->kind) && j < a->count; j++) {
-            if (a->fate == ACKNOWLEDGED && !known[i][j].ended && !is_dropping()) {
+            if (a->fate == ACKNOWLEDGED && !known[i][j].ended && !shmq_is_stopped(&survivor.ring)) {
                 fail("an accepted item was not ended");
             }
             if (a->fate == NEVER && known[i][j].handed > 0) {
                 fail("an item was delivered that was not put");
             }
-            if (known[i][j].ended != known[i][0].ended && !is_dropping()) {
+            if (known[i][j].ended != known[i][0].ended) {
                 fail("a batch was cut");
             }
         }
     }
 }
 
-/* All is ended, so the queue is as good as new. */
-static void judge_what_comes_later(void)
+static void judge(void)
 {
-    if (is_any_leased(&survivor.ring)) {
-        fail("a lease slot stays taken");
+    inspect();
+    judge_sleepers();
+    bool keeps = false;
+    for (unsigned i = 0; i < world.actors; i++) {
+        keeps = keeps || (actors[i].kind == KEEP && !actors[i].dead && actors[i].holds > 0);
     }
+    const bool is_empty = shmq_is_empty(&survivor.ring);
+    const bool is_there = lease(&survivor, 1, true);
+    if (is_there == is_empty && !keeps) {
+        fail(is_empty ? "is_empty did not see an item" : "is_empty saw an item where none was");
+    }
+    end_leases(&survivor);
+    drain();
+    for (unsigned i = 0; i < world.actors; i++) {
+        struct actor *a = &actors[i];
+        if (a->kind == KEEP && !a->dead) {
+            if (a->holds > 0 && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
+                fail("join does not see what a living actor has");
+            }
+            end_leases(a);
+        }
+    }
+    drain();
+    inspect();
+    judge_items();
+
+    if (shmq_is_closed(&survivor.ring)) {
+        if (!survivor.finds_the_end || !join(&survivor)) {
+            fail("a queue that was shut down has no end");
+        }
+        return;
+    }
+
+    /* What comes later. */
+    for (uint32_t index = 0; index < survivor.ring.leases; index++) {
+        if (shmq_lease_of(&survivor.ring, index)->holder != 0 || shmq_lease_of(&survivor.ring, index)->count != 0) {
+            fail("a lease slot stays taken");
+        }
+    }
+    world.inspect = NULL;
     for (unsigned lap = 0; lap < 2; lap++) {
         memset(known, 0, sizeof known);
         if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
@@ -154,65 +180,6 @@ static void judge_what_comes_later(void)
         if (!shmq_resolve(&survivor.ring, index)) {
             fail("a record that nobody can take");
         }
-    }
-}
-
-/* All is ended, or dropped; every call says so. What the dead have left of a queue that was stopped stays. */
-static void judge_the_end(void)
-{
-    if (!is_dropping() && is_any_leased(&survivor.ring)) {
-        fail("a lease slot stays taken");
-    }
-    if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {
-        fail("not empty after the end");
-    }
-    if (put(&survivor, FILLER, 0, 1, true, true) != SHMQ_SHUT_DOWN) {
-        fail("a queue that is shut down takes an item");
-    }
-    if (lease(&survivor, 1, true) || !survivor.is_over) {
-        fail("a get does not see the end");
-    }
-}
-
-/* Whether an actor has an item that it goes on to have. */
-static bool keeps_items(const struct actor *a)
-{
-    return (a->kind == KEEP || a->sleeps) && !a->dead && a->holds > 0;
-}
-
-static void judge(void)
-{
-    inspect();
-    judge_sleepers();
-    bool keeps = false;
-    for (unsigned i = 0; i < world.actors; i++) {
-        keeps = keeps || keeps_items(&actors[i]);
-    }
-    const bool is_empty = shmq_is_empty(&survivor.ring);
-    const bool is_there = lease(&survivor, 1, true);
-    if (is_there == is_empty && !keeps) {
-        fail(is_empty ? "is_empty did not see an item" : "is_empty saw an item where none was");
-    }
-    end_leases(&survivor);
-    drain();
-    for (unsigned i = 0; i < world.actors; i++) {
-        struct actor *a = &actors[i];
-        if (keeps_items(a)) {
-            if (!is_dropping() && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
-                fail("join does not see what a living actor has");
-            }
-            end_leases(a);
-        }
-    }
-    drain();
-    inspect();
-    judge_items();
-
-    world.inspect = NULL;
-    if (is_shut()) {
-        judge_the_end();
-    } else {
-        judge_what_comes_later();
     }
 }
 

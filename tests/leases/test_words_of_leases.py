@@ -1,0 +1,65 @@
+"""What the words of leases decide: times, hints and holders, written as no call would write them at that moment."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from shared_multiprocess_queue import LeaseLostError, SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout
+from stress.hostile import damage
+from tests.support.queues import MakeQueue
+
+HOUR = 3600 * 10**9
+
+
+def head_of(q: SharedMemoryQueue, lease: int = 0) -> int:
+    return q._geometry.lease_heads + lease * layout.LEASE_HEAD_SIZE
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_a_time_of_another_clock_is_due(make_leased: MakeQueue, ahead: int) -> None:
+    q = make_leased()
+    q.put("item")
+    q.lease().release(delay=30)
+    assert q.empty()
+    damage.Stage(q).write(head_of(q) + layout.LEASE_DUE, time.monotonic_ns() + ahead)
+    assert not q.empty()
+    assert q.get(block=False) == "item"
+
+
+def test_each_get_looks_for_the_dead_when_it_is_time(make_leased: MakeQueue) -> None:
+    q = make_leased()
+    q.put_batch(["of the dead", "next"])
+    lease = q.lease()
+    pid, start, namespace = layout.parse_owner(q._membership.participants.owner)
+    stage = damage.Stage(q)
+    stage.write(head_of(q) + layout.LEASE_HOLDER, layout.owner_of(pid, start + 1, namespace))  # had this pid before
+    stage.write(layout.LOOK_AT, 1)
+    assert q.get(block=False) == "of the dead"
+    with pytest.raises(LeaseLostError):
+        lease.done()
+
+
+def test_releases_do_not_put_off_the_look_for_the_dead(make_leased: MakeQueue) -> None:
+    q = make_leased()
+    q.put("item")
+    stage = damage.Stage(q)
+    for _ in range(3):
+        look_at = time.monotonic_ns() + 9 * 10**8
+        stage.write(layout.LOOK_AT, look_at)
+        q.lease(block=False).release()
+        assert stage.word(layout.LOOK_AT) == look_at or time.monotonic_ns() > look_at
+
+
+def test_the_end_of_a_lease_wakes_no_get_in_vain(make_leased: MakeQueue) -> None:
+    q = make_leased()
+    stage = damage.Stage(q)
+    for rest in ([], ["next"]):
+        q.put_batch(["item", *rest])
+        lease = q.lease(block=False)
+        epoch = stage.word(layout.ITEMS + layout.WAKE_EPOCH)
+        stage.write(layout.ITEMS + layout.WAKE_HINT, stage.word(layout.ITEMS + layout.WAKE_HINT) | 1)
+        lease.done()
+        assert (stage.word(layout.ITEMS + layout.WAKE_EPOCH) != epoch) == bool(rest)
