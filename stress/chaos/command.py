@@ -15,7 +15,7 @@ from ..harness import options
 from ..harness.engines import ENGINES, Engines
 from ..harness.processes import Worker
 from ..harness.rounds import Result
-from . import birth, family, full, interrupt, leases, shutdown, steps, troubles
+from . import birth, family, full, interrupt, leases, shutdown, steps, storms, troubles
 from .series import conclude, idle, run_series
 from .skip import Skip
 
@@ -30,9 +30,14 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "lock": (troubles.run_lock, 100),
     "fork": (family.run, 50),
     "full": (full.run, 10),
-    "leases": (leases.run, 100),
     "churn": (troubles.run_churn, 50),
     "shutdown": (shutdown.run, 100),
+    "leases": (leases.run_processing, 50),
+    "leases-ending": (leases.run_ending, 50),
+    "leases-heirs": (leases.run_heirs, 50),
+    "leases-interrupt": (leases.run_interrupted, 25),
+    "leases-joins": (storms.run_joins, 50),
+    "leases-shutdown": (storms.run_shutdown, 100),
 }
 _STEPS: Final = "steps", 10
 
@@ -76,6 +81,10 @@ def run(plan: Plan, console: Console) -> bool:
                 except Skip as skip:
                     skipped.append(f"{kind}, {engine}: skipped, {skip}")
     print_table(results, console)
+    for (kind, engine), result in results.items():
+        if result.moments:
+            moments = ", ".join(f"{count:,} {moment}" for moment, count in sorted(result.moments.items()))
+            console.print(f"{kind}, {engine}: killed {moments}", markup=False, highlight=False)
     for line in skipped:
         console.print(line, style="yellow", markup=False)
     return conclude({", ".join(row): result for row, result in results.items()}, plan.stall_limit, console)
@@ -116,8 +125,9 @@ _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
 }
 _CAPTION: Final = (
     "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call; "
-    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; busy: "
-    "stalls put aside, because even an idle process woke late"
+    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; with "
+    "leases, from a death to the next delivery of an item, or from the last end to the return of a join; busy: stalls "
+    "put aside, because even an idle process woke late"
 )
 
 
@@ -141,7 +151,7 @@ def print_table(results: dict[tuple[str, Engines], Result], console: Console) ->
 @options.first
 @click.option("--kinds", default=",".join(KINDS), show_default=True, help="Of trouble.")
 @click.option("--engine", type=options.ANY_ENGINES, help="Only this; all in turn if not given.")
-@click.option("--short", is_flag=True, help="A minute and a half.")
+@click.option("--short", is_flag=True, help="Two minutes and a half.")
 @options.stall_limit
 @options.seed
 @options.patience
