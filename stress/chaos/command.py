@@ -39,9 +39,13 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "leases-joins": (storms.run_joins, 50),
     "leases-shutdown": (storms.run_shutdown, 100),
 }
-_STEPS: Final = "steps", 10
+# Likewise, of those that run in the process with the dying build.
+_STEPS: Final[dict[str, tuple[Callable[[steps.Host], RunRound], int]]] = {
+    "steps": (lambda host: host.run, 10),
+    "leases-steps": (lambda host: host.run_leased, 10),
+}
 
-KINDS: Final = (*_ROUNDS, _STEPS[0])
+KINDS: Final = (*_ROUNDS, *_STEPS)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def run(plan: Plan, console: Console) -> bool:
     results: dict[tuple[str, Engines], Result] = {}
     skipped: list[str] = []
     with idle() as control, steps.Host() as host:
-        rounds = {**_ROUNDS, _STEPS[0]: (host.run, _STEPS[1])}
+        rounds = {**_ROUNDS, **{kind: (run_of(host), share) for kind, (run_of, share) in _STEPS.items()}}
         for kind in plan.kinds:
             for engine in plan.engines:
                 run_round, share = rounds[kind]

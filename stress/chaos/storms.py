@@ -50,7 +50,7 @@ def run_joins(seed: str, engine: Engines, patience: float) -> Result:
 
 
 def run_shutdown(seed: str, engine: Engines, patience: float) -> Result:
-    """Shut the queue down, plainly or at once, while workers are killed and paused, and the process that does it is killed."""
+    """Shut the queue down, plainly or at once, while workers and the process that does it are killed, others paused."""
 
     def trouble(crew: Crew) -> None:
         rng, result = crew.rng, crew.result
