@@ -98,8 +98,8 @@ class Judgement:
     Attributes:
         verdict: over the items.
         faults: what is wrong besides lost items and doubled ones, in words.
-        waits: from the death of each process that had an item to the next time that this was handed out, and from the
-            last end of an item to the return of a join, in seconds.
+        waits: from the death of each process that had an item, or of the last that may have taken it over, to the next
+            time that this was handed out, and from the last end of an item to the return of a join, in seconds.
         moments: of kills: what the process was doing.
     """
 
@@ -203,8 +203,8 @@ class _Judging:
     def _bury(self, line: Line) -> None:
         self._last_end = line.at
         mine = [item for item, holder in self._holder.items() if holder == line.pid]
-        for item in mine:
-            self._orphaned.setdefault(item, line.at)
+        for item in (*mine, *self._orphaned):  # it may have taken over the items of others, and said nothing yet
+            self._orphaned[item] = line.at
         moment = "in a call for items"
         if mine:
             moment = "ending an item" if any(item in self._ending for item in mine) else "processing"
