@@ -28,7 +28,8 @@ _LONG: Final = 20e-3  # seconds that a victim processes an item, at most
 _FOREVER: Final = 1e6
 _LAG: Final = 50e-6  # seconds, at most, between what a victim is to be killed in and the kill
 _TAKEN_OVER: Final = 0.3  # seconds within which the items of the dead are taken over
-_INTERRUPTS: Final = 50, 150
+_INTERRUPTS: Final = 500, 1500
+_BETWEEN: Final = (20e-6, 100e-6, 500e-6)  # seconds between two interrupts, at most; a call takes about 50 us
 
 
 def run_processing(seed: str, engine: Engines, patience: float) -> Result:
@@ -100,14 +101,12 @@ def run_interrupted(seed: str, engine: Engines, patience: float) -> Result:
     def trouble(crew: Crew) -> None:
         rng = crew.rng
         _start_survivors(crew, patience)
-        victims = [
-            crew.start("interrupted", work_interrupted, most=rng.randint(1, 3), gives_back=0.2)
-            for _ in range(rng.randint(1, 2))
-        ]
+        victims = [crew.start("interrupted", work_interrupted, longest=0, most=rng.randint(1, 3), gives_back=0.2)]
+        victims.append(crew.start("producer", produce))  # a victim that waits for items is hit in nothing else
         crew.wait_for_start(victims, patience)
         for _ in range(rng.randint(*_INTERRUPTS)):
-            wait_exactly(some_moment(rng) / 8)
-            os.kill(rng.choice(victims).log.pid, signal.SIGINT)
+            wait_exactly(rng.random() * rng.choice(_BETWEEN))
+            os.kill(victims[0].log.pid, signal.SIGINT)
             crew.result.events += 1
 
     return run_crew(seed, engine, patience, _MOST_LEASES, trouble)

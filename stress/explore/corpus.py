@@ -91,6 +91,7 @@ _WITH_LEASES: Final = (
     "mpmc:1 1 1 lease+done put",
     "mpmc:1 1 1 lease+done quiet",
     "mpmc:1 1 0 put lease+done quiet",
+    "mpmc:1 1 1 lease+done put quiet",
     "mpmc:1 1 1 lease+done lease+done put",
     "mpmc:2 1 1 lease+done lease+done lease+done",
     "mpmc:1 1 1 lease+done lease_wait+done",

@@ -15,6 +15,7 @@ get: otherwise each look would need a jump of time.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
@@ -202,8 +203,17 @@ class LeasedWorld(World):
         self._ledger = Ledger(self._filled, self._dead)
         self._joins: dict[int, bool] = {}  # of the last join of an actor: whether nothing was left at a moment of it
         cast(LeasedHandle, self._survivor).ledger = self._ledger
-        self.scheduler.on_step = self._check_words
-        self.scheduler.on_wait = self._check_reserved
+        self._broken: Violation | None = None
+        self.scheduler.on_step = lambda: self._note_what_breaks(self._check_words)
+        self.scheduler.on_wait = lambda: self._note_what_breaks(self._check_reserved)
+
+    def _note_what_breaks(self, check: Callable[[], None]) -> None:
+        """Check; what is found is raised after the run, because C cannot raise it in the middle of a step."""
+        if self._broken is None:
+            try:
+                check()
+            except Violation as violation:
+                self._broken = violation
 
     def _call(self, call: Call) -> None:
         handle = cast(LeasedHandle, self._handles[self._processes[call.actor]])
@@ -334,6 +344,8 @@ class LeasedWorld(World):
     # ---- afterwards -------------------------------------------------------------------------------------------------
 
     def _look_afterwards(self) -> None:
+        if self._broken is not None:
+            raise self._broken
         for number, handle in self._handles.items():
             if FIRST + number in self._dead:
                 continue
