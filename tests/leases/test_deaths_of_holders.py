@@ -207,7 +207,7 @@ def test_a_child_that_collects_a_lease_leaves_it_alone(make_leased: MakeQueue) -
     assert q.join(0)
 
 
-def test_a_look_that_is_held_up_puts_the_next_off_by_a_fifth_of_a_second(
+def test_a_look_that_is_held_up_puts_off_the_next_by_little(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue(engine="atomics", leases=1)

@@ -38,7 +38,7 @@ def test_a_dead_process_explains_another_delivery_and_a_wait() -> None:
     assert found.moments == Counter({"processing": 1})
 
 
-def test_an_heir_that_dies_unheard_begins_the_wait_anew_and_explains_a_count() -> None:
+def test_an_heir_that_dies_unheard_begins_the_wait_anew() -> None:
     died = [("kills", A), ("killed", A), ("kills", C), ("killed", C)]
     found = judged(*PUT, ("has", A), *died, ("has", B, 3), ("ends", B), ("ended", B))  # type: ignore[arg-type]
     assert not faults(found)
