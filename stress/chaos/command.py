@@ -155,7 +155,7 @@ def print_table(results: dict[tuple[str, Engines], Result], console: Console) ->
 @options.first
 @click.option("--kinds", default=",".join(KINDS), show_default=True, help="Of trouble.")
 @click.option("--engine", type=options.ANY_ENGINES, help="Only this; all in turn if not given.")
-@click.option("--short", is_flag=True, help="Two minutes and a half.")
+@click.option("--short", is_flag=True, help="Three minutes.")
 @options.stall_limit
 @options.seed
 @options.patience
