@@ -243,6 +243,7 @@ struct shmq_lease {
 #define SHMQ_GATE_LEASE UINT64_C(250000000) /* how long a gate stays closed if it is not renewed */
 #define SHMQ_FAR_AHEAD UINT64_C(1000000000) /* no batch closes the gate for longer than this */
 #define SHMQ_LOOK_EVERY INT64_C(100000000)  /* between two looks for dead holders of leases */
+#define SHMQ_LOOK_LATEST INT64_C(200000000) /* the same after a look that took long, or was kept from the processor */
 
 /* ---- the table: each number of _ring/layout.py, by its name there ---- */
 
@@ -255,6 +256,7 @@ struct shmq_lease {
     X(GATE_LEASE, SHMQ_GATE_LEASE)                                                                                     \
     X(FAR_AHEAD, SHMQ_FAR_AHEAD)                                                                                       \
     X(LOOK_EVERY, SHMQ_LOOK_EVERY)                                                                                     \
+    X(LOOK_LATEST, SHMQ_LOOK_LATEST)                                                                                   \
     X(WORD, SHMQ_WORD)                                                                                                 \
     X(WORD_MASK, SHMQ_WORD_MASK)                                                                                       \
     X(LINE, SHMQ_LINE)                                                                                                 \

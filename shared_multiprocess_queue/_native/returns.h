@@ -154,7 +154,8 @@ static inline uint64_t shmq_look_for_returns(const struct shmq_ring *ring, uint6
     } while (looked == SHMQ_CANDIDATES && taken < wanted && taken > before);
     if (is_time && all.dead == of_dead) {
         const uint64_t took = (ring->calls.now(ring->calls.context, true) - now) * SHMQ_LOOK_SHARE;
-        uint64_t next = now + (took > SHMQ_FAR_AHEAD ? SHMQ_FAR_AHEAD : took > SHMQ_LOOK_EVERY ? took : SHMQ_LOOK_EVERY);
+        uint64_t next =
+            now + (took > SHMQ_LOOK_LATEST ? SHMQ_LOOK_LATEST : took > SHMQ_LOOK_EVERY ? took : SHMQ_LOOK_EVERY);
         next = all.earliest < next ? all.earliest : next;
         SHMQ_CAS("E1", &header->look_at, look_at, next, memory_order_relaxed, memory_order_relaxed);
     }

@@ -208,6 +208,7 @@ BETWEEN: Final = 1_000_000  # the longest sleep while the batch lock has no owne
 GATE_LEASE: Final = 250_000_000  # for how long a gate stays closed if its batch does not renew it
 FAR_AHEAD: Final = 1_000_000_000  # a gate closed for longer than this was not written by a batch
 LOOK_EVERY: Final = 100_000_000  # between two looks for dead holders of leases
+LOOK_LATEST: Final = 200_000_000  # the same after a look that took long, or was kept from the processor
 
 
 class Geometry(NamedTuple):

@@ -46,6 +46,7 @@ from .layout import (
     LEASE_WAITS_AT,
     LOOK_AT,
     LOOK_EVERY,
+    LOOK_LATEST,
     REDELIVERED_AT,
     RETURNED_AT,
     SLOT_LENGTH,
@@ -293,7 +294,7 @@ class Leases:
             self._take_candidate(words, claim, rest.pop(0))
         if is_time and not [one for one in rest if one.owner]:
             took = self._system.now() - now
-            words.cas(LOOK_AT, look_at, min(earliest, now + min(max(LOOK_EVERY, _LOOK_SHARE * took), FAR_AHEAD)))
+            words.cas(LOOK_AT, look_at, min(earliest, now + min(max(LOOK_EVERY, _LOOK_SHARE * took), LOOK_LATEST)))
         if returned & 1 and not rest:
             words.cas(RETURNED_AT, returned, returned & ~1)  # a release since then has another version, and stays
         return bool(claim.taken)

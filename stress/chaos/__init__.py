@@ -7,7 +7,11 @@ birth      deaths in creation, attachment, closing and unlinking
 family     forks while other threads work
 full       /dev/shm full
 steps      death at each step of an operation, in either engine
+leased_steps  the same in queues with leases
 skip       the exception of a kind that is not possible on this machine
+leased     what the kinds with leases share: their processes, and what these do
+leases     workers that are killed while they process an item, end it or take it over; workers that are interrupted
+storms     joins and shutdowns in a storm of such workers
 series     rounds one after the other, and the verdict over them
 command    all kinds in turn
 soak       many items without a death; a command of its own

@@ -15,7 +15,7 @@ from ..harness import options
 from ..harness.engines import ENGINES, Engines
 from ..harness.processes import Worker
 from ..harness.rounds import Result
-from . import birth, family, full, interrupt, leases, shutdown, steps, troubles
+from . import birth, family, full, interrupt, leases, shutdown, steps, storms, troubles
 from .series import conclude, idle, run_series
 from .skip import Skip
 
@@ -30,13 +30,22 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "lock": (troubles.run_lock, 100),
     "fork": (family.run, 50),
     "full": (full.run, 10),
-    "leases": (leases.run, 100),
     "churn": (troubles.run_churn, 50),
     "shutdown": (shutdown.run, 100),
+    "leases": (leases.run_processing, 50),
+    "leases-ending": (leases.run_ending, 50),
+    "leases-heirs": (leases.run_heirs, 50),
+    "leases-interrupt": (leases.run_interrupted, 25),
+    "leases-joins": (storms.run_joins, 50),
+    "leases-shutdown": (storms.run_shutdown, 100),
 }
-_STEPS: Final = "steps", 10
+# Likewise, of those that run in the process with the dying build.
+_STEPS: Final[dict[str, tuple[Callable[[steps.Host], RunRound], int]]] = {
+    "steps": (lambda host: host.run, 10),
+    "leases-steps": (lambda host: host.run_leased, 10),
+}
 
-KINDS: Final = (*_ROUNDS, _STEPS[0])
+KINDS: Final = (*_ROUNDS, *_STEPS)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def run(plan: Plan, console: Console) -> bool:
     results: dict[tuple[str, Engines], Result] = {}
     skipped: list[str] = []
     with idle() as control, steps.Host() as host:
-        rounds = {**_ROUNDS, _STEPS[0]: (host.run, _STEPS[1])}
+        rounds = {**_ROUNDS, **{kind: (run_of(host), share) for kind, (run_of, share) in _STEPS.items()}}
         for kind in plan.kinds:
             for engine in plan.engines:
                 run_round, share = rounds[kind]
@@ -76,6 +85,10 @@ def run(plan: Plan, console: Console) -> bool:
                 except Skip as skip:
                     skipped.append(f"{kind}, {engine}: skipped, {skip}")
     print_table(results, console)
+    for (kind, engine), result in results.items():
+        if result.moments:
+            moments = ", ".join(f"{count:,} {moment}" for moment, count in sorted(result.moments.items()))
+            console.print(f"{kind}, {engine}: killed {moments}", markup=False, highlight=False)
     for line in skipped:
         console.print(line, style="yellow", markup=False)
     return conclude({", ".join(row): result for row, result in results.items()}, plan.stall_limit, console)
@@ -116,8 +129,9 @@ _COLUMNS: Final[dict[str, Callable[[Result], str]]] = {
 }
 _CAPTION: Final = (
     "others: pauses, interrupts, visits, forks; unaccounted: may be missing, because a consumer was killed in a call; "
-    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; busy: "
-    "stalls put aside, because even an idle process woke late"
+    "held up: pauses in which survivors waited for a claim of a paused worker; stall: the longest of a survivor; with "
+    "leases, from a death to the next delivery of an item, or from the last end to the return of a join; busy: stalls "
+    "put aside, because even an idle process woke late"
 )
 
 
@@ -141,7 +155,7 @@ def print_table(results: dict[tuple[str, Engines], Result], console: Console) ->
 @options.first
 @click.option("--kinds", default=",".join(KINDS), show_default=True, help="Of trouble.")
 @click.option("--engine", type=options.ANY_ENGINES, help="Only this; all in turn if not given.")
-@click.option("--short", is_flag=True, help="A minute and a half.")
+@click.option("--short", is_flag=True, help="Three minutes.")
 @options.stall_limit
 @options.seed
 @options.patience

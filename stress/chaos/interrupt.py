@@ -52,7 +52,7 @@ def _interrupt(victim: Worker) -> None:
     os.kill(victim.process.pid, signal.SIGINT)
 
 
-class _CtrlC:
+class CtrlC:
     """The signal handler: raises once while it is armed."""
 
     armed = False
@@ -63,8 +63,8 @@ class _CtrlC:
             raise KeyboardInterrupt
 
 
-def _listen() -> _CtrlC:
-    ctrl_c = _CtrlC()
+def listen() -> CtrlC:
+    ctrl_c = CtrlC()
     signal.signal(signal.SIGINT, ctrl_c)
     return ctrl_c
 
@@ -72,7 +72,7 @@ def _listen() -> _CtrlC:
 def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
     """Put items until the run is over; an item is not put again if its put was interrupted."""
     rng = Random(task.seed)
-    ctrl_c = _listen()
+    ctrl_c = listen()
     with open_queue(rng, inherited, task.is_mixed) as queue:
         log.start()
         serial = 0
@@ -88,7 +88,7 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
         log.end()
 
 
-def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: _CtrlC) -> bool:
+def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: CtrlC) -> bool:
     """Put items; return whether the call was not interrupted."""
     while True:
         ctrl_c.armed = True
@@ -110,7 +110,7 @@ def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: _CtrlC) -> bool:
 def consume(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:
     """Get items until the run is over and the queue is empty."""
     rng = Random(task.seed)
-    ctrl_c = _listen()
+    ctrl_c = listen()
     with open_queue(rng, inherited, task.is_mixed) as queue:
         log.start()
         while True:

@@ -1,143 +1,139 @@
-"""Workers that lease items and are killed while they process, end or take over a lease, while another process joins.
+"""Workers that lease items and are killed: while they process one, while they end one, while they take one over.
 
-Every item is ended at least once; no item is handed out after a worker that lives has ended it, nor while a worker that
-lives has it; the number of deliveries is at least that of the workers that had the item; join returns.
+Meanwhile others put, process and join. Each item is ended, none is handed out while a living process has it or after
+its end, ``deliveries`` tells how often it was handed out, and the join returns; see ``harness.diary``.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import defaultdict
-from contextlib import suppress
-from pathlib import Path
-from queue import Empty
-from random import Random
-from tempfile import TemporaryDirectory
-from time import sleep
-from typing import Final, NamedTuple
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout
 
-from ..harness import engines
 from ..harness.engines import Engines
-from ..harness.logs import Log, Signals
-from ..harness.processes import Processes, Worker, new_prefix
-from ..harness.rounds import Result
+from ..harness.logs import ENDING, PROCESSING, now
+from ..harness.processes import Worker
+from ..harness.rounds import Result, wait_exactly
+from .leased import Crew, produce, run_crew, work, work_interrupted
+from .troubles import some_moment
 
-_NAME: Final = "leases"
-_ITEMS: Final = 60
-_WAVES: Final = 6
-_LONGEST: Final = 4e-3  # seconds that an item is processed
-
-
-class _Event(NamedTuple):
-    """A line of the workers' diary: "has" an item, or "ends" it, about to call ``done``, or has "ended" it."""
-
-    what: str
-    pid: int
-    item: int
-    deliveries: int
+_MOST_LEASES: Final = 4
+_WAVES: Final = 8
+_LONG: Final = 20e-3  # seconds that a victim processes an item, at most
+_FOREVER: Final = 1e6
+_LAG: Final = 50e-6  # seconds, at most, between what a victim is to be killed in and the kill
+_TAKEN_OVER: Final = 0.3  # seconds within which the items of the dead are taken over
+_INTERRUPTS: Final = 500, 1500
+_BETWEEN: Final = (20e-6, 100e-6, 500e-6)  # seconds between two interrupts, at most; a call takes about 50 us
 
 
-def run(seed: str, engine: Engines, patience: float) -> Result:
-    """Let workers process items, kill some of them in waves, and join.
+def run_processing(seed: str, engine: Engines, patience: float) -> Result:
+    """Kill workers that have an item.
 
     Args:
         seed: of the round.
         engine: of all handles, or "mixed".
-        patience: seconds within which join has to return after the last kill.
+        patience: seconds within which each wait of a survivor has to end.
     """
-    rng = Random(seed)
-    result = Result(rounds=1)
-    signals = Signals()
-    prefix = new_prefix()
-    joined = threading.Event()
-    with TemporaryDirectory() as folder, Processes() as processes:
-        diary = Path(folder, "diary")
-        with SharedMemoryQueue(
-            _NAME, True, rng.randint(1, 5), 64, prefix, leases=rng.randint(1, 4), engine=engines.choose(rng, engine)
-        ) as queue:
 
-            def start(fate: str) -> Worker:
-                name = f"{fate} {len(processes.workers)}"
-                log = Log(0, signals)
-                return processes.start(name, log, _work, prefix, log, signals, f"{seed}/{name}", engine, diary)
+    def trouble(crew: Crew) -> None:
+        rng = crew.rng
+        _start_survivors(crew, patience)
+        for _ in range(_WAVES):
+            victims = [
+                crew.start("victim", work, longest=_LONG, most=rng.randint(1, 3), gives_back=0.1)
+                for _ in range(rng.randint(1, 3))
+            ]
+            crew.wait_until(lambda victims=victims: all(one.log.is_doing(PROCESSING) for one in victims))  # type: ignore[misc]
+            wait_exactly(some_moment(rng) / 4)
+            crew.kill(victims)
 
-            def put_and_join() -> None:
-                for number in range(_ITEMS):
-                    queue.put(number)
-                if queue.join():
-                    joined.set()
-
-            survivor = start("survivor")
-            joiner = threading.Thread(target=put_and_join, daemon=True)
-            joiner.start()
-            for _ in range(_WAVES):
-                victims = [start("victim") for _ in range(rng.randint(1, 2))]
-                while joiner.is_alive() and not all(victim.log.started for victim in victims):
-                    sleep(1e-3)
-                sleep(rng.random() * rng.choice((2e-3, 10e-3, 40e-3)))
-                processes.kill(victims)
-                result.deaths += len(victims)
-            if not joined.wait(patience):
-                result.blocked = 1
-                result.faults.append(f"join did not return in {patience} s; metrics: {queue.get_metrics()}")
-            signals.stop()
-            survivor.process.join(patience)
-            result.faults += processes.failures()
-            queue.unlink()
-        killed = {worker.process.pid or 0 for worker in processes.workers if worker.killed}
-        events = _read(diary)
-        if joined.is_set():
-            result.faults += [f"item {n} was never ended" for n in set(range(_ITEMS)) - {e.item for e in _ends(events)}]
-        result.faults += _judge(events, killed)
-        result.events = len(events)
-    return result
+    return run_crew(seed, engine, patience, _MOST_LEASES, trouble)
 
 
-def _work(prefix: str, log: Log, signals: Signals, seed: str, engine: Engines, diary: Path) -> None:
-    rng = Random(seed)
-    pid = os.getpid()
-    book = os.open(diary, os.O_WRONLY | os.O_CREAT | os.O_APPEND)  # a line that is written stays, whatever dies
-    with SharedMemoryQueue(_NAME, run_id=prefix, engine=engines.choose(rng, engine)) as queue:
-        log.start()
-        while not signals.stopped():
-            with suppress(Empty):
-                lease = queue.lease(timeout=0.05)
-                item, deliveries = lease.item, lease.deliveries
-                os.write(book, f"has {pid} {item} {deliveries}\n".encode())
-                sleep(rng.random() * _LONGEST)
-                os.write(book, f"ends {pid} {item} {deliveries}\n".encode())
-                lease.done()
-                os.write(book, f"ended {pid} {item} {deliveries}\n".encode())
-            log.beat()
+def run_ending(seed: str, engine: Engines, patience: float) -> Result:
+    """Kill workers that end an item or give it back."""
+
+    def trouble(crew: Crew) -> None:
+        rng = crew.rng
+        _start_survivors(crew, patience)
+        for _ in range(_WAVES):
+            victims = [
+                crew.start("victim", work, longest=0, most=rng.randint(1, 3), gives_back=0.3)
+                for _ in range(rng.randint(1, 2))
+            ]
+            crew.wait_for_start(victims, patience)
+            wait_exactly(some_moment(rng))
+            crew.wait_until(lambda victims=victims: any(one.log.is_doing(ENDING) for one in victims))  # type: ignore[misc]
+            wait_exactly(rng.random() * _LAG)
+            crew.kill(victims)
+
+    return run_crew(seed, engine, patience, _MOST_LEASES, trouble)
 
 
-def _read(diary: Path) -> list[_Event]:
-    lines = (line.split() for line in diary.read_text().splitlines())
-    return [_Event(what, int(pid), int(item), int(deliveries)) for what, pid, item, deliveries in lines]
+def run_heirs(seed: str, engine: Engines, patience: float) -> Result:
+    """Kill workers that have all leases, and then those that take these over."""
+
+    def trouble(crew: Crew) -> None:
+        rng = crew.rng
+        _start_survivors(crew, patience)
+        for _ in range(_WAVES // 2):
+            holders = [crew.start("holder", work, longest=_FOREVER) for _ in range(crew.queue.leases)]
+            heirs = [crew.start("heir", work, longest=0, most=rng.randint(1, 2)) for _ in range(rng.randint(1, 3))]
+            crew.wait_for_start(heirs, patience)
+            crew.wait_until(lambda holders=holders: all(one.log.is_doing(PROCESSING) for one in holders))  # type: ignore[misc]
+            crew.kill(holders)
+            _wait_for_heir(crew.queue, heirs)
+            wait_exactly(rng.choice((0.0, 0.0, _LAG)) * rng.random())
+            crew.kill(heirs)
+
+    return run_crew(seed, engine, patience, _MOST_LEASES, trouble)
 
 
-def _ends(events: list[_Event]) -> list[_Event]:
-    return [event for event in events if event.what == "ends"]
+def run_interrupted(seed: str, engine: Engines, patience: float) -> Result:
+    """Interrupt workers in their calls: what they lease comes to them once, and what they end is ended once."""
+
+    def trouble(crew: Crew) -> None:
+        rng = crew.rng
+        _start_survivors(crew, patience)
+        victims = [crew.start("interrupted", work_interrupted, longest=0, most=rng.randint(1, 3), gives_back=0.2)]
+        victims.append(crew.start("producer", produce))  # a victim that waits for items is hit in nothing else
+        crew.wait_for_start(victims, patience)
+        for _ in range(rng.randint(*_INTERRUPTS)):
+            wait_exactly(rng.random() * rng.choice(_BETWEEN))
+            os.kill(victims[0].log.pid, signal.SIGINT)
+            crew.result.events += 1
+
+    return run_crew(seed, engine, patience, _MOST_LEASES, trouble)
 
 
-def _judge(events: list[_Event], killed: set[int]) -> list[str]:
-    """Return what is wrong; a worker that was killed may have died between a step and its line."""
-    faults = []
-    had: dict[int, list[int]] = defaultdict(list)  # pids of the workers that had an item
-    ended: set[int] = set()
-    for event in events:
-        before = had[event.item]
-        if event.what == "has":
-            if event.item in ended:
-                faults.append(f"item {event.item} was delivered after its end")
-            if event.deliveries <= len(before):
-                faults.append(f"item {event.item}: delivery {event.deliveries} after {len(before)} others")
-            if not killed.issuperset(before):
-                faults.append(f"item {event.item} was delivered again, although a worker that had it was not killed")
-            before.append(event.pid)
-        elif event.what == "ended":
-            ended.add(event.item)
-    return faults
+def _start_survivors(crew: Crew, patience: float) -> None:
+    survivors = [crew.start("worker", work, most=crew.rng.randint(1, 2), gives_back=0.1)]
+    survivors.append(crew.start("producer", produce))
+    crew.wait_for_start(survivors, patience)
+
+
+def _wait_for_heir(queue: SharedMemoryQueue, heirs: list[Worker]) -> None:
+    """Return as soon as one of some workers has a lease slot, or after a time."""
+    pids = {worker.log.pid for worker in heirs}
+    until = now() + int(_TAKEN_OVER * 1e9)
+    with _holders(queue) as holders:
+        while now() < until:
+            if any(layout.parse_owner(holders[at])[0] in pids for at in range(0, len(holders), _HEAD_WORDS)):
+                return
+
+
+_HEAD_WORDS: Final = layout.LEASE_HEAD_SIZE // layout.WORD
+
+
+@contextmanager
+def _holders(queue: SharedMemoryQueue) -> Iterator[memoryview]:
+    """Yield the words of the lease heads; the first of each is its holder."""
+    first, size = queue._geometry.lease_heads, queue.leases * layout.LEASE_HEAD_SIZE
+    with queue._membership.segment.buffer[first : first + size] as part, part.cast("Q") as words:
+        yield words

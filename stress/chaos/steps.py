@@ -26,7 +26,7 @@ from random import Random
 from typing import IO, Final
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue._engine import atomics
+from shared_multiprocess_queue._engine import membership
 from shared_multiprocess_queue._platform import atomic_words
 
 from ..harness import copies, dying, items
@@ -36,6 +36,7 @@ from ..harness.history import ConsumerHistory, ProducerHistory, Put, Verdict, ju
 from ..harness.items import LARGEST
 from ..harness.processes import left_behind, new_prefix
 from ..harness.rounds import Result, check_usable
+from . import leased_steps
 from .skip import Skip
 
 _HEADER: Final = Path(__file__).resolve().parents[1] / "native" / "dying.h"
@@ -80,13 +81,20 @@ class Host:
         Raises:
             Skip: the native engine cannot be built here.
         """
+        return self._ask(seed, engine, patience, has_leases=False)
+
+    def run_leased(self, seed: str, engine: Engines, patience: float) -> Result:
+        """Let each operation of queues with leases die at each of its steps; see ``leased_steps``."""
+        return self._ask(seed, engine, patience, has_leases=True)
+
+    def _ask(self, seed: str, engine: Engines, patience: float, has_leases: bool) -> Result:
         if self._process is None:
             self._process = self._start()
         asking, answering = self._process.stdin, self._process.stdout
         assert asking is not None
         assert answering is not None
         with suppress(BrokenPipeError):
-            print(json.dumps([seed, engine, patience]), file=asking, flush=True)
+            print(json.dumps([seed, engine, patience, has_leases]), file=asking, flush=True)
         if line := answering.readline():
             fields = json.loads(line)
             return Result(**{**fields, "verdict": Verdict(**fields["verdict"]), "worst": tuple(fields["worst"])})
@@ -120,16 +128,26 @@ def serve(asking: IO[str], answering: IO[str]) -> None:
     from shared_multiprocess_queue._native import extension  # noqa: PLC0415 (it is built for this, and only here)
 
     fate = dying.NativeFate(extension.__file__)
-    atomics.open_words = lambda buffer: dying.DyingMemory(atomic_words.open_words(buffer), fate)  # type: ignore
+    membership.open_words = lambda buffer: dying.DyingMemory(atomic_words.open_words(buffer), fate)  # type: ignore
     for line in asking:
-        seed, engine, patience = json.loads(line)
+        seed, engine, patience, has_leases = json.loads(line)
         faulthandler.dump_traceback_later(_ROUND * patience, exit=True)
-        result = Result()
-        for name in _OPERATIONS:
-            result.add(_Steps(name, f"{seed}/{name}", engine, fate).run())
-        result.rounds = 1
+        if has_leases:
+            result = leased_steps.die_everywhere(seed, engine, patience, fate)
+        else:
+            result = _die_everywhere(seed, engine, fate)
+        if result.deaths < len(_OPERATIONS):
+            result.faults.append(f"only {result.deaths} victims died: the steps of this engine are not counted")
         faulthandler.cancel_dump_traceback_later()
         print(json.dumps(asdict(result)), file=answering, flush=True)
+
+
+def _die_everywhere(seed: str, engine: Engines, fate: dying.Fate) -> Result:
+    result = Result()
+    for name in _OPERATIONS:
+        result.add(_Steps(name, f"{seed}/{name}", engine, fate).run())
+    result.rounds = 1
+    return result
 
 
 class _Steps:

@@ -91,6 +91,7 @@ _WITH_LEASES: Final = (
     "mpmc:1 1 1 lease+done put",
     "mpmc:1 1 1 lease+done quiet",
     "mpmc:1 1 0 put lease+done quiet",
+    "mpmc:1 1 1 lease+done put quiet",
     "mpmc:1 1 1 lease+done lease+done put",
     "mpmc:2 1 1 lease+done lease+done lease+done",
     "mpmc:1 1 1 lease+done lease_wait+done",
@@ -135,15 +136,13 @@ _OF_ATOMICS: Final = (
 )
 """Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
 
-_LEASING: Final[tuple[Engines, ...]] = ("atomics",)  # native has no leases yet
-
 _POINTS: Final = 40  # a get has about 30 at which it can be interrupted
 _POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 
 def programs(engines: Engines) -> Iterator[Program]:
     """Yield all programs, for one engine or with both side by side."""
-    for text in (*_TEXTS, *(_WITH_LEASES if engines in _LEASING else ())):
+    for text in (*_TEXTS, *_WITH_LEASES):
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))

@@ -43,13 +43,12 @@ class Memory:
 
     def __init__(self, capacity: int, mode: Mode, leases: int = 0, is_fresh: bool = False) -> None:
         self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases)
-        size = self.geometry.definitions
-        self.buffer = memoryview(mmap.mmap(-1, size))
+        self.buffer = memoryview(mmap.mmap(-1, self.geometry.size))
         self.words = self.buffer.cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         self.lock = memoryview(mmap.mmap(-1, mmap.PAGESIZE))[:4]
         self._used = slice(0, layout.record_at(_USED))
-        self._slots = slice(layout.SLOTS_START, size)
+        self._slots = slice(layout.SLOTS_START, self.geometry.definitions)
         self.words[layout.NUMBERED_AT >> 3] = is_fresh
         for position in range(1 if is_fresh else capacity):
             self.words[self.slot(position) >> 3] = position << layout.STATE_BITS | layout.FREE

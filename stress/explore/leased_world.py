@@ -4,22 +4,25 @@ Checked before each step: L1, a slot that has gone to a lease slot names one tha
 two lease slots have the item of one position. Checked where an actor waits, scans or ends a call: L4, it holds no empty
 lease slot. Checked at each hand-out, and at the end: no process has an item while a live one has it, or after its end;
 each accepted item is ended once; the deliveries that are told are those that were, and one more for each loss at most;
-a join returns only when nothing is left to end. After a shutdown: once a get of a process that has no item has found
-the end, and once a join has returned after an immediate one, nothing is handed out; a get that sleeps waits for a
-lease.
+a join returns only if nothing was left to end at a moment of it. After a shutdown: once a get of a process that has no
+item has found the end, and once a join has returned after an immediate one, nothing is handed out; a get that sleeps
+waits for a lease.
 
-Here it is always time to look for the dead: otherwise each look would need a jump of time.
+Here it is always time to look for the dead, because the time of the next look is taken back before each step and each
+get: otherwise each look would need a jump of time.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.calls import Operations
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
-from shared_multiprocess_queue._ring import layout, leases
+from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 from shared_multiprocess_queue.errors import ShutDown
 
@@ -31,8 +34,6 @@ from .world import FIRST, World
 
 Given = tuple[str, int]
 """An item that was handed out, and its deliveries."""
-
-vars(leases)["LOOK_EVERY"] = 0
 
 
 class Ledger:
@@ -106,11 +107,15 @@ class LeasedHandle(Handle):
     def __init__(self, engine: str, memory: Any, scheduler: Any, pid: int, dead: set[int]) -> None:
         super().__init__(engine, memory, scheduler, pid, dead)
         self.pid = pid
+        self._memory = memory
         self.leased: dict[Held, str] = {}
         self.ledger = Ledger([], dead)
         member = self.engine.membership
         self.owner = member.participants.owner
-        self._calls = LeasedCalls(cast(AtomicsEngine, self.engine), cast(Any, None))
+        self._calls = (
+            self._direct if engine == "native" else LeasedCalls(cast(AtomicsEngine, self.engine), cast(Any, None))
+        )
+        self._gets: Operations = self._calls._engine
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         ledger = self.ledger
@@ -137,7 +142,8 @@ class LeasedHandle(Handle):
 
     def _take(self, limit: int, waits: bool) -> list[bytes]:
         until = self._scheduler.now + PATIENCE if waits else 0
-        given: list[tuple[Held, str]] = cast(AtomicsEngine, self.engine).get(limit, until, _deliver, self.home())
+        self._memory.words[layout.LOOK_AT >> 3] = 0
+        given: list[tuple[Held, str]] = self._gets.get(limit, until, _deliver, self.home())
         self.ledger.handed_out(self.pid, [(item, held.deliveries) for held, item in given])
         self.leased.update(given)
         return [item.encode() for _, item in given]
@@ -195,13 +201,26 @@ class LeasedWorld(World):
 
     def _begin(self) -> None:
         self._ledger = Ledger(self._filled, self._dead)
+        self._joins: dict[int, bool] = {}  # of the last join of an actor: whether nothing was left at a moment of it
         cast(LeasedHandle, self._survivor).ledger = self._ledger
-        self.scheduler.on_step = self._check_words
-        self.scheduler.on_wait = self._check_reserved
+        self._broken: Violation | None = None
+        self.scheduler.on_step = lambda: self._note_what_breaks(self._check_words)
+        self.scheduler.on_wait = lambda: self._note_what_breaks(self._check_reserved)
+
+    def _note_what_breaks(self, check: Callable[[], None]) -> None:
+        """Check; what is found is raised after the run, because C cannot raise it in the middle of a step."""
+        if self._broken is None:
+            try:
+                check()
+            except Violation as violation:
+                self._broken = violation
 
     def _call(self, call: Call) -> None:
         handle = cast(LeasedHandle, self._handles[self._processes[call.actor]])
         handle.ledger = self._ledger
+        if call.name in QUIETS:
+            self._joins[call.actor] = False
+            self._look_for_quiet()
         try:
             call.answer = handle.call(call.name, call.items)
         except KeyboardInterrupt:
@@ -216,7 +235,11 @@ class LeasedWorld(World):
             self._check_reserved()
             raise
         if call.name in QUIETS and call.answer:
-            self._check_quiet()
+            self._look_for_quiet()
+            if not self._joins[call.actor]:
+                raise Violation(f"a join returned, and at no moment of it there was nothing left: {self._left()}")
+            if self._is_stopped():
+                self._ledger.is_over = True
         self._check_reserved()
 
     def _die(self, process: int) -> None:
@@ -241,6 +264,8 @@ class LeasedWorld(World):
 
     def _check_words(self) -> None:
         memory, heads = self._memory, self._heads()
+        memory.words[layout.LOOK_AT >> 3] = 0
+        self._look_for_quiet()
         full = [self._word(head + layout.LEASE_POSITION) for head in heads if self._word(head + layout.LEASE_COUNT)]
         if len(set(full)) < len(full):
             raise Violation(f"two lease slots have the item of one position: {full}")
@@ -262,20 +287,25 @@ class LeasedWorld(World):
             if self._word(head) == handle.owner and not self._word(head + layout.LEASE_COUNT):
                 raise Violation("an empty lease slot is held where its process waits, scans or is not in a call")
 
-    def _check_quiet(self) -> None:
-        """No step came since the join has looked at tail: at this moment all that was put is ended."""
-        memory = self._memory
+    def _look_for_quiet(self) -> None:
+        """Note for each join whether all that was put is ended now."""
+        if not all(self._joins.values()) and not self._left():
+            self._joins = dict.fromkeys(self._joins, True)
+
+    def _left(self) -> list[str]:
+        """Return what is not ended, in words."""
         if self._is_stopped():
-            if self._is_any_held():
-                raise Violation("a join returned after an immediate shutdown, and a live process has a lease slot")
-            self._ledger.is_over = True
-            return
-        head, tail = layout.unmarked(self._word(layout.HEAD)), layout.unmarked(self._word(layout.TAIL))
-        if left := memory.held():
-            raise Violation(f"a join returned before the end of {', '.join(left)}")
-        for position in range(head, tail):
+            return ["a lease slot of a live process"] if self._is_any_held() else []
+        memory = self._memory
+        left = memory.held()
+        left += [f"slot {index}, given" for index in range(self.program.capacity) if self._is_given(index)]
+        for position in range(layout.unmarked(self._word(layout.HEAD)), layout.unmarked(self._word(layout.TAIL))):
             if self._word(memory.slot(position)) == position << layout.STATE_BITS | layout.FREE:
-                raise Violation(f"a join returned while the put at {position} is under way")
+                left.append(f"a put at {position}")
+        return left
+
+    def _is_given(self, index: int) -> bool:
+        return self._word(self._memory.slot(index)) & layout.STATE_MASK == layout.GIVEN
 
     def _is_any_held(self) -> bool:
         """Whether a live process holds a lease slot."""
@@ -321,6 +351,8 @@ class LeasedWorld(World):
     # ---- afterwards -------------------------------------------------------------------------------------------------
 
     def _look_afterwards(self) -> None:
+        if self._broken is not None:
+            raise self._broken
         for number, handle in self._handles.items():
             if FIRST + number in self._dead:
                 continue

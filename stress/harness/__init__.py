@@ -7,6 +7,7 @@ copies        copies of the checkout, and an extension for them that is built in
 patches       patches, and how one is applied to a copy
 items         items that can tell when they were damaged
 history       what was put and got, and the verdict over it: a pure function
+diary         what was done with leased items, and the verdict over it
 logs          how workers write that history down so that it survives them
 workers       the loops of producers and consumers
 processes     starting, watching and killing processes, and seeing that nothing is left

@@ -84,6 +84,9 @@ class DyingMemory:
     def words(self) -> atomic_words.Words:
         return DyingWords(self._inner.words(), self._fate)  # type: ignore[return-value]
 
+    def reader(self) -> atomic_words.Reader:
+        return self._inner.reader()
+
     def release(self) -> None:
         self._inner.release()
 

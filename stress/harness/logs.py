@@ -30,8 +30,11 @@ _WORD: Final = 8
 _COUNT_BITS: Final = 16
 _INTERRUPTED: Final = 1 << 63  # set in the entry of a put that an interrupt ended
 
-DOINGS: Final = ("starting", "between two calls", "put", "put_batch", "get", "get_batch", "ended")
-STARTING, BETWEEN, PUT, PUT_BATCH, GET, GET_BATCH, ENDED = range(len(DOINGS))
+DOINGS: Final = (
+    *("starting", "between two calls", "put", "put_batch", "get", "get_batch", "ended"),
+    *("processing an item", "ending an item", "join"),
+)
+STARTING, BETWEEN, PUT, PUT_BATCH, GET, GET_BATCH, ENDED, PROCESSING, ENDING, JOINING = range(len(DOINGS))
 
 now = time.monotonic_ns
 
@@ -134,6 +137,10 @@ class Log:
         """Note that a step was done; for workers that put and get nothing."""
         self._beat()
 
+    def turn(self, doing: int) -> None:
+        """Note what the worker does next, one of the numbers above; for workers that note the rest in a diary."""
+        self._begin(doing)
+
     def _append(self, entries: Sequence[int]) -> None:
         words = self._words
         at = words[_ENTRIES]
@@ -179,6 +186,10 @@ class Log:
         """What the worker is doing, and for how long, in words."""
         seconds = (now() - self._words[_SINCE]) / 1e9 if self._words[_SINCE] else 0.0
         return f"{DOINGS[self._words[_DOING]]} for {seconds:.1f} s"
+
+    def is_doing(self, doing: int) -> bool:
+        """Whether this is what the worker does, one of the numbers above."""
+        return self._words[_DOING] == doing
 
     @property
     def ended(self) -> bool:

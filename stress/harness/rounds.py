@@ -67,6 +67,7 @@ class Result:
         worst: the longest stall, with its round and its process, in words.
         adopted: items of dead consumers that others delivered.
         buried: positions that were given up because their producer was dead.
+        moments: of the kills, where that is known: what the victims were doing.
         blocked: rounds in which a process made no progress.
         faults: what went wrong besides lost items and the like, in words.
     """
@@ -82,6 +83,7 @@ class Result:
     worst: tuple[float, str] = (0.0, "")
     adopted: int = 0
     buried: int = 0
+    moments: dict[str, int] = field(default_factory=dict)
     blocked: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -103,6 +105,8 @@ class Result:
         self.worst = max(self.worst, other.worst)
         self.adopted += other.adopted
         self.buried += other.buried
+        for moment, count in other.moments.items():
+            self.moments[moment] = self.moments.get(moment, 0) + count
         self.blocked += other.blocked
         self.faults += other.faults
 

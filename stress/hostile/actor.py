@@ -21,11 +21,11 @@ from queue import Empty, Full
 from random import Random
 from typing import IO, Any, Final, cast
 
-from shared_multiprocess_queue import SharedMemoryQueue, SharedMemoryQueueError, ShutDown
+from shared_multiprocess_queue import Lease, SharedMemoryQueue, SharedMemoryQueueError, ShutDown
 from shared_multiprocess_queue._engine.definition_log import Definitions
 
 from ..harness import guard_pages, processes
-from .damage import STATES, Case, Stage
+from .damage import LEASED_STATES, STATES, Case, Stage
 
 SHORT: Final = 0.01
 """Seconds; a timeout."""
@@ -69,6 +69,35 @@ def _fork(queue: SharedMemoryQueue) -> None:
         raise RuntimeError(f"a forked child ended with status {status}")
 
 
+def _lease(queue: SharedMemoryQueue) -> None:
+    with queue.lease(timeout=SHORT) as lease:
+        repr((lease, lease.raw, lease.deliveries, lease.item))
+
+
+def _lease_batch(queue: SharedMemoryQueue) -> None:
+    for lease in queue.lease_batch(3, timeout=SHORT):
+        lease.done()
+
+
+def _give_back(queue: SharedMemoryQueue) -> None:
+    for choices in ({}, {"last": True}, {"delay": SHORT / 2}):
+        queue.lease(block=False).release(**choices)
+
+
+def _get_and_end(queue: SharedMemoryQueue) -> None:
+    queue.get(timeout=SHORT)
+    queue.task_done()
+
+
+_kept: Final[list[Lease]] = []
+"""Open leases, which later calls end."""
+
+
+def _end_kept(_: SharedMemoryQueue) -> None:
+    while _kept:
+        _kept.pop().done()
+
+
 def _attach_by_pickle(queue: SharedMemoryQueue) -> None:
     pickle.loads(pickle.dumps(queue)).close()
 
@@ -89,6 +118,13 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "get_nowait": lambda q: q.get_nowait(),
     "get_batch": lambda q: q.get_batch(5, timeout=SHORT),
     "get_batch 1": lambda q: q.get_batch(1, block=False),
+    "lease": _lease,
+    "lease_batch": _lease_batch,
+    "lease and give back": _give_back,
+    "lease and keep": lambda q: _kept.append(q.lease(block=False)),
+    "end what was kept": _end_kept,
+    "get and task_done": _get_and_end,
+    "join": lambda q: q.join(SHORT),
     "qsize": lambda q: q.qsize(),
     "empty": lambda q: q.empty(),
     "full": lambda q: q.full(),
@@ -136,9 +172,9 @@ class _Actor:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         first = SharedMemoryQueue(
             "q", create=True, capacity=case.capacity, item_size=case.item_size, mode=case.mode,
-            run_id=self._run_id, engine=case.engines[0],
+            leases=case.leases, run_id=self._run_id, engine=case.engines[0],
         )  # fmt: skip
-        STATES[case.state](Stage(first), self._rng)
+        {**STATES, **LEASED_STATES}[case.state](Stage(first), self._rng)
         self._handles[0] = first
         storm = self._damage(first)
         self._attach(1)

@@ -27,12 +27,13 @@ _HEADER: Final = (
             *("HEAD", "TAIL", "MAGIC_AT", "VERSION_AT", "CAPACITY_AT", "ITEM_SIZE_AT", "MODE_AT", "RECORDS_AT"),
             *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
             *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
-            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT", "STOPPED_AT"),
+            *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT", "STOPPED_AT", "LEASES_AT"),
+            *("MAX_DELIVERIES_AT", "REDELIVERED_AT", "LEASE_WAITS_AT", "DEAD_LETTERS_AT", "RETURNED_AT", "LOOK_AT"),
         )
     }
     | {
         f"{side}_{word}": getattr(layout, side.upper()) + at
-        for side in ("items", "space")
+        for side in ("items", "space", "idle")
         for word, at in (("epoch", layout.WAKE_EPOCH), ("hint", layout.WAKE_HINT))
     }
     | {
@@ -43,6 +44,13 @@ _HEADER: Final = (
 _RECORD: Final = {
     name.lower(): getattr(layout, name)
     for name in ("OWNER", "GENERATION", "PUT_BEGIN", "PUT_END", "GET_BEGIN", "GET_END", "ABANDONED", "LOCK_BUSY")
+}
+_LEASE: Final = {
+    name.lower(): (getattr(layout, f"LEASE_{name}"), width)
+    for name, width in (
+        *(("HOLDER", 8), ("COUNT", 8), ("POSITION", 8), ("SINCE", 8), ("DUE", 8), ("DELAY", 8)),
+        *(("LENGTH", 4), ("META", 4)),
+    )
 }
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "spsc")
 _WORD_MASK: Final = (1 << 64) - 1
@@ -102,7 +110,8 @@ class Case:
         mode: "mpmc" or "spsc".
         capacity: slots.
         item_size: bytes.
-        state: name of the state, a key of STATES.
+        leases: lease slots.
+        state: name of the state, a key of STATES, or of LEASED_STATES if there are leases.
         hits: the damage.
         lock: what the int32 of the lock becomes; None leaves it.
         size: the number of bytes by which the segment grows or, while it is not mapped, shrinks.
@@ -114,6 +123,7 @@ class Case:
     mode: Mode
     capacity: int
     item_size: int
+    leases: int
     state: str
     hits: tuple[Hit, ...]
     lock: int | None
@@ -123,7 +133,7 @@ class Case:
 
     @property
     def geometry(self) -> layout.Geometry:
-        return layout.Geometry.of(self.capacity, self.item_size, self.mode)
+        return layout.Geometry.of(self.capacity, self.item_size, self.mode, self.leases)
 
 
 def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) -> Case:
@@ -131,8 +141,10 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
     mode: Mode = rng.choice(_MODES)
     capacity = rng.choice([1, 2, 3, 4, 7])
     item_size = rng.choice([1, 8, 47, 48, 200])
-    state = rng.choice(list(STATES))
-    geometry = layout.Geometry.of(capacity, item_size, mode)
+    leases = rng.choice([0, 1, 2, 3])
+    # With leases, half of the cases are in a state that other queues have not.
+    state = rng.choice(list(LEASED_STATES if leases and rng.random() < 0.5 else STATES))
+    geometry = layout.Geometry.of(capacity, item_size, mode, leases)
     hits = tuple(_make_hit(rng, geometry) for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 12])))
     size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -layout.DEFINITIONS_SIZE, -geometry.size + 100])
     return Case(
@@ -140,6 +152,7 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
         mode=mode,
         capacity=capacity,
         item_size=item_size,
+        leases=leases,
         state=state,
         hits=hits,
         lock=rng.choice([None] * 6 + [1, -1, 2]),
@@ -157,9 +170,12 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     bits = 8 * width
     cap = geometry.capacity
     near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, geometry.item_size, geometry.item_size + 1)
+    given = layout.given_word(rng.choice(near), rng.choice([0, 1, geometry.leases, 0xFFFF]))
     kind = rng.choice(["set", "set", "add", "flip", "flip", "copy" if width == 8 else "set"])
     value = {
-        "set": lambda: rng.choice([rng.choice(near), rng.choice(_EDGES), rng.getrandbits(bits)]) & (1 << bits) - 1,
+        "set": lambda: (
+            rng.choice([rng.choice(near), rng.choice(_EDGES), rng.getrandbits(bits), given]) & (1 << bits) - 1
+        ),
         "add": lambda: rng.choice([-1, 1]) * rng.choice([*near, 4 * cap, 1 << rng.randrange(bits)]),
         "flip": lambda: rng.randrange(bits),
         "copy": lambda: _choose_field(rng, geometry)[1] // 8 * 8,
@@ -169,7 +185,8 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
 
 def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int]:
     """Return name, offset and width of a field."""
-    part = rng.choice(["header", "header", "record", "record", "slot", "slot", "slot", "definitions", "anywhere"])
+    parts = ["header", "header", "record", "record", "slot", "slot", "slot", "definitions", "anywhere"]
+    part = rng.choice(parts + ["lease"] * 5 * bool(geometry.leases))
     if part == "header":
         name, at = rng.choice(list(_HEADER.items()))
         return name, at, 8
@@ -190,6 +207,10 @@ def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int
             ]
         )
         return f"slot[{index}].{name}", at + offset, width
+    if part == "lease":
+        index = rng.randrange(geometry.leases)
+        name, (offset, width) = rng.choice(list(_LEASE.items()))
+        return f"lease[{index}].{name}", geometry.lease_heads + index * layout.LEASE_HEAD_SIZE + offset, width
     if part == "definitions":
         offset, width = rng.choice([(0, 8), (layout.DEFINITIONS_FIRST + 16, 8), (layout.DEFINITIONS_FIRST + 30, 1)])
         return f"definitions+{offset}", geometry.definitions + offset, width
@@ -232,6 +253,22 @@ class Stage:
             self.slot(position, layout.FULL if position < base + items else layout.FREE)
         self.write(layout.HEAD, base)
         self.write(layout.TAIL, base + items)
+
+    def lease(self, index: int, position: int, alive: bool = False, **words: int) -> None:
+        """Let a process that is dead, or this one, hold a lease slot with the item of a position.
+
+        Args:
+            index: of the lease slot.
+            position: of the item.
+            alive: whether the process lives.
+            words: other values of the head.
+        """
+        at = self.geometry.lease_heads + index * layout.LEASE_HEAD_SIZE
+        mine = self.word(layout.record_at(0) + layout.OWNER)
+        holder = mine if alive else mine + (1 << layout.OWNER_PID_BITS)
+        struct.pack_into("=II", self._memory, at + layout.LEASE_LENGTH, 1, 1)
+        for name, value in {"holder": holder, "count": 1, "position": position, **words}.items():
+            self.write(at + _LEASE[name][0], value)
 
     def participant(self, index: int = 1, alive: bool = False, **announced: int) -> int:
         """Write a record of a process that is dead, or of this one; return its name."""
@@ -322,6 +359,43 @@ def _shut_down(stage: Stage, rng: Random) -> None:
         stage.write(at, stage.word(at) | layout.STOPPED)
 
 
+def _leased(stage: Stage, rng: Random) -> None:
+    """Hold leases of dead processes and of this one, and items that came back, in every order of their times."""
+    capacity, base = stage.geometry.capacity, rng.choice([0, 6, 1 << 40])
+    stage.place(base + capacity, rng.randint(0, capacity))
+    for index in range(stage.geometry.leases):
+        words = {"count": rng.choice([0, 1, 3]), "delay": rng.choice([0, 1 << 62])}
+        if rng.random() < 0.3:
+            words |= {"holder": 0, "due": rng.choice([0, base + capacity, 1 << 62])}
+        stage.lease(index, base + index, alive=rng.random() < 0.5, **words)
+    stage.write(layout.RETURNED_AT, rng.randrange(4))
+    stage.write(layout.LOOK_AT, 0)
+
+
+def _given(stage: Stage, rng: Random) -> None:
+    """Hold slots whose items have gone to lease slots, of dead processes or of this one, before these counted them."""
+    capacity, base = stage.geometry.capacity, rng.choice([0, 6, 1 << 40])
+    stage.place(base, capacity)
+    gone = rng.randint(1, min(capacity, stage.geometry.leases))
+    stage.write(layout.HEAD, base + gone)
+    for index in range(gone):
+        at = layout.SLOTS_START + (base + index) % capacity * stage.geometry.stride
+        stage.write(at + layout.SLOT_WORD, layout.given_word(base + index, index))
+        stage.lease(index, base + index, alive=rng.random() < 0.3, count=rng.choice([0, 0, 1]))
+    if rng.random() < 0.5:
+        stage.participant(get_begin=base, get_end=base + gone)
+    stage.write(layout.LOOK_AT, 0)
+
+
+def _given_in_vain(stage: Stage, rng: Random) -> None:
+    """Hold slots that name lease slots which are empty, another process's, or none."""
+    _given(stage, rng)
+    for index in range(stage.geometry.leases):
+        stage.lease(index, rng.choice([0, 1, 7]), alive=rng.random() < 0.5, holder=rng.choice([0, 1, _WORD_MASK]))
+    at = layout.SLOTS_START + layout.SLOT_WORD
+    stage.write(at, layout.given_word(rng.choice([0, 6]), rng.choice([0, stage.geometry.leases, 0xFFFF])))
+
+
 STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "empty": _empty,
     "filled": _filled,
@@ -335,3 +409,10 @@ STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "definitions": _defined,
     "shut down": _shut_down,
 }
+
+LEASED_STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
+    "leased": _leased,
+    "given to leases": _given,
+    "given to no lease": _given_in_vain,
+}
+"""States that only queues with leases can have."""

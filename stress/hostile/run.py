@@ -198,7 +198,8 @@ def _end_all() -> None:
 def _print(seed: int, number: int, case: Case, finding: Finding, console: Console) -> None:
     lines = [
         f"case {number}: {finding.what}",
-        f"  engines {', '.join(case.engines)}; mode {case.mode}; capacity {case.capacity}; item_size {case.item_size}",
+        f"  engines {', '.join(case.engines)}; mode {case.mode}; capacity {case.capacity}; item_size {case.item_size}; "
+        f"leases {case.leases}",
         f"  state {case.state}; size {case.size:+}; lock {case.lock}; storm {case.storm}",
         f"  damage: {'; '.join(map(str, case.hits)) or 'none'}",
         f"  calls: {', '.join(f'{name} ({number})' for name, number in case.program)}",

@@ -17,6 +17,7 @@ from shared_multiprocess_queue._engine.leasing import Leasing
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import Held, held_by
 from shared_multiprocess_queue._ring.leased_ring import LeasedRing
+from stress.hostile import damage
 from tests.support.children import end_of, fork, in_child
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue
@@ -204,3 +205,20 @@ def test_a_child_that_collects_a_lease_leaves_it_alone(make_leased: MakeQueue) -
     assert in_child(leases.clear) == 0
     leases[0].done()
     assert q.join(0)
+
+
+def test_a_look_that_is_held_up_puts_off_the_next_by_little(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_queue(engine="atomics", leases=1)
+    stage = damage.Stage(q)
+    stage.lease(0, position=0, holder=layout.owner_of(os.getppid(), 1, 1))
+
+    def is_alive(_: int) -> bool:
+        time.sleep(0.03)  # the processor was taken away for so long
+        return True
+
+    monkeypatch.setattr(q._membership.participants, "is_alive", is_alive)
+    with pytest.raises(Empty):
+        q.get_nowait()
+    assert 0 < stage.word(layout.LOOK_AT) <= time.monotonic_ns() + layout.LOOK_LATEST

@@ -275,13 +275,12 @@ def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytes
     assert " lost [" in told.getvalue()
 
 
-PLANTED = {task.how[0]: (bug, task.how[1]) for bug, task in planted.found_by("chaos")}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", PLANTED)
-def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(kind: str, tmp_path: Path) -> None:
-    bug, rounds = PLANTED[kind]
+@pytest.mark.parametrize(("bug", "task"), planted.found_by("chaos"), ids=str)
+def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(
+    bug: planted.Bug, task: planted.Task, tmp_path: Path
+) -> None:
+    kind, rounds = task.how
     copies.copy(tmp_path, "stress", "tests", "pyproject.toml")
     assert bug.patch is not None
     apply_patch(bug.patch, tmp_path)
