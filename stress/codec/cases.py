@@ -26,6 +26,7 @@ from .writer import write as write_in_python
 _ROOMY: Final = 1 << 20
 _CASES_WITH_GARBAGE: Final = 64  # in every case of this number a collection may come at any time
 _DAMAGES: Final = 3
+_DEEP: Final = (b"\xd1", b"\xe1", b"\xc1\x01", b"\xf9\x01\0\0\0" if sys.byteorder == "little" else b"\xf9\0\0\0\x01")
 _GREEDY: Final = 20_000  # bytes
 _MOST_EACH: Final = 100  # bytes of memory for each; an empty list is one byte, and takes 56
 _ERRORS: Final = (ValueError, TypeError, ArithmeticError)  # no MemoryError: damaged bytes ask for little
@@ -133,7 +134,7 @@ def main(cases: int, seed: int) -> None:
     number = -1
     try:
         run_greedy(codec)
-        for payload in read_corpus():
+        for payload in (*(head * (plain.DEPTH + 1) + b"\x01" for head in _DEEP), *read_corpus()):
             run_damaged(codec, payload)
         for number in range(cases):
             rng = Random(f"{seed}/{number}")
