@@ -381,9 +381,24 @@ class SharedMemoryQueue(Generic[T]):
     def task_done(self) -> None:
         """Say that an item is processed: the one that this thread has had longest, of those that ``get`` gave it.
 
+        If this thread has none, it is the oldest one that other threads of this handle have. A ``Lease`` says which
+        item it means.
+
         Raises:
-            ValueError: there is none.
+            ValueError: this handle has none in this process: ``task_done`` was called too often, or the items have
+                come back because the thread that got them has ended.
             LeasesRequiredError: the queue was created without leases; a ValueError.
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
+
+        Example:
+            >>> jobs = SharedMemoryQueue("doc-task-done", create=True, leases=4)
+            >>> jobs.put("a job")
+            >>> jobs.get()
+            'a job'
+            >>> jobs.task_done()
+            >>> jobs.join(timeout=0)
+            True
+            >>> jobs.close(); jobs.unlink()
         """
         self._with_leases("task_done").task_done()
 
