@@ -2,7 +2,8 @@
 
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
-``SharedMemoryQueue`` is the whole interface; the other names are the errors that it raises.
+``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
+one, and ``Lease`` is what its ``lease`` returns; the other names are the errors that it raises.
 """
 
 from .errors import (
@@ -30,7 +31,7 @@ from .errors import (
 )
 from .lease import Lease
 from .queue import SharedMemoryQueue
-from .swap import Queue
+from .swap import JoinableQueue, Queue
 
 __version__ = "1.0.0.dev0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "Empty",
     "Full",
     "ItemTooLargeError",
+    "JoinableQueue",
     "LayoutVersionError",
     "Lease",
     "LeaseLostError",

@@ -272,7 +272,8 @@ class LeasesRequiredError(SharedMemoryQueueError, ValueError):
     def __str__(self) -> str:
         return (
             f"{self.args[0]}() needs leases: this queue does not know which items are being processed; create it with "
-            f"leases=N, N being the number of items in processing at once"
+            f"leases=N, N being the number of items in processing at once, or take a JoinableQueue in the place of a "
+            f"Queue"
         )
 
 

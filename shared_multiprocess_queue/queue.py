@@ -272,7 +272,7 @@ class SharedMemoryQueue(Generic[T]):
     # ---- get --------------------------------------------------------------------------------------------------------
 
     def get(self, block: bool = True, timeout: float | None = None) -> T:
-        """Take the next item out of the queue.
+        """Take the next item out of the queue; if the queue has leases, until ``task_done``.
 
         Args:
             block: wait for an item if the queue is empty.
@@ -355,8 +355,8 @@ class SharedMemoryQueue(Generic[T]):
     def lease(self, block: bool = True, timeout: float | None = None) -> Lease[T]:
         """Take the next item as ``get`` does, for as long as it is being processed: it is this process's until then.
 
-        Leaving the ``with`` block of the lease ends the item. If the process dies before that, the item goes to another
-        getter. ``get`` leases, too; its leases end by ``task_done``.
+        Leaving the ``with`` block of the lease ends the item; ``Lease`` has an example. If the process dies before
+        that, the item goes to another getter. ``get`` leases, too; its leases end by ``task_done``.
 
         Args:
             block: wait for an item, and for a lease, if there is none.
@@ -364,6 +364,7 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             queue.Empty: there was no item, or no lease for it, in time.
+            ShutDown: the queue was shut down, and nothing can come any more, nor come back from another process.
             LeasesRequiredError: the queue was created without leases; a ValueError.
             LeasesHeldError: this thread holds all leases by ``get``; a RuntimeError.
             QueueClosedError, RoleTakenError: as ``get``.
@@ -371,7 +372,20 @@ class SharedMemoryQueue(Generic[T]):
         return self._lease("lease", None, block, timeout)[0]
 
     def lease_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[Lease[T]]:
-        """Wait for one item, and lease it with all others that are there, up to a limit; as ``get_batch``."""
+        """Wait for one item, and lease it with all others that are there, up to a limit; as ``get_batch``.
+
+        Args:
+            max_items: largest number of items to lease.
+            block: wait for an item, and for a lease, if there is none.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            One to ``max_items`` leases, each to be ended alone; fewer if fewer are free.
+
+        Raises:
+            ValueError: max_items is below 1.
+            queue.Empty, LeasesRequiredError, LeasesHeldError, ShutDown, QueueClosedError, RoleTakenError: as ``lease``.
+        """
         return self._lease("lease_batch", max_items, block, timeout)
 
     def _lease(self, method: str, most: SupportsIndex | None, block: bool, timeout: float | None) -> list[Lease[T]]:
@@ -381,9 +395,14 @@ class SharedMemoryQueue(Generic[T]):
     def task_done(self) -> None:
         """Say that an item is processed: the one that this thread has had longest, of those that ``get`` gave it.
 
+        If this thread has none, it is the oldest one that other threads of this handle have. A ``Lease`` says which
+        item it means.
+
         Raises:
-            ValueError: there is none.
+            ValueError: this handle has none in this process: ``task_done`` was called too often, or the items have
+                come back because the thread that got them has ended.
             LeasesRequiredError: the queue was created without leases; a ValueError.
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
         """
         self._with_leases("task_done").task_done()
 

@@ -1,4 +1,4 @@
-"""``Queue``: what a program takes in the place of ``multiprocessing.Queue``."""
+"""``Queue`` and ``JoinableQueue``: what a program takes in the place of those of ``multiprocessing``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class Queue(SharedMemoryQueue[T]):
 
     __slots__ = ()
     _TAKES_MEMORY_AS_USED: ClassVar[bool] = True
+    _HAS_LEASES: ClassVar[bool] = False
 
     def __init__(self, maxsize: SupportsIndex = 0, *, ctx: object = None) -> None:
         try:
@@ -43,8 +44,10 @@ class Queue(SharedMemoryQueue[T]):
             raise ArgumentError(
                 f"maxsize must be a whole number, not {shown(maxsize)}; 0 means as many as fit"
             ) from None
-        capacity = wanted if wanted > 0 else as_many_as_fit(shared_memory.size_of_all())
-        super().__init__(capacity=capacity, item_size=ITEM_SIZE)
+        most = as_many_as_fit(shared_memory.size_of_all())
+        super().__init__(
+            capacity=wanted if wanted > 0 else most, item_size=ITEM_SIZE, leases=most if self._HAS_LEASES else 0
+        )
 
     @property
     def maxsize(self) -> int:
@@ -52,8 +55,37 @@ class Queue(SharedMemoryQueue[T]):
         return self.capacity
 
 
+class JoinableQueue(Queue[T]):
+    """A ``Queue`` with ``task_done`` and ``join``, made as ``multiprocessing.JoinableQueue`` is, and used as it is.
+
+    It has leases: if a process dies before its ``task_done``, the item goes to another. So call ``task_done`` for each
+    item, also if there is no ``join``; without that a ``Queue`` is right. As many items can be in processing at once as
+    fit into a queue without a maxsize, and each takes 64 KiB; beyond that a ``get`` waits for a ``task_done``.
+
+    Args:
+        maxsize: as of ``Queue``.
+        ctx: likewise.
+
+    Example:
+        >>> from shared_multiprocess_queue import JoinableQueue
+        >>> tasks = JoinableQueue()
+        >>> tasks.put("a task")
+        >>> tasks.get()
+        'a task'
+        >>> tasks.join(timeout=0)
+        False
+        >>> tasks.task_done()
+        >>> tasks.join()
+        True
+        >>> tasks.close()
+    """
+
+    __slots__ = ()
+    _HAS_LEASES: ClassVar[bool] = True
+
+
 def as_many_as_fit(size: int | None) -> int:
-    """Return the capacity of a queue without a maxsize.
+    """Return the capacity of a queue without a maxsize, and the number of leases of a joinable one.
 
     Args:
         size: of all shared memory, in bytes; None if the system does not tell.

@@ -64,15 +64,15 @@ class LeasedCalls(InPython):
             raise
 
     def task_done(self) -> None:
-        """End the lease that this thread has had longest, of those that ``get`` gave it."""
+        """End the lease that this thread has had longest, of those that ``get`` gave it, or the oldest of others."""
         leasing = self._leasing()
-        home = leasing.of_this_thread()
-        held = next(iter(home), None)
-        if held is None:
-            raise ValueError(
-                "task_done() called too many times: this thread has no item from get() whose lease is not over"
-            )
-        leasing.done(home, held)
+        while (held := leasing.oldest()) is not None:
+            if leasing.try_done(held.home, held):
+                return
+        raise ValueError(
+            "task_done() called too many times: this process has no item from get() of this handle whose lease is not "
+            "over"
+        )
 
     def join(self, timeout: float | None) -> bool:
         """Wait until nothing is in the queue and nothing is leased; return whether that came in time."""

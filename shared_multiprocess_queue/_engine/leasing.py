@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .._ring.leases import Leases
     from .membership import Membership
 
+_OVER: Final = "is over"
 _CLOSED: Final = "ended when its handle was closed, and the item was given back"
 
 
@@ -61,7 +62,7 @@ class Leasing:
         self.of_objects: Home = {}
         self.failed: list[Payload] = []
         self._local = threading.local()
-        self._threads: weakref.WeakSet[_OfThread] = weakref.WeakSet()
+        self._threads: weakref.WeakValueDictionary[int, _OfThread] = weakref.WeakValueDictionary()  # by id
         self._closing = Claim()
 
     def of_this_thread(self) -> Home:
@@ -69,8 +70,21 @@ class Leasing:
         mine: _OfThread | None = getattr(self._local, "mine", None)
         if mine is None:
             mine = self._local.mine = _OfThread(self)
-            self._threads.add(mine)
+            self._threads[id(mine)] = mine
         return mine.home
+
+    def _of_threads(self) -> list[Home]:
+        found = [reference() for reference in self._threads.valuerefs()]  # other threads may add theirs meanwhile
+        return [one.home for one in found if one is not None]
+
+    def oldest(self) -> Held | None:
+        """Return the lease that the calling thread has had longest by ``get``, or else the oldest of other threads."""
+        mine = self.of_this_thread()
+        while mine:
+            with suppress(RuntimeError, StopIteration):  # another thread has ended one just now
+                return next(iter(mine))
+        others = [held for home in self._of_threads() for held in list(home)]
+        return min(others, key=lambda held: held.position, default=None)
 
     # ---- the end of a lease -----------------------------------------------------------------------------------------
 
@@ -80,11 +94,15 @@ class Leasing:
         Raises:
             LeaseLostError: it is over, or another process's.
         """
+        if not self.try_done(home, held):
+            raise _lost(held, _OVER)
+
+    def try_done(self, home: Home, held: Held) -> bool:
+        """End a lease and its item; return False if another thread was faster."""
         native = self._membership.native  # another thread may close meanwhile
         if native is None or held.forks != processes.forks:
-            self._end(home, held, self._leases.done)
-        else:
-            self._check(held, native.done(home, held, held.index, held.position, held.deliveries))
+            return self._end(home, held, self._leases.done)
+        return self._check(held, native.done(home, held, held.index, held.position, held.deliveries))
 
     def give_back(self, home: Home, held: Held, delay: int = 0, last: bool = False) -> None:
         """End a lease, so that its item is handed out again; see ``Leases.give_back``.
@@ -94,19 +112,21 @@ class Leasing:
         """
         native = self._membership.native  # as above
         if native is None or held.forks != processes.forks:
-            self._end(home, held, lambda words, held: self._leases.give_back(words, held, delay, last))
+            is_ended = self._end(home, held, lambda words, held: self._leases.give_back(words, held, delay, last))
         else:
             place = held.index, held.position, held.deliveries
-            self._check(held, native.give_back(home, held, *place, delay, last))
+            is_ended = self._check(held, native.give_back(home, held, *place, delay, last))
+        if not is_ended:
+            raise _lost(held, _OVER)
 
-    def _end(self, home: Home, held: Held, end: Callable[[Words, Held], bool]) -> None:
+    def _end(self, home: Home, held: Held, end: Callable[[Words, Held], bool]) -> bool:
         if held.forks != processes.forks:
             raise LeaseLostError(
                 f"the lease of position {held.position} belongs to process {parse_owner(held.owner)[0]}, which forked "
                 f"this one; only that process can end it"
             )
         if held not in home:
-            self._check(held, None)
+            return self._check(held, None)
         try:
             with self._membership.operation() as record:
                 ending = record.claim.ending
@@ -114,18 +134,20 @@ class Leasing:
                 is_mine = end(record.words, held)
                 ending.clear()
         except KeyError:
-            raise _lost(held, "was ended by another thread just now") from None
+            return False
         except QueueClosedError:
             raise _lost(held, _CLOSED) from None
-        self._check(held, is_mine)
+        return self._check(held, is_mine)
 
-    def _check(self, held: Held, is_mine: bool | None) -> None:
-        """Raise if a lease was not this process's, or, None, was not in its home."""
+    def _check(self, held: Held, is_mine: bool | None) -> bool:
+        """Return whether a lease was ended now: not if it was not in its home, None; raise if it was not ours."""
         if is_mine is None:
-            is_closed = self._membership.state is not State.OPEN
-            raise _lost(held, _CLOSED if is_closed else "is over")
+            if self._membership.state is not State.OPEN:
+                raise _lost(held, _CLOSED)
+            return False
         if not is_mine:
             raise _lost(held, "is not this process's any more")
+        return True
 
     def end_failed(self) -> None:
         """End the leases of payloads that could not be deserialised; goes on where an interrupt has cut it."""
@@ -178,7 +200,7 @@ class Leasing:
         for held in map(held_by, self.failed):
             leases.done(words, held)
         self.failed.clear()
-        for home in (self.of_objects, *[one.home for one in self._threads]):
+        for home in (self.of_objects, *self._of_threads()):
             for held in list(home):
                 closing.ending.extend(map(home.pop, (held,)))  # as above
                 leases.give_back(words, held)

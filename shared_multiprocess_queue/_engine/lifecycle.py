@@ -160,7 +160,7 @@ def create(
             ):
                 words.store(at, value)
             if as_used:
-                segment.reserve(wanted.lease_heads, wanted.definitions - wanted.lease_heads + _PAGE)
+                segment.reserve(wanted.definitions, _PAGE)
                 Growth(segment, wanted).begin(words)
             else:
                 _number_slots(segment, wanted)

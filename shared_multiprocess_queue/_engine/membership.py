@@ -144,6 +144,8 @@ class Membership:
         self.ring = kind(self.segment.buffer, self.geometry, self.participants, self.parking)
         if self.at_once < self.geometry.item_size:
             self.ring.growth = self.growth
+            if self.ring.leases is not None:
+                self.ring.leases.growth = self.growth
         self.leasing = None if self.ring.leases is None else _leased().leasing(self, self.ring.leases)
         self.batch_lock = BatchLock(self.flag, self.participants, self.parking)
         self.records = Records(  # last but for what needs it: from here on other threads use it

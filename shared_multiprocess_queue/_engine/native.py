@@ -134,6 +134,11 @@ class NativeEngine:
             if not self.membership.growth.number(record.words, position, count):
                 self.corrupt(position, 0)
 
+    def add_leases(self) -> None:
+        """Give memory to more lease slots, in a queue that takes memory as it is used."""
+        with self.membership.operation() as record:
+            self.membership.growth.add_leases(record.words)
+
     def no_memory(self) -> NoReturn:
         """Say that there is no memory for an item."""
         self.membership.growth.refuse()

@@ -48,7 +48,8 @@ static inline void shmq_shut(const struct shmq_ring *ring, bool immediate)
 static inline bool shmq_keeps_the_end_away(const struct shmq_ring *ring)
 {
     bool found = false;
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = &ring->lease_heads[index];
         /* [D5] after [D3] and [D4]; seq_cst, then acquire, as [J4]. */
         const uint64_t holder = SHMQ_LOAD("D5", &lease->holder, memory_order_seq_cst);

@@ -158,6 +158,7 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t returned; /* returns: version << 1 | armed */
     _Atomic uint64_t look_at;                      /* monotonic time in ns */
+    _Atomic uint64_t leases_ready;                 /* lease slots that have memory; 0: all */
 
     struct shmq_wake_words idle; /* of those that wait in join */
 
@@ -322,6 +323,7 @@ struct shmq_lease {
     X(SPACE, offsetof(struct shmq_header, space))                                                                      \
     X(RETURNED_AT, offsetof(struct shmq_header, returned))                                                             \
     X(LOOK_AT, offsetof(struct shmq_header, look_at))                                                                  \
+    X(LEASES_READY_AT, offsetof(struct shmq_header, leases_ready))                                                     \
     X(IDLE, offsetof(struct shmq_header, idle))                                                                        \
     X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
     X(WAKE_HINT, offsetof(struct shmq_wake_words, hint))                                                               \

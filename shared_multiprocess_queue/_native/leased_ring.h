@@ -136,7 +136,8 @@ static inline bool shmq_is_any_held(const struct shmq_ring *ring)
             }
         }
     }
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         const uint64_t owner = SHMQ_LOAD("J4", &shmq_lease_of(ring, index)->holder, memory_order_seq_cst);
         if (owner != 0 && (owner == ring->owner || ring->calls.is_alive(ring->calls.context, owner))) {
             return true;

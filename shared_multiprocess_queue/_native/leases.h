@@ -59,7 +59,8 @@ static inline bool shmq_take_lease(const struct shmq_ring *ring, uint32_t index,
 /* Whether any lease slot has an item. */
 static inline bool shmq_lease_has_item(const struct shmq_ring *ring)
 {
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         SHMQ_LOAD("J4", &lease->holder, memory_order_seq_cst); /* [J4] seq_cst, before the count; pairs with [E9] */
         if (SHMQ_LOAD("J4", &lease->count, memory_order_acquire) != 0) { /* [J4] acquire, pairs with [E5][E8] */
@@ -195,12 +196,13 @@ static inline uint64_t shmq_reserve(const struct shmq_ring *ring, struct shmq_pa
                                     struct shmq_held *held, bool *came_back)
 {
     uint64_t reserved = 0;
-    uint32_t index = me->next_lease % ring->leases;
+    const uint32_t ready = shmq_leases_ready(ring);
+    uint32_t index = me->next_lease % ready;
     *came_back = false;
-    for (uint32_t i = 0; i < ring->leases && reserved < wanted; i++) {
+    for (uint32_t i = 0; i < ready && reserved < wanted; i++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         const uint32_t found = index;
-        index = index + 1 < ring->leases ? index + 1 : 0;
+        index = index + 1 < ready ? index + 1 : 0;
         /* [E1] hints, which [E2] confirms. */
         if (SHMQ_LOAD("E1", &lease->holder, memory_order_relaxed) != 0 ||
             SHMQ_LOAD("E1", &lease->count, memory_order_relaxed) != 0 || !shmq_take_lease(ring, found, 0)) {
@@ -224,6 +226,7 @@ static inline uint64_t shmq_reserve(const struct shmq_ring *ring, struct shmq_pa
         shmq_give_up(ring, found);
     }
     me->next_lease = index;
+    me->lacks_lease = reserved == 0;
     return reserved;
 }
 

@@ -71,6 +71,17 @@ static inline int take_kept_back_leases(struct record *record)
     return leased == NULL ? FAILED : SHMQ_DONE;
 }
 
+/* Give memory to more lease slots, or raise. */
+SHMQ_RARE static int add_leases(struct record *record)
+{
+    PyObject *added = PyObject_CallMethod(record->handle->engine, "add_leases", NULL);
+    if (added == NULL) {
+        return FAILED;
+    }
+    Py_DECREF(added);
+    return record->forks != forks ? fail_as_forked() : 0;
+}
+
 /* Lease one to `limit` items. */
 static int attempt_lease(struct record *record, bool sure)
 {
@@ -86,7 +97,15 @@ static int attempt_lease(struct record *record, bool sure)
         return FAILED;
     }
     uint64_t count;
-    const enum shmq_result found = shmq_try_lease(ring, &record->me, most, sure, record->held, &count);
+    enum shmq_result found;
+    record->me.lacks_lease = false;
+    while ((found = shmq_try_lease(ring, &record->me, most, sure, record->held, &count)) == SHMQ_NOTHING &&
+           record->me.lacks_lease && shmq_leases_ready(ring) < ring->leases) {
+        record->me.lacks_lease = false;
+        if (add_leases(record) < 0) {
+            return FAILED;
+        }
+    }
     if (found == SHMQ_CORRUPT) {
         return fail_as_corrupt(record);
     }

@@ -60,6 +60,7 @@ struct shmq_participant {
     uint64_t bad_position;
     uint64_t bad_word;
     uint32_t next_lease; /* where the search for a free lease slot begins */
+    bool lacks_lease;    /* the last search has found none */
 };
 
 /* How an attempt has ended. */
@@ -103,6 +104,13 @@ static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases)
     ring->leases = leases;
     ring->lease_heads = (struct shmq_lease *)(void *)heads;
     ring->lease_payloads = heads + leases * sizeof(struct shmq_lease);
+}
+
+/* The number of lease slots that have memory; no other was ever taken. */
+static inline uint32_t shmq_leases_ready(const struct shmq_ring *ring)
+{
+    const uint64_t ready = atomic_load_explicit(&ring->header->leases_ready, memory_order_acquire);
+    return ready > 0 && ready < ring->leases ? (uint32_t)ready : ring->leases;
 }
 
 static inline enum shmq_result shmq_corrupt(struct shmq_participant *me, uint64_t position, uint64_t word)

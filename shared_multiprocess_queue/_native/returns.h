@@ -75,7 +75,8 @@ static inline void shmq_find_candidates(const struct shmq_ring *ring, bool for_d
     all->verdicts[0].owner = ring->owner;
     all->verdicts[0].alive = true;
     all->known = 1;
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         /* [E1] acquire, each; pairs with [E9]. */
         const uint64_t owner = SHMQ_LOAD("E1", &lease->holder, memory_order_acquire);
@@ -195,7 +196,8 @@ static inline enum shmq_result shmq_meet_given(const struct shmq_ring *ring, str
    what waits for head does not wait. Changes nothing. */
 static inline bool shmq_has_returns(const struct shmq_ring *ring)
 {
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         const uint64_t owner = SHMQ_LOAD("E1", &lease->holder, memory_order_acquire);
         const uint64_t position = SHMQ_LOAD("E1", &lease->position, memory_order_relaxed);
@@ -216,7 +218,8 @@ static inline bool shmq_has_returns(const struct shmq_ring *ring)
 static inline uint64_t shmq_returns(const struct shmq_ring *ring)
 {
     uint64_t number = 0;
-    for (uint32_t index = 0; index < ring->leases; index++) {
+    const uint32_t ready = shmq_leases_ready(ring);
+    for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         number += SHMQ_LOAD("E1", &lease->holder, memory_order_acquire) == 0 &&
                   SHMQ_LOAD("E1", &lease->count, memory_order_acquire) != 0;

@@ -9,6 +9,9 @@ Numbering is idempotent: memory is reserved, then each word goes from 0 to its n
 count of numbered slots is stored. No word but that of slot 0 is ever 0 again. So any number of operations may do this
 at once, and any may die in it.
 
+A lease slot gets memory, for an item of any size, when a get finds no other that is free. Those that have it are
+counted, and no operation looks at another.
+
 A number comes with memory for AT_ONCE bytes of payload. A larger item gets its memory by the put that writes it,
 between claim and write. If there is none, the put ends as a dead one does.
 """
@@ -22,9 +25,21 @@ from .._platform.atomic_words import Reader, Words
 from .._platform.shared_memory import Segment
 from ..errors import SharedMemoryFullError
 from .claim import Payload
-from .layout import AT_ONCE, CAPACITY_AT, FREE, NUMBERED_AT, SLOT_PAYLOAD, SLOTS_START, STATE_BITS, Geometry
+from .layout import (
+    AT_ONCE,
+    CAPACITY_AT,
+    FREE,
+    LEASE_HEAD_SIZE,
+    LEASES_READY_AT,
+    NUMBERED_AT,
+    SLOT_PAYLOAD,
+    SLOTS_START,
+    STATE_BITS,
+    Geometry,
+)
 
 _STEP: Final = 64  # slots that are numbered at once
+_LEASE_STEP: Final = 4  # lease slots that get memory at once, or a quarter of those that have it
 
 
 def is_fresh(words: Reader, position: int, word: int) -> bool:
@@ -45,6 +60,7 @@ class Growth:
 
     def __init__(self, segment: Segment, geometry: Geometry) -> None:
         self._segment = segment
+        self._geometry = geometry
         self._capacity = geometry.capacity
         self._stride = geometry.stride
         self._item_size = geometry.item_size
@@ -60,6 +76,9 @@ class Growth:
     def begin(self, words: Words) -> None:
         """Prepare a new segment, whose header and first slot have memory."""
         self._reserve_slot(1 % self._capacity)
+        if self._geometry.leases:
+            self._reserve_leases(0, 1)
+            words.store(LEASES_READY_AT, 1)
         words.store(NUMBERED_AT, 1)
 
     def number(self, words: Words, position: int, count: int) -> bool:
@@ -92,6 +111,37 @@ class Growth:
             words.cas(self._slot(index), 0, index << STATE_BITS | FREE)
         words.cas(NUMBERED_AT, numbered, end)
         return True
+
+    def leases_ready(self, words: Reader) -> int:
+        """Return how many lease slots have memory; no other was ever taken."""
+        most = self._geometry.leases
+        return min(words.load(LEASES_READY_AT) or most, most)
+
+    def add_leases(self, words: Words) -> bool:
+        """Give memory to more lease slots; return whether there are more by now.
+
+        Raises:
+            SharedMemoryFullError: there is none for the next one.
+        """
+        ready, most = self.leases_ready(words), self._geometry.leases
+        if ready == most:
+            return False
+        end = min(ready + max(_LEASE_STEP, ready // 4), most)
+        try:
+            self._reserve_leases(ready, end)
+        except OSError:
+            end = ready + 1
+            try:
+                self._reserve_leases(ready, end)
+            except OSError:
+                self.refuse()
+        words.cas(LEASES_READY_AT, ready, end)
+        return True
+
+    def _reserve_leases(self, begin: int, end: int) -> None:
+        geometry = self._geometry
+        for first, size in (geometry.lease_heads, LEASE_HEAD_SIZE), (geometry.lease_payloads, geometry.lease_stride):
+            self._segment.reserve(first + begin * size, (end - begin) * size)
 
     def reserve(self, position: int, payloads: Sequence[Payload]) -> None:
         """Make sure that there is memory for items in the slots that are claimed for them, from a position on.

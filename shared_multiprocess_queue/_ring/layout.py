@@ -137,6 +137,7 @@ WAKE_HINT: Final = WORD  # version << 1 | armed
 _returns = _header.line()
 RETURNED_AT: Final = _returns  # version << 1 | armed: a lease slot may hold an item that no process holds
 LOOK_AT: Final = _returns + 1 * WORD  # monotonic time in ns from which on gets look for dead holders
+LEASES_READY_AT: Final = _returns + 2 * WORD  # lease slots that have memory; no other was ever taken. 0: all have it
 IDLE: Final = _header.line()  # the wake words of those that wait in join
 
 _locks = _header.line()

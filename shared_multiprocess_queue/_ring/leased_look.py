@@ -17,6 +17,7 @@ from .layout import (
     LEASE_HOLDER,
     LEASE_POSITION,
     LEASE_SINCE,
+    LEASES_READY_AT,
     STATE_MASK,
     TAIL,
     WORD_MASK,
@@ -35,8 +36,9 @@ class LeasedLook(Look):
     __slots__ = ()
 
     def _heads(self) -> range:
-        first = self.geometry.lease_heads
-        return range(first, first + self.geometry.leases * LEASE_HEAD_SIZE, LEASE_HEAD_SIZE)
+        first, most = self.geometry.lease_heads, self.geometry.leases
+        ready = min(self.load(LEASES_READY_AT) or most, most)
+        return range(first, first + ready * LEASE_HEAD_SIZE, LEASE_HEAD_SIZE)
 
     def _is_left(self, holder: int) -> bool:
         """Whether no live process holds a lease slot."""
@@ -90,8 +92,9 @@ class LeasedLook(Look):
         before = unmarked(self.load(TAIL)) - self.geometry.capacity
         word = self.load(self._slot(before))
         lease = word >> GIVEN_LEASE_SHIFT
-        if is_given(word, before) and lease < self.geometry.leases:
-            holder = self.load(self._heads()[lease] + LEASE_HOLDER)
+        heads = self._heads()
+        if is_given(word, before) and lease < len(heads):
+            holder = self.load(heads[lease] + LEASE_HOLDER)
             if self._is_left(holder) and self.load(self._slot(before)) == word:
                 return False
         return super().is_full()

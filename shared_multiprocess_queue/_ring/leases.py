@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from .._platform.atomic_words import Words
 from . import ending
 from .claim import CORRUPT, Claim, Held, LeasedPayload
+from .growth import Growth
 from .layout import (
     FAR_AHEAD,
     FREE,
@@ -94,11 +95,15 @@ class Leases:
         self._participants = participants
         self._parking = parking
         self._system = parking.system
+        self.growth: Growth | None = None  # where memory is taken as it is used
         self._next = 0  # where the search for a free slot begins
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
         self._bytes.release()
+
+    def _ready(self, words: Words) -> int:
+        return self._geometry.leases if self.growth is None else self.growth.leases_ready(words)
 
     def _head(self, index: int) -> int:
         return self._geometry.lease_heads + index * LEASE_HEAD_SIZE
@@ -130,8 +135,7 @@ class Leases:
         Returns:
             How many slots are reserved.
         """
-        number = self._geometry.leases
-        start = self._next
+        number, start = self._ready(words), self._next
         for step in range(number):
             index = (start + step) % number
             head = self._head(index)
@@ -152,6 +156,8 @@ class Leases:
                 self.give_up_reserved(words, claim, but=held)
                 self._hand_out_again(words, claim, held)
                 return 0
+        if not claim.slots and self.growth is not None and self.growth.add_leases(words):
+            return self.reserve(words, claim, wanted)
         return len(claim.slots)
 
     def reserve_run(self, words: Words, claim: Claim, begin: int, end: int, sure: bool) -> int:
@@ -301,12 +307,11 @@ class Leases:
 
     def _candidates(self, words: Words, for_dead: bool) -> tuple[list[_Candidate], int]:
         """Return what may be handed out, in order, and the time at which the next of the others is due."""
-        number = self._geometry.leases
         found: list[_Candidate] = []
         behind: list[tuple[int, _Candidate]] = []  # waits for head, by the position
         earliest = WORD_MASK
         alive = {0: True, self._participants.owner: True}  # verdicts of this look
-        for index in range(number):
+        for index in range(self._ready(words)):
             head = self._head(index)
             owner = words.load(head + LEASE_HOLDER)  # [E1] acquire, pairs with [E9]
             if owner:
@@ -322,7 +327,7 @@ class Leases:
                     earliest = min(earliest, one.due)
                 else:
                     behind.append((one.due, one))
-        if len(behind) == number:  # head cannot move: all lease slots wait for it
+        if len(behind) == self._geometry.leases:  # head cannot move: all lease slots wait for it
             found.append(min(behind)[1])
         return sorted(found), earliest
 
@@ -423,11 +428,7 @@ class Leases:
     def _is_as_known(self, words: Words, held: Held) -> bool:
         head = self._head(held.index)
         known = held.owner, held.position, held.deliveries
-        return known == (
-            words.load(head + LEASE_HOLDER),
-            words.load(head + LEASE_POSITION),
-            words.load(head + LEASE_COUNT),
-        )
+        return known == tuple(words.load(head + at) for at in (LEASE_HOLDER, LEASE_POSITION, LEASE_COUNT))
 
     def wake_idle(self, words: Words) -> None:
         """Wake those that wait for the end of all items, if it may have come."""
@@ -439,7 +440,7 @@ class Leases:
 
     def has_items(self, words: Words) -> bool:
         """Whether any lease slot has an item."""
-        for head in map(self._head, range(self._geometry.leases)):
+        for head in map(self._head, range(self._ready(words))):
             words.load(head + LEASE_HOLDER)  # [J4] seq, before the count; pairs with [E9]
             if words.load(head + LEASE_COUNT):  # [J4] acquire, pairs with [E5][E8]
                 return True
@@ -454,7 +455,7 @@ class Leases:
         for each other.
         """
         found = False
-        for head in map(self._head, range(self._geometry.leases)):
+        for head in map(self._head, range(self._ready(words))):
             holder = words.load(head + LEASE_HOLDER)  # [D5] after [D3] and [D4], as [J4]
             count = words.load(head + LEASE_COUNT)
             if holder == self._participants.owner:
@@ -466,7 +467,7 @@ class Leases:
 
     def is_any_held(self, words: Words) -> bool:
         """Whether a live process holds a lease slot, of a queue that was stopped."""
-        owners = {words.load(self._head(index) + LEASE_HOLDER) for index in range(self._geometry.leases)}
+        owners = {words.load(head + LEASE_HOLDER) for head in map(self._head, range(self._ready(words)))}
         return any(map(self._participants.is_alive, owners - {0}))
 
     # ---- interrupts -------------------------------------------------------------------------------------------------

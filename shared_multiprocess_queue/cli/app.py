@@ -15,7 +15,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import SharedMemoryQueueError
-from . import demo
+from . import counting, demo
 
 _TOP_NAMES = 10
 _LISTED = 10  # files that cannot be tokenised, and differences
@@ -36,11 +36,20 @@ def main() -> None:
     show_default="number of usable cores",
     help="Number of worker processes.",
 )
+@click.option(
+    "--kills",
+    metavar="N",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="How often a worker is killed while it counts a file.",
+)
 @click.option("--check", is_flag=True, help="Count again in one process, and compare everything.")
-def demo_command(path: Path | None, workers: int | None, check: bool) -> None:
-    """Count the tokens in Python source files with worker processes.
+def demo_command(path: Path | None, workers: int | None, kills: int, check: bool) -> None:
+    """Count the tokens in Python source files with worker processes, of which some are killed while they work.
 
-    Tasks go to the workers through one shared-memory queue, and results come back through another.
+    Tasks go to the workers through one shared-memory queue, which leases them, and results come back through another.
+    A worker that is killed loses nothing: another one gets its file, and each file is counted exactly once.
 
     PATH is a file, or a folder whose *.py files are counted, with those of its subfolders. Without PATH it is the
     standard library of the running Python. Folders called site-packages are left out. Files that cannot be tokenised
@@ -52,15 +61,15 @@ def demo_command(path: Path | None, workers: int | None, check: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     try:
         with demo.StopSignals() as signals:
-            root = path or demo.standard_library()
+            root = path or counting.standard_library()
             files = _files_of(root)
-            workers = min(workers or demo.usable_cores(), len(files))
+            workers = min(workers or counting.usable_cores(), len(files))
             console.print(
                 _plain(
                     console, f"Counting tokens in {root}: {_number(len(files), 'file')}, {_number(workers, 'worker')}."
                 )
             )
-            _run(console, files, workers, check, signals)
+            _run(console, files, workers, kills, check, signals)
     except demo.InterruptedBySignal as stop:
         click.echo(f"Stopped by {stop.signal.name}: the workers have ended, the queues are removed.", err=True)
         raise SystemExit(128 + stop.signal) from None
@@ -74,7 +83,7 @@ def _files_of(root: Path) -> list[str]:
     """
     context = click.get_current_context()
     try:
-        files = demo.python_files(root)
+        files = counting.python_files(root)
     except OSError as error:
         raise click.UsageError(
             f"cannot read folder {error.filename!r}: {error.strerror}; give a PATH that can be read", context
@@ -84,7 +93,7 @@ def _files_of(root: Path) -> list[str]:
     return files
 
 
-def _run(console: Console, files: list[str], workers: int, check: bool, signals: demo.StopSignals) -> None:
+def _run(console: Console, files: list[str], workers: int, kills: int, check: bool, signals: demo.StopSignals) -> None:
     """Count, print, and count again if ``check`` is set.
 
     Raises:
@@ -94,7 +103,7 @@ def _run(console: Console, files: list[str], workers: int, check: bool, signals:
     try:
         with _progress_bar("with workers", len(files)) as show:
             result = demo.count_with_workers(
-                files, workers, signals.check, lambda now: show(now.files, _queue_levels(now))
+                files, workers, kills, signals.check, lambda now: show(now.files, _queue_levels(now))
             )
     except (demo.WorkersDiedError, SharedMemoryQueueError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -113,7 +122,7 @@ def _check(console: Console, files: list[str], result: demo.DemoResult, signals:
     """
     began = time.perf_counter()
     with _progress_bar("alone", len(files)) as show:
-        alone = demo.count_alone(files, signals.check, lambda done: show(done, ""))
+        alone = counting.count_alone(files, signals.check, lambda done: show(done, ""))
     seconds = time.perf_counter() - began
     durations = f"{_number(len(result.workers), 'worker')} {result.seconds:.2f} s, alone {seconds:.2f} s"
     differences = result.totals.differences(alone)
@@ -152,23 +161,21 @@ def _progress_bar(description: str, total: int) -> Iterator[Callable[[int, str],
 
 
 def _queue_levels(now: demo.Progress) -> str:
-    return f"tasks {now.tasks}/{demo.TASKS} results {now.results}/{demo.RESULTS}"
+    return f"tasks {now.tasks}/{demo.TASKS} results {now.results}/{demo.RESULTS} killed {now.deaths}"
 
 
 def _print_result(console: Console, result: demo.DemoResult) -> None:
-    """Print the tables, the files that were not tokenised and the workers that died."""
+    """Print the deaths, the tables, and the files that were not tokenised."""
+    for death in result.deaths:
+        had = "" if death.path is None else f"; it had {death.path}"
+        counted = f"when {_number(death.files, 'file')} were counted{had}"
+        console.print(_plain(console, f"Worker {death.worker + 1} (process {death.pid}): {death.cause} {counted}"))
     console.print(_summary(console, result), soft_wrap=False)
     console.print(_worker_table(result), soft_wrap=False)
     totals = result.totals
     if totals.not_tokenised:
         reasons = [f"{path}: {reason}" for path, reason in sorted(totals.not_tokenised.items())]
         console.print(_plain(console, f"Not tokenised:\n{_shortened(reasons)}"))
-    dead = [(i, report) for i, report in enumerate(result.workers, 1) if not report.finished]
-    for i, report in dead:
-        console.print(
-            f"Worker {i} (process {report.pid}) died, {demo.cause_of_death(report)}; nothing is missing: the main "
-            f"process counted what it had in hand."
-        )
 
 
 def _summary(console: Console, result: demo.DemoResult) -> Table:
@@ -185,6 +192,9 @@ def _summary(console: Console, result: demo.DemoResult) -> Table:
     table.add_row("seconds", f"{result.seconds:.2f}")
     table.add_row("files a second", f"{totals.files / result.seconds:,.0f}")
     table.add_row("tokens a second", f"{totals.tokens / result.seconds:,.0f}")
+    table.add_row("workers killed", f"{sum(report.killed for report in result.workers):,}")
+    table.add_row("files that came back", f"{result.redelivered:,}")
+    table.add_row("results that came twice", f"{result.repeated:,}, added once")
     for queue in result.queues:
         table.add_row(
             f"queue of {queue.name}",
@@ -197,15 +207,14 @@ def _summary(console: Console, result: demo.DemoResult) -> Table:
 def _worker_table(result: demo.DemoResult) -> Table:
     table = Table(title="Workers")
     table.add_column("worker")
-    for heading in ("process", "files", "tokens", "files a second"):
+    for heading in ("last process", "files", "tokens", "files a second", "killed", "died"):
         table.add_column(heading, justify="right")
-    table.add_column("end")
     for i, report in enumerate(result.workers, 1):
-        end = "finished" if report.finished else demo.cause_of_death(report)
         rate = f"{report.files / result.seconds:,.0f}"
-        table.add_row(str(i), str(report.pid), f"{report.files:,}", f"{report.tokens:,}", rate, end)
+        numbers = f"{report.files:,}", f"{report.tokens:,}", rate, str(report.killed), str(report.died)
+        table.add_row(str(i), str(report.pid), *numbers)
     if result.by_main:
-        table.add_row("main", "", f"{result.by_main:,}", "", "", "left over")
+        table.add_row("main", "", f"{result.by_main:,}", "", "", "", "")
     return table
 
 

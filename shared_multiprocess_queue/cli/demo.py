@@ -1,42 +1,40 @@
-"""The work of ``shmq demo``: worker processes between two queues count the tokens of Python source files.
+"""The work of ``shmq demo``: worker processes count the tokens of Python source files, and some are killed at work.
 
-    main  --(index, path)-->  tasks  -->  workers  --counts-->  results  -->  main
+    main  --(index, path)-->  tasks, leased  -->  workers  --counts-->  results  -->  main
+
+A worker leases a file, sends its counts, and ends the lease after that. If it dies in between, another worker gets the
+file; so a result may come twice, and the main process adds the first one only. The main process kills workers at random
+moments, always one that has a file in hand, and starts another in its place.
 
 Both queues are bounded and small. The main process puts tasks only while there is room, and empties the queue of
-results in the same loop. So full queues slow the workers down, but never cause a deadlock.
-
-A worker that dies loses only the file that it was counting: at the end the main process counts each file without a
-result. If the main process dies, its workers remove the queues and end.
+results in the same loop. So full queues slow the workers down, but never cause a deadlock. If the main process dies,
+its workers remove the queues and end.
 """
 
 from __future__ import annotations
 
-import keyword
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.resource_tracker
 import os
+import random
 import secrets
 import signal
-import sys
-import sysconfig
 import threading
 import time
-import tokenize
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import parent_process
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-from ..errors import Empty, Full, ItemTooLargeError
+from ..errors import Empty, Full, ItemTooLargeError, ShutDown
 from ..queue import SharedMemoryQueue
+from .counting import FileCount, Totals, count_file
 
-EXCLUDED: Final = "site-packages"  # below the standard library, but not part of it
 MOST_WORKERS: Final = 256
 
 # A task has a path: at most 4,096 bytes on Linux, and up to three times as many once encoded if it is not text.
@@ -49,15 +47,11 @@ RESULTS: Final = 32
 
 _POLL: Final = 0.2  # seconds between checks for signals and dead workers, which no queue reports
 _PATIENCE: Final = 5.0  # seconds that a worker gets to end
-_TOKENS_BETWEEN_CHECKS: Final = 20_000
+_MOST_DEATHS: Final = 8  # of workers that this process has not killed
 
 
 class InterruptedBySignal(BaseException):
-    """A signal asked the demo to stop. No ``Exception``, like KeyboardInterrupt, because it is no error.
-
-    Attributes:
-        signal: the signal.
-    """
+    """A signal asked the demo to stop. No ``Exception``, like KeyboardInterrupt, because it is no error."""
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(received)
@@ -65,7 +59,7 @@ class InterruptedBySignal(BaseException):
 
 
 class WorkersDiedError(Exception):
-    """All workers died before all files were counted."""
+    """Workers die again and again, and not by this process."""
 
 
 class StopSignals:
@@ -107,145 +101,9 @@ class StopSignals:
             signal.signal(number, signal.SIG_IGN if self._received else handler)
 
 
-# ---- one process -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class FileCount:
-    """The counts of one file.
-
-    Attributes:
-        tokens: number of tokens.
-        names: how often each name occurs; keywords are no names.
-        error: why the file cannot be tokenised, in which case the counts are empty; None if it can.
-    """
-
-    tokens: int
-    names: dict[str, int]
-    error: str | None = None
-
-
-@dataclass(slots=True)
-class Totals:
-    """The counts of all files.
-
-    Attributes:
-        files: number of files, including those that cannot be tokenised.
-        tokens: number of tokens.
-        names: how often each name occurs.
-        not_tokenised: the files that cannot be tokenised, each with the reason.
-    """
-
-    files: int = 0
-    tokens: int = 0
-    names: Counter[str] = field(default_factory=Counter)
-    not_tokenised: dict[str, str] = field(default_factory=dict)
-
-    def add(self, path: str, count: FileCount) -> None:
-        """Add the counts of one more file."""
-        self.files += 1
-        self.tokens += count.tokens
-        self.names.update(count.names)
-        if count.error is not None:
-            self.not_tokenised[path] = count.error
-
-    def differences(self, other: Totals) -> list[str]:
-        """Return a sentence for each difference between these counts and others; an empty list if they are equal."""
-        return [
-            *(
-                f"{what}: {mine:,} and {theirs:,}"
-                for what, mine, theirs in (("files", self.files, other.files), ("tokens", self.tokens, other.tokens))
-                if mine != theirs
-            ),
-            *(
-                f"name {name!r}: {self.names[name]:,} and {other.names[name]:,}"
-                for name in sorted(self.names.keys() | other.names.keys())
-                if self.names[name] != other.names[name]
-            ),
-            *(
-                f"not tokenised by one only: {path!r}"
-                for path in sorted(self.not_tokenised.keys() ^ other.not_tokenised.keys())
-            ),
-        ]
-
-
-def standard_library() -> Path:
-    """Return the folder of the running Python's standard library."""
-    return Path(sysconfig.get_path("stdlib"))
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def python_files(root: Path) -> list[str]:
-    """Return the Python source files in and below a folder, sorted.
-
-    Args:
-        root: a folder, of which subfolders called "site-packages" are left out; or one file.
-
-    Raises:
-        OSError: a folder cannot be read.
-    """
-    if root.is_file():
-        return [str(root)]
-    found = []
-    for folder, folders, files in os.walk(root, onerror=_raise):
-        folders[:] = [name for name in folders if name != EXCLUDED]
-        paths = (os.path.join(folder, name) for name in files if name.endswith(".py"))
-        found += [path for path in paths if os.path.isfile(path)]  # reading a pipe of that name might never end
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def count_file(path: str, check: Callable[[], None]) -> FileCount:
-    """Count the tokens and the names in one file.
-
-    Args:
-        path: the file.
-        check: called after every 20,000 tokens; may raise to stop the counting.
-    """
-    names: Counter[str] = Counter()
-    tokens = 0
-    try:
-        with tokenize.open(path) as file:
-            for tokens, token in enumerate(tokenize.generate_tokens(file.readline), 1):
-                if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
-                    names[token.string] += 1
-                if tokens % _TOKENS_BETWEEN_CHECKS == 0:
-                    check()
-    except (OSError, SyntaxError, tokenize.TokenError, LookupError, ValueError) as error:
-        # All are errors of the file: unreadable, not Python, or with an encoding that is unknown or wrong.
-        return FileCount(0, {}, f"{type(error).__name__}: {error}")
-    return FileCount(tokens, dict(names))
-
-
-def count_alone(files: Sequence[str], check: Callable[[], None], progress: Callable[[int], None]) -> Totals:
-    """Count everything in this process.
-
-    Args:
-        files: paths.
-        check: called between files; may raise to stop the counting.
-        progress: called after each file, with the number of files counted.
-    """
-    totals = Totals()
-    for path in files:
-        check()
-        totals.add(path, count_file(path, check))
-        progress(totals.files)
-    return totals
-
-
 # ---- messages --------------------------------------------------------------------------------------------------------
 
-Task = tuple[int, str]  # index of the file, its path
-_STOP: Final = None  # in the place of a task; one for each worker
+Task = tuple[int, str]  # index of the file, which is the position of its task in the queue, and its path
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,37 +115,27 @@ class _Counted:
     count: FileCount | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """The last message of a worker that ends normally."""
-
-    worker: int
-
-
 # ---- a worker --------------------------------------------------------------------------------------------------------
 
 
-def _work(worker: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> None:
-    """Run a worker process: count files until there are no more.
+def _work(worker: int, tasks: SharedMemoryQueue[Task], results: SharedMemoryQueue[_Counted]) -> None:
+    """Run a worker process: count files until there are no more, and none can come back from another worker.
 
     Args:
         worker: its number.
-        tasks: queue of Tasks, with a _STOP at the end.
-        results: queue for a _Counted of each task, with a _Finished at the end.
+        tasks: queue of files.
+        results: queue for a _Counted of each.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one decides
     threading.Thread(target=_leave_with_parent, args=(tasks, results), daemon=True).start()
-    while (task := tasks.get()) is not _STOP:
-        index, path = task
-        try:
-            results.put(_Counted(worker, index, count_file(path, _go_on)))
-        except ItemTooLargeError:
-            results.put(_Counted(worker, index, None))
-    results.put(_Finished(worker))
-
-
-def _go_on() -> None:
-    """Do nothing: a worker need not check for signals, because the main process ends it if necessary."""
+    with suppress(ShutDown):
+        while True:
+            with tasks.lease() as lease:
+                index, path = lease.item
+                try:
+                    results.put(_Counted(worker, index, count_file(path, lambda: None)))
+                except ItemTooLargeError:
+                    results.put(_Counted(worker, index, None))
 
 
 def _leave_with_parent(*queues: SharedMemoryQueue) -> None:
@@ -305,21 +153,40 @@ def _leave_with_parent(*queues: SharedMemoryQueue) -> None:
 
 @dataclass(slots=True)
 class WorkerReport:
-    """What one worker did.
+    """What one worker did, and those that came in its place.
 
     Attributes:
-        pid: its process id.
-        files: number of files that it counted.
+        pid: process id of the last.
+        files: number of files that were counted.
         tokens: number of tokens in them.
-        finished: whether it ended normally.
-        exit_code: of the process, if it did not end normally; -n if signal n killed it.
+        killed: how often this process has killed it.
+        died: how often it has died otherwise.
     """
 
     pid: int
     files: int = 0
     tokens: int = 0
-    finished: bool = False
-    exit_code: int | None = None
+    killed: int = 0
+    died: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker has died.
+
+    Attributes:
+        worker: its number, from 0.
+        pid: its process id.
+        cause: in words.
+        path: the file that it had in hand; None if this process has not killed it.
+        files: number of files counted by then.
+    """
+
+    worker: int
+    pid: int
+    cause: str
+    path: str | None
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +219,10 @@ class DemoResult:
         seconds: from before the start of the workers until everything was counted.
         workers: a report for each worker.
         queues: a report for each queue: tasks, then results.
-        by_main: number of files that the main process counted, because a worker had died or the result was too large
-            for a slot.
+        by_main: number of files that the main process counted, because the result was too large for a slot.
+        deaths: of workers.
+        redelivered: times that a file went to another worker.
+        repeated: results that came a second time, and were not added.
     """
 
     totals: Totals
@@ -361,6 +230,9 @@ class DemoResult:
     workers: list[WorkerReport]
     queues: list[QueueReport]
     by_main: int
+    deaths: list[Death]
+    redelivered: int
+    repeated: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,45 +243,54 @@ class Progress:
         files: number of files counted.
         tasks: number of items in the queue of tasks.
         results: number of items in the queue of results.
+        deaths: of workers.
     """
 
     files: int
     tasks: int
     results: int
+    deaths: int
 
 
 def count_with_workers(
-    files: Sequence[str], workers: int, check: Callable[[], None], progress: Callable[[Progress], None]
+    files: Sequence[str], workers: int, kills: int, check: Callable[[], None], progress: Callable[[Progress], None]
 ) -> DemoResult:
     """Count everything with worker processes; afterwards no queue and no worker is left.
 
     Args:
         files: paths.
         workers: number of worker processes.
+        kills: how often a worker is killed while it has a file in hand; fewer if there are fewer files.
         check: called at least every fifth of a second; may raise to stop the counting.
         progress: called after each file.
 
     Raises:
-        WorkersDiedError: all workers died before all files were counted.
+        WorkersDiedError: workers die though this process does not kill them.
         OSError: there is not enough shared memory.
     """
     began = time.perf_counter()
     run_id = f"shmq-demo-{os.getpid()}-{secrets.token_hex(4)}"  # so that two demos at once do not share queues
     with (
-        _temporary_queue("tasks", TASKS, TASK_SIZE, run_id) as tasks,
+        _temporary_queue("tasks", TASKS, TASK_SIZE, run_id, leases=2 * workers) as tasks,
         _temporary_queue("results", RESULTS, RESULT_SIZE, run_id) as results,
-        _processes(workers, tasks, results) as processes,
+        _Workers(workers, tasks, results) as crew,
     ):
-        crew = _Crew(files, processes, tasks, results, check, progress)
-        crew.run()
+        main = _Main(files, crew, tasks, results, check, progress)
+        main.run(sorted(random.sample(range(len(files)), min(kills, len(files)))))
         queues = [_report_of(tasks), _report_of(results)]
-        return DemoResult(crew.totals, time.perf_counter() - began, crew.reports, queues, crew.by_main)
+        seconds = time.perf_counter() - began
+        redelivered = tasks.get_metrics()["redelivered"]
+        return DemoResult(
+            main.totals, seconds, main.reports, queues, main.by_main, main.deaths, redelivered, main.repeated
+        )
 
 
 @contextmanager
-def _temporary_queue(name: str, capacity: int, item_size: int, run_id: str) -> Iterator[SharedMemoryQueue]:
+def _temporary_queue(
+    name: str, capacity: int, item_size: int, run_id: str, leases: int = 0
+) -> Iterator[SharedMemoryQueue]:
     """Make a queue, and remove it when the ``with`` block ends."""
-    queue = SharedMemoryQueue(name, create=True, capacity=capacity, item_size=item_size, run_id=run_id)
+    queue = SharedMemoryQueue(name, create=True, capacity=capacity, item_size=item_size, run_id=run_id, leases=leases)
     try:
         yield queue
     finally:
@@ -417,20 +298,47 @@ def _temporary_queue(name: str, capacity: int, item_size: int, run_id: str) -> I
         queue.unlink()
 
 
-@contextmanager
-def _processes(count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> Iterator[list[SpawnProcess]]:
-    """Start workers, and end them when the ``with`` block ends."""
-    spawn = multiprocessing.get_context("spawn")  # the same on all systems, and safe beside threads
-    processes = [spawn.Process(target=_work, args=(i, tasks, results), daemon=True) for i in range(count)]
-    try:
+class _Workers:
+    """The worker processes, which start with the ``with`` block and end with it.
+
+    Attributes:
+        processes: by their numbers.
+    """
+
+    def __init__(self, count: int, tasks: SharedMemoryQueue, results: SharedMemoryQueue) -> None:
+        self._queues = tasks, results
+        self.processes = [self._process(number) for number in range(count)]
+
+    def _process(self, number: int) -> SpawnProcess:
+        spawn = multiprocessing.get_context("spawn")  # the same on all systems, and safe beside threads
+        return spawn.Process(target=_work, args=(number, *self._queues), daemon=True)
+
+    def replace(self, number: int) -> None:
+        """Start another process in the place of a dead one."""
+        self.processes[number] = self._process(number)
         with _sigint_blocked():
-            for process in processes:
-                process.start()
-        yield processes
-        for process in processes:
-            process.join(_PATIENCE)
-    finally:
-        _end(processes)
+            self.processes[number].start()
+
+    def __enter__(self) -> Self:
+        try:
+            with _sigint_blocked():
+                for process in self.processes:
+                    process.start()
+        except BaseException:
+            _end(self.processes)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exception is None:
+            for process in self.processes:
+                process.join(_PATIENCE)
+        _end(self.processes)
 
 
 @contextmanager
@@ -470,98 +378,120 @@ def _report_of(queue: SharedMemoryQueue) -> QueueReport:
     )
 
 
-class _Crew:
-    """The main process's part of the work: puts tasks, collects results, and counts the files that are left over."""
+class _Main:
+    """The main process's part of the work: puts tasks, collects results, kills workers and starts others."""
 
     def __init__(
         self,
         files: Sequence[str],
-        processes: Sequence[SpawnProcess],
+        crew: _Workers,
         tasks: SharedMemoryQueue,
         results: SharedMemoryQueue,
         check: Callable[[], None],
         progress: Callable[[Progress], None],
     ) -> None:
         self.totals = Totals()
-        self.reports = [WorkerReport(process.pid or 0) for process in processes]
+        self.reports = [WorkerReport(process.pid or 0) for process in crew.processes]
+        self.deaths: list[Death] = []
         self.by_main = 0
+        self.repeated = 0
         self._files = files
-        self._processes = processes
+        self._crew = crew
         self._tasks = tasks
         self._results = results
         self._check = check
         self._progress = progress
-        self._missing = dict(enumerate(files))  # the files that have no result yet
-        self._to_feed: deque[Task | None] = deque([*enumerate(files), *[_STOP] * len(processes)])
+        self._missing = set(range(len(files)))  # the files that have no result yet
+        self._to_feed: deque[Task] = deque(enumerate(files))
 
-    def run(self) -> None:
+    def run(self, kill_at: list[int]) -> None:
         """Count all files.
 
+        Args:
+            kill_at: the numbers of counted files from which on the next worker is killed, in order.
+
         Raises:
-            WorkersDiedError: all workers died before all files were counted.
+            WorkersDiedError: workers die though this process does not kill them.
         """
-        while not all(report.finished for report in self.reports):
+        while self._missing:
             self._check()
-            alive = any(process.is_alive() for process in self._processes)  # asked before their last results are taken
             self._feed()
-            try:
+            if kill_at and self.totals.files >= kill_at[0] and self._kill():
+                del kill_at[0]
+            self._replace_the_dead()
+            with suppress(Empty):
                 self._collect(self._results.get(timeout=_POLL))
-            except Empty:
-                if not alive:
-                    break
-        self._check()  # a signal to the process group ends workers, too; the demo then stops instead of counting on
-        self._note_the_dead()
-        for index in list(self._missing):
-            self._count_here(index)
+        while not self._tasks.join(_POLL):  # a worker that dies before it ends its lease leaves its file to another
+            self._check()
+            self._replace_the_dead()
+        with suppress(Empty):
+            while True:
+                self._collect(self._results.get_nowait())
 
     def _feed(self) -> None:
-        """Put tasks while there is room."""
+        """Put tasks while there is room; behind the last the queue is shut down."""
         while self._to_feed:
             try:
                 self._tasks.put_nowait(self._to_feed[0])
             except Full:
                 return
             self._to_feed.popleft()
+            if not self._to_feed:
+                self._tasks.shutdown()
 
-    def _collect(self, message: _Counted | _Finished) -> None:
-        report = self.reports[message.worker]
-        if isinstance(message, _Finished):
-            report.finished = True
-        elif message.count is None:
-            self._count_here(message.index)
-        elif message.index in self._missing:
-            report.files += 1
-            report.tokens += message.count.tokens
-            self._add(message.index, message.count)
+    def _kill(self) -> bool:
+        """Kill a worker that has a file in hand; return whether there is one."""
+        numbers = {process.pid: number for number, process in enumerate(self._crew.processes)}
+        leased = [lease for lease in self._tasks.get_metrics()["leased"] if lease["pid"] in numbers]
+        if not leased:
+            return False
+        lease = random.choice(leased)
+        number = numbers[lease["pid"]]
+        self._crew.processes[number].kill()
+        self._crew.processes[number].join()
+        self.reports[number].killed += 1
+        self._replace(number, self._files[lease["position"]])
+        return True
 
-    def _count_here(self, index: int) -> None:
-        self._check()
-        self.by_main += 1
-        self._add(index, count_file(self._files[index], self._check))
-
-    def _add(self, index: int, count: FileCount) -> None:
-        self.totals.add(self._missing.pop(index), count)
-        self._progress(Progress(self.totals.files, self._tasks.qsize(), self._results.qsize()))
-
-    def _note_the_dead(self) -> None:
-        dead = [i for i, report in enumerate(self.reports) if not report.finished]
-        for i in dead:
-            self.reports[i].exit_code = self._processes[i].exitcode
-        if len(dead) == len(self.reports) and self._missing:
+    def _replace_the_dead(self) -> None:
+        for number, process in enumerate(self._crew.processes):
+            if process.exitcode not in (None, 0):
+                self._check()  # a signal to the process group ends workers, too; the demo then stops
+                self.reports[number].died += 1
+                self._replace(number, None)
+        if sum(report.died for report in self.reports) > _MOST_DEATHS:
+            causes = ", ".join(sorted({death.cause for death in self.deaths if death.path is None}))
             raise WorkersDiedError(
-                f"all {len(dead)} workers died ({_causes([self.reports[i] for i in dead])}) when "
-                f"{self.totals.files:,} of {len(self._files):,} files were counted; start the demo again, with fewer "
-                f"workers if memory is short"
+                f"workers died again and again ({causes}) when {self.totals.files:,} of {len(self._files):,} files "
+                f"were counted; start the demo again, with fewer workers if memory is short"
             )
 
+    def _replace(self, number: int, path: str | None) -> None:
+        process = self._crew.processes[number]
+        cause = _cause_of_death(process.exitcode)
+        self.deaths.append(Death(number, process.pid or 0, cause, path, self.totals.files))
+        self._crew.replace(number)
+        self.reports[number].pid = self._crew.processes[number].pid or 0
 
-def _causes(reports: Sequence[WorkerReport]) -> str:
-    return ", ".join(sorted({cause_of_death(report) for report in reports}))
+    def _collect(self, message: _Counted) -> None:
+        if message.index not in self._missing:
+            self.repeated += 1  # its worker died after it had sent the result
+        elif message.count is None:
+            self.by_main += 1
+            self._add(message.index, count_file(self._files[message.index], self._check))
+        else:
+            self.reports[message.worker].files += 1
+            self.reports[message.worker].tokens += message.count.tokens
+            self._add(message.index, message.count)
+
+    def _add(self, index: int, count: FileCount) -> None:
+        self._missing.remove(index)
+        self.totals.add(self._files[index], count)
+        self._progress(Progress(self.totals.files, self._tasks.qsize(), self._results.qsize(), len(self.deaths)))
 
 
-def cause_of_death(report: WorkerReport) -> str:
-    """Return in words how a worker ended that did not end normally."""
-    code = report.exit_code
+def _cause_of_death(code: int | None) -> str:
+    """Return in words how a worker has died."""
     if code is not None and code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"

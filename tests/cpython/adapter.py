@@ -1,4 +1,4 @@
-"""The tests that CPython has for its own queues, run on ``Queue``. They come with the interpreter, in its ``test``.
+"""The tests that CPython has for its own queues, run on ours. They come with the interpreter, in its ``test``.
 
 ``START_METHOD=spawn python -m unittest tests.cpython.adapter`` runs them. A test that cannot pass is expected to fail.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing.queues
 import os
 import queue
+import re
 import types
 import unittest
 from typing import Any
@@ -16,14 +17,20 @@ from typing import Any
 from test import _test_multiprocessing as processes
 from test import test_queue as threads
 
-from shared_multiprocess_queue import Queue
+from shared_multiprocess_queue import JoinableQueue, Queue
 from tests.cpython.not_applicable import FAILING, SKIPPED
 
 OURS: Any = types.SimpleNamespace(**{**vars(queue), "Queue": Queue, "_PySimpleQueue": Queue})
+UNFINISHED = property(lambda q: q.qsize() + len(q.get_metrics()["leased"]))
+JOINABLE: Any = types.SimpleNamespace(
+    **{**vars(queue), "Queue": type("Queue", (JoinableQueue,), {"unfinished_tasks": UNFINISHED})}
+)
 
 
 class QueueTest(threads.QueueTest, unittest.TestCase):
-    queue = OURS
+    def setUp(self) -> None:
+        self.queue = JOINABLE if re.search("join|task_done|all_methods", self._testMethodName) else OURS
+        super().setUp()
 
 
 class FailingQueueTest(threads.FailingQueueTest, unittest.TestCase):
@@ -35,7 +42,7 @@ class SimpleQueueTest(threads.PySimpleQueueTest):
 
 
 class MultiprocessingQueueTest(processes._TestQueue, processes.ProcessesMixin, unittest.TestCase):
-    Queue = JoinableQueue = Queue
+    Queue, JoinableQueue = Queue, JoinableQueue
 
 
 TESTS = {test.__name__: test for test in (QueueTest, FailingQueueTest, SimpleQueueTest, MultiprocessingQueueTest)}
@@ -50,4 +57,4 @@ def setUpModule() -> None:
     """Put ours in the place of theirs."""
     multiprocessing.set_start_method(os.environ["START_METHOD"], force=True)
     for module in multiprocessing, multiprocessing.queues:
-        module.Queue = module.JoinableQueue = Queue
+        module.Queue, module.JoinableQueue = Queue, JoinableQueue

@@ -9,7 +9,6 @@ from typing import Final
 
 _HOOKS: Final = "overrides _put and _get, by which queue.Queue reaches its deque; here the items lie in shared memory"
 _SIZE: Final = "assigns to maxsize; the capacity of shared memory is fixed at creation, and the assignment is refused"
-_TASKS: Final = "calls task_done and join, which a Queue does not have"
 _FEEDER: Final = "puts an item that cannot be pickled, and wants the error on stderr; here put raises it"
 _CLOSED: Final = "wants empty() of a closed queue to work, but only if the feeder thread had not been started"
 
@@ -18,20 +17,7 @@ FAILING: Final = {
     "MultiprocessingQueueTest.test_closed_queue_empty_exceptions": _CLOSED,
     "MultiprocessingQueueTest.test_queue_feeder_donot_stop_onexc": _FEEDER,
     "MultiprocessingQueueTest.test_queue_feeder_on_queue_feeder_error": _FEEDER,
-    "MultiprocessingQueueTest.test_task_done": _TASKS,
-    "QueueTest.test_queue_join": _TASKS,
-    "QueueTest.test_queue_task_done": _TASKS,
     "QueueTest.test_shrinking_queue": _SIZE,
-    "QueueTest.test_shutdown_all_methods_in_one_thread": _TASKS,
-    "QueueTest.test_shutdown_immediate_all_methods_in_one_thread": _TASKS,
-    "QueueTest.test_shutdown_immediate_join": _TASKS,
-    "QueueTest.test_shutdown_join": _TASKS,
 }
 
-SKIPPED: Final = {
-    "QueueTest.test_shutdown_all_methods_in_many_threads": _TASKS,
-    "QueueTest.test_shutdown_get_task_done_join": _TASKS,
-    "QueueTest.test_shutdown_immediate_all_methods_in_many_threads": _TASKS,
-    "QueueTest.test_shutdown_immediate_put_join": _TASKS,
-    "QueueTest.test_shutdown_put_join": _TASKS,
-}
+SKIPPED: Final[dict[str, str]] = {}

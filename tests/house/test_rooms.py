@@ -17,7 +17,11 @@ from tests.support.places import PACKAGE, REPOSITORY
 
 NAME = shared_multiprocess_queue.__name__
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-PROGRAMS = {"cli/app.py", "cli/demo.py"}  # they stand outside; they may know the time and look into pickles
+PROGRAMS = {
+    "cli/app.py",
+    "cli/counting.py",
+    "cli/demo.py",
+}  # they stand outside; they may know the time and look into pickles
 
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.

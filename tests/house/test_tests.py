@@ -31,7 +31,6 @@ STILL_LONG = {
     "shared_multiprocess_queue/_codec/definitions.py",
     "shared_multiprocess_queue/_platform/shared_memory.py",
     "shared_multiprocess_queue/_ring/ring.py",
-    "shared_multiprocess_queue/cli/demo.py",
     "shared_multiprocess_queue/queue.py",
 }
 

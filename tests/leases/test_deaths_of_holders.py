@@ -128,7 +128,7 @@ def test_no_step_at_which_an_heir_dies_loses_an_item(
             break
 
 
-def test_the_item_of_a_killed_worker_comes_soon_though_the_queue_is_never_empty(make_leased: MakeQueue) -> None:
+def test_the_item_of_a_killed_worker_comes_though_never_empty(make_leased: MakeQueue) -> None:
     q = make_leased(capacity=1000)
     q.put("of the dead")
 

@@ -169,7 +169,7 @@ def test_what_came_back_before_an_immediate_shutdown_is_dropped(make_leased: Mak
         q.get()
 
 
-def test_join_does_not_wait_for_a_killed_worker_after_an_immediate_shutdown(make_leased: MakeQueue) -> None:
+def test_an_immediate_shutdown_lets_join_pass_a_killed_worker(make_leased: MakeQueue) -> None:
     q = make_leased()
     q.put("job")
     with leased_elsewhere(q, end_it) as (_, pid):
