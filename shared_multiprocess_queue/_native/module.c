@@ -1,10 +1,12 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
    unit of its own. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns, ring,
-   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods.
+   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
+   <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
 #include "methods.h"
+#include "recordless.h"
 #include "janitor.h"
 
 /* ---- Handle ------------------------------------------------------------------------------------------------------- */
@@ -207,137 +209,6 @@ static PyObject *handle_begin(Handle *self, PyObject *nothing)
         return NULL;
     }
     Py_RETURN_NONE;
-}
-
-/* Make ready to look, without a record in the table; the GIL stays held until the look is over. */
-static bool begin_look(Handle *self, struct record *looker)
-{
-    if ((self->forks != forks && forget_parent(self) < 0) || (self->owner == 0 && !settle(self))) {
-        return false;
-    }
-    if (self->is_closed) {
-        fail_as_closed(self);
-        return false;
-    }
-    *looker = (struct record){.handle = self};
-    shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now});
-    shmq_open_leases(&looker->ring, self->leases);
-    looker->ring.fresh_below = fresh_below(self);
-    return true;
-}
-
-/* The GIL stays held, so no other thread unmaps the memory meanwhile. */
-static PyObject *handle_shutdown(Handle *self, PyObject *immediate)
-{
-    struct record looker;
-    const int drops = PyObject_IsTrue(immediate);
-    if (drops < 0 || !begin_look(self, &looker)) {
-        return NULL;
-    }
-    shmq_shut(&looker.ring, drops);
-    Py_RETURN_NONE;
-}
-
-static PyObject *handle_size(Handle *self, PyObject *nothing)
-{
-    (void)nothing;
-    struct record looker;
-    if (!begin_look(self, &looker)) {
-        return NULL;
-    }
-    if (shmq_is_stopped(&looker.ring)) {
-        return PyLong_FromLong(0);
-    }
-    return PyLong_FromUnsignedLongLong(shmq_size(&looker.ring) + (uint64_t)PyObject_Size(self->kept_back));
-}
-
-static PyObject *handle_is_empty(Handle *self, PyObject *nothing)
-{
-    (void)nothing;
-    struct record looker;
-    if (!begin_look(self, &looker)) {
-        return NULL;
-    }
-    return PyBool_FromLong((PyObject_Size(self->kept_back) == 0 || shmq_is_stopped(&looker.ring)) &&
-                           shmq_is_empty(&looker.ring));
-}
-
-static PyObject *handle_is_full(Handle *self, PyObject *nothing)
-{
-    (void)nothing;
-    struct record looker;
-    if (!begin_look(self, &looker)) {
-        return NULL;
-    }
-    return PyBool_FromLong(!shmq_has_room(&looker.ring));
-}
-
-/* Take a lease out of the home where it is noted, and make ready to end it: no signal comes in between. 0: it is not
-   there, or the handle is closed. */
-static int begin_end(Handle *self, PyObject *const *args, struct record *looker, struct shmq_held *held)
-{
-    *held = (struct shmq_held){(uint32_t)PyLong_AsUnsignedLong(args[2]), PyLong_AsUnsignedLongLong(args[3]),
-                               PyLong_AsUnsignedLongLong(args[4])};
-    if (PyErr_Occurred()) {
-        return FAILED;
-    }
-    if (held->index >= self->leases) {
-        PyErr_Format(PyExc_ValueError, "lease slot %u of %u", held->index, self->leases);
-        return FAILED;
-    }
-    if (self->is_closed) {
-        return 0;
-    }
-    const int is_there = begin_look(self, looker) ? PyDict_Contains(args[0], args[1]) : FAILED;
-    return is_there > 0 && PyDict_DelItem(args[0], args[1]) < 0 ? FAILED : is_there;
-}
-
-/* End a lease and its item. */
-static PyObject *handle_done(Handle *self, PyObject *const *args, Py_ssize_t count)
-{
-    struct record looker;
-    struct shmq_held held;
-    if (count != 5 || !PyDict_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "done takes home, held, index, position and deliveries");
-        return NULL;
-    }
-    const int begun = begin_end(self, args, &looker, &held);
-    if (begun <= 0) {
-        return begun < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    return PyBool_FromLong(shmq_done(&looker.ring, &held));
-}
-
-/* End a lease and give its item back. */
-static PyObject *handle_give_back(Handle *self, PyObject *const *args, Py_ssize_t count)
-{
-    struct record looker;
-    struct shmq_held held;
-    if (count != 7 || !PyDict_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "give_back takes home, held, index, position, deliveries, delay and last");
-        return NULL;
-    }
-    const uint64_t delay = PyLong_AsUnsignedLongLong(args[5]);
-    const int last = PyObject_IsTrue(args[6]);
-    if (last < 0 || PyErr_Occurred()) {
-        return NULL;
-    }
-    const int begun = begin_end(self, args, &looker, &held);
-    if (begun <= 0) {
-        return begun < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    return PyBool_FromLong(shmq_give_back(&looker.ring, &held, delay, last));
-}
-
-static PyObject *handle_is_quiet(Handle *self, PyObject *nothing)
-{
-    (void)nothing;
-    struct record looker;
-    if (!begin_look(self, &looker)) {
-        return NULL;
-    }
-    return PyBool_FromLong(shmq_is_quiet(&looker.ring));
 }
 
 static PyObject *handle_set_doorbell(Handle *self, PyObject *args)

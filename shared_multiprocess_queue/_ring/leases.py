@@ -207,11 +207,7 @@ class Leases:
     # ---- taking an item out of the ring -----------------------------------------------------------------------------
 
     def take(self, words: Words, held: Held, position: int) -> bool:
-        """Move the item of a position, which is FULL, into a lease slot; called again, it goes on where it was.
-
-        Returns:
-            Whether the item is in the lease slot; otherwise another operation has it.
-        """
+        """Move the item of a FULL position into a lease slot, or go on with that; False: another operation has it."""
         slot = self._slot(position)
         full = position << STATE_BITS | FULL
         if words.load(slot) == full:
