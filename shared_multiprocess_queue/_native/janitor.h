@@ -9,7 +9,8 @@
    A child that has just begun may have the use of a queue and no code yet that would end it. If such a child may be
    there, the janitor looks again and again, for a few seconds; the process leaves one behind at a regular end, too.
 
-   All of this runs in a signal handler or in its forked child, so it makes system calls only. Linux only. */
+   All of this runs in a signal handler or in its forked child, so it makes system calls only: the function `syscall`, in
+   parentheses, because a test build has a macro of that name for the waits of the ring. Linux only. */
 
 #ifndef SHMQ_JANITOR_H
 #define SHMQ_JANITOR_H
@@ -216,7 +217,7 @@ static inline bool shmq_remove_if_unused(const struct shmq_left *left)
 /* Drop all that keeps a lock of use, or that others wait for: descriptors and mappings. */
 static inline void shmq_drop_all(void)
 {
-    if (syscall(SYS_close_range, 0U, ~0U, 0U) != 0) {
+    if ((syscall)(SYS_close_range, 0U, ~0U, 0U) != 0) {
         for (int file = 0; file < 65536; file++) { /* a kernel before 5.9 */
             close(file);
         }
@@ -256,9 +257,9 @@ static inline void shmq_clean_up_after(pid_t parent)
 static inline pid_t shmq_fork_alone(void)
 {
 #ifdef SYS_fork
-    return (pid_t)syscall(SYS_fork);
+    return (pid_t)(syscall)(SYS_fork);
 #else
-    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    return (pid_t)(syscall)(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 #endif
 }
 
