@@ -214,15 +214,16 @@ static inline bool shmq_has_returns(const struct shmq_ring *ring)
     return false;
 }
 
-/* The number of items that came back, due or not. */
+/* The number of items that came back, due or not, or were left by the dead. */
 static inline uint64_t shmq_returns(const struct shmq_ring *ring)
 {
     uint64_t number = 0;
     const uint32_t ready = shmq_leases_ready(ring);
     for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
-        number += SHMQ_LOAD("E1", &lease->holder, memory_order_acquire) == 0 &&
-                  SHMQ_LOAD("E1", &lease->count, memory_order_acquire) != 0;
+        const uint64_t owner = SHMQ_LOAD("E1", &lease->holder, memory_order_acquire);
+        number += SHMQ_LOAD("E1", &lease->count, memory_order_acquire) != 0 &&
+                  (owner == 0 || (owner != ring->owner && !ring->calls.is_alive(ring->calls.context, owner)));
     }
     return number;
 }

@@ -75,8 +75,8 @@ class LeasedLook(Look):
             return True
         if not super().is_empty():
             return False
-        back = self._came_back()
-        return not any(map(self._is_due, back)) and (not back or len(back) < self.geometry.leases)
+        # The ring is empty, so what waits for head does not wait.
+        return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self._came_back())
 
     def _is_due(self, head: int) -> bool:
         due, delay = self.load(head + LEASE_DUE), self.load(head + LEASE_DELAY)

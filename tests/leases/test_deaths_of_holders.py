@@ -161,6 +161,7 @@ def test_an_item_that_kills_tells_how_often_it_did(make_leased: MakeQueue) -> No
 
     for _ in range(3):
         assert in_child(work) == -signal.SIGKILL
+        assert (q.qsize(), q.empty()) == (1, False)
     with q.lease(timeout=60) as lease:
         assert (lease.item, lease.deliveries) == ("killer", 4)
 

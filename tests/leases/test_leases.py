@@ -110,6 +110,15 @@ def test_a_delayed_release_comes_no_earlier(make_leased: MakeQueue) -> None:
     assert q.lease(timeout=30).item == "now"
 
 
+def test_a_queue_whose_leases_all_wait_for_a_time_is_empty(make_leased: MakeQueue) -> None:
+    q = make_leased(leases=1)
+    q.put("later")
+    q.lease().release(delay=30)
+    assert q.empty()
+    with pytest.raises(Empty):
+        q.get_nowait()
+
+
 def test_get_leases_to_the_thread(make_leased: MakeQueue) -> None:
     q = make_leased()
     q.put_batch([1, 2, 3])
