@@ -154,7 +154,7 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
-        self.read_plain: Callable[[bytes], Any] = lambda payload: _plain().read(payload)  # until an engine has its own
+        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -756,6 +756,10 @@ def _plain() -> Any:
     from . import plain  # noqa: PLC0415
 
     return plain
+
+
+def _read_plain(payload: bytes) -> Any:
+    return _plain().read(payload)
 
 
 def _is_any_by_value() -> bool:

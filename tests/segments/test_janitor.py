@@ -31,6 +31,7 @@ pytestmark = [
 MAKE = """
 import ctypes, signal, sys, time
 from shared_multiprocess_queue import SharedMemoryQueue
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets all that it starts ignore it
 q = SharedMemoryQueue({what}capacity=3, run_id={run_id!r}, engine={engine!r})
 """
 
