@@ -202,7 +202,7 @@ OTHERS = {"put": ["b"], "batch": ["b", "b2"]}
 @pytest.mark.parametrize(
     ("capacity", "one", "other"),
     [
-        pytest.param(*variant, marks=pytest.mark.long if variant == (3, "batch", "batch") else ())
+        pytest.param(*variant, marks=pytest.mark.long if variant[1:] == ("batch", "batch") else ())
         for variant in itertools.product([1, 2, 3], PRODUCERS, OTHERS)
     ],
 )

@@ -276,7 +276,16 @@ def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytes
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("bug", "task"), planted.found_by("chaos"), ids=str)
+@pytest.mark.parametrize(
+    ("bug", "task"),
+    [
+        pytest.param(
+            bug, task, marks=pytest.mark.long if task.how[0].startswith("leases") else ()
+        )  # half a minute each
+        for bug, task in planted.found_by("chaos")
+    ],
+    ids=str,
+)
 def test_chaos_finds_a_planted_bug_and_says_how_to_repeat_it(
     bug: planted.Bug, task: planted.Task, tmp_path: Path
 ) -> None:
