@@ -188,14 +188,14 @@ static inline bool shmq_remove_if_unused(const struct shmq_left *left)
 {
     const int file = shmq_open_segment(left->path);
     struct stat status;
-    bool is_used = false;
-    if (fstat(file, &status) == 0 && status.st_ino == left->inode && shmq_goes_with_users(file, left->path)) {
-        is_used = !shmq_lock_file(file) || !shmq_take_alone(file);
-    } else {
+    if (fstat(file, &status) != 0 || status.st_ino != left->inode) {
         close(file);
         return false;
     }
-    if (!is_used && shmq_is_file_of(file, left->path)) {
+    const bool is_locked = shmq_lock_file(file);
+    const bool goes = is_locked && shmq_goes_with_users(file, left->path);
+    const bool is_alone = goes && shmq_take_alone(file);
+    if (is_alone && shmq_is_file_of(file, left->path)) {
         char lock_path[SHMQ_LONGEST_PATH + sizeof SHMQ_LOCK_ENDING];
         strcpy(lock_path, left->path);
         strcat(lock_path, SHMQ_LOCK_ENDING);
@@ -209,19 +209,27 @@ static inline bool shmq_remove_if_unused(const struct shmq_left *left)
         (void)!pwrite(file, &gone, sizeof gone, offsetof(struct shmq_header, unlinked));
     }
     close(file);
-    return is_used;
+    return !is_locked || (goes && !is_alone);
 }
 
 /* ---- the janitor ---- */
 
-/* Drop all that keeps a lock of use, or that others wait for: descriptors and mappings. */
-static inline void shmq_drop_all(void)
+/* Others may wait for the end of a pipe, and a descriptor may have a lock of use. */
+static inline void shmq_close_all(void)
 {
-    if ((syscall)(SYS_close_range, 0U, ~0U, 0U) != 0) {
-        for (int file = 0; file < 65536; file++) { /* a kernel before 5.9 */
-            close(file);
-        }
+#ifdef SYS_close_range
+    if ((syscall)(SYS_close_range, 0U, ~0U, 0U) == 0) {
+        return;
     }
+#endif
+    for (int file = 0; file < 65536; file++) { /* Linux before 5.9 */
+        close(file);
+    }
+}
+
+/* The mapping of a queue has the lock of use. */
+static inline void shmq_unmap_all(void)
+{
     shmq_note_mappings();
     for (size_t i = 0; i < shmq_number_left; i++) {
         munmap((void *)shmq_left[i].start, shmq_left[i].end - shmq_left[i].start);
@@ -231,7 +239,8 @@ static inline void shmq_drop_all(void)
 static inline void shmq_clean_up_after(pid_t parent)
 {
     const bool is_patient = shmq_has_a_child_just_begun();
-    shmq_drop_all();
+    shmq_close_all();
+    shmq_unmap_all();
     for (int ms = 0; getppid() == parent; ms++) {
         if (ms == SHMQ_MOST_MS) {
             return;
@@ -304,7 +313,7 @@ static inline void shmq_watch_signals(void)
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
         struct sigaction action;
         if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
-            action = (struct sigaction){.sa_handler = shmq_end_by_signal, .sa_flags = SA_RESTART};
+            action = (struct sigaction){.sa_handler = shmq_end_by_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
             sigfillset(&action.sa_mask);
             sigaction(signals[i], &action, NULL);
         }

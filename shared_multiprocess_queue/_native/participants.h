@@ -106,10 +106,11 @@ static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases)
     ring->lease_payloads = heads + leases * sizeof(struct shmq_lease);
 }
 
-/* The number of lease slots that have memory; no other was ever taken. */
+/* The number of lease slots that have memory; no other was ever taken. seq_cst, so that a look at the lease slots [J4]
+   [D5] misses none that was taken before what stands ahead of the look, [D7] for example. */
 static inline uint32_t shmq_leases_ready(const struct shmq_ring *ring)
 {
-    const uint64_t ready = atomic_load_explicit(&ring->header->leases_ready, memory_order_acquire);
+    const uint64_t ready = atomic_load_explicit(&ring->header->leases_ready, memory_order_seq_cst);
     return ready > 0 && ready < ring->leases ? (uint32_t)ready : ring->leases;
 }
 
