@@ -76,7 +76,7 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
             return SHMQ_DONE;
         }
         uint64_t position = 0, claimed = 0;
-        enum shmq_result found = shmq_claim(ring, me, most, sure, held, &position, &claimed);
+        enum shmq_result found = shmq_claim(ring, me, most, sure, true, held, &position, &claimed);
         if (found == SHMQ_DONE) {
             *count = shmq_lease_claimed(ring, me, position, claimed, held);
             found = *count > 0 ? SHMQ_DONE : SHMQ_AGAIN;

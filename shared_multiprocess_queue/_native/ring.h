@@ -345,14 +345,15 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
     return SHMQ_ORPHAN;
 }
 
-/* Claim the next items, in order, up to `limit`; with `held`, as many as lease slots can be reserved in it. DONE: *count
+/* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
+   `held`. Each caller says it by a constant, so that the compiler, and the checker, drop the other way. DONE: *count
    items from *position on; copy and free them, finish, and do not wait in between. ORPHAN: an item of a dead get lies at
    *position. Any other result: nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
 static inline __attribute__((always_inline)) enum shmq_result
-shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, struct shmq_held *held,
-           uint64_t *position, uint64_t *count)
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased,
+           struct shmq_held *held, uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
     const uint64_t most = limit < capacity ? limit : capacity;
@@ -368,7 +369,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
                                          shmq_word_of(end, SHMQ_FULL)) {
                 end++;
             }
-            if (held != NULL) {
+            if (leased) {
                 bool came_back;
                 const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
                 if (reserved == 0 || came_back) {
@@ -381,7 +382,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
             if (ring->spsc) {
                 if (shmq_is_stopped(ring)) { /* [D2] */
                     shmq_withdraw_get(me);
-                    if (held != NULL) {
+                    if (leased) {
                         shmq_give_up_reserved(ring, held, end - p);
                     }
                     return SHMQ_SHUT_DOWN;
@@ -389,7 +390,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
                 /* [G5] release, pairs with [S1]; only the owner of the role moves head. */
                 SHMQ_STORE("G5", &ring->header->head, end, memory_order_release);
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
-                if (held != NULL) {
+                if (leased) {
                     shmq_withdraw_get(me);
                     shmq_give_up_reserved(ring, held, end - p);
                 }
@@ -408,7 +409,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
         if (found != SHMQ_AGAIN && found != SHMQ_CAME_BACK) {
             return found;
         }
-        if (found == SHMQ_CAME_BACK && held != NULL) {
+        if (found == SHMQ_CAME_BACK && leased) {
             return SHMQ_AGAIN;
         }
     }
@@ -419,7 +420,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
 static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
                                               bool sure, uint64_t *position, uint64_t *count)
 {
-    return shmq_claim(ring, me, limit, sure, NULL, position, count);
+    return shmq_claim(ring, me, limit, sure, false, NULL, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */

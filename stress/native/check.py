@@ -79,10 +79,9 @@ _STEPS_OF_THE_PUT: Final = 12
 _HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first
 
 PROOFS: Final = (
-    # With what a get does of leases, the proofs that have one take many minutes.
-    *(_memory(operation, 2, long=operation == "get") for operation in _OPERATIONS),
-    _threads(None, 2, long=True),
-    _threads(_HALF_PUBLISHED, 2, long=True),
+    *(_memory(operation, 2) for operation in _OPERATIONS),
+    _threads(None, 2),
+    _threads(_HALF_PUBLISHED, 2),
     *(_memory(operation, capacity, long=True) for capacity in (1, 3) for operation in _OPERATIONS),
     *(_threads(step, 2, long=True) for step in range(_STEPS_OF_THE_PUT) if step != _HALF_PUBLISHED),
 )
