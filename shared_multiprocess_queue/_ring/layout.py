@@ -103,7 +103,7 @@ SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 
 _more_constants = _header.line()
 LEASES_AT: Final = _more_constants  # number of lease slots
-MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD
+MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD  # 0; kept for dead letters, which are not there yet
 
 _marks = _header.line()  # written a few times in a queue's life
 UNLINKED_AT: Final = _marks  # 1: the names are gone; no process can attach any more
@@ -127,7 +127,7 @@ BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings without an answer
 _more_counts = _header.line()
 REDELIVERED_AT: Final = _more_counts  # times that a lease slot's item was handed out again
 LEASE_WAITS_AT: Final = _more_counts + 1 * WORD  # times that a get found an item and no free lease slot
-DEAD_LETTERS_AT: Final = _more_counts + 2 * WORD
+DEAD_LETTERS_AT: Final = _more_counts + 2 * WORD  # 0; likewise
 
 ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
 SPACE: Final = _header.line()  # the wake words of putters
