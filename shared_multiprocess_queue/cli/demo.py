@@ -442,16 +442,26 @@ class _Main:
     def _kill(self) -> bool:
         """Kill a worker that has a file in hand; return whether there is one."""
         numbers = {process.pid: number for number, process in enumerate(self._crew.processes)}
-        leased = [lease for lease in self._tasks.get_metrics()["leased"] if lease["pid"] in numbers]
-        if not leased:
+        pids = [lease["pid"] for lease in self._leased() if lease["pid"] in numbers]
+        if not pids:
             return False
-        lease = random.choice(leased)
-        number = numbers[lease["pid"]]
+        pid = random.choice(pids)
+        os.kill(pid, signal.SIGSTOP)  # it may end its lease until it has stopped; so what it has is asked after that
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        lease = next((lease for lease in self._leased() if lease["pid"] == pid), None)
+        if lease is None:
+            os.kill(pid, signal.SIGCONT)
+            return False
+        number = numbers[pid]
         self._crew.processes[number].kill()
         self._crew.processes[number].join()
         self.reports[number].killed += 1
         self._replace(number, self._files[lease["position"]])
         return True
+
+    def _leased(self) -> list[dict[str, Any]]:
+        leased: list[dict[str, Any]] = self._tasks.get_metrics()["leased"]
+        return leased
 
     def _replace_the_dead(self) -> None:
         for number, process in enumerate(self._crew.processes):

@@ -219,7 +219,9 @@ def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(many_files
     assert f"Equal: {MANY} files" in output
     assert 1 <= len(kills(output)) <= 4  # fewer if all files are counted before that
     assert all(Path(path).parent == many_files for _, path in kills(output))
-    assert row(output, "workers killed") == row(output, "files that came back") == str(len(kills(output)))
+    assert row(output, "workers killed") == str(len(kills(output)))
+    # One fewer, if a worker is killed when it has taken over a file and has not counted that yet.
+    assert len(kills(output)) - 1 <= int(row(output, "files that came back")) <= len(kills(output))
 
 
 def test_no_worker_is_killed_if_that_is_not_wanted(tree: Path) -> None:
