@@ -16,6 +16,7 @@ from rich.text import Text
 from .. import __version__
 from ..errors import SharedMemoryQueueError
 from . import counting, demo
+from .stop_signals import InterruptedBySignal, StopSignals
 
 _TOP_NAMES = 10
 _LISTED = 10  # files that cannot be tokenised, and differences
@@ -60,7 +61,7 @@ def demo_command(path: Path | None, workers: int | None, kills: int, check: bool
     """
     console = Console(highlight=False, soft_wrap=True)
     try:
-        with demo.StopSignals() as signals:
+        with StopSignals() as signals:
             root = path or counting.standard_library()
             files = _files_of(root)
             workers = min(workers or counting.usable_cores(), len(files))
@@ -70,7 +71,7 @@ def demo_command(path: Path | None, workers: int | None, kills: int, check: bool
                 )
             )
             _run(console, files, workers, kills, check, signals)
-    except demo.InterruptedBySignal as stop:
+    except InterruptedBySignal as stop:
         click.echo(f"Stopped by {stop.signal.name}: the workers have ended, the queues are removed.", err=True)
         raise SystemExit(128 + stop.signal) from None
 
@@ -93,12 +94,12 @@ def _files_of(root: Path) -> list[str]:
     return files
 
 
-def _run(console: Console, files: list[str], workers: int, kills: int, check: bool, signals: demo.StopSignals) -> None:
+def _run(console: Console, files: list[str], workers: int, kills: int, check: bool, signals: StopSignals) -> None:
     """Count, print, and count again if ``check`` is set.
 
     Raises:
         click.ClickException: the workers could not count everything, or the counts differ.
-        demo.InterruptedBySignal: the user wants to stop.
+        InterruptedBySignal: the user wants to stop.
     """
     try:
         with _progress_bar("with workers", len(files)) as show:
@@ -113,12 +114,12 @@ def _run(console: Console, files: list[str], workers: int, kills: int, check: bo
         _check(console, files, result, signals)
 
 
-def _check(console: Console, files: list[str], result: demo.DemoResult, signals: demo.StopSignals) -> None:
+def _check(console: Console, files: list[str], result: demo.DemoResult, signals: StopSignals) -> None:
     """Count alone and compare.
 
     Raises:
         click.ClickException: the counts differ.
-        demo.InterruptedBySignal: the user wants to stop.
+        InterruptedBySignal: the user wants to stop.
     """
     began = time.perf_counter()
     with _progress_bar("alone", len(files)) as show:
