@@ -30,7 +30,6 @@ STILL_LONG = {
     "shared_multiprocess_queue/_codec/codec.py",
     "shared_multiprocess_queue/_codec/definitions.py",
     "shared_multiprocess_queue/_platform/shared_memory.py",
-    "shared_multiprocess_queue/_ring/ring.py",
     "shared_multiprocess_queue/queue.py",
 }
 

@@ -1,0 +1,252 @@
+"""What an operation does about those that died between two steps: their puts become absent, their items are adopted.
+
+docs/protocol.md has the reason for each edge; the labels at the steps are its labels. A claimed position that no live
+record covers is an orphan. An orphan put (FREE(p), tail > p) becomes a TOMB, its whole batch before it:
+``rescue_put``. An orphan get (FULL(q), head > q) belongs to the operation that frees its slot: ``rescue_get``.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from .._platform.atomic_words import Words
+from ..errors import CorruptQueueError
+from .claim import CORRUPT, Claim, Payload
+from .layout import (
+    ADOPTED_AT,
+    FREE,
+    FULL,
+    GET_BEGIN,
+    GET_END,
+    HEAD,
+    ITEMS,
+    PUT_BEGIN,
+    PUT_END,
+    SLOT_LENGTH,
+    SLOT_META,
+    SLOT_PAYLOAD,
+    SLOTS_START,
+    SPACE,
+    STATE_BITS,
+    STATE_MASK,
+    TAG_BITS,
+    TAG_MASK,
+    TAIL,
+    TOMB,
+    TOMBS_AT,
+    Geometry,
+    record_at,
+    unmarked,
+)
+from .parking import Parking
+from .participants import Participants, Record
+
+
+class Recovery:
+    """The slots of one segment, and what is done to those of dead operations.
+
+    Every method takes an access to the words; none of them waits.
+
+    Args:
+        buffer: the mapped segment.
+        geometry: its sizes, checked against the size of the mapping.
+        participants: the records of the segment.
+        parking: where waiters sleep.
+    """
+
+    def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
+        self._bytes = memoryview(buffer)
+        self._halves = buffer.cast("I")
+        self._capacity = geometry.capacity
+        self._stride = geometry.stride
+        self._item_size = geometry.item_size
+        self._participants = participants
+        self._parking = parking
+
+    def release(self) -> None:
+        """Let go of the memory; may be called again."""
+        self._halves.release()
+        self._bytes.release()
+
+    def _slot(self, position: int) -> int:
+        return SLOTS_START + position % self._capacity * self._stride
+
+    def _read(self, slot: int) -> Payload:
+        """Copy a payload; its length comes from the segment and is not believed."""
+        length = self._halves[slot + SLOT_LENGTH >> 2]
+        tag = self._halves[slot + SLOT_META >> 2] & TAG_MASK
+        if length > self._item_size:
+            length, tag = self._item_size, CORRUPT
+        return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
+
+    def _free_tomb(self, words: Words, position: int) -> None:
+        # [T2] acq_rel, pairs with [P2]; seq for the wake. Whichever operation meets a TOMB frees it.
+        if words.cas(
+            self._slot(position), position << STATE_BITS | TOMB, position + self._capacity << STATE_BITS | FREE
+        ):
+            self._parking.wake(words, SPACE, 1)
+
+    # ---- what dead operations have left -----------------------------------------------------------------------------
+
+    def _has_putter(self, words: Words, position: int) -> bool:
+        """Whether a position that a put has claimed is covered by a live one."""
+        return self._participants.covered(words, position, PUT_BEGIN, PUT_END)
+
+    def _has_getter(self, words: Words, position: int) -> bool:
+        """Whether a position that a get has claimed is covered by a live one."""
+        return self._participants.covered(words, position, GET_BEGIN, GET_END)
+
+    def rescue_put(self, words: Words, position: int) -> bool:
+        """Make a put absent that was found FREE at a position below tail, if no live record covers it.
+
+        Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
+        slot p+j that is FULL with batch index j can only belong to the batch that began at p.
+
+        Args:
+            words: the caller's access; it announces nothing.
+            position: p; tail was read beyond it [S1].
+
+        Returns:
+            False: a live operation holds the position. True: look again.
+        """
+        if self._has_putter(words, position):
+            return False
+        free = position << STATE_BITS | FREE
+        slot = self._slot(position)
+        if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
+            return True
+        for p in reversed(self._published_of_batch(words, position)):
+            if words.cas(self._slot(p), p << STATE_BITS | FULL, p << STATE_BITS | TOMB):  # [T1]
+                words.add(TOMBS_AT, 1)
+        if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
+            words.add(TOMBS_AT, 1)
+        self._parking.wake(words, ITEMS, 1)
+        return True
+
+    def _published_of_batch(self, words: Words, begin: int) -> list[int]:
+        """Return the positions that a batch whose first slot is FREE has published.
+
+        A batch is contiguous, so it ends before the first slot that holds an item of another put.
+        """
+        found = []
+        for j in range(1, min(unmarked(words.load(TAIL)) - begin, self._capacity)):
+            slot = self._slot(begin + j)
+            if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
+                if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
+                    break
+                found.append(begin + j)
+        return found
+
+    def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
+        """Adopt an item that was found FULL at a position below head, if no live record covers it.
+
+        Args:
+            words: the caller's access; it announces nothing.
+            position: q; head was read beyond it [S1].
+            claim: of this operation; the item goes to its ``taken``.
+
+        Returns:
+            Whether the item is this operation's now.
+        """
+        if self._has_getter(words, position):
+            return False
+        slot = self._slot(position)
+        claim.verdict.clear()
+        claim.orphan = self._read(slot)
+        # [T3] acq_rel, after the copy; pairs with [P2]. Of those that try, the one that frees the slot has the item.
+        words.cas_noted(
+            slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
+        )
+        if not claim.settle_adoption():
+            return False
+        words.add(ADOPTED_AT, 1)
+        self._parking.wake(words, SPACE, 1)
+        return True
+
+    def adopt(self, record: Record) -> bool:
+        """Look for an item that a dead getter had claimed, and take it over; cheap while no get is in progress.
+
+        Args:
+            record: the caller's; it announces nothing. The item goes to the ``taken`` of its claim.
+        """
+        words = record.words
+        while (position := self._find_orphan(words)) is not None:
+            if self.rescue_get(words, position, record.claim):
+                return True
+        return False
+
+    def _find_orphan(self, words: Words) -> int | None:
+        """Return a position that a dead getter has claimed and not freed, if a record leads to one."""
+        for index in self._participants.used(words):
+            at = record_at(index)
+            if words.peek(at + GET_END):  # a hint; what follows is atomic
+                for position in self._announced_gets(words, at):
+                    if self._is_orphan(words, position):
+                        return position
+        return None
+
+    def _is_orphan(self, words: Words, position: int) -> bool:
+        """Whether a position is claimed by a dead get; read twice, because a live one may end during the scan."""
+        return (
+            self.is_adoptable(words, position)
+            and not self._has_getter(words, position)
+            and self.is_adoptable(words, position)
+        )
+
+    def _announced_gets(self, words: Words, at: int) -> range:
+        begin = words.load(at + GET_BEGIN)
+        return range(begin, min(words.load(at + GET_END), begin + self._capacity))
+
+    def is_claimed_by_put(self, words: Words, position: int) -> bool:
+        """Whether a put has claimed this position and not published it."""
+        free = position << STATE_BITS | FREE
+        return unmarked(words.load(TAIL)) > position and words.load(self._slot(position)) == free
+
+    def is_claimed_by_get(self, words: Words, position: int) -> bool:
+        """Whether a get has claimed this position and not freed it."""
+        return self.is_adoptable(words, position)
+
+    def is_adoptable(self, words: Words, position: int) -> bool:
+        """Whether a get has claimed this position, and the item is still in its slot."""
+        full = position << STATE_BITS | FULL
+        return unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
+
+    def is_resolved(self, words: Words, index: int) -> bool:
+        """Whether nothing is left of the operation that a record announces."""
+        at = record_at(index)
+        if self._unresolved_put(words, at) is not None:
+            return False
+        return not self._unfinished_gets(words, at)
+
+    def _unfinished_gets(self, words: Words, at: int) -> list[int]:
+        return [q for q in self._announced_gets(words, at) if self.is_claimed_by_get(words, q)]
+
+    def resolve(self, words: Words, index: int) -> bool:
+        """Make the put of a dead record absent; return whether the record is resolved. Gets are left to the getters."""
+        if self.is_resolved(words, index):
+            return True
+        begin = self._unresolved_put(words, record_at(index))
+        if begin is not None:
+            self.rescue_put(words, begin)
+        return self.is_resolved(words, index)
+
+    def _unresolved_put(self, words: Words, at: int) -> int | None:
+        begin = words.load(at + PUT_BEGIN)
+        announced = begin < words.load(at + PUT_END)
+        return begin if announced and self.is_claimed_by_put(words, begin) else None
+
+    # ---- hostile memory ---------------------------------------------------------------------------------------------
+
+    def _check_later(self, words: Words, position: int, word: int) -> None:
+        """Refuse a word of a later position that this slot can never have."""
+        later = word >> STATE_BITS
+        if (later - position) % self._capacity or later >= unmarked(words.load(TAIL)) + self._capacity:
+            self.corrupt(position, word)
+
+    def corrupt(self, position: int, word: int) -> NoReturn:
+        """Say that the slot of a position holds a word that no queue writes."""
+        raise CorruptQueueError(
+            f"the slot of position {position} holds the word {word:#x} (position {word >> STATE_BITS}, state "
+            f"{word & STATE_MASK}), which no queue of capacity {self._capacity} writes; unlink this queue and create "
+            f"it again"
+        )
