@@ -21,12 +21,24 @@ WATCHDOG = 60  # seconds, after which a child hangs and is ended
 
 
 class Fate:
-    """Kills this process at the beginning of a step."""
+    """Kills this process at the beginning of a step.
 
-    def __init__(self) -> None:
+    Args:
+        counts_loads: whether a load is a step, too. A death before it leaves the words as a death before the next
+            change does, so two deaths in a row need no loads.
+    """
+
+    def __init__(self, counts_loads: bool = True) -> None:
         self.left = -1  # steps to live; negative: immortal
+        self._counts_loads = counts_loads
+
+    def load(self) -> None:
+        """Begin a step that changes nothing."""
+        if self._counts_loads:
+            self.step()
 
     def step(self) -> None:
+        """Begin a step."""
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         self.left -= 1
@@ -40,6 +52,7 @@ class NativeFate(Fate):
     """
 
     def __init__(self, path: str) -> None:
+        self._counts_loads = True
         library = ctypes.CDLL(path)
         self._left = ctypes.c_long.in_dll(library, "shmq_steps_left")
         self.step = library.shmq_dying_step  # type: ignore[method-assign]
@@ -57,15 +70,17 @@ class DyingWords:
     """Access to words that calls fate before every step that others can see or that depends on others."""
 
     def __init__(self, inner: atomic_words.Words, fate: Fate) -> None:
-        def dying(operation: Callable[..., object]) -> Callable[..., object]:
+        def dying(begin: Callable[[], object], operation: Callable[..., object]) -> Callable[..., object]:
             def run(*arguments: object) -> object:
-                fate.step()
+                begin()
                 return operation(*arguments)
 
             return run
 
-        for name in ("load", "load_after_rmw", "store", "cas", "cas_noted", "add", "peek", "announce"):
-            setattr(self, name, dying(getattr(inner, name)))
+        for name in ("load", "load_after_rmw", "peek"):
+            setattr(self, name, dying(fate.load, getattr(inner, name)))
+        for name in ("store", "cas", "cas_noted", "add", "announce"):
+            setattr(self, name, dying(fate.step, getattr(inner, name)))
 
         def announce_range(offset: int, begin: int, end: int) -> None:
             self.announce(offset, begin)  # type: ignore[attr-defined]
@@ -103,7 +118,7 @@ class DyingFlag:
         return self._inner.try_acquire()
 
     def is_held(self) -> bool:
-        self._fate.step()
+        self._fate.load()
         return self._inner.is_held()
 
     def release(self) -> None:

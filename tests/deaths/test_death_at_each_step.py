@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,8 @@ from shared_multiprocess_queue import Empty, SharedMemoryQueue
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._ring import layout
-from tests.support.mortal import Operation, dies
+from tests.support import mortal
+from tests.support.mortal import Operation
 from tests.support.queues import MakeQueue, assert_works
 from tests.support.texts import drained_texts, fill, payload
 
@@ -49,10 +51,10 @@ def roles_given_back(queue: SharedMemoryQueue) -> Iterator[None]:
     queue._membership.retire()
 
 
-def steps_of(queue: SharedMemoryQueue, operation: Operation, reset: bool = True) -> Iterator[int]:
+def steps_of(queue: SharedMemoryQueue, operation: Operation) -> Iterator[int]:
     """Kill a child before step 0, 1, 2, ... of the operation, until it completes; yield after each death."""
     for steps in itertools.count():
-        if not dies(queue.name, queue.run_id, operation, steps):
+        if not mortal.dies(queue.name, queue.run_id, operation, steps):
             assert steps > 5, "the operation has hardly any steps: nothing was tested"
             return
         yield steps
@@ -176,15 +178,16 @@ def test_whoever_dies_while_recovering_from_a_death_leaves_it_to_the_next(
     if capacity == 1 and "batch" in request.node.callspec.id:
         capacity = 3
     queue = make_queue(capacity=capacity)
+    dies = partial(mortal.dies, queue.name, queue.run_id, counts_loads=False)
     whole = (["first"], ["first", "first2"], ["second"], ["second", "second2"])
     for first_steps in itertools.count():
-        if not dies(queue.name, queue.run_id, first, first_steps):
+        if not dies(first, first_steps):
             drained_texts(queue)
             break
         drained_texts(queue)
         for second_steps in itertools.count():
-            assert dies(queue.name, queue.run_id, first, first_steps)
-            died = dies(queue.name, queue.run_id, guarded(second), second_steps)
+            assert dies(first, first_steps)
+            died = dies(guarded(second), second_steps)
             found = drained_texts(queue)
             for name in ("first", "second"):
                 mine = [text for text in found if text.startswith(name)]
@@ -213,9 +216,10 @@ def test_an_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
     make_queue: MakeQueue, capacity: int
 ) -> None:
     queue = make_queue(capacity=capacity)
+    dies = partial(mortal.dies, queue.name, queue.run_id, counts_loads=False)
     for first_steps in itertools.count():
         fill(queue, 1)
-        if not dies(queue.name, queue.run_id, get(), first_steps):
+        if not dies(get(), first_steps):
             break
         if queue.qsize():  # it had not claimed the item
             drained_texts(queue)
@@ -223,8 +227,8 @@ def test_an_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
         for second_steps in itertools.count():
             drained_texts(queue)
             fill(queue, 1)
-            assert dies(queue.name, queue.run_id, get(), first_steps)
-            died = dies(queue.name, queue.run_id, get(), second_steps)
+            assert dies(get(), first_steps)
+            died = dies(get(), second_steps)
             found = drained_texts(queue)
             assert found in ([], ["before0"])
             assert_works(queue)

@@ -13,9 +13,9 @@ from stress.harness import dying
 Operation = Callable[[AtomicsEngine], object]
 
 
-def dies(name: str, run_id: str, operation: Operation, steps: int) -> bool:
+def dies(name: str, run_id: str, operation: Operation, steps: int, counts_loads: bool = True) -> bool:
     """Run an operation in a child that is killed before its step number ``steps``; see ``stress.harness.dying``."""
-    fate = dying.Fate()
+    fate = dying.Fate(counts_loads)
 
     def prepare() -> Callable[[], object]:
         segment, geometry, flag = lifecycle.attach(name, run_id)
