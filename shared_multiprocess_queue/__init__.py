@@ -1,4 +1,4 @@
-"""A bounded FIFO of Python objects in named shared memory, for any number of processes and threads.
+"""A bounded FIFO of Python objects in named shared memory, for many processes and threads.
 
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 

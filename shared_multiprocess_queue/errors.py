@@ -173,7 +173,7 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, but has another capacity, item_size or mode than the caller asked for.
+    """The queue exists, but has another capacity, item_size, mode, leases or delete than the caller asked for.
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
@@ -282,7 +282,7 @@ class LeaseLostError(SharedMemoryQueueError, RuntimeError):
 
 
 class LeasesHeldError(SharedMemoryQueueError, RuntimeError):
-    """This thread itself holds all leases of the queue, so a call that takes another item would wait for itself.
+    """This thread got all leases of the queue by ``get``, so a call that takes another item would wait for itself.
 
     Attributes:
         leases: number of leases of the queue.

@@ -59,7 +59,8 @@ class Lease(Generic[T]):
         """The item; it is deserialised each time, so that ``deliveries`` can be looked at before that.
 
         Raises:
-            DeserializationError: that is not possible; the lease stays open.
+            DeserializationError: that is not possible; the lease stays open. If this exception leaves the ``with``
+                block, the item comes again; ``done()`` ends it.
         """
         data, tag = self._payload
         if tag == CORRUPT:
@@ -74,7 +75,7 @@ class Lease(Generic[T]):
 
     @property
     def deliveries(self) -> int:
-        """How often the item was handed out, this time included; 1: for the first time."""
+        """At least the number of times that the item was handed out, this time included; 1: for the first time."""
         return self._held.deliveries
 
     def done(self) -> None:

@@ -46,9 +46,9 @@ else:
 class SharedMemoryQueue(Generic[T]):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
-    Any number of processes and threads, related or not, use one queue through handles of this class. ``put`` and
-    ``get`` have the arguments and errors of ``queue.Queue``, and take no lock. A process may die at any instruction:
-    items that others have put are not lost, and no other process is blocked.
+    Many processes and threads, related or not, use one queue through handles of this class. ``put`` and ``get`` have
+    the arguments and errors of ``queue.Queue``, and take no lock, but for large items of a ``Queue``. A process may die
+    at any instruction: items that others have put are not lost, and no other process is blocked.
 
     A queue stays until ``unlink()``, even if all its processes end before that, unless it was made with ``delete=True``
     or without a name. A handle can be pickled and copied: the copy attaches by name, and keeps the class and the
@@ -72,9 +72,9 @@ class SharedMemoryQueue(Generic[T]):
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
-            segment is there; None waits for as long as that process lives.
-        delete: the queue goes with its last living user: when the last handle is closed or its process ends. If all
-            users were killed, the next creation of any queue by this user removes it.
+            segment is there (with exist_ok: from the call); None waits for as long as that process lives.
+        delete: the queue goes when no process uses it any more: when the last handle is closed or its process ends. If
+            that process was killed, the next creation of any queue by the same account removes it.
         exist_ok: with create: attach if the queue exists.
         wait: when attaching, seconds to wait for a queue that does not exist yet; None waits for ever.
 
@@ -508,7 +508,7 @@ class SharedMemoryQueue(Generic[T]):
             second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
             items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
             that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
-            ``participants`` (how many records each live process has, by process id), ``unlinked``, ``shut_down``,
+            ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
             ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for
             each live process that blocks others now, with the seconds since this handle first saw it there.
         """
