@@ -92,7 +92,7 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         return (
             f"{which} takes {self.size:,} bytes once serialised{deflated}, and a slot of this queue holds "
-            f"{self.limit:,}; create the queue with item_size={self.size} or more, or send a smaller item"
+            f"{self.limit:,}; create a SharedMemoryQueue with item_size={self.size} or more, or send a smaller item"
         )
 
 
@@ -215,7 +215,8 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
             f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the queue is no "
-            f"longer needed, remove it (on Linux: rm /dev/shm/'{self.args[0]}'*) and create it again"
+            f"longer needed, remove it by SharedMemoryQueue.remove({self.args[0].removesuffix('-queue')!r}) and "
+            f"create it again"
         )
 
 
@@ -263,8 +264,11 @@ class ClaimLostError(SharedMemoryQueueError, RuntimeError):
     """
 
 
-class LeasesRequiredError(SharedMemoryQueueError, ValueError):
-    """The call needs to know which items are being processed, and this queue was created without leases."""
+class LeasesRequiredError(SharedMemoryQueueError, ValueError, AttributeError):
+    """The call needs to know which items are being processed, and this queue was created without leases.
+
+    It is an AttributeError, too, so that ``hasattr(queue, "task_done")`` is False.
+    """
 
     def __init__(self, method: str) -> None:
         super().__init__(method)

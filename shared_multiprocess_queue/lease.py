@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self
+from types import MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
 
 from ._engine.arguments import delay_of
 from ._engine.calls import corrupt_slot
 from ._ring.claim import CORRUPT, Payload, held_by
-from .errors import LeaseLostError, QueueClosedError
+from .errors import LeaseLostError, LeasesRequiredError, QueueClosedError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -23,6 +24,33 @@ else:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _OnlyWithLeases:
+    """A method that a queue without leases does not have: as if it had no such name, for ``hasattr``.
+
+    ``logging.handlers.QueueListener`` calls ``task_done`` if a queue has it, and a ``multiprocessing.Queue`` has not.
+
+    Args:
+        method: of the class of queues.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __get__(self, queue: Any, owner: type) -> Callable[..., Any]:
+        if queue is None:
+            return self._method
+        if not queue.leases:
+            raise LeasesRequiredError(self._method.__name__)
+        return MethodType(self._method, queue)
+
+
+def only_with_leases(method: F) -> F:
+    """Take a method away from the queues that have no leases."""
+    return cast(F, _OnlyWithLeases(method))
 
 
 class Lease(Generic[T]):

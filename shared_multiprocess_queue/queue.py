@@ -31,7 +31,7 @@ from ._platform.shared_memory import Segment
 from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
-from .lease import Lease
+from .lease import Lease, only_with_leases
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
@@ -392,6 +392,7 @@ class SharedMemoryQueue(Generic[T]):
         make = partial(Lease, self, self._membership, self._codec)
         return self._with_leases(method).lease(most, block, timeout, make)
 
+    @only_with_leases
     def task_done(self) -> None:
         """Say that an item is processed: the one that this thread has had longest, of those that ``get`` gave it.
 
@@ -406,6 +407,7 @@ class SharedMemoryQueue(Generic[T]):
         """
         self._with_leases("task_done").task_done()
 
+    @only_with_leases
     def join(self, timeout: float | None = None) -> bool:
         """Wait until nothing is in the queue and nothing is being processed.
 

@@ -11,6 +11,7 @@ from .queue import SharedMemoryQueue, T
 
 MOST: Final = 32_767  # items of a queue without a maxsize; as multiprocessing has it on macOS
 SHARE: Final = 4  # such a queue, full of items of the largest size, takes one part in so many of all shared memory
+LARGEST: Final = 1 << 29  # maxsize; twice as many and the leases would not fit into an address space
 ITEM_SIZE: Final = 65_536 - SLOT_PAYLOAD  # slots are 64 KiB apart, so what each needs first lies in one page
 
 
@@ -44,6 +45,8 @@ class Queue(SharedMemoryQueue[T]):
             raise ArgumentError(
                 f"maxsize must be a whole number, not {shown(maxsize)}; 0 means as many as fit"
             ) from None
+        if wanted > LARGEST:
+            raise ArgumentError(f"maxsize must be at most {LARGEST:,}, not {shown(maxsize)}; 0 means as many as fit")
         most = as_many_as_fit(shared_memory.size_of_all())
         super().__init__(
             capacity=wanted if wanted > 0 else most, item_size=ITEM_SIZE, leases=most if self._HAS_LEASES else 0

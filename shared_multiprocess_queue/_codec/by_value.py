@@ -135,7 +135,10 @@ class ByValue:
             self._note(obj.co_consts)
         elif isinstance(obj, classmethod | staticmethod):
             self._note((obj.__func__,))
-        return self._cloud.dispatch_table[type(obj)](obj)
+        reduction = self._cloud.dispatch_table[type(obj)](obj)
+        if type(obj) is CodeType:
+            return _make_code, (_magic(), *reduction[1])
+        return reduction
 
     def _note(self, parts: Iterable[Any]) -> None:
         table = self._cloud.dispatch_table
@@ -152,6 +155,26 @@ class ByValue:
                 todo += hint
             elif type(hint).__module__ in _MODULES_OF_HINTS:
                 todo += getattr(hint, "__args__", ())
+
+
+def _magic() -> bytes:
+    from importlib.util import MAGIC_NUMBER  # noqa: PLC0415 (only for what goes by value)
+
+    return MAGIC_NUMBER
+
+
+def _make_code(magic: bytes, *arguments: Any) -> CodeType:
+    """Make a code object again; that of another version of Python would crash the interpreter.
+
+    Raises:
+        TypeError: the version of Python that wrote it has other byte code.
+    """
+    if magic != _magic():
+        raise TypeError(
+            "a function or class in it travels as code, and was sent by another version of Python, which has other "
+            "byte code; define it in a module that both programs can import"
+        )
+    return CodeType(*arguments)
 
 
 def _is_made_in_c(cls: type) -> bool:

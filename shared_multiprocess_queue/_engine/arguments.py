@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, Final, NamedTuple, SupportsIndex
 
-from .._platform.clock import seconds_of
+from .._platform import clock
 from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MAX_LEASES, MODES, Geometry, Mode
 from ..errors import ArgumentError, QueueMismatchError, shown
 
@@ -167,7 +167,7 @@ def delay_of(delay: float, last: bool) -> int:
     Raises:
         ArgumentError: it cannot be, or is given although ``last``.
     """
-    seconds = seconds_of(True, delay)
+    seconds = clock.delay_of(delay)
     if seconds > _LONGEST_DELAY:
         raise ArgumentError(f"delay must be at most {_LONGEST_DELAY:,} seconds, not {shown(delay)}")
     if seconds and last:

@@ -44,7 +44,8 @@ def choose(engine: str | None) -> type[Engine]:
         return AtomicsEngine if asked == "atomics" else _native
     if asked == "native":
         raise ImportError(
-            f"the native engine was not built here ({_why_not}): it needs Linux, and a C compiler when the package is "
-            f"installed; install it again with one, or ask for engine='atomics', or leave the choice to None"
+            f"the native engine was not built in {os.path.dirname(os.path.dirname(__file__))} ({_why_not}): it needs "
+            f"Linux, and a C compiler when the package is installed; install it again with one, or ask for "
+            f"engine='atomics', or leave the choice to None"
         )
     return AtomicsEngine

@@ -71,7 +71,7 @@ class LeasedCalls(InPython):
                 return
         raise ValueError(
             "task_done() called too many times: this process has no item from get() of this handle whose lease is not "
-            "over"
+            "over; call it once for each item, in the process that got the item"
         )
 
     def join(self, timeout: float | None) -> bool:

@@ -243,7 +243,7 @@ def _who_has(segment_of_queue: str) -> str:
         users = "and its users cannot be told"
     return (
         f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False or exist_ok=True, "
-        f"unlink() it first, or choose another name or run_id"
+        f"remove it first by SharedMemoryQueue.remove(), or choose another name or run_id"
     )
 
 
@@ -331,9 +331,9 @@ def look_again(name: str, run_id: str, until: float) -> None:
 def _pickled_and_gone(name: str, segment_of_queue: str) -> QueueNotFoundError:
     successor = "" if shared_memory.identity_of(segment_of_queue) is None else ", and another one has its name"
     return QueueNotFoundError(
-        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled was unlinked before this process "
-        f"attached{successor}; unlink a queue after the processes that it is handed to have attached, or have ended "
-        f"(close() may come earlier)"
+        f"the queue {name!r} (segment {segment_of_queue!r}) whose handle was pickled is gone{successor}: it was "
+        f"unlinked before this process attached, or went with the last process that had it open; keep it open, and do "
+        f"not unlink it, until the processes that it is handed to have attached"
     )
 
 

@@ -224,7 +224,8 @@ class Membership:
         if self.state is not State.OPEN:
             self.close(wait=False)  # what a close() in a signal handler of this thread could not complete
             raise QueueClosedError(
-                f"this handle of queue {self._name!r} is closed; open the queue again by its name to go on"
+                f"this handle of queue {self._name!r} is closed; open the queue again by its name, if it has "
+                f"one and is still there"
             )
 
     # ---- operations -------------------------------------------------------------------------------------------------

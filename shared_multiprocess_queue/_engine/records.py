@@ -163,7 +163,9 @@ class Records:
         Raises:
             QueueClosedError: always.
         """
-        raise QueueClosedError("this handle of the queue is closed; open the queue again by its name to go on")
+        raise QueueClosedError(
+            "this handle of the queue is closed; open the queue again by its name, if it has one and is still there"
+        )
 
     def borrow_last(self) -> Record:
         """Lend a record to a handle that is closing.

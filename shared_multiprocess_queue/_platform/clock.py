@@ -43,17 +43,26 @@ def seconds_of(block: bool, timeout: float | None, what: str = "timeout") -> flo
         return 0
     if timeout is None:
         return FOREVER
+    return _non_negative(timeout, what, ", or None to wait for ever", "; None waits for ever, 0 does not wait")
+
+
+def delay_of(delay: float) -> float:
+    """Return the argument ``delay`` of a call, in seconds.
+
+    Raises:
+        ArgumentError: it is negative or NaN.
+        TypeError: it is no number.
+    """
+    return _non_negative(delay, "delay", "", "")
+
+
+def _non_negative(timeout: float, what: str, choice: str, advice: str) -> float:
     try:
         seconds = float(timeout + 0)  # the addition refuses a text, which float() would parse
     except OverflowError:
         seconds = math.copysign(math.inf, timeout > 0 or -1)  # an int that is too large for a float
     except (TypeError, ValueError, ArithmeticError):  # another exception comes from outside, as of a signal handler
-        raise TypeError(
-            f"{what!r} must be a number of seconds, or None to wait for ever, not {shown(timeout)}"
-        ) from None
+        raise TypeError(f"{what!r} must be a number of seconds{choice}, not {shown(timeout)}") from None
     if not seconds >= 0:
-        raise ArgumentError(
-            f"{what!r} must be a non-negative number of seconds, not {shown(timeout)}; None waits for ever, 0 does "
-            f"not wait"
-        )
+        raise ArgumentError(f"{what!r} must be a non-negative number of seconds, not {shown(timeout)}{advice}")
     return seconds

@@ -42,7 +42,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ..errors import ArgumentError, CorruptQueueError, QueueExistsError, QueueNotFoundError, QueueNotReadyError
-from . import clock, use_lock
+from . import clock, free_memory, use_lock
 
 _POSIX: Final = sys.platform != "win32"
 if _POSIX:
@@ -58,6 +58,7 @@ MARK: Final = int.from_bytes(b"SHMQBORN", "little").to_bytes(8, sys.byteorder)
 _PATIENCE: Final = 1_000_000_000  # ns to wait for a flock that other processes take only for a moment
 _MOMENT: Final = 20_000_000  # ns to wait for the flock of a leftover, which another process may be looking at
 _SHM_FOLDER: Final = "/dev/shm"
+_MUCH: Final = 1 << 26  # bytes; with less the system is not asked how much memory it has left
 _LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, Linux 5.14
 _MAP_FIXED: Final = 0x10
@@ -559,7 +560,7 @@ def size_of_all() -> int | None:
 
 def how_to_remove(name: str) -> str:
     """Return the part of an error message that says how to remove a segment that is no queue or no lock."""
-    return f"remove it: rm /dev/shm/{name!r}*" if os.path.isdir(_SHM_FOLDER) else "remove it"
+    return f"remove it: SharedMemoryQueue.remove({name.removesuffix('-queue')!r}, force=True)"
 
 
 def remove(segment_name: str) -> None:
@@ -739,11 +740,14 @@ def _refuse_more_than_there_is(name: str, size: int) -> None:
             )
         if size > filesystem.f_bavail * filesystem.f_frsize:
             raise _no_space(name, size)
+    if size >= _MUCH:  # shared memory may be larger than what there is, and taking all ends other processes
+        available = free_memory.available()
+        if available is not None and size > available:
+            raise _no_space(name, size, f", and the system has {available:,} bytes of memory left")
 
 
-def _no_space(name: str, size: int) -> OSError:
-    free = ""
-    if os.path.isdir(_SHM_FOLDER):
+def _no_space(name: str, size: int, free: str = "") -> OSError:
+    if not free and os.path.isdir(_SHM_FOLDER):
         filesystem = os.statvfs(_SHM_FOLDER)
         free = f", and {_SHM_FOLDER} has {filesystem.f_bavail * filesystem.f_frsize:,} left"
     return OSError(

@@ -163,8 +163,9 @@ class Growth:
             SharedMemoryFullError: always.
         """
         raise SharedMemoryFullError(
-            f"there is no shared memory left for the item; take items out of this queue or of others, close queues "
-            f"that are no longer used, or give the system more shared memory (segment {self._segment.name!r})"
+            f"there is no shared memory left for the item; this queue has {self._capacity:,} places, and keeps the "
+            f"memory of each that was ever used until it goes: make it with a smaller maxsize, close queues that are "
+            f"no longer used, or give the system more shared memory (segment {self._segment.name!r})"
         )
 
     def _slot(self, position: int) -> int:

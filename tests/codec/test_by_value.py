@@ -7,7 +7,10 @@ import types
 from collections.abc import Callable
 
 import cloudpickle
+import pytest
 
+from shared_multiprocess_queue import DeserializationError
+from shared_multiprocess_queue._codec import by_value
 from shared_multiprocess_queue._codec.codec import Codec
 from tests.support.main_programs import round_trip
 
@@ -15,6 +18,21 @@ from tests.support.main_programs import round_trip
 def test_a_lambda_arrives_by_value(codec: Codec) -> None:
     double = round_trip(codec, lambda x: 2 * x)
     assert double(21) == 42
+
+
+def test_code_of_another_version_of_python_is_refused(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would crash the interpreter."""
+
+    class Local:
+        def answer(self) -> int:
+            return 42
+
+    for item in (lambda x: 2 * x, Local()):
+        monkeypatch.setattr(by_value, "_magic", lambda: b"other")
+        data, tag = codec.encode(item)
+        monkeypatch.undo()
+        with pytest.raises(DeserializationError, match="by another version of Python, which has other byte code"):
+            codec.decode(data, tag)
 
 
 def test_a_closure_keeps_what_it_closes_over(codec: Codec) -> None:

@@ -8,12 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueueError
+from shared_multiprocess_queue._platform import free_memory
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of
 from tests.support.waiting import LONG
@@ -46,6 +48,19 @@ def test_a_queue_without_room_fills_nothing_and_says_what_to_do(
     assert caught.value.errno == errno.ENOSPC
     assert not isinstance(caught.value, SharedMemoryQueueError) or isinstance(caught.value, OSError)
     remove(create(run_id, capacity=1000, item_size=1000))
+
+
+def test_a_queue_that_is_larger_than_the_memory_left_takes_none(
+    run_id: str, no_leaks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Shared memory may be said to be larger than what there is."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 900000 kB\nMemAvailable: 60000 kB\nSwapFree: 5000 kB\n")
+    monkeypatch.setattr(free_memory, "_MEMINFO", meminfo)
+    with pytest.raises(OSError, match="66,560,000 bytes of memory left; choose a smaller capacity") as caught:
+        create(run_id, capacity=70_000, item_size=1000)
+    assert caught.value.errno == errno.ENOSPC
+    remove(create(run_id, capacity=60_000, item_size=1000))
 
 
 @pytest.mark.parametrize("call", [0, 1])

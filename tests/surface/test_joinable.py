@@ -173,9 +173,11 @@ def test_task_done_too_often_is_a_value_error() -> None:
 
 def test_a_queue_without_leases_says_how_to_get_them() -> None:
     with Queue() as q:
-        for call in (q.task_done, q.join, q.lease, lambda: q.lease_batch(2)):
+        for call in ("task_done()", "join()", "lease()", "lease_batch(2)"):
             with pytest.raises(LeasesRequiredError, match=r"create it with leases=N, .*JoinableQueue"):
-                call()
+                eval(f"q.{call}")
+        assert not hasattr(q, "task_done")
+        assert not hasattr(q, "join")
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------

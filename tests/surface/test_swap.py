@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import logging.handlers
 import multiprocessing
 import multiprocessing.queues
 import queue
@@ -52,6 +54,31 @@ def test_maxsize_is_the_largest_number_of_items(maxsize: int) -> None:
         assert q.maxsize == q.capacity == maxsize
         with pytest.raises(AttributeError):
             q.maxsize = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("maxsize", [2**29 + 1, 2**31 - 1, 2**63])
+def test_a_maxsize_that_no_queue_can_have_is_refused_by_its_name(maxsize: int) -> None:
+    with pytest.raises(ArgumentError, match=f"maxsize must be at most 536,870,912, not {maxsize}; 0 means"):
+        Queue(maxsize)
+
+
+def test_a_listener_of_log_records_takes_it() -> None:
+    """It calls ``task_done`` if the queue has that name."""
+    texts = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(record.getMessage())
+
+    with Queue() as q:
+        listener = logging.handlers.QueueListener(q, Handler())
+        listener.start()
+        logger = logging.Logger("of a test")
+        logger.addHandler(logging.handlers.QueueHandler(q))
+        for i in range(3):
+            logger.warning("record %d", i)
+        listener.stop()
+    assert texts == ["record 0", "record 1", "record 2"]
 
 
 @pytest.mark.parametrize("maxsize", [0, -1])
