@@ -10,23 +10,50 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import Words
 from .._ring.claim import Claim, Held, Home, Payload, held_by
 from .._ring.ending import is_stopped
-from .._ring.layout import parse_owner
+from .._ring.layout import Geometry, parse_owner
 from ..errors import LeaseLostError, QueueClosedError, SharedMemoryQueueError
-from .records import State
+from .records import Records, State
 
 if TYPE_CHECKING:
     from .._ring.leases import Leases
-    from .membership import Membership
+    from .._ring.participants import Record
+    from .native_records import NativeRecords
 
 _OVER: Final = "is over"
 _CLOSED: Final = "ended when its handle was closed, and the item was given back"
+
+
+class Member(Protocol):
+    """What leases need of the handle's part in the queue, its ``Membership``."""
+
+    @property
+    def native(self) -> NativeRecords | None:
+        """The records in C, if the engine has any."""
+
+    @property
+    def state(self) -> State:
+        """Whether the handle is open."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of the queue."""
+
+    @property
+    def records(self) -> Records:
+        """The records in Python."""
+
+    def kept_back(self) -> int:
+        """Return how many payloads are kept back."""
+
+    def operation(self) -> AbstractContextManager[Record]:
+        """Lend a record."""
 
 
 class _OfThread:
@@ -56,7 +83,7 @@ class Leasing:
         failed: payloads that could not be deserialised, whose leases are being ended.
     """
 
-    def __init__(self, membership: Membership, leases: Leases) -> None:
+    def __init__(self, membership: Member, leases: Leases) -> None:
         self._membership = membership
         self._leases = leases
         self.of_objects: Home = {}

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
@@ -26,7 +26,7 @@ from .._platform.shared_memory import Segment
 from .._platform.system import SYSTEM, System
 from .._ring import ending
 from .._ring.batch_lock import BatchLock
-from .._ring.claim import Claim, Held, Home, Payload
+from .._ring.claim import Claim, Payload
 from .._ring.growth import Growth
 from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
@@ -36,12 +36,13 @@ from .._ring.snapshot import Look
 from ..errors import QueueClosedError, RoleTakenError, SharedMemoryFullError, TooManyParticipantsError
 from .doorbell import Doorbells
 from .records import Records, State, refuse_child
-from .roles import NativeRoles, Roles
+from .roles import Roles
 
 if TYPE_CHECKING:
     from .._ring.leased_look import LeasedLook
     from .._ring.leased_ring import LeasedRing
     from .leasing import Leasing
+    from .native_records import NativeRecords
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
 
@@ -61,33 +62,6 @@ def _leased() -> _Leased:
     from .leasing import Leasing  # noqa: PLC0415
 
     return _Leased(LeasedRing, LeasedLook, Leasing)
-
-
-class NativeRecords(NativeRoles, Protocol):
-    """What an engine in C has beside the records in Python."""
-
-    def shut(self) -> None:
-        """Begin no operation any more."""
-
-    def leave(self) -> bool:
-        """Give up the records that no operation uses; return whether none is in progress."""
-
-    def is_empty(self) -> bool:
-        """Whether a get would find nothing."""
-
-    def is_full(self) -> bool:
-        """Whether a put would find no room."""
-
-    def done(self, home: Home, held: Held, index: int, position: int, deliveries: int, /) -> bool | None:
-        """End a lease; return whether it was this process's, or None if its home has not got it."""
-
-    def give_back(
-        self, home: Home, held: Held, index: int, position: int, deliveries: int, delay: int, last: bool, /
-    ) -> bool | None:
-        """End a lease and give its item back; return as ``done`` does."""
-
-    def release(self) -> None:
-        """Let go of the memory, if no operation is in progress."""
 
 
 class Membership:

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .. import __version__
 from ..errors import SharedMemoryQueueError
 from . import counting, demo
 from .stop_signals import InterruptedBySignal, StopSignals
@@ -23,7 +22,7 @@ _LISTED = 10  # files that cannot be tokenised, and differences
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="shmq")
+@click.version_option(package_name="shared-multiprocess-queue", prog_name="shmq")
 def main() -> None:
     """See a queue of Python objects in shared memory at work."""
 

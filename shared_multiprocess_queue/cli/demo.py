@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import parent_process
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from ..errors import Empty, Full, ItemTooLargeError, ShutDown
 from ..queue import SharedMemoryQueue
@@ -393,28 +393,23 @@ class _Main:
                 self._tasks.shutdown()
 
     def _kill(self) -> bool:
-        """Kill a worker that has a file in hand; return whether there is one."""
-        numbers = {process.pid: number for number, process in enumerate(self._crew.processes)}
-        pids = [lease["pid"] for lease in self._leased() if lease["pid"] in numbers]
-        if not pids:
+        """Kill a worker if it has a file in hand; return whether it had one."""
+        number = random.randrange(len(self._crew.processes))
+        process = self._crew.processes[number]
+        pid = process.pid
+        if pid is None or process.exitcode is not None:
             return False
-        pid = random.choice(pids)
-        os.kill(pid, signal.SIGSTOP)  # it may end its lease until it has stopped; so what it has is asked after that
+        os.kill(pid, signal.SIGSTOP)  # what it has is asked when it has stopped; before that it may end its lease
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        lease = next((lease for lease in self._leased() if lease["pid"] == pid), None)
+        lease = next((lease for lease in self._tasks.get_metrics()["leased"] if lease["pid"] == pid), None)
         if lease is None:
             os.kill(pid, signal.SIGCONT)
             return False
-        number = numbers[pid]
-        self._crew.processes[number].kill()
-        self._crew.processes[number].join()
+        process.kill()
+        process.join()
         self.reports[number].killed += 1
         self._replace(number, self._files[lease["position"]])
         return True
-
-    def _leased(self) -> list[dict[str, Any]]:
-        leased: list[dict[str, Any]] = self._tasks.get_metrics()["leased"]
-        return leased
 
     def _replace_the_dead(self) -> None:
         for number, process in enumerate(self._crew.processes):
