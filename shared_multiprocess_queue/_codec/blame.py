@@ -52,6 +52,18 @@ def describe(error: BaseException) -> str:
         return f"{classes.type_name(type(error))}: <it cannot be printed>"
 
 
+def advice(error: BaseException, text: str) -> str:
+    """Return what to do about an item that pickle refuses with this error, which ``text`` describes."""
+    if type(error) is RecursionError:
+        return "send an item that is nested less deeply, or raise sys.setrecursionlimit()"
+    if type(error) is RuntimeError and "through inheritance" in text:  # what multiprocessing says of its own
+        return "hand it to the process as an argument of multiprocessing.Process instead"
+    return (
+        "leave out what exists only in this process (locks, open files, generators), or let a class say what to send "
+        "instead, by __reduce__ or __getstate__"
+    )
+
+
 def global_text(frame: FrameType, name: str) -> str:
     """Return a global of a frame's function; "" if it is not a str."""
     found = dict.get(frame.f_globals, name)

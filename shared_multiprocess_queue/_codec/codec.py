@@ -52,7 +52,7 @@ from .._platform.lazy_import import late
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 from . import classes, deflate
 from . import definitions as _defining
-from .blame import describe, is_of_a_signal_handler, path_to
+from .blame import advice, describe, is_of_a_signal_handler, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
@@ -729,11 +729,10 @@ class _ItemPickler(Pickler):
         path = None
         if culprit is not None and culprit is not item and type(error) is not RecursionError:
             path = path_to(culprit, item, () if self._by_value is None else self._by_value.definitions)
-        return (
-            f"an item of type {classes.type_name(type(item))} cannot be serialised: {describe(error)}"
-            f"{'' if path is None else f' (at {path})'}; leave out what exists only in this process (locks, open "
-            f"files, generators), or let a class say what to send instead, by __reduce__ or __getstate__"
-        )
+        where = "" if path is None else f" (at {path})"
+        what = f"an item of type {classes.type_name(type(item))} cannot be serialised"
+        why = describe(error)
+        return f"{what}: {why}{where}; {advice(error, why)}"
 
 
 # Making a pickler takes as long as using it, so these are kept. There are several, because there are threads, and items

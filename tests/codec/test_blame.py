@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import multiprocessing
 import threading
 import types
 from collections.abc import Callable
@@ -261,3 +262,18 @@ def test_an_error_that_cannot_be_described_consumes_one_item(
     q.put("next")
     assert refusal(DeserializationError, q.get).raw
     assert q.get() == "next"
+
+
+def test_the_advice_fits_the_error(make_queue: MakeQueue) -> None:
+    q = make_queue()
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(SerializationError, match="nested less deeply"):
+        q.put(deep)
+    while deep:  # so that its end needs no depth either
+        deep = deep[0]
+    with pytest.raises(SerializationError, match=r"as an argument of multiprocessing\.Process"):
+        q.put({"event": multiprocessing.Event()})
+    with pytest.raises(SerializationError, match="leave out what exists only in this process"):
+        q.put(threading.Lock())
