@@ -118,6 +118,8 @@ _WITH_LEASES: Final = (
     "mpmc:1 2 2 lease+done quiet_wait stop",
     "mpmc:1 2f 1 put+put lease+done+lease+done shutdown",
     "spsc:1 1 1 lease+release+lease+done stop+quiet",
+    "mpmc:1 2 1d lease+release put+lease+done",
+    "mpmc:2 2 2d lease+done lease2+done+done",
 )
 
 _OF_ATOMICS: Final = (
