@@ -55,7 +55,8 @@ class World:
         """
         self._memory.restore(self._saved)
         self._dead.clear()
-        self._dead.add(_GHOST)
+        if self.program.has_orphan:
+            self._dead.add(_GHOST)
         self._history = History(self.program.capacity, self._filled)
         self._begin()
         self._handles = {
