@@ -83,6 +83,7 @@ struct actor {
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
     uint64_t holds;
+    uint32_t busy_lease;
     bool finds_the_end;
 };
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import pytest
 
 from shared_multiprocess_queue import LeaseLostError, SharedMemoryQueue
+from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
 from stress.hostile import damage
 from tests.support.queues import MakeQueue
@@ -63,3 +65,30 @@ def test_the_end_of_a_lease_wakes_no_get_in_vain(make_leased: MakeQueue) -> None
         stage.write(layout.ITEMS + layout.WAKE_HINT, stage.word(layout.ITEMS + layout.WAKE_HINT) | 1)
         lease.done()
         assert (stage.word(layout.ITEMS + layout.WAKE_EPOCH) != epoch) == bool(rest)
+
+
+class CountedWords:
+    """Words that count how often they are loaded."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = words
+        self.loads = 0
+
+    def load(self, offset: int) -> int:
+        self.loads += 1
+        return self._words.load(offset)
+
+
+def test_the_search_for_a_leased_item_begins_where_the_last_one_found_one(make_leased: MakeQueue) -> None:
+    """Each end of a lease beside a join makes one; over all lease slots, the ends of N leases would take N² steps."""
+    number = 64
+    q = make_leased(capacity=number, leases=number)
+    q.put_batch(range(number))
+    assert len(q.get_batch(number)) == number
+    leases, words = q._membership.ring.leases, CountedWords(q._membership.memory.words())
+    assert leases is not None
+    for _ in range(number):
+        assert leases.has_items(cast(Words, words))
+        q.task_done()
+    assert not leases.has_items(cast(Words, words))
+    assert words.loads < 10 * number
