@@ -6,6 +6,7 @@ A get reserves its lease slots before it claims, and holds none of them while it
 from __future__ import annotations
 
 from .._platform.atomic_words import Words
+from ..errors import SharedMemoryFullError
 from . import ending
 from .claim import Claim
 from .layout import (
@@ -145,7 +146,10 @@ class LeasedRing(Ring):
         if words.load(record.at + PUT_END) or words.load(record.at + GET_END):
             words.store(record.at + ABANDONED, 1)  # [A1]
         self.leases.recover(words, claim)
-        return super().abandon(record)
+        try:
+            return super().abandon(record)
+        except SharedMemoryFullError:  # for a lease slot more; the mark stands, so any other get may adopt what is left
+            return False
 
     # ---- join -------------------------------------------------------------------------------------------------------
 
