@@ -6,7 +6,8 @@ thread of the handle before it. The slots of capacity ``2f`` are fresh: each get
 call with ``!17`` behind it is interrupted at the 17th point at which Python serves signals in it, one with ``!cas``
 where it first enters a function of that name.
 
-``mpmc:2`` is a queue with two leases. Of ``2d`` items in it, a get that is dead has claimed the first.
+``mpmc:2`` is a queue with two leases. In one of fresh slots, the lease slots behind the first get memory when they are
+needed. Of ``2d`` items in it, a get that is dead has claimed the first.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
