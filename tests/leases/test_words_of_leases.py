@@ -10,6 +10,7 @@ import pytest
 from shared_multiprocess_queue import LeaseLostError, SharedMemoryQueue
 from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring.leased_ring import LeasedRing
 from stress.hostile import damage
 from tests.support.queues import MakeQueue
 
@@ -92,3 +93,30 @@ def test_the_search_for_a_leased_item_begins_where_the_last_one_found_one(make_l
         q.task_done()
     assert not leases.has_items(cast(Words, words))
     assert words.loads < 10 * number
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_those_that_go_last_with_one_due_the_oldest_comes_first(make_leased: MakeQueue, first: int) -> None:
+    """In whichever lease slots they lie; all of these wait for head, which cannot move."""
+    q = make_leased()
+    for number in range(first):
+        q.put(number)
+        q.lease().done()
+    q.put_batch(["before", "older", "newer"])
+    before, older = q.lease(), q.lease()
+    before.done()
+    newer = q.lease()
+    q.put("next")
+    newer.release(last=True)
+    older.release(last=True)
+    assert q.get() == "older"
+
+
+def test_a_join_minds_its_deadline_though_the_ring_never_rests(
+    make_leased: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_leased()
+    ring = cast(LeasedRing, q._membership.ring)
+    monkeypatch.setattr(ring, "_is_ring_finished", lambda words, tail: None)
+    with q._membership.operation() as record:
+        assert not ring.is_quiet(record.words)
