@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from shared_multiprocess_queue import LeaseLostError, SharedMemoryQueue
+from shared_multiprocess_queue import Empty, LeaseLostError, SharedMemoryQueue
 from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.leased_ring import LeasedRing
@@ -120,3 +120,15 @@ def test_a_join_minds_its_deadline_though_the_ring_never_rests(
     monkeypatch.setattr(ring, "_is_ring_finished", lambda words, tail: None)
     with q._membership.operation() as record:
         assert not ring.is_quiet(record.words)
+
+
+def test_what_goes_last_waits_for_a_lease_to_end(make_leased: MakeQueue) -> None:
+    """It has a lease slot, and the other one is in use; a worker that fails at an item would get it at once again."""
+    q = make_leased()
+    q.put_batch(["long", "fails", "next"])
+    long = q.lease()
+    q.lease().release(last=True)
+    with pytest.raises(Empty):
+        q.lease(block=False)
+    long.done()
+    assert [q.get(block=False), q.get(block=False)] == ["next", "fails"]
