@@ -121,7 +121,8 @@ class Lease(Generic[T]):
 
         Args:
             delay: seconds in which it is not delivered.
-            last: whether all that is in the queue now is delivered before it.
+            last: whether all that is in the queue now is delivered before it. Until then it takes up one of the leases:
+                if all others are in processing, the queue waits for one of them to end.
 
         Raises:
             ValueError: the delay cannot be, or there is one although ``last``.

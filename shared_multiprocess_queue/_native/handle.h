@@ -108,6 +108,7 @@ typedef struct handle {
     uint32_t item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
     uint32_t leases;
+    uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;
     int64_t slice; /* the longest sleep */
     PyObject *engine, *calls, *kept_back, *on_keep_back;

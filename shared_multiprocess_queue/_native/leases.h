@@ -56,14 +56,16 @@ static inline bool shmq_take_lease(const struct shmq_ring *ring, uint32_t index,
     return true;
 }
 
-/* Whether any lease slot has an item. */
+/* Whether any lease slot has an item; begins where one was found last, because each end of a lease may ask this. */
 static inline bool shmq_lease_has_item(const struct shmq_ring *ring)
 {
     const uint32_t ready = shmq_leases_ready(ring);
-    for (uint32_t index = 0; index < ready; index++) {
+    uint32_t index = *ring->busy_lease < ready ? *ring->busy_lease : 0;
+    for (uint32_t i = 0; i < ready; i++, index = index + 1 < ready ? index + 1 : 0) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         SHMQ_LOAD("J4", &lease->holder, memory_order_seq_cst); /* [J4] seq_cst, before the count; pairs with [E9] */
         if (SHMQ_LOAD("J4", &lease->count, memory_order_acquire) != 0) { /* [J4] acquire, pairs with [E5][E8] */
+            *ring->busy_lease = index;
             return true;
         }
     }

@@ -53,22 +53,33 @@ static inline int list_leases(struct record *record, uint64_t count)
     return SHMQ_DONE;
 }
 
-/* Take what interrupted calls of this handle have leased. */
+/* Take what interrupted calls of this handle have leased. The list has its memory before anything goes into it. If an
+   item cannot be taken, those before it are all that there are. */
 static inline int take_kept_back_leases(struct record *record)
 {
-    PyObject *leased = PyList_New(0);
-    while (leased != NULL && (uint64_t)PyList_GET_SIZE(leased) < record->limit &&
-           PyObject_Size(record->handle->kept_back) > 0) {
-        PyObject *payload = PyObject_CallMethod(record->handle->kept_back, "popleft", NULL);
-        if (payload == NULL || PyList_Append(leased, payload) < 0) {
-            Py_XDECREF(payload);
-            Py_CLEAR(leased);
+    PyObject *kept_back = record->handle->kept_back;
+    const Py_ssize_t there = PyObject_Size(kept_back);
+    const Py_ssize_t most = (uint64_t)there < record->limit ? there : (Py_ssize_t)record->limit;
+    PyObject *leased = PyList_New(most);
+    if (leased == NULL) {
+        return FAILED;
+    }
+    Py_ssize_t taken = 0;
+    for (PyObject *payload; taken < most; taken++) {
+        payload = PyObject_CallMethod(kept_back, "popleft", NULL);
+        if (payload == NULL) {
             break;
         }
-        Py_DECREF(payload);
+        PyList_SET_ITEM(leased, taken, payload);
     }
+    if (taken == 0) {
+        Py_DECREF(leased);
+        return FAILED;
+    }
+    PyErr_Clear();
+    Py_SET_SIZE((PyVarObject *)leased, taken);
     record->leased = leased;
-    return leased == NULL ? FAILED : SHMQ_DONE;
+    return SHMQ_DONE;
 }
 
 /* Give memory to more lease slots, or raise. */

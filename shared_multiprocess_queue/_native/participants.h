@@ -47,6 +47,7 @@ struct shmq_ring {
     uint32_t leases; /* number of lease slots */
     struct shmq_lease *lease_heads;
     unsigned char *lease_payloads;
+    uint32_t *busy_lease; /* where this process has found an item last */
     uint64_t owner; /* the owner word of this process */
     struct shmq_calls calls;
     uint64_t fresh_below; /* slots of positions below may have no number yet; 0: all have one */
@@ -97,13 +98,14 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->fresh_below = 0;
 }
 
-/* Say that the queue has leases; the caller has checked their number, too. */
-static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases)
+/* Say that the queue has leases; the caller has checked their number, too, and keeps busy_lease, which may be any. */
+static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases, uint32_t *busy_lease)
 {
     unsigned char *heads = ring->slots + ring->capacity * ring->stride;
     ring->leases = leases;
     ring->lease_heads = (struct shmq_lease *)(void *)heads;
     ring->lease_payloads = heads + leases * sizeof(struct shmq_lease);
+    ring->busy_lease = busy_lease;
 }
 
 /* The number of lease slots that have memory; no other was ever taken. seq_cst, so that a look at the lease slots [J4]

@@ -98,7 +98,8 @@ static inline void shmq_find_candidates(const struct shmq_ring *ring, bool for_d
         } else if (delay != 0) {
             all->earliest = one.due < all->earliest ? one.due : all->earliest;
         } else {
-            behind = waiting == 0 || one.due < behind.due ? one : behind;
+            const bool is_first = one.due < behind.due || (one.due == behind.due && one.position < behind.position);
+            behind = waiting == 0 || is_first ? one : behind;
             waiting++;
         }
     }
@@ -187,7 +188,9 @@ static inline enum shmq_result shmq_meet_given(const struct shmq_ring *ring, str
     }
     if (shmq_take_lease(ring, index, owner)) {
         shmq_settle_lease(ring, index);
-        shmq_give_up(ring, index);
+        if (!shmq_is_dropped(ring, index)) {
+            shmq_give_up(ring, index); /* a get takes it on its way back; that in Python takes it here */
+        }
     }
     return SHMQ_AGAIN;
 }

@@ -39,7 +39,7 @@ from .layout import (
 )
 
 _STEP: Final = 64  # slots that are numbered at once
-_LEASE_STEP: Final = 4  # lease slots that get memory at once, or a quarter of those that have it
+_LEASE_STEP: Final = 4
 
 
 def is_fresh(words: Reader, position: int, word: int) -> bool:
@@ -56,6 +56,7 @@ class Growth:
 
     Attributes:
         step: how many slots are numbered at once, or more if a batch needs more.
+        lease_step: how many lease slots get memory at once, or a quarter of those that have it.
     """
 
     def __init__(self, segment: Segment, geometry: Geometry) -> None:
@@ -65,6 +66,7 @@ class Growth:
         self._stride = geometry.stride
         self._item_size = geometry.item_size
         self.step = _STEP
+        self.lease_step = _LEASE_STEP
 
     def at_once(self, words: Reader) -> int:
         """Return the bytes of an item for which each slot that has a number has memory.
@@ -126,7 +128,7 @@ class Growth:
         ready, most = self.leases_ready(words), self._geometry.leases
         if ready == most:
             return False
-        end = min(ready + max(_LEASE_STEP, ready // 4), most)
+        end = min(ready + max(self.lease_step, ready // 4), most)
         try:
             self._reserve_leases(ready, end)
         except OSError:

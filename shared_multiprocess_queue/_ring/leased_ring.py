@@ -5,7 +5,10 @@ A get reserves its lease slots before it claims, and holds none of them while it
 
 from __future__ import annotations
 
+from typing import Final
+
 from .._platform.atomic_words import Words
+from ..errors import SharedMemoryFullError
 from . import ending
 from .claim import Claim
 from .layout import (
@@ -29,6 +32,8 @@ from .leases import Leases
 from .parking import Parking
 from .participants import Participants, Record
 from .ring import DONE, HELD, NOTHING, SHUT_DOWN, Ring
+
+_LOOKS: Final = 4096  # of a join, before it minds its deadline
 
 
 class LeasedRing(Ring):
@@ -145,7 +150,10 @@ class LeasedRing(Ring):
         if words.load(record.at + PUT_END) or words.load(record.at + GET_END):
             words.store(record.at + ABANDONED, 1)  # [A1]
         self.leases.recover(words, claim)
-        return super().abandon(record)
+        try:
+            return super().abandon(record)
+        except SharedMemoryFullError:  # for a lease slot more; the mark stands, so any other get may adopt what is left
+            return False
 
     # ---- join -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +163,7 @@ class LeasedRing(Ring):
         Items move from the ring to the lease slots and never back, so a look in this direction misses none. In a queue
         that was stopped only those count that live processes have.
         """
-        while True:
+        for _ in range(_LOOKS):
             if ending.is_stopped(words, self._mode):
                 return not (self._is_any_taken(words) or self.leases.is_any_held(words))
             tail = words.load(TAIL)  # [J1] seq, pairs with [J5]
@@ -166,6 +174,7 @@ class LeasedRing(Ring):
                 return False
             if words.load(TAIL) == tail:  # [J5] seq: nothing was claimed since [J1]
                 return True
+        return False  # other processes keep putting; the caller minds its deadline
 
     def _is_ring_finished(self, words: Words, tail: int) -> bool | None:
         """Whether the ring holds nothing below a tail; None: look again."""

@@ -96,7 +96,7 @@ class Leases:
         self._parking = parking
         self._system = parking.system
         self.growth: Growth | None = None  # where memory is taken as it is used
-        self._next = 0  # where the search for a free slot begins
+        self._next = self._busy = 0  # where the search for a free slot, and the one for an item, begin
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
@@ -435,10 +435,13 @@ class Leases:
             self._parking.wake_all(words, IDLE)
 
     def has_items(self, words: Words) -> bool:
-        """Whether any lease slot has an item."""
-        for head in map(self._head, range(self._ready(words))):
+        """Whether any lease slot has an item; begins where one was found last, as each end of a lease may ask this."""
+        ready, first = self._ready(words), self._busy
+        for index in ((first + step) % ready for step in range(ready)):
+            head = self._head(index)
             words.load(head + LEASE_HOLDER)  # [J4] seq, before the count; pairs with [E9]
             if words.load(head + LEASE_COUNT):  # [J4] acquire, pairs with [E5][E8]
+                self._busy = index
                 return True
         return False
 

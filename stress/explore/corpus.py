@@ -118,6 +118,12 @@ _WITH_LEASES: Final = (
     "mpmc:1 2 2 lease+done quiet_wait stop",
     "mpmc:1 2f 1 put+put lease+done+lease+done shutdown",
     "spsc:1 1 1 lease+release+lease+done stop+quiet",
+    "mpmc:1 2 1d lease+release put+lease+done",
+    "mpmc:2 2 2d lease+done lease2+done+done",
+    "mpmc:2 2f 2 lease+lease+done quiet",
+    "mpmc:3 3f 3 lease+lease+lease lease",
+    "mpmc:2 2f 2 lease+done lease_wait+done quiet_wait",
+    "mpmc:3 3f 2 lease+release+lease2 lease2+done put",
 )
 
 _OF_ATOMICS: Final = (

@@ -50,6 +50,7 @@ class Memory:
         self._used = slice(0, layout.record_at(_USED))
         self._slots = slice(layout.SLOTS_START, self.geometry.definitions)
         self.words[layout.NUMBERED_AT >> 3] = is_fresh
+        self.words[layout.LEASES_READY_AT >> 3] = is_fresh and leases > 0
         for position in range(1 if is_fresh else capacity):
             self.words[self.slot(position) >> 3] = position << layout.STATE_BITS | layout.FREE
 
@@ -311,7 +312,7 @@ class Handle:
             self.engine: AtomicsEngine | native.NativeEngine = native.NativeEngine(Membership(*arguments))
         else:
             self.engine = AtomicsEngine(Membership(*arguments))
-        self.engine.membership.growth.step = 1
+        self.engine.membership.growth.step = self.engine.membership.growth.lease_step = 1
         self.engine.membership.records.lock = cast(Any, _ThreadLock(scheduler))
         self.engine.membership.ring._bytes = _Bytes(self.engine.membership.ring._bytes, step)  # type: ignore[assignment]
         self.engine.membership.ring._halves = _Halves(self.engine.membership.ring._halves, step)  # type: ignore[assignment]

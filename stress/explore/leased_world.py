@@ -266,6 +266,9 @@ class LeasedWorld(World):
         memory, heads = self._memory, self._heads()
         memory.words[layout.LOOK_AT >> 3] = 0
         self._look_for_quiet()
+        ready = self._word(layout.LEASES_READY_AT) or len(heads)
+        if any(self._word(head) or self._word(head + layout.LEASE_COUNT) for head in heads[ready:]):
+            raise Violation("a lease slot is in use that is not among those that have memory")
         full = [self._word(head + layout.LEASE_POSITION) for head in heads if self._word(head + layout.LEASE_COUNT)]
         if len(set(full)) < len(full):
             raise Violation(f"two lease slots have the item of one position: {full}")

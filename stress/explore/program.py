@@ -6,7 +6,8 @@ thread of the handle before it. The slots of capacity ``2f`` are fresh: each get
 call with ``!17`` behind it is interrupted at the 17th point at which Python serves signals in it, one with ``!cas``
 where it first enters a function of that name.
 
-``mpmc:2`` is a queue with two leases.
+``mpmc:2`` is a queue with two leases. In one of fresh slots, the lease slots behind the first get memory when they are
+needed. Of ``2d`` items in it, a get that is dead has claimed the first.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
@@ -84,6 +85,7 @@ class Program:
     actors: tuple[ActorPlan, ...]
     leases: int = 0
     is_fresh: bool = False
+    has_orphan: bool = False
 
     def __str__(self) -> str:
         texts = []
@@ -92,7 +94,8 @@ class Program:
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
         mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
-        return " ".join([mode, f"{self.capacity}{'f' * self.is_fresh}", str(self.filled), *texts])
+        capacity, filled = f"{self.capacity}{'f' * self.is_fresh}", f"{self.filled}{'d' * self.has_orphan}"
+        return " ".join([mode, capacity, filled, *texts])
 
 
 Decision = tuple[int, int]
@@ -110,11 +113,12 @@ def parse_program(text: str) -> Program:
         mode, capacity, filled, *actors = text.split()
         mode, _, leases = mode.partition(":")
         plans, is_fresh = tuple(map(_parse_actor, actors)), capacity.endswith("f")
-        number = int(capacity.removesuffix("f"))
-        program = Program(_MODES[mode], number, int(filled), plans, int(leases or 0), is_fresh)
+        number, has_orphan = int(capacity.removesuffix("f")), filled.endswith("d")
+        there = int(filled.removesuffix("d"))
+        program = Program(_MODES[mode], number, there, plans, int(leases or 0), is_fresh, has_orphan)
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
-    if not 0 <= program.filled <= program.capacity or not actors:
+    if not has_orphan <= program.filled <= program.capacity or not actors:
         raise ProgramError(f"{text!r} is no program: mode, capacity, how many items are there, then one or more actors")
     return program
 

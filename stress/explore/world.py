@@ -14,7 +14,8 @@ from .program import JOIN, PUTS, Program, Schedule
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge
 
-_SURVIVOR = 100  # a process id
+_GHOST = 99  # a process id
+_SURVIVOR = 100
 FIRST = 101
 """Process id of the first actor."""
 
@@ -34,6 +35,8 @@ class World:
         for item in self._filled:
             self._survivor.call("put", [item])
         self._leave_roles()
+        if program.has_orphan:
+            self._claim_and_die()
         self._saved = self._memory.save()
         self._processes: list[int] = []
         for number, plan in enumerate(program.actors):
@@ -52,6 +55,8 @@ class World:
         """
         self._memory.restore(self._saved)
         self._dead.clear()
+        if self.program.has_orphan:
+            self._dead.add(_GHOST)
         self._history = History(self.program.capacity, self._filled)
         self._begin()
         self._handles = {
@@ -219,6 +224,13 @@ class World:
             raise Violation("a full queue takes more than its capacity")
         if (found := self._drain()) != items:
             raise Violation(f"a queue took {items} and gave {found}")
+
+    def _claim_and_die(self) -> None:
+        """Leave the first item as a get does that dies right after its claim."""
+        record = self._handle("atomics", _GHOST).engine.membership.records.borrow()
+        head = record.words.load(layout.HEAD)
+        record.announce_get(head, head + 1)
+        record.words.cas(layout.HEAD, head, head + 1)
 
     def _leave_roles(self) -> None:
         """Let others be the producer and the consumer."""

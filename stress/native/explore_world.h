@@ -49,6 +49,7 @@ enum kind {
     PARK_LEASE, /* leases an item and ends it; sleeps when there is none */
     JOIN,       /* looks once whether all is done */
     PARK_JOIN,  /* sleeps until all is done */
+    BUNDLE,     /* leases two items, one after the other, and ends both; sleeps when there is none */
     SHUT,       /* shuts the queue down */
     STOP,       /* likewise, at once, and joins */
     ALL_KINDS
@@ -58,7 +59,8 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "quit-put", "repent",   "park-put",  "get",    "get-two",
                                          "get-all",  "quit-get", "park-get",  "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
-                                         "park-lease", "join",   "park-join", "shut",      "stop"};
+                                         "park-lease", "join",   "park-join", "bundle",    "shut",
+                                         "stop"};
 
 struct actor {
     unsigned number;
@@ -81,6 +83,7 @@ struct actor {
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
     uint64_t holds;
+    uint32_t busy_lease;
     bool finds_the_end;
 };
 

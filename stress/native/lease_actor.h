@@ -276,18 +276,12 @@ static void has_died(struct actor *a)
     note_ends(a);
 }
 
-static void act(struct actor *a)
+/* Attempt until it is done, or the end was found; asleep in between, if the actor sleeps at all. */
+static bool attempt_until(struct actor *a)
 {
-    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
-        fail("no record for a newcomer");
-    }
-    if (a->kind == SHUT || a->kind == STOP) {
-        shmq_shut(&a->ring, a->kind == STOP);
-        end.shut = true;
-    }
-    a->fate = IN_DOUBT;
+    const bool may_sleep = a->kind == PARK_LEASE || a->kind == PARK_JOIN || a->kind == BUNDLE;
     bool ok = attempt_one(a, false) || attempt_one(a, true);
-    while (!ok && !a->finds_the_end && (a->kind == PARK_LEASE || a->kind == PARK_JOIN)) {
+    while (!ok && !a->finds_the_end && may_sleep) {
         struct shmq_wake_words *side = side_of(a);
         a->epoch = shmq_arm(side);
         ok = attempt_one(a, true);
@@ -300,6 +294,23 @@ static void act(struct actor *a)
             }
             a->sleeps = a->woken = false;
         }
+    }
+    return ok;
+}
+
+static void act(struct actor *a)
+{
+    if (a->kind == NEWCOMER && !shmq_take_record(&a->ring, &a->me)) {
+        fail("no record for a newcomer");
+    }
+    if (a->kind == SHUT || a->kind == STOP) {
+        shmq_shut(&a->ring, a->kind == STOP);
+        end.shut = true;
+    }
+    a->fate = IN_DOUBT;
+    const bool ok = attempt_until(a);
+    if (ok && a->kind == BUNDLE && a->holds < a->ring.leases) { /* one that has all of them would wait for itself */
+        attempt_until(a);
     }
     a->fate = ok ? ACKNOWLEDGED : NEVER;
     if (a->kind != KEEP) {

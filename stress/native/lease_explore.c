@@ -81,6 +81,7 @@ int main(int argc, char **argv)
     }
     report("two operations");
     static const enum kind threes[][3] = {
+        {BUNDLE, BUNDLE, SHUT},
         {LEASE, LEASE, PUT},   {LEASE, LEASE, LEASE},     {LEASE, PUT, JOIN},        {RELEASE, LEASE, JOIN},
         {LEASE, NEWCOMER, PUT}, {RELEASE, LEASE, LEASE_TWO}, {LAST, LEASE, PUT},      {LEASE, LEASE, JOIN},
         {KEEP, LEASE, PUT},    {LEASE_TWO, BATCH, LEASE}, {PARK_LEASE, LEASE, LEASE}, {PARK_JOIN, LEASE, LEASE},

@@ -9,7 +9,8 @@ static void be_born(struct actor *a, unsigned number)
 {
     const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
-    shmq_open_leases(&a->ring, segment_leases);
+    a->busy_lease = 0;
+    shmq_open_leases(&a->ring, segment_leases, &a->busy_lease);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
     a->taken = 0;
@@ -76,13 +77,17 @@ static void judge_sleepers(void)
         if (a->kind == PARK_JOIN && shmq_is_quiet(&a->ring)) {
             fail("a join sleeps although all is done");
         }
-        if (a->kind == PARK_LEASE && shmq_is_closed(&a->ring) &&
+        const bool is_get = a->kind == PARK_LEASE || a->kind == BUNDLE;
+        if (is_get && shmq_is_closed(&a->ring) &&
             (shmq_is_stopped(&a->ring) || !shmq_keeps_the_end_away(&a->ring))) {
             fail("a get sleeps at the end of the queue");
         }
         const uint64_t head = shmq_unmarked(a->ring.header->head);
         const bool is_there = shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL);
-        for (uint32_t index = 0; a->kind == PARK_LEASE && index < a->ring.leases; index++) {
+        if (is_get && shmq_is_closed(&a->ring) && a->holds > 0 && !is_there) {
+            fail("an actor that has an item waits at the end for those of others");
+        }
+        for (uint32_t index = 0; is_get && index < a->ring.leases; index++) {
             const struct shmq_lease *slot = shmq_lease_of(&a->ring, index);
             if (slot->holder == 0 && (slot->count > 0 ? slot->due == 0 : is_there)) {
                 fail("a get sleeps beside an item and a lease slot for it");
@@ -120,7 +125,7 @@ static void judge(void)
     judge_sleepers();
     bool keeps = false;
     for (unsigned i = 0; i < world.actors; i++) {
-        keeps = keeps || (actors[i].kind == KEEP && !actors[i].dead && actors[i].holds > 0);
+        keeps = keeps || (!actors[i].dead && actors[i].holds > 0);
     }
     const bool is_empty = shmq_is_empty(&survivor.ring);
     const bool is_there = lease(&survivor, 1, true);
@@ -131,8 +136,8 @@ static void judge(void)
     drain();
     for (unsigned i = 0; i < world.actors; i++) {
         struct actor *a = &actors[i];
-        if (a->kind == KEEP && !a->dead) {
-            if (a->holds > 0 && (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity)) {
+        if (!a->dead && a->holds > 0) { /* it keeps them, or sleeps because its waker died */
+            if (shmq_is_quiet(&survivor.ring) || shmq_size(&survivor.ring) > world.capacity) {
                 fail("join does not see what a living actor has");
             }
             end_leases(a);

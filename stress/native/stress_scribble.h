@@ -60,6 +60,7 @@ static void scribble(uint64_t rounds)
         _Atomic uint64_t *words = (void *)base;
         const size_t header = sizeof(struct shmq_header) / SHMQ_WORD;
         struct shmq_ring ring;
+        uint32_t busy_lease = (uint32_t)random_next(&random); /* any */
         struct shmq_participant me;
         const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps};
         unsigned char *buffer = malloc(ITEM_SIZE);
@@ -67,7 +68,7 @@ static void scribble(uint64_t rounds)
             fail("no memory", ITEM_SIZE, 0);
         }
         shmq_open(&ring, base, capacity, ITEM_SIZE, random_below(&random, 4) == 0, 1 + random_below(&random, 3), calls);
-        shmq_open_leases(&ring, segment_leases);
+        shmq_open_leases(&ring, segment_leases, &busy_lease);
         if (!shmq_take_record(&ring, &me)) {
             fail("no record", 0, 0);
         }

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue import JoinableQueue, SharedMemoryFullError, SharedMemoryQueue
+from shared_multiprocess_queue._engine import records
+from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
+from shared_multiprocess_queue._platform.shared_memory import Segment
+from shared_multiprocess_queue._ring.layout import HEAD
 from tests.support.interrupting import points
 from tests.support.queues import MakeQueue
 
@@ -76,3 +85,72 @@ def test_an_interrupted_join_can_be_called_again(make_leased: MakeQueue) -> None
     q.get()
     q.task_done()
     assert q.join(0)
+
+
+class Scarce(deque[object]):
+    """A deque with a popleft for which memory may be short."""
+
+    left = 1 << 62
+
+    def popleft(self) -> object:
+        Scarce.left -= 1
+        if Scarce.left == 0:
+            raise MemoryError
+        return super().popleft()
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_short_memory_loses_no_item_that_was_kept_back(
+    make_leased: MakeQueue, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    monkeypatch.setattr(records, "deque", Scarce)
+    q = make_leased(leases=3)
+    q.put_batch([1, 2, 3])
+
+    def interrupt(_: object) -> object:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cast(LeasedCalls, q._calls).lease(3, False, None, interrupt)
+    monkeypatch.setattr(Scarce, "left", failing)
+    found: list[object] = []
+    while len(found) < 3:
+        with suppress(MemoryError):
+            found += q.get_batch(3, block=False)
+    assert found == [1, 2, 3]
+    for _ in found:
+        q.task_done()
+    assert q.join(0)
+
+
+def test_an_interrupted_get_without_memory_leaves_its_item(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was cut between its claim and the note of it, and another get has taken its lease slot meanwhile."""
+    monkeypatch.setenv("SHMQ_ENGINE", "atomics")
+    with JoinableQueue() as q:
+        q.put_batch([1, 2])
+        member = q._membership
+        record = member.records.borrow()
+        head = record.words.load(HEAD)
+        record.announce_get(head, head + 1)
+        assert record.words.cas(HEAD, head, head + 1)
+        with SharedMemoryQueue(q.name) as other:
+            lease = other.lease()
+            assert lease.item == 2
+
+            def full(*_: int) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Segment, "reserve", full)
+                member.recover(record)
+                with pytest.raises(SharedMemoryFullError, match="no shared memory left"):
+                    q.get()
+                lease.done()
+                assert other.get() == 1
+                other.task_done()
+            assert q.join(0)
+            q.put(3)
+            assert q.get() == 3
+            q.task_done()
