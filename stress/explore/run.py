@@ -93,7 +93,8 @@ def run(plans: Sequence[Plan], console: Console) -> bool:
     def hear(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return not sum(_explore(plan, None, hear) for plan in plans)  # all of them run, even if one finds something
+    statuses = [_explore(plan, None, hear) for plan in plans]  # all of them run, even if one finds something
+    return not any(statuses)
 
 
 def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] | None = None) -> bool:

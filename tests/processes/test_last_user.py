@@ -156,7 +156,7 @@ from shared_multiprocess_queue import SharedMemoryQueue
 
 def work(queue):
     for item in iter(queue.get, None):
-        queue.put(("done", item))
+        queue.put(item if type(item) is tuple else ("done", item))  # its own answer may come back to it
         time.sleep(0.05)
     if {child!r} == "hangs":
         time.sleep(600)
