@@ -443,7 +443,8 @@ def create(
     """
     if not _POSIX:
         return _create_on_windows(name, size, fill)
-    _refuse_more_than_there_is(name, reserved)
+    if identity_of(name) is None:  # otherwise another error says what is there
+        _refuse_more_than_there_is(name, reserved)
     while True:
         guard, mapped = _Descriptor(), _Descriptor()
         segment = None

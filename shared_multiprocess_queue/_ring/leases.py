@@ -437,11 +437,11 @@ class Leases:
     def has_items(self, words: Words) -> bool:
         """Whether any lease slot has an item; begins where one was found last, as each end of a lease may ask this."""
         ready, first = self._ready(words), self._busy
-        for index in ((first + step) % ready for step in range(ready)):
-            head = self._head(index)
+        for step in range(ready):
+            head = self._head((first + step) % ready)
             words.load(head + LEASE_HOLDER)  # [J4] seq, before the count; pairs with [E9]
             if words.load(head + LEASE_COUNT):  # [J4] acquire, pairs with [E5][E8]
-                self._busy = index
+                self._busy = (first + step) % ready
                 return True
         return False
 

@@ -401,11 +401,13 @@ class _Main:
             return False
         os.kill(pid, signal.SIGSTOP)  # what it has is asked when it has stopped; before that it may end its lease
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        lease = next((lease for lease in self._tasks.get_metrics()["leased"] if lease["pid"] == pid), None)
-        if lease is None:
+        try:
+            lease = next((lease for lease in self._tasks.get_metrics()["leased"] if lease["pid"] == pid), None)
+            if lease is None:
+                return False
+            process.kill()
+        finally:
             os.kill(pid, signal.SIGCONT)
-            return False
-        process.kill()
         process.join()
         self.reports[number].killed += 1
         self._replace(number, self._files[lease["position"]])

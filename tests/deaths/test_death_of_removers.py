@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -77,15 +78,21 @@ def creation_sweeps(run_id: str, lock_may_stay: bool) -> Callable[[int], None]:
     return look
 
 
+def is_empty_file(path: Path) -> bool:
+    """Whether a file is there and has nothing in it; another process may sweep it meanwhile."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("kind", ["named", "anonymous"])
 def test_death_in_a_creation(run_id: str, kind: str) -> None:
     def look(step: int) -> None:
-        if kind == "named":
-            # Before the mark an empty file says nothing of deletion; the next creation of its name takes it, see below.
-            path = SHM / f"{run_id}-q-queue"
-            if path.exists() and not path.stat().st_size:
-                with create(run_id, delete=True):
-                    pass
+        # Before the mark an empty file says nothing of deletion; the next creation of its name takes it, see below.
+        if kind == "named" and is_empty_file(SHM / f"{run_id}-q-queue"):
+            with create(run_id, delete=True):
+                pass
         creation_sweeps(run_id, kind == "named")(step)
 
     at_each_step(lambda: lambda: make(run_id, kind), look, 100)

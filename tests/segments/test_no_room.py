@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueueError
+from shared_multiprocess_queue import QueueExistsError, SharedMemoryQueueError
 from shared_multiprocess_queue._platform import free_memory
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of
@@ -61,6 +61,19 @@ def test_a_queue_that_is_larger_than_the_memory_left_takes_none(
         create(run_id, capacity=70_000, item_size=1000)
     assert caught.value.errno == errno.ENOSPC
     remove(create(run_id, capacity=60_000, item_size=1000))
+
+
+def test_a_queue_that_is_there_is_found_though_memory_is_short_by_now(
+    run_id: str, no_leaks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    q = create(run_id, capacity=70_000, item_size=1000)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 60000 kB\n")
+    monkeypatch.setattr(free_memory, "_MEMINFO", meminfo)
+    with pytest.raises(QueueExistsError):
+        create(run_id, capacity=70_000, item_size=1000)
+    create(run_id, capacity=70_000, item_size=1000, exist_ok=True).close()
+    remove(q)
 
 
 @pytest.mark.parametrize("call", [0, 1])
