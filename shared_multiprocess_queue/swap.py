@@ -11,7 +11,7 @@ from .queue import SharedMemoryQueue, T
 
 MOST: Final = 32_767  # items of a queue without a maxsize; as multiprocessing has it on macOS
 SHARE: Final = 4  # such a queue, full of items of the largest size, takes one part in so many of all shared memory
-LARGEST: Final = 1 << 29  # maxsize; twice as many and the leases would not fit into an address space
+LARGEST: Final = 1 << 29  # maxsize; twice as many slots, with the header, would not fit into an address space
 ITEM_SIZE: Final = 65_536 - SLOT_PAYLOAD  # slots are 64 KiB apart, so what each needs first lies in one page
 
 

@@ -189,7 +189,7 @@ static inline enum shmq_result shmq_meet_given(const struct shmq_ring *ring, str
     if (shmq_take_lease(ring, index, owner)) {
         shmq_settle_lease(ring, index);
         if (!shmq_is_dropped(ring, index)) {
-            shmq_give_up(ring, index); /* a get takes it on its way back; that in Python takes it here */
+            shmq_give_up(ring, index); /* a get takes it on its way back; the atomics engine takes it here */
         }
     }
     return SHMQ_AGAIN;

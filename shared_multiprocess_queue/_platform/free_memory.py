@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-_MEMINFO: Final = Path("/proc/meminfo")
+_MEMINFO: Final = "/proc/meminfo"
 
 
 def available() -> int | None:
     """Return how many bytes processes can still take, swap included; None if the system does not tell."""
     found = {}
-    with suppress(OSError, ValueError):
-        for line in _MEMINFO.read_text().splitlines():
+    with suppress(OSError, ValueError), open(_MEMINFO, encoding="ascii") as file:
+        for line in file:
             name, _, amount = line.partition(":")
             if name in ("MemAvailable", "SwapFree"):
                 found[name] = int(amount.split()[0]) * 1024

@@ -71,11 +71,7 @@ class Ring(Recovery):
 
     Every method takes an access to the words, or a record that brings one; none of them waits.
 
-    Args:
-        buffer: the mapped segment.
-        geometry: its sizes, checked against the size of the mapping.
-        participants: the records of the segment.
-        parking: where waiters sleep.
+    Args: as of ``Recovery``.
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:

@@ -48,6 +48,7 @@ DOORS: dict[str, set[str]] = {
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
     "uuid": {"_codec/plain.py"},
+    "pathlib": {*PROGRAMS},  # slow to import
     "pickletools": {*PROGRAMS},
     "time": {"_platform/clock.py", *PROGRAMS},
     "multiprocessing.reduction": {"_codec/reducers.py"},
