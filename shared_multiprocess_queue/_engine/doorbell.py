@@ -76,7 +76,7 @@ class Doorbell:
         self._lock = threading.RLock()
         self._is_over = False
         nonce = record.words.load(NONCE_AT)
-        self._bell = bells.Bell(SLICE)
+        self._bell = bells.TimedBell(SLICE)
         _all.add(self)  # before it has descriptors, which a forked child must close
         try:
             self._bell.open(nonce, record.name)

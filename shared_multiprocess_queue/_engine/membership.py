@@ -28,7 +28,7 @@ from .._ring import ending
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Claim, Payload
 from .._ring.growth import Growth
-from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
+from .._ring.layout import ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
@@ -241,7 +241,7 @@ class Membership:
         """Let all waiters look again."""
         self.parking.wake_all(words, ITEMS)
         self.parking.wake_all(words, SPACE)
-        self.parking.wake_word(BATCH_OWNER_AT)
+        self.parking.wake_turn(words)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 

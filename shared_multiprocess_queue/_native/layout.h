@@ -171,8 +171,7 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
 
-    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock (not used
-       yet). */
+    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock. */
     _Alignas(SHMQ_LINE) _Atomic uint64_t bells[SHMQ_BELL_MASKS][SHMQ_BELL_WORDS];
 };
 

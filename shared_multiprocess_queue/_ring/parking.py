@@ -31,6 +31,7 @@ from .layout import (
     NONCE_AT,
     RECORDS,
     RECORDS_USED_AT,
+    TURN,
     WAKE_EPOCH,
     WAKE_HINT,
     WORD,
@@ -137,6 +138,14 @@ class Parking:
         if left > 0:
             self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
 
-    def wake_word(self, offset: int, everyone: bool = False) -> None:
-        """Wake one that sleeps on the word at ``offset``, or all of them."""
-        self.system.wake(self._base + offset, 0x7FFFFFFF if everyone else 1)
+    def wake_turn(self, words: Words, everyone: bool = False) -> None:
+        """Wake a batch that waits for the lock, which was just left, or all: one that sleeps, or else one with a bell.
+
+        There is no hint: the bell sets its bit [B1] before it tries the lock again.
+        """
+        if not self.wake_word(TURN, everyone) or everyone:
+            self._ring_bells(words, TURN, RECORDS if everyone else 1)
+
+    def wake_word(self, offset: int, everyone: bool = False) -> int:
+        """Wake one that sleeps on the word at ``offset``, or all of them; return how many there were."""
+        return self.system.wake(self._base + offset, 0x7FFFFFFF if everyone else 1)
