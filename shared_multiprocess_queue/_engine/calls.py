@@ -60,6 +60,30 @@ def parts_of(wish: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:
     return wish[:-2], deadline_of(*wish[-2:])
 
 
+def encoded(codec: Codec, item_size: int, item: object, index: int | None = None) -> Payload:
+    """Return the payload of an item, made to fit; its index if it is one of a batch."""
+    payload = codec.encode(item)
+    return payload if len(payload[0]) <= item_size else codec.fit(*payload, index)
+
+
+def encoded_batch(codec: Codec, item_size: int, items: list[object]) -> list[Payload]:
+    """Return the payloads of a batch."""
+    payloads: list[Payload] = []
+    try:
+        for index, item in enumerate(items):
+            payloads.append(encoded(codec, item_size, item, index))
+    except BaseException:
+        withdraw(codec, payloads)
+        raise
+    return payloads
+
+
+def withdraw(codec: Codec, payloads: list[Payload]) -> None:
+    """Close what was set aside for the receivers of items that were not put."""
+    for data, _ in payloads:
+        codec.withdraw(data)
+
+
 class InPython:
     """The calls of one handle, in Python; ``SharedMemoryQueue`` documents them.
 
@@ -81,7 +105,7 @@ class InPython:
         item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
         self._membership.check_open()
-        payload = self._encoded(item)
+        payload = encoded(self._codec, self._geometry.item_size, item)  # before any claim: it may run code of the user
         try:
             self._engine.put(payload, until)
         except (Full, ShutDown, SharedMemoryQueueError):  # after any other exception the item may have been put
@@ -91,7 +115,7 @@ class InPython:
     def try_put(self, item: object) -> list[Payload] | None:
         """Put an item by one look; if there is no room, return what is encoded, for later looks."""
         self._membership.check_open()
-        payload = self._encoded(item)
+        payload = encoded(self._codec, self._geometry.item_size, item)
         return None if self.try_put_payload(*payload) else [payload]
 
     def try_put_payload(self, data: bytes, tag: int) -> bool:
@@ -105,12 +129,6 @@ class InPython:
             raise
         return True
 
-    def _encoded(self, item: object) -> Payload:
-        payload = self._codec.encode(item)  # before any claim, because this may run code of the user
-        if len(payload[0]) > self._geometry.item_size:
-            payload = self._codec.fit(*payload)
-        return payload
-
     def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
         """Put several items at once."""
         until = deadline_of(block, timeout)
@@ -120,33 +138,17 @@ class InPython:
             try:
                 self._engine.put_batch(payloads, until)
             except (Full, ShutDown, SharedMemoryQueueError):
-                self._withdraw(payloads)
+                withdraw(self._codec, payloads)
                 raise
 
     def try_put_batch(self, items: list[object]) -> list[Payload]:
         """Return what a batch is, encoded: all of it is for later looks, because this engine has no faster one."""
-        payloads: list[Payload] = []
-        try:
-            for i, item in enumerate(items):
-                payloads.append(self._checked(self._codec.encode(item), i))
-        except BaseException:
-            self._withdraw(payloads)
-            raise
-        return payloads
-
-    def _withdraw(self, payloads: list[Payload]) -> None:
-        for payload, _ in payloads:
-            self._codec.withdraw(payload)
-
-    def _checked(self, payload: Payload, index: int) -> Payload:
-        if len(payload[0]) > self._geometry.item_size:
-            return self._codec.fit(*payload, index)
-        return payload
+        return encoded_batch(self._codec, self._geometry.item_size, items)
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``; see ``parts_of``."""
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``, or by one look."""
         most, until = parts_of(wish)
         limit = min(most_items(*most), self._geometry.capacity) if most else 1
         self._membership.check_open()
@@ -198,7 +200,7 @@ class NotPlain:
         handle.put_batch(countable(items, self._membership.geometry.capacity), True, seconds)
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``; see ``parts_of``."""
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``, or by one look."""
         most, wait = (wish[:-2], wish[-2:]) if len(wish) > 1 else (wish, ())
         seconds = (True, seconds_of(*wait)) if wait else ()
         limit = [most_items(*most)] if most else []

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .._ring.leased_ring import LeasedRing
     from .leasing import Leasing
     from .native_records import NativeRecords
+    from .tasks import Tasks
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
 
@@ -80,6 +81,7 @@ class Membership:
         native: the records in C, if the engine has any.
         at_once: bytes of an item for which there is always memory; item_size, if all memory was reserved at creation.
         leasing: what this handle has leased; None if the queue has no leases.
+        tasks: the awaited calls; None before the first one.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Membership:
         self._closing = threading.RLock()
         self._is_closing = False
         self.doorbells = Doorbells()
+        self.tasks: Tasks | None = None
         self._begin()
         _all.add(self)
 
@@ -326,7 +329,7 @@ class Membership:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
         if self.state is State.CLOSED or not self.is_of_this_process():
             return
-        self.doorbells.close()
+        self._close_bells()
         if self.records.kept_back and self.leasing is None:
             if self.native is not None:
                 self.native.leave()  # the table may be full
@@ -392,12 +395,12 @@ class Membership:
         if not is_mine:
             self._shut_native()
             return True
-        self.doorbells.close()
+        self._close_bells()
         if self.state is State.OPEN:
             with suppress(TooManyParticipantsError):
                 self._last = self.records.borrow()
             self.records.state = State.CLOSING
-            self.doorbells.close()  # another thread may have made one, and makes none from here on
+            self._close_bells()  # another thread may have made one, and makes none from here on
         self._shut_native()
         if self._last is None and self.records.kept_back:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
@@ -410,6 +413,11 @@ class Membership:
             self.wake_all(words)
             self.system.sleep(0.001)
         return True
+
+    def _close_bells(self) -> None:
+        self.doorbells.close()
+        if self.tasks is not None:
+            self.tasks.close()
 
     def _shut_native(self) -> None:
         if self.native is not None:

@@ -28,6 +28,7 @@ from .._platform.system import SYSTEM, System
 from .layout import (
     BELLS_REFUSED_AT,
     GENERATION,
+    IDLE,
     NONCE_AT,
     RECORDS,
     RECORDS_USED_AT,
@@ -83,6 +84,8 @@ class Parking:
         Each bit of a word is looked at once, so a mask that others keep filling is no reason to stay. A bell
         that begins to wait meanwhile looks again after it has armed the hint anew [W3].
         """
+        if side == IDLE:
+            return 0  # no bell waits there
         # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
         used = min(words.load(RECORDS_USED_AT), RECORDS)
         rung = 0
@@ -107,6 +110,10 @@ class Parking:
         while not (bits := words.load(at)) & bit:
             if words.cas(at, bits, bits | bit):  # [B1] seq, before [W2]; pairs with [B3]
                 return
+
+    def wants_bell(self, words: Words, side: int, index: int) -> bool:
+        """Whether the bit of a record's bell is set."""
+        return bool(words.load(bells_of(side) + index // 64 * WORD) & 1 << index % 64)
 
     def take_bell(self, words: Words, side: int, index: int) -> bool:
         """Take the bit of a record's bell away; return whether it was there."""
