@@ -209,10 +209,9 @@ class Doorbells:
                     raise
             return found
 
-    def bells(self) -> str:
-        """Return whether the bells work, in the words of the metrics: "none", "ring" or "deaf"."""
-        doorbells = [bell for bell in list(self._by_side.values()) if bell.is_there()]
-        return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
+    def are_deaf(self) -> list[bool]:
+        """Return for each bell that is there whether it cannot be rung."""
+        return [bell.is_deaf for bell in list(self._by_side.values()) if bell.is_there()]
 
     def quieten(self, side: int) -> None:
         """Let the doorbell of a side, if there is one, wait for the item or room that a call has not found."""

@@ -278,6 +278,13 @@ class Membership:
         """Whether a get that does not wait may find the end of a queue that was shut down."""
         return self.ring.may_be_over(words)
 
+    def bells(self) -> str:
+        """Return whether the bells of this handle can be rung, in the words of the metrics: "none", "ring" or "deaf"."""
+        deaf = self.doorbells.are_deaf()
+        if self.tasks is not None:
+            deaf += self.tasks.are_deaf()
+        return "none" if not deaf else "deaf" if any(deaf) else "ring"
+
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""
         with suppress(ValueError):

@@ -512,7 +512,7 @@ class Tasks:
             self._sides.pop(key).close()
 
     def are_deaf(self) -> list[bool]:
-        """Return for each bell whether it cannot be rung."""
+        """Return for each bell that is there whether it cannot be rung."""
         return [side.is_deaf for side in list(self._sides.values()) if side.record is not None]
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
 
 T = TypeVar("T")
+Pair = tuple[SharedMemoryQueue, SharedMemoryQueue]
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
 ENGINES = ["atomics", "native"] if choice.has_native() else ["atomics"]
@@ -33,11 +35,24 @@ def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=[(a, b) for a in ENGINES for b in ENGINES], ids="-waits-".join)
-def pair(request: pytest.FixtureRequest, make_queue: MakeQueue) -> Iterator[tuple[SharedMemoryQueue, SharedMemoryQueue]]:
+def pair(
+    request: pytest.FixtureRequest, make_queue: MakeQueue
+) -> Iterator[tuple[SharedMemoryQueue, SharedMemoryQueue]]:
     """A handle that wakes and one that waits."""
     waking, waiting = request.param
-    with make_queue(capacity=3, engine=waking) as one, SharedMemoryQueue(one.name, run_id=one.run_id, engine=waiting) as two:
+    with (
+        make_queue(capacity=3, engine=waking) as one,
+        SharedMemoryQueue(one.name, run_id=one.run_id, engine=waiting) as two,
+    ):
         yield one, two
+
+
+async def asleep(q: SharedMemoryQueue, side: str, count: int = 1) -> None:
+    """Wait until calls of a side have gone to sleep, ``count`` times since the queue was made."""
+    until = time.monotonic() + LONG
+    while q.get_metrics()[f"{side}_waits"] < count:
+        assert time.monotonic() < until
+        await asyncio.sleep(0)
 
 
 @pytest.fixture(params=LOOPS)
