@@ -112,8 +112,12 @@ static PyObject *encoded_by(const struct record *record)
 {
     PyObject *payloads = PyList_New((Py_ssize_t)record->count);
     for (uint64_t i = 0; payloads != NULL && i < record->count; i++) {
-        PyObject *bytes = bytes_of(&record->payloads[i]);
-        PyObject *pair = bytes == NULL ? NULL : Py_BuildValue("(NI)", bytes, (unsigned int)record->payloads[i].tag);
+        const struct payload *payload = &record->payloads[i];
+        /* The owner itself if it is the encoding, because a subclass of bytes has notes for withdraw; it may be a str. */
+        const bool is_encoding = payload->owner != NULL && PyBytes_Check(payload->owner);
+        PyObject *bytes = is_encoding ? Py_NewRef(payload->owner)
+                                      : PyBytes_FromStringAndSize(data_of(payload), payload->length);
+        PyObject *pair = bytes == NULL ? NULL : Py_BuildValue("(NI)", bytes, (unsigned int)payload->tag);
         if (pair == NULL) {
             Py_CLEAR(payloads);
         } else {
