@@ -23,6 +23,7 @@ from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
 from ._engine.membership import Membership
 from ._engine.records import State
+from ._platform import processes
 from ._platform.atomic_words import keep_to_the_end
 from ._platform.clock import FOREVER, deadline_of
 from ._platform.handing_over import Ticket
@@ -443,7 +444,9 @@ class SharedMemoryQueue(Generic[T]):
     def _tasks(self) -> Tasks:
         member = self._check_open()
         if member.tasks is None:
-            member.tasks = _tasks_class()(member, self._calls, self._codec)
+            make = _tasks_class()
+            with processes.settling:  # threads with a loop each may come here at the same time
+                member.tasks = member.tasks or make(member, self._calls, self._codec)
         return member.tasks
 
     # ---- the end of work --------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class InPython:
     # ---- get --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``, or by one look."""
+        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look."""
         most, until = parts_of(wish)
         limit = min(most_items(*most), self._geometry.capacity) if most else 1
         self._membership.check_open()
@@ -200,7 +200,7 @@ class NotPlain:
         handle.put_batch(countable(items, self._membership.geometry.capacity), True, seconds)
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``, or by one look."""
+        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look."""
         most, wait = (wish[:-2], wish[-2:]) if len(wish) > 1 else (wish, ())
         seconds = (True, seconds_of(*wait)) if wait else ()
         limit = [most_items(*most)] if most else []

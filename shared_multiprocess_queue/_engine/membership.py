@@ -279,7 +279,7 @@ class Membership:
         return self.ring.may_be_over(words)
 
     def bells(self) -> str:
-        """Return whether the bells of this handle can be rung, in the words of the metrics: "none", "ring" or "deaf"."""
+        """Return whether bells of this handle can be rung, in the words of the metrics: "none", "ring" or "deaf"."""
         deaf = self.doorbells.are_deaf()
         if self.tasks is not None:
             deaf += self.tasks.are_deaf()

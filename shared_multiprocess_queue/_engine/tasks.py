@@ -259,7 +259,7 @@ class Side:
         nonce = record.words.load(NONCE_AT)
         try:
             self._bell.open(nonce, record.name)
-            self.is_deaf = not bells.ring(nonce, record.name)
+            self.is_deaf = not (bells.ring(nonce, record.name) and self._bell.hear())
             reference = weakref.ref(self)  # the loop must not keep a handle alive
             self._loop.add_reader(self._bell.fileno(), lambda: _hear(reference))
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets

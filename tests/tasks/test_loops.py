@@ -10,8 +10,6 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +46,7 @@ def test_several_loops_at_one_handle(pair: Pair, run: Run[Any]) -> None:
 
 
 def test_many_handles_in_a_loop(pair: Pair, run: Run[Any]) -> None:
-    waker, waiter = pair
+    _, waiter = pair
 
     async def main() -> Any:
         with contextlib.ExitStack() as stack:
@@ -184,20 +182,19 @@ def test_a_forked_child_leaves_the_bell_to_its_parent(pair: Pair, run: Run[Any])
         await asleep(waiter, "get", 2)
 
         def child() -> None:
-            threading.settrace(None)  # type: ignore[arg-type]
-            asyncio._set_running_loop(None)  # as of Python 3.12
-            assert not list(waiter._membership.tasks._sides)
+            asyncio._set_running_loop(None)  # Python 3.12 does it by itself
             assert waiter._membership.tasks is not None
+            assert not waiter._membership.tasks._sides
             runner = asyncio.Runner()
 
             async def own() -> Any:
-                putting = asyncio.create_task(waiter.put_async("the child's"))
-                found = await waiter.get_async(timeout=LONG)
+                # The parent waits, too. It is rung for one of the items, and has no turn.
+                putting = asyncio.create_task(waiter.put_batch_async(["the child's"] * 2))
+                found = [await waiter.get_async(timeout=LONG), await waiter.get_async(timeout=LONG)]
                 await putting
                 return found
 
-            # The parent waits, too, and has no turn: the child takes its own item.
-            assert runner.run(own()) == "the child's"
+            assert runner.run(own()) == ["the child's"] * 2
 
         pid = fork(child)
         assert end_of(pid) == 0
@@ -347,8 +344,7 @@ def test_anyio_and_trio_wait_for_the_descriptor(pair: Pair) -> None:
         with pytest.raises(waiter.Empty):
             waiter.get_nowait()
         waiter.readable  # noqa: B018
-        getting: Callable[[], Any] = lambda backend=backend: anyio.run(main, backend=backend)
-        found = in_thread(getting)
+        found = in_thread(anyio.run, main, backend=backend)
         waker.put(backend)
         assert found.result(LONG) == backend
 
