@@ -274,6 +274,24 @@ class Membership:
             return native.is_full()
         return self.look().is_full()
 
+    def want_bell(self, words: Words, side: int, index: int) -> None:
+        """Note that the bell of a record waits on a side, and arm the hint; the caller looks again after this [W3]."""
+        native = self.native  # as above
+        if native is not None:
+            native.want_bell(side == SPACE, index)
+        else:
+            self.parking.want_bell(words, side, index)  # [B1]
+            self.parking.arm(words, side)  # [W2]
+
+    def waits_rightly(self, words: Words, side: int, index: int) -> bool:
+        """Whether a bell still waits on a side, and a call that does not wait would find nothing there."""
+        native = self.native  # as above
+        if native is not None:
+            return native.waits_rightly(side == SPACE, index)
+        if ending.is_closed(words) or not self.parking.wants_bell(words, side, index):
+            return False
+        return self.is_empty() if side == ITEMS else self.is_full()
+
     def may_be_over(self, words: Words) -> bool:
         """Whether a get that does not wait may find the end of a queue that was shut down."""
         return self.ring.may_be_over(words)

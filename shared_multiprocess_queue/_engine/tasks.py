@@ -141,6 +141,7 @@ class Side:
         self._bell = bells.Bell()
         self._loop = asyncio.get_running_loop()
         self._tick = _ticks.setdefault(self._loop, _Tick())
+        self._rings = True  # whether there are bells here
         self._has_heard = False  # a ring since the bit was last set
         self.is_over = False
         self.is_deaf = False
@@ -264,6 +265,7 @@ class Side:
             self._loop.add_reader(self._bell.fileno(), lambda: _hear(reference))
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets
             self._bell.close()
+            self._rings = False
             self.period = _WITHOUT_BELLS
         except BaseException:
             self._bell.close()
@@ -272,11 +274,10 @@ class Side:
         self.record = record
 
     def _arm(self) -> None:
-        record, parking = self.opened(), self._member.parking
-        if self._bell.fileno() >= 0:
+        record = self.opened()
+        if self._rings:
             self._has_heard = False
-            parking.want_bell(record.words, self._side, record.index)  # [B1]
-            parking.arm(record.words, self._side)  # [W2]
+            self._member.want_bell(record.words, self._side, record.index)  # [B1][W2]
 
     def hear(self) -> None:
         """Take a ring [B0], and let the first call look."""
@@ -285,19 +286,12 @@ class Side:
             self._calls[0].wake()
 
     def look(self) -> None:
-        """Let the first call look if it may find something; set the bit again if its ring was lost."""
+        """Let the first call look if it may find something, or if a ring was lost; that call sets the bit again."""
         record = self.record
         if record is None or self.is_over or not self._calls:
             return
-        if not self._member.parking.wants_bell(record.words, self._side, record.index):
-            self._arm()
-        if self.batch is not None or self._may_find(record):
+        if self.batch is not None or not self._member.waits_rightly(record.words, self._side, record.index):
             self._calls[0].wake()
-
-    def _may_find(self, record: Record) -> bool:
-        if ending.is_closed(record.words):
-            return True
-        return not (self._member.is_empty() if self._side == ITEMS else self._member.is_full())
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 

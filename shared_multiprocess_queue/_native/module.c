@@ -252,6 +252,9 @@ static PyMethodDef handle_methods[] = {
     {"shutdown", (PyCFunction)handle_shutdown, METH_O, "Shut the queue down; if the argument is true, drop its items."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
+    {"want_bell", (PyCFunction)(void (*)(void))handle_want_bell, METH_FASTCALL, "Note that a bell waits, and arm."},
+    {"waits_rightly", (PyCFunction)(void (*)(void))handle_waits_rightly, METH_FASTCALL,
+     "Whether a bell still waits, and there is nothing to find."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
     {NULL, NULL, 0, NULL},
 };

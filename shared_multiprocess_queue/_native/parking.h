@@ -125,6 +125,20 @@ static inline void shmq_wake_idle(const struct shmq_ring *ring)
     shmq_wake(ring, &ring->header->idle, UINT64_MAX);
 }
 
+/* Note that the bell of a record waits on a side; the caller looks again after this [W3]. */
+static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    /* [B1] seq_cst, before [W2]; pairs with [B3]. */
+    SHMQ_OR("B1", &ring->header->bells[which][index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
+}
+
+/* Whether the bell of a record is noted to wait. */
+static inline bool shmq_wants_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    const uint64_t bits = SHMQ_LOAD("B3", &ring->header->bells[which][index / 64], memory_order_relaxed);
+    return (bits >> index % 64 & 1) != 0;
+}
+
 /* Note that the caller is about to sleep; returns the epoch to sleep on. Before it sleeps, the caller looks once more,
    with `sure` [W3]. */
 static inline uint64_t shmq_arm(struct shmq_wake_words *side)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from .lazy_import import late
 
 _MONOTONIC: Final = 1
-_AT_ONCE: Final = 1  # ns
+AT_ONCE: Final = 1  # ns
 
 
 class _Timespec(ctypes.Structure):
@@ -184,10 +184,10 @@ class TimedBell(Bell):
         poll = self._poll
         return poll if self.is_whole() else -1
 
-    def show(self) -> None:
-        """Make the descriptor readable."""
+    def show(self, after: int) -> None:
+        """Make the descriptor readable after some nanoseconds."""
         if self.is_whole():
-            self._start(_AT_ONCE)
+            self._start(after)
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next ring [B0], or the end of a period."""

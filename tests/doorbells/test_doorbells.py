@@ -432,8 +432,8 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
     before = descriptors()
     show = bells.TimedBell.show
 
-    def show_and_close(bell: bells.TimedBell) -> None:
-        show(bell)
+    def show_and_close(bell: bells.TimedBell, after: int) -> None:
+        show(bell, after)
         # It would wait for its own thread.
         monkeypatch.setattr("shared_multiprocess_queue._engine.membership._QUIET", 0)
         waiter.close()  # as a signal handler may
