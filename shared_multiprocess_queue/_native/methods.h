@@ -11,25 +11,27 @@
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
-/* The time at which a call has to end; -1 if the call is left to Python. */
+#define LEFT_TO_PYTHON INT64_C(-1) /* in the place of a time */
+
+/* The time at which a call has to end, or LEFT_TO_PYTHON. */
 static int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
         return 0;
     }
     if (block != Py_True) {
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     if (timeout == Py_None) {
         return FOREVER;
     }
     if (!PyFloat_CheckExact(timeout) && !(PyLong_CheckExact(timeout))) {
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     const double seconds = PyFloat_AsDouble(timeout);
     if (!(seconds >= 0)) {
         PyErr_Clear(); /* an int may be too large */
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     if (seconds == 0) {
         return 0;
@@ -214,17 +216,21 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     return put_encoded(self, &payload, until);
 }
 
+/* Put an item. The item alone is put by one look; if there is no room, the result is what is encoded, as a list of one
+   payload. */
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 4) {
+    int64_t until = ONE_LOOK;
+    if (__builtin_expect(count == 4, true)) {
+        PyObject *not_given = self->state->not_given;
+        const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
+        until = is_plain ? deadline_of(args[1], args[2]) : LEFT_TO_PYTHON;
+        if (until == LEFT_TO_PYTHON) {
+            return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
+        }
+    } else if (count != 1) {
         PyErr_SetString(PyExc_TypeError, "put takes item, block, timeout and obj");
         return NULL;
-    }
-    PyObject *not_given = self->state->not_given;
-    const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
-    const int64_t until = is_plain ? deadline_of(args[1], args[2]) : -1;
-    if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
     }
     return put_item(self, args[0], until);
 }
@@ -277,8 +283,8 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
         return NULL;
     }
-    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
-    if (until < 0) {
+    const int64_t until = self->is_closed ? LEFT_TO_PYTHON : deadline_of(args[1], args[2]);
+    if (until == LEFT_TO_PYTHON) {
         return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
     }
     PyObject *items = PySequence_List(args[0]);
@@ -293,13 +299,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
     return result;
 }
 
-/* Put an item if there is room now; if there is none, return what is encoded, as a list of one payload. */
-static PyObject *handle_try_put(Handle *self, PyObject *item)
-{
-    return put_item(self, item, ONE_LOOK);
-}
-
-/* The same with a list of items, of which there are not too many. */
+/* Put a list of items by one look, likewise; there are not too many. */
 static PyObject *handle_try_put_batch(Handle *self, PyObject *items)
 {
     if (!PyList_CheckExact(items) || (uint64_t)PyList_GET_SIZE(items) > self->capacity) {
@@ -413,18 +413,18 @@ static uint64_t limit_of(const Handle *self, PyObject *max_items)
    [(max_items,)]. */
 static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
-    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
-    if (!self->is_closed && (count == 2 || count == 3)) {
-        const bool is_batch = count == 3;
-        const int64_t until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : -1;
+    const bool is_batch = count == 3 || count == 1;
+    int64_t until = LEFT_TO_PYTHON;
+    if (__builtin_expect(count == 2 || count == 3, true)) {
+        until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+    } else if (count == 0 || count == 1) {
+        until = ONE_LOOK;
+    }
+    if (until != LEFT_TO_PYTHON && !self->is_closed) {
         const uint64_t limit = is_batch ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
-        if (until >= 0 && limit > 0) {
-            return get_items(self, limit, until, is_batch);
-        }
-    } else if (!self->is_closed && PyTuple_CheckExact(wish) && count < 2) {
-        const uint64_t limit = count == 1 ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
         if (limit > 0) {
-            return get_items(self, limit, ONE_LOOK, count == 1);
+            return get_items(self, limit, until, is_batch);
         }
     }
     return PyObject_GetItem(self->calls, wish);

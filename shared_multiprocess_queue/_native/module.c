@@ -228,7 +228,7 @@ static PyMethodDef handle_methods[] = {
     {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _engine/calls.py does."},
     {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL,
      "Put several items, as _engine/calls.py does."},
-    {"try_put", (PyCFunction)handle_try_put, METH_O, "Put an item by one look, as _engine/calls.py does."},
+    {"try_put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item alone, which is by one look."},
     {"try_put_batch", (PyCFunction)handle_try_put_batch, METH_O, "Put several items by one look, likewise."},
     {"try_put_payload", (PyCFunction)handle_try_put_payload, METH_VARARGS, "Put what is encoded by one look, likewise."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,

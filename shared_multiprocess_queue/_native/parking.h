@@ -101,8 +101,9 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 /* Wake batches that wait for their turn at the lock, which was just left: one that sleeps, or else one with a bell.
 
    There is no hint. A bell sets its bit [B1] before it tries the lock again; between the store that frees the lock and
-   the load of the mask [B3] lies a system call, which is a full barrier. */
-static inline void shmq_wake_turn(const struct shmq_ring *ring, uint64_t count)
+   the load of the mask [B3] lies a system call, which is a full barrier. Not inlined, or each put would save registers
+   for it. */
+__attribute__((noinline, unused)) static void shmq_wake_turn(const struct shmq_ring *ring, uint64_t count)
 {
     struct shmq_header *header = ring->header;
     const int slept = ring->calls.futex_wake(ring->calls.context, &header->batch_owner,
