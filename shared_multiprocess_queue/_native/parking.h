@@ -12,6 +12,11 @@
 /* The masks of bells, in their order in the header. */
 enum shmq_bells { SHMQ_BELLS_OF_ITEMS, SHMQ_BELLS_OF_SPACE, SHMQ_BELLS_OF_TURN };
 
+static inline _Atomic uint64_t *shmq_bells(const struct shmq_ring *ring, enum shmq_bells which)
+{
+    return ring->header->bells[which];
+}
+
 /* Ring up to `count` of the bells that wait for something; returns how many of them exist.
 
    Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
@@ -19,7 +24,7 @@ enum shmq_bells { SHMQ_BELLS_OF_ITEMS, SHMQ_BELLS_OF_SPACE, SHMQ_BELLS_OF_TURN }
 static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t count)
 {
     struct shmq_header *header = ring->header;
-    _Atomic uint64_t *mask = header->bells[which];
+    _Atomic uint64_t *mask = shmq_bells(ring, which);
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
     const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
@@ -130,13 +135,13 @@ static inline void shmq_wake_idle(const struct shmq_ring *ring)
 static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {
     /* [B1] seq_cst, before [W2]; pairs with [B3]. */
-    SHMQ_OR("B1", &ring->header->bells[which][index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
+    SHMQ_OR("B1", &shmq_bells(ring, which)[index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
 }
 
 /* Whether the bell of a record is noted to wait. */
 static inline bool shmq_wants_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {
-    const uint64_t bits = SHMQ_LOAD("B3", &ring->header->bells[which][index / 64], memory_order_relaxed);
+    const uint64_t bits = SHMQ_LOAD("B3", &shmq_bells(ring, which)[index / 64], memory_order_relaxed);
     return (bits >> index % 64 & 1) != 0;
 }
 

@@ -84,7 +84,7 @@ def test_a_cancelled_put_is_not_put(pair: Pair, run: Run[Any]) -> None:
     assert waker.get_batch(5) == [2, 3, 4]
 
 
-def test_a_cancelled_batch_keeps_nobody_waiting(pair: Pair, run: Run[Any]) -> None:
+def test_a_cancelled_batch_lets_others_put(pair: Pair, run: Run[Any]) -> None:
     """It gives back the lock, and opens the gate, at once."""
     waker, waiter = pair
     waker.put_batch([1, 2, 3])
