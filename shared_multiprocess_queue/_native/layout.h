@@ -327,6 +327,7 @@ struct shmq_lease {
     X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
     X(WAKE_HINT, offsetof(struct shmq_wake_words, hint))                                                               \
     X(BATCH_OWNER_AT, offsetof(struct shmq_header, batch_owner))                                                       \
+    X(TURN, offsetof(struct shmq_header, batch_owner))                                                                 \
     X(GATE_AT, offsetof(struct shmq_header, gate))                                                                     \
     X(DEFINITIONS_OWNER_AT, offsetof(struct shmq_header, definitions_owner))                                           \
     X(PRODUCER_AT, offsetof(struct shmq_header, producer))                                                             \
