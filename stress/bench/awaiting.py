@@ -103,7 +103,7 @@ async def _wake(open_it: Open, count: int) -> list[float]:
         for _ in range(count):
             sent = await get()
             took.append((time.perf_counter_ns() - sent) / 1000)
-        process.join()
+        await asyncio.to_thread(process.join)
         return took
 
 
@@ -117,7 +117,7 @@ async def _rate(open_it: Open, count: int) -> float:
         for _ in range(count - 1):
             await get()
         took = time.perf_counter() - start
-        process.join()
+        await asyncio.to_thread(process.join)
         return (count - 1) / took
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import choice
+from shared_multiprocess_queue._engine.awaiting import Side
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
 
@@ -31,7 +32,7 @@ def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the timer away, so that a ring that is lost is seen."""
     if not sys.platform.startswith("linux"):
         pytest.skip("abstract sockets are Linux's")
-    monkeypatch.setattr("shared_multiprocess_queue._engine.tasks.SLICE", SLOWLY)
+    monkeypatch.setattr("shared_multiprocess_queue._engine.awaiting.SLICE", SLOWLY)
 
 
 @pytest.fixture(params=[(a, b) for a in ENGINES for b in ENGINES], ids="-waits-".join)
@@ -45,6 +46,12 @@ def pair(
         SharedMemoryQueue(one.name, run_id=one.run_id, engine=waiting) as two,
     ):
         yield one, two
+
+
+def sides_of(q: SharedMemoryQueue) -> list[Side]:
+    """Return where tasks wait at a handle."""
+    tasks = q._membership.tasks
+    return [] if tasks is None else list(tasks._sides.values())
 
 
 async def asleep(q: SharedMemoryQueue, side: str, count: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""Awaited calls: what they return and raise, who comes first, and what the loop has of it."""
+"""Awaited calls: what they return and raise, which comes first, and what the loop has of it."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_tasks_put_in_the_order_in_which_they_came(pair: Pair, run: Run[Any]) ->
         tasks = [asyncio.create_task(waiter.put_async(i)) for i in range(4)]
         tasks.append(asyncio.create_task(waiter.put_batch_async([4, 5])))
         tasks.append(asyncio.create_task(waiter.put_async(6)))
-        got = []
+        got: list[int] = []
         while len(got) < 7:
             got.append(await waker.get_async())
         await asyncio.gather(*tasks)
@@ -238,7 +238,12 @@ def test_iteration_ends_with_the_queue(pair: Pair, run: Run[Any]) -> None:
     waker, waiter = pair
 
     async def main() -> Any:
-        in_thread(lambda: [*map(waker.put, range(50)), waker.shutdown()])
+        def put_all() -> None:
+            for i in range(50):
+                waker.put(i)
+            waker.shutdown()
+
+        in_thread(put_all)
         return [item async for item in waiter]
 
     assert run(main()) == list(range(50))

@@ -1,4 +1,4 @@
-"""Tasks that are cancelled, or whose time is over: nothing is lost, nothing comes twice, and nobody waits for them."""
+"""Tasks that are cancelled, or whose time is over: nothing is lost, nothing comes twice, no other waits for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from shared_multiprocess_queue import SharedMemoryQueue
 from tests.support.queues import MakeQueue
 from tests.support.waiting import in_thread
-from tests.tasks.conftest import Pair, Run, asleep
+from tests.tasks.conftest import Pair, Run, asleep, sides_of
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
@@ -36,7 +36,7 @@ def test_the_next_task_answers_for_one_that_was_rung(pair: Pair, run: Run[Any]) 
         waker.put("one")
         await cancelled(tasks[0])  # the ring is not heard yet
         got = [await tasks[1]]
-        (side,) = (side for side in waiter._membership.tasks._sides.values())
+        (side,) = sides_of(waiter)
         tasks = [tasks[2], asyncio.create_task(waiter.get_async())]
         await asleep(waiter, "get", 5)
         waker.put("two")
@@ -55,7 +55,7 @@ def test_the_last_task_passes_a_ring_on(pair: Pair, run: Run[Any], is_heard: boo
     async def main(other: SharedMemoryQueue) -> Any:
         tasks = {q: asyncio.create_task(q.get_async()) for q in (waiter, other)}
         await asleep(waiter, "get", 2)
-        sides = {q: next(iter(q._membership.tasks._sides.values())) for q in tasks}
+        sides = {q: sides_of(q)[0] for q in tasks}
         first, second = sorted(tasks, key=lambda q: sides[q].opened().index)  # the first is rung
         waker.put("passed on")
         if is_heard:

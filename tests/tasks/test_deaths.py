@@ -66,7 +66,7 @@ def test_workers_that_await_and_are_killed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("shared_multiprocess_queue._engine.tasks.SLICE", parking.SLICE)
+    monkeypatch.setattr("shared_multiprocess_queue._engine.awaiting.SLICE", parking.SLICE)
     jobs = make_queue(capacity=3, leases=8, engine=each_engine)
     diary = tmp_path / "diary"
     diary.touch()

@@ -23,7 +23,7 @@ from shared_multiprocess_queue.errors import QueueClosedError
 from tests.support.children import end_of, fork, python
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG, eventually, in_thread
-from tests.tasks.conftest import Pair, Run, asleep
+from tests.tasks.conftest import Pair, Run, asleep, sides_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -183,8 +183,7 @@ def test_a_forked_child_leaves_the_bell_to_its_parent(pair: Pair, run: Run[Any])
 
         def child() -> None:
             asyncio._set_running_loop(None)  # Python 3.12 does it by itself
-            assert waiter._membership.tasks is not None
-            assert not waiter._membership.tasks._sides
+            assert not sides_of(waiter)
             runner = asyncio.Runner()
 
             async def own() -> Any:
@@ -242,12 +241,12 @@ def test_a_waiter_that_was_killed_costs_one_ring(pair: Pair, run: Run[Any], star
 def test_the_tick_heals_a_ring_that_was_lost(pair: Pair, run: Run[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A waker that takes the bit and dies before it rings costs a slice; after that the bell is rung again."""
     waker, waiter = pair
-    monkeypatch.setattr("shared_multiprocess_queue._engine.tasks.SLICE", _parking.SLICE)
+    monkeypatch.setattr("shared_multiprocess_queue._engine.awaiting.SLICE", _parking.SLICE)
 
     async def main() -> Any:
         task = asyncio.create_task(waiter.get_async())
         await asleep(waiter, "get")
-        (side,) = waiter._membership.tasks._sides.values()
+        (side,) = sides_of(waiter)
         record = side.opened()
         assert waiter._membership.parking.take_bell(record.words, layout.ITEMS, record.index)
         ring = bells.ring
