@@ -112,7 +112,9 @@ static struct {
     unsigned noted;
     _Atomic int32_t flag;
     void *base;
-    void (*inspect)(void); /* called before each step; NULL: nothing is */
+    void (*act)(struct actor *);      /* what an actor does in its life */
+    void (*has_died)(struct actor *); /* called after a death */
+    void (*inspect)(void);            /* called before each step; NULL: nothing is */
 } world;
 
 static struct actor actors[ACTORS];
@@ -254,9 +256,6 @@ static noreturn void next(void)
     resume(pick(NULL, choose(others)));
 }
 
-static void act(struct actor *a);
-static void has_died(struct actor *a);
-
 static noreturn void live(void)
 {
     struct actor *a = self;
@@ -265,11 +264,11 @@ static noreturn void live(void)
     }
     a = self;
     if (_setjmp(a->death) == 0) {
-        act(a);
+        world.act(a);
     } else {
         a = self;
         a->dead = true;
-        has_died(a);
+        world.has_died(a);
         life_ends(a->ring.owner);
     }
     a = self;
