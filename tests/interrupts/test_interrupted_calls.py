@@ -177,9 +177,8 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
     return interrupt
 
 
-@pytest.mark.parametrize(
-    "what", ["get", pytest.param("put", marks=pytest.mark.slow), pytest.param("put_batch", marks=pytest.mark.long)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["get", "put", pytest.param("put_batch", marks=pytest.mark.long)])
 def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
     make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str
 ) -> None:
