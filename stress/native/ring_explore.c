@@ -150,6 +150,7 @@ int main(int argc, char **argv)
         {PARK_PUT, GET, PUT, GET},
         {BELL_GET, PARK_GET, PUT, PUT},
         {BELL_GET, BELL_GET, PUT, PUT},
+        {BELL_GET, GET, PUT, PUT},
         {BELL_PUT, BELL_PUT, GET, GET},
     };
     for (unsigned i = 0; i < sizeof fours / sizeof *fours; i++) {
