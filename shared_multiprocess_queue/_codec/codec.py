@@ -50,22 +50,17 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from .._platform import clock
 from .._platform.lazy_import import late
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
-from . import classes, deflate
+from . import classes, deflate, scalars
 from . import definitions as _defining
 from .blame import advice, describe, is_of_a_signal_handler, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
-from .tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, PICKLE, STR
+from .tags import DEFLATED, MAIN, OBJECTS, PICKLE, STR
 
 __all__ = ["Codec", "DefinitionStore"]
 
 _DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; other items are never too large
-
-_INT = struct.Struct("=q")
-_FLOAT = struct.Struct("=d")
-_INT_END = 1 << 63
-_TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
 
@@ -183,18 +178,7 @@ class Codec:
         Raises:
             SerializationError: an object in the item can exist only in this process.
         """
-        kind = type(item)
-        if kind is bytes:
-            return item, BYTES  # type: ignore[return-value]
-        if kind is str:
-            return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
-        if kind is int and -_INT_END <= item < _INT_END:  # type: ignore[operator]
-            return _INT.pack(item), INT
-        if kind is float:
-            return _FLOAT.pack(item), FLOAT
-        if item is None or kind is bool:
-            return b"", _TAGS[item]  # type: ignore[index]
-        return self.encode_object(item)
+        return scalars.encode(item) or self.encode_object(item)
 
     def encode_object(self, item: object) -> tuple[bytes, int]:
         """Turn an item that needs pickle into bytes, for ``encode``."""
@@ -272,23 +256,12 @@ class Codec:
         if tag == MAIN:
             return self._decode_main(payload)
         try:  # any other exception comes from a signal handler or another thread, and is no error of the item
-            if tag == BYTES:
-                return payload
-            if tag == STR:
-                return payload.decode("utf-8", "surrogatepass")
-            if tag == INT:
-                return _INT.unpack(payload)[0]
-            if tag == FLOAT:
-                return _FLOAT.unpack(payload)[0]
-            if tag in CONSTANTS and not payload:
-                return CONSTANTS[tag]
-        except (UnicodeDecodeError, struct.error) as error:
-            self.fail_to_decode(payload, error)
-        if tag == OBJECTS:
-            try:
+            if tag in scalars.TAGS:
+                return scalars.decode(payload, tag)
+            if tag == OBJECTS:
                 return self.read_plain(payload)
-            except (ValueError, TypeError, ArithmeticError) as error:
-                self.fail_to_decode(payload, error)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            self.fail_to_decode(payload, error)
         if tag == DEFLATED:
             return self.decode(*self._inflated(payload))
         raise DeserializationError(
