@@ -42,6 +42,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
@@ -52,7 +53,7 @@ from .._platform.lazy_import import late
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 from . import classes, deflate, scalars
 from . import definitions as _defining
-from .blame import advice, describe, is_of_a_signal_handler, path_to
+from .blame import advice, describe, is_of_a_signal_handler, pass_on, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
@@ -149,7 +150,7 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
-        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own
+        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own; see read_plain_by
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -164,6 +165,10 @@ class Codec:
     def load(name: str) -> Any:
         """Return a module to which everyday objects belong, for the native engine, which reads these itself."""
         return _plain().load(name)
+
+    def read_plain_by(self, read: Callable[[Callable[[str], Any], bytes], Any]) -> None:
+        """Read everyday objects by a reader of the engine from here on."""
+        self.read_plain = partial(read, self.load)
 
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
@@ -284,11 +289,7 @@ class Codec:
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
         """Raise the error of ``decode`` for an error that unpickling has raised."""
-        if is_of_a_signal_handler(error):
-            try:
-                raise error
-            finally:
-                del error  # otherwise this frame and the traceback would keep each other alive
+        pass_on(error)
         raise DeserializationError(
             f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "

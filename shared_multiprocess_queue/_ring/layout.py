@@ -155,7 +155,7 @@ PRODUCER_AT: Final = _roles
 CONSUMER_AT: Final = _roles + 1 * WORD
 
 FORMAT_NAME_SIZE: Final = 2 * LINE
-FORMAT_NAME_AT: Final = _header.line(2)  # of a program's own format, in UTF-8, with zeros behind it; written at creation
+FORMAT_NAME_AT: Final = _header.line(2)  # of a program's own format, in UTF-8; written at creation
 
 NAMESPACES_AT: Final = _header.line(8)  # identities of pid namespaces, 0 where free
 
