@@ -101,8 +101,8 @@ class PlainCodec:
         """Raise the error of ``decode`` for an error that reading has raised."""
         pass_on(error)
         raise DeserializationError(
-            f"an item cannot be turned back into an object: {describe(error)}; no put has written its bytes, which are in "
-            f"the attribute 'raw' of this error",
+            f"an item cannot be turned back into an object: {describe(error)}; no put has written its bytes, which are "
+            f"in the attribute 'raw' of this error",
             payload,
         ) from error
 

@@ -157,8 +157,8 @@ def format_of(serializer: str, dumps: object, loads: object) -> Format:
             raise ArgumentError(f"{what} must be a function, not {shown(function)}")
         if not name_of(function):
             raise ArgumentError(
-                f"{what} must have a name, by which processes can tell that all use the same, and {shown(function)} has "
-                f"none; give a function that is made by def"
+                f"{what} must have a name, by which processes can tell that all use the same, and {shown(function)} "
+                f"has none; give a function that is made by def"
             )
     if known != DEFAULT_FORMAT.serializer:
         raise ArgumentError(f"serializer={known!r} and dumps and loads exclude each other")

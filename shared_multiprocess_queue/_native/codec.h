@@ -295,7 +295,7 @@ SHMQ_APART static PyObject *decode_plain(Handle *self, const struct payload *pay
 
 /* Turn bytes back into an item by what this engine has for their tag; NULL without an error to leave them to the codec,
    also if they are wrong, because that says it better. */
-static PyObject *decode_here(Handle *self, const struct payload *payload)
+SHMQ_APART static PyObject *decode_here(Handle *self, const struct payload *payload)
 {
     if (payload->tag == TAG_STR) {
         PyObject *text = PyUnicode_DecodeUTF8(payload->data, payload->length, "surrogatepass");
