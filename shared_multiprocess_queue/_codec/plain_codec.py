@@ -65,6 +65,12 @@ class PlainCodec:
             return plain_writing.write(item, _COUNTED * self._item_size), OBJECTS
         except plain_writing.NotPlainError as error:
             raise SerializationError(_complaint(item, error)) from error
+        except RecursionError as error:
+            pass_on(error)
+            raise SerializationError(
+                f"an item of type {classes.type_name(type(item))} cannot be serialised: {describe(error)}; put it where "
+                f"fewer calls are in progress, or raise sys.setrecursionlimit()"
+            ) from error
 
     def withdraw(self, payload: bytes) -> None:
         """Do nothing: no item has anything set aside for its receiver."""

@@ -162,10 +162,10 @@ def _uuid(found: Any) -> bytes:
         raise NotPlainError(found, "it is a UUID without a number of 128 bits")
     if getattr(found, "is_safe", None) is not plain.load("uuid").SafeUUID.unknown:
         raise NotPlainError(found, "it is a UUID that says whether it is safe (is_safe)")
-    return b"\xfc\x01" + number.to_bytes(16, "big")
+    return b"\xfc\x01" + int.to_bytes(number, 16, "big")
 
 
-_CONTAINERS: Final = {dict: _DICT, list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
+_CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {dict: _DICT, list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _WRITERS: Final[dict[type, Callable[[Any], bytes]]] = {
     type(None): lambda _: b"\xe8",
     bool: lambda item: b"\xea" if item else b"\xe9",

@@ -28,7 +28,7 @@ def stated(name: str) -> str:
 
 def write(words: Words, name: str) -> None:
     """Write the format of a new queue, by the name that ``stated`` has returned."""
-    number = FORMATS.index(name) if name in FORMATS else _OWN  # type: ignore[arg-type]
+    number = FORMATS.index(name) if name in FORMATS else _OWN
     words.store(FORMAT_AT, number)
     if number == _OWN:
         data = name.encode().ljust(FORMAT_NAME_SIZE, b"\0")
