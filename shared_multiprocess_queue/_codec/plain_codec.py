@@ -68,8 +68,8 @@ class PlainCodec:
         except RecursionError as error:
             pass_on(error)
             raise SerializationError(
-                f"an item of type {classes.type_name(type(item))} cannot be serialised: {describe(error)}; put it where "
-                f"fewer calls are in progress, or raise sys.setrecursionlimit()"
+                f"an item of type {classes.type_name(type(item))} cannot be serialised: {describe(error)}; put it "
+                f"where fewer calls are in progress, or raise sys.setrecursionlimit()"
             ) from error
 
     def withdraw(self, payload: bytes) -> None:

@@ -165,7 +165,13 @@ def _uuid(found: Any) -> bytes:
     return b"\xfc\x01" + int.to_bytes(number, 16, "big")
 
 
-_CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {dict: _DICT, list: _LIST, tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
+_CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {
+    dict: _DICT,
+    list: _LIST,
+    tuple: _TUPLE,
+    set: _SET,
+    frozenset: _FROZENSET,
+}
 _WRITERS: Final[dict[type, Callable[[Any], bytes]]] = {
     type(None): lambda _: b"\xe8",
     bool: lambda item: b"\xea" if item else b"\xe9",

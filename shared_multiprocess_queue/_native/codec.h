@@ -16,7 +16,7 @@
 /* Whether all items are left to the codec. */
 static inline bool has_own_format(const Handle *self)
 {
-    return self->codec[LOAD] == NULL;
+    return self->bare_tag == NO_TAG;
 }
 
 /* Turn a scalar into bytes; false if the item is no scalar, or an int of more than 64 bits. */
@@ -295,7 +295,7 @@ SHMQ_APART static PyObject *decode_plain(Handle *self, const struct payload *pay
 
 /* Turn bytes back into an item by what this engine has for their tag; NULL without an error to leave them to the codec,
    also if they are wrong, because that says it better. */
-SHMQ_APART static PyObject *decode_here(Handle *self, const struct payload *payload)
+static PyObject *decode_here(Handle *self, const struct payload *payload)
 {
     if (payload->tag == TAG_STR) {
         PyObject *text = PyUnicode_DecodeUTF8(payload->data, payload->length, "surrogatepass");

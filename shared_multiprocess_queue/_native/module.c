@@ -55,7 +55,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             Py_CLEAR(self->codec[part]);
         }
     }
-    const bool is_own = has_own_format(self);
+    const bool is_own = self->codec[LOAD] == NULL;
     self->bare_most = is_own ? -1 : (Py_ssize_t)at_once;
     self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
