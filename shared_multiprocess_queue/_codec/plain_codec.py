@@ -115,8 +115,8 @@ class PlainCodec:
 
 def _complaint(item: object, error: plain_writing.NotPlainError) -> str:
     culprit = error.culprit
-    path = "item" if culprit is item else path_to(culprit, item, ()) or "something in it"
+    path = "item" if culprit is item else path_to(culprit, item, ()) or "something in the item"
     return (
-        f"an item of type {classes.type_name(type(item))} cannot be put into a queue with serializer='plain': {path}: "
-        f"{error}; such a queue takes {_TYPES}, of these exact types, in at most {plain.DEPTH} containers"
+        f"{path} cannot be put into a queue with serializer='plain': {error}; such a queue takes {_TYPES}, of these exact "
+        f"types, in at most {plain.DEPTH} containers"
     )

@@ -148,8 +148,7 @@ def test_what_is_not_plain_is_refused_with_its_place(q: SharedMemoryQueue, item:
     with pytest.raises(SerializationError) as caught:
         q.put(item)
     text = str(caught.value)
-    assert "serializer='plain'" in text
-    assert f": {path}: it" in text
+    assert text.startswith(f"{path} cannot be put into a queue with serializer='plain': it ")
     assert why in text
     assert "is in the item" in text or "Decimal and UUID" in text
     assert caught.value.__cause__ is not None
@@ -164,7 +163,7 @@ def test_a_list_that_has_itself_is_refused(q: SharedMemoryQueue) -> None:
 
 
 def test_a_batch_with_a_part_that_is_refused_is_not_put(q: SharedMemoryQueue) -> None:
-    with pytest.raises(SerializationError, match="item: it is of type builtins"):
+    with pytest.raises(SerializationError, match=r"^item cannot be put .*: it is of type builtins"):
         q.put_batch([[1], object(), [2]])
     assert q.empty()
 

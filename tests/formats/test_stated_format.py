@@ -1,4 +1,4 @@
-"""What a queue states of its format: who attaches, who is refused, what a child gets, what an operator sees."""
+"""What a queue states of its format: which processes attach, what a child gets, what an operator sees."""
 
 from __future__ import annotations
 
