@@ -117,6 +117,6 @@ def _complaint(item: object, error: plain_writing.NotPlainError) -> str:
     culprit = error.culprit
     path = "item" if culprit is item else path_to(culprit, item, ()) or "something in the item"
     return (
-        f"{path} cannot be put into a queue with serializer='plain': {error}; such a queue takes {_TYPES}, of these exact "
-        f"types, in at most {plain.DEPTH} containers"
+        f"{path} cannot be put into a queue with serializer='plain': {error}; such a queue takes {_TYPES}, of these "
+        f"exact types, in at most {plain.DEPTH} containers"
     )
