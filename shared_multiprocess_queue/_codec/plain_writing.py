@@ -139,7 +139,7 @@ def _datetime(time: Any) -> bytes:
 
 
 def _clock(time: Any, mark: int = 0) -> bytes:
-    return bytes([time.hour | mark, time.minute, time.second]) + time.microsecond.to_bytes(3, "big")
+    return struct.pack(">BBBI", time.hour | mark, time.minute, time.second, time.microsecond << 8)[:-1]
 
 
 def _time(time: Any) -> bytes:
@@ -162,8 +162,7 @@ def _uuid(found: Any) -> bytes:
         raise NotPlainError(found, "it is a UUID without a number of 128 bits")
     if getattr(found, "is_safe", None) is not plain.load("uuid").SafeUUID.unknown:
         raise NotPlainError(found, "it is a UUID that says whether it is safe (is_safe)")
-    data: bytes = number.to_bytes(16, "big")
-    return b"\xfc\x01" + data
+    return b"\xfc\x01" + struct.pack(">QQ", number >> 64, number & (1 << 64) - 1)
 
 
 _CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {

@@ -77,9 +77,9 @@ def same_as_pickle(writer: SharedMemoryQueue, reader: SharedMemoryQueue, item: A
     assert alike(reader.get(), pickle.loads(pickle.dumps(item, 5)))
 
 
-@pytest.mark.parametrize("reading", ["native", "atomics"])
-def test_a_plain_item_arrives_as_by_pickle(q: SharedMemoryQueue, run_id: str, reading: str) -> None:
-    with SharedMemoryQueue("q", run_id=run_id, serializer="plain", engine=reading) as reader:  # type: ignore[arg-type]
+@pytest.mark.parametrize("reading_engine", ["native", "atomics"])
+def test_a_plain_item_arrives_as_by_pickle(q: SharedMemoryQueue, run_id: str, reading_engine: str) -> None:
+    with SharedMemoryQueue("q", run_id=run_id, serializer="plain", engine=reading_engine) as reader:  # type: ignore[arg-type]
         for item in everyday.EXAMPLES:
             q.put(item)
             assert alike(reader.get(), item)
