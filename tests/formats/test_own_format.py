@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import functools
 import itertools
 import json
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -283,6 +285,28 @@ def test_a_signal_handler_that_raises_costs_no_item(make: MakeOwn, error: type[B
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert drained(q) == [1, 2]
+
+
+class StopError(Exception):
+    """What another thread sets for one that it wants to end."""
+
+
+class InC(functools.partial):  # type: ignore[type-arg]
+    """A function in C with a name: after it has returned, the interpreter looks for what is pending."""
+
+
+@pytest.mark.parametrize("call", ["get", "get_batch"])
+def test_what_is_pending_after_loads_is_no_error_of_the_item(make: MakeOwn, call: str) -> None:
+    stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    once = map(stop, [ctypes.c_ulong(threading.get_ident())], [ctypes.py_object(StopError)])
+    loads = InC(sorted, key=functools.partial(next, once))
+    loads.__qualname__ = "loads"  # type: ignore[attr-defined]
+    q = make(bytes, loads)
+    q.put_batch([[1], [2]])
+    got: list[Any] = []
+    with pytest.raises(StopError):
+        got.extend([q.get()] if call == "get" else q.get_batch(1))
+    assert got + drained(q) == [[1], [2]]
 
 
 def test_an_interrupt_anywhere_in_a_call_loses_no_item(make: MakeOwn) -> None:
