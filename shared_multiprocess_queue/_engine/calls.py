@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from queue import Full
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
@@ -60,13 +60,13 @@ def parts_of(wish: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:
     return wish[:-2], deadline_of(*wish[-2:])
 
 
-def encoded(codec: Codec, item_size: int, item: object, index: int | None = None) -> Payload:
+def encoded(codec: ItemCodec, item_size: int, item: object, index: int | None = None) -> Payload:
     """Return the payload of an item, made to fit; its index if it is one of a batch."""
     payload = codec.encode(item)
     return payload if len(payload[0]) <= item_size else codec.fit(*payload, index)
 
 
-def encoded_batch(codec: Codec, item_size: int, items: list[object]) -> list[Payload]:
+def encoded_batch(codec: ItemCodec, item_size: int, items: list[object]) -> list[Payload]:
     """Return the payloads of a batch."""
     payloads: list[Payload] = []
     try:
@@ -78,7 +78,7 @@ def encoded_batch(codec: Codec, item_size: int, items: list[object]) -> list[Pay
     return payloads
 
 
-def withdraw(codec: Codec, payloads: list[Payload]) -> None:
+def withdraw(codec: ItemCodec, payloads: list[Payload]) -> None:
     """Close what was set aside for the receivers of items that were not put."""
     for data, _ in payloads:
         codec.withdraw(data)
@@ -92,7 +92,7 @@ class InPython:
         codec: of the queue.
     """
 
-    def __init__(self, engine: Operations, codec: Codec) -> None:
+    def __init__(self, engine: Operations, codec: ItemCodec) -> None:
         self._membership = engine.membership
         self._engine = engine
         self._codec = codec

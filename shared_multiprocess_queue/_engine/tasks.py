@@ -15,7 +15,7 @@ from functools import partial
 from queue import Empty, Full
 from typing import Any, Final, SupportsIndex, TypeVar, cast
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._platform.clock import seconds_of
 from .._ring.claim import Payload
 from .._ring.layout import (
@@ -44,7 +44,7 @@ class Tasks:
         codec: of the queue.
     """
 
-    def __init__(self, member: Membership, calls: Calls, codec: Codec) -> None:
+    def __init__(self, member: Membership, calls: Calls, codec: ItemCodec) -> None:
         self._member = member
         self._calls = calls
         self._codec = codec
