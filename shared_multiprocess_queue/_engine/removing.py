@@ -29,7 +29,7 @@ def remove(name: str, run_id: str, missing_ok: bool, force: bool) -> None:
     while outcome == "gone" and shared_memory.identity_of(segment_name) is not None:
         outcome = _remove(segment_name, lock, force)
     if outcome == "gone":
-        _remove_lock_alone(lock)
+        _remove_lock_alone(lock, segment_name)
         if not missing_ok:
             raise QueueNotFoundError(f"there is no queue segment {segment_name!r} to remove")
 
@@ -82,7 +82,7 @@ def _refuse(segment_name: str) -> NoReturn:
     raise QueueInUseError(segment_name, tuple(users), hidden)
 
 
-def _remove_lock_alone(lock: str) -> None:
+def _remove_lock_alone(lock: str, segment_name: str) -> None:
     """Remove the lock of a queue whose remover died between the two names."""
     with suppress(OSError, SharedMemoryQueueError):  # the next creation of this name replaces it
-        removal.remove_alone(lock)
+        removal.remove_alone(lock, segment_name)
