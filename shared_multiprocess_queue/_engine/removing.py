@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from typing import NoReturn
@@ -34,12 +35,37 @@ def remove(name: str, run_id: str, missing_ok: bool, force: bool) -> None:
             raise QueueNotFoundError(f"there is no queue segment {segment_name!r} to remove")
 
 
+def remove_if_unused(segment_name: str, identity: tuple[int, int], confirm: Callable[[], object]) -> Outcome:
+    """Remove the queue that a look has found, if no process uses it, and none is making or removing it.
+
+    Args:
+        segment_name: of the queue.
+        identity: of its segment.
+        confirm: is asked at last, when no process uses the queue and none can begin to.
+
+    Raises:
+        OSError: for example, no descriptor is left.
+        CorruptQueueError: a folder, a link or the like has the name now.
+    """
+
+    def decide(start: bytes) -> bool:
+        return _may_go(_kind_of(start), segment_name)
+
+    lock = f"{segment_name}-lock"
+    return removal.remove_unused(segment_name, lock, decide, UNLINKED_AT, identity, confirm=confirm)
+
+
+def _may_go(kind: _Kind, segment_name: str) -> bool:
+    """Whether a queue goes if the lock of use is free; those of another layout may have none, so all must be seen."""
+    return kind is _Kind.OURS or (kind is _Kind.OTHER_LAYOUT and not any(_users(segment_name)))
+
+
 def _remove(segment_name: str, lock: str, force: bool) -> Outcome:
     kinds: list[_Kind] = []
 
     def decide(start: bytes) -> bool:
         kinds.append(_kind_of(start))
-        return force or kinds[0] is _Kind.OURS or (kinds[0] is _Kind.OTHER_LAYOUT and not any(_users(segment_name)))
+        return force or _may_go(kinds[0], segment_name)
 
     try:
         if force:

@@ -1,4 +1,4 @@
-"""The command ``shmq``: parsing and printing. The work itself is in ``demo``."""
+"""The command ``shmq``: its group, and the demo's parsing and printing; the work of the demo is in ``demo``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from rich.text import Text
 
 from ..errors import SharedMemoryQueueError
 from . import counting, demo
+from .bench import bench_command
+from .doctor import doctor_command
+from .exporting import metrics_command
+from .looks import ls_command, peek_command, show_command, wait_command
+from .removals import drain_command, gc_command, rm_command
 from .stop_signals import InterruptedBySignal, StopSignals
+from .top import top_command
 
 _TOP_NAMES = 10
 _LISTED = 10  # files that cannot be tokenised, and differences
@@ -24,7 +30,14 @@ _LISTED = 10  # files that cannot be tokenised, and differences
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shared-multiprocess-queue", prog_name="shmq")
 def main() -> None:
-    """See a queue of Python objects in shared memory at work."""
+    """See and care for queues of Python objects in shared memory. To look at a queue changes nothing in it."""
+
+
+for _command in (
+    *(ls_command, show_command, top_command, peek_command, wait_command),
+    *(drain_command, rm_command, gc_command, doctor_command, metrics_command, bench_command),
+):
+    main.add_command(_command)
 
 
 @main.command("demo")

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 
 from .._platform import clock, processes
 from .._platform.segment_file import FOLDER, IS_THERE, SegmentFile, names, status_of
-from .._ring import ending
 from .._ring.batch_lock import is_shut
 from .._ring.layout import (
     BATCH_OWNER_AT,
@@ -284,9 +283,7 @@ def _process(records: list[Participant]) -> QueueProcess:
     state = "paused" if is_here and processes.is_paused(pid) else first.liveness
     doing = [text for record in records for text in _doing(record)]
     roles = tuple(sorted({role for record in records for role in record.roles}))
-    return QueueProcess(
-        pid, state, processes.command_of(pid) if is_here else "", len(records), ", ".join(doing), roles
-    )
+    return QueueProcess(pid, state, processes.command_of(pid) if is_here else "", len(records), ", ".join(doing), roles)
 
 
 def _doing(record: Participant) -> list[str]:

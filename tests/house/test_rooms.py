@@ -26,7 +26,10 @@ PROGRAMS = {
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
-    "cli": {"queue.py", "__init__.py"},
+    "cli": {"draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
+    "draining.py": {"queue.py", "lease.py", "_engine", "_ring", "_platform"},
+    "prometheus.py": {"looking"},
+    "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"lease.py", "_engine", "_codec", "_ring", "_platform"},
     "lease.py": {"_engine", "_codec", "_ring"},
@@ -49,7 +52,11 @@ DOORS: dict[str, set[str]] = {
     "decimal": {"_codec/plain.py"},
     "uuid": {"_codec/plain.py"},
     "pathlib": {*PROGRAMS},  # slow to import
-    "pickletools": {*PROGRAMS},
+    "pickletools": {"looking/previews.py", *PROGRAMS},
+    "prometheus_client": {"prometheus.py", "cli/exporting.py"},
+    "json": {"cli/output.py"},
+    "click": {f"cli/{name}.py" for name in CLI},
+    "rich": {f"cli/{name}.py" for name in CLI},
     "time": {"_platform/clock.py", *PROGRAMS},
     "multiprocessing.reduction": {"_codec/reducers.py"},
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},

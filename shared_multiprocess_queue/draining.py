@@ -1,0 +1,74 @@
+"""Taking items as bytes, for a tool that writes them elsewhere: no item becomes an object, so no code of one runs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, cast
+
+from ._engine.atomics import AtomicsEngine
+from ._ring.claim import CORRUPT, Payload
+from .errors import Empty, ShutDown
+from .lease import Lease
+from .queue import SharedMemoryQueue
+
+
+class Drain:
+    """A consumer of a queue that takes one item at a time and ends it when it is safe elsewhere.
+
+    With leases an item that was not ended comes back, whatever becomes of this process. Without them it is this
+    process's from ``take`` on: ``keep`` lets ``close`` put it back, behind all others; a kill loses it.
+
+    Args:
+        name: of the queue.
+        run_id: of the queue.
+
+    Raises:
+        SharedMemoryQueueError, OSError: as of ``SharedMemoryQueue``, which attaches.
+    """
+
+    def __init__(self, name: str, run_id: str = "") -> None:
+        self._queue: SharedMemoryQueue[Any] = SharedMemoryQueue(name, run_id=run_id, engine="atomics", timeout=1.0)
+        self._lease: Lease[Any] | None = None
+        self._payload: Payload | None = None
+
+    def take(self) -> Payload | None:
+        """Take an item; return its bytes and its tag, or None if there is nothing to take.
+
+        Raises:
+            RoleTakenError: mode "spsc", and another live handle is the consumer.
+        """
+        with suppress(Empty, ShutDown):
+            if self._queue.leases:
+                self._lease = self._queue.lease(block=False)
+                self._payload = self._lease._payload
+            else:
+                self._payload = cast(AtomicsEngine, self._queue._engine).get(1, 0, lambda taken: taken[0])
+            return self._payload
+        return None
+
+    def end(self) -> None:
+        """End the item that was taken last: it is safe elsewhere."""
+        lease, self._lease, self._payload = self._lease, None, None
+        if lease is not None:
+            lease.done()
+
+    def keep(self) -> None:
+        """Give back the item that was taken last: it could not be written."""
+        lease, payload, self._lease, self._payload = self._lease, self._payload, None, None
+        if lease is not None:
+            lease.release()
+        elif payload is not None and payload[1] != CORRUPT:
+            self._queue._membership.keep_back([payload])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.keep()
+        self._queue.close()
