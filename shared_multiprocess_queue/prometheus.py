@@ -55,6 +55,9 @@ def _processes(queue: QueueFile, look: QueueLook, change: Change) -> dict[str, f
     return {"alive": look.count("alive", "paused"), "dead": look.count("dead"), "unknown": look.count("unknown")}
 
 
+_WAITS: Final = {"put": "put_waits", "get": "get_waits"}
+_REFUSED: Final = {"full": "full_events", "empty": "empty_events"}
+_RECOVERED: Final = {"get": "orphans_recovered", "put": "dead_puts"}
 FAMILIES: Final = (
     _Family("items", "Items in the queue.", lambda queue, look, change: {"": look.items}),
     _Family("capacity", "Slots of the queue.", lambda queue, look, change: {"": look.capacity}),
@@ -62,13 +65,11 @@ FAMILIES: Final = (
     _Family("memory_bytes", "Shared memory that the queue takes.", lambda queue, look, change: {"": queue.memory}),
     _counter("put", "Items put.", {"": "put_total"}),
     _counter("got", "Items taken.", {"": "got_total"}),
-    _counter("waits", "Times that a put or a get slept.", {"put": "put_waits", "get": "get_waits"}, "side"),
-    _counter(
-        "refused", "Times that Full or Empty was raised.", {"full": "full_events", "empty": "empty_events"}, "why"
-    ),
+    _counter("waits", "Times that a put or a get slept.", _WAITS, "side"),
+    _counter("refused", "Times that Full (Empty) was raised.", _REFUSED, "why"),
     _counter(
         "recovered",
-        "Items of dead gets taken over, and dead puts.",
+        "Items taken over, and dead puts.",
         {"get": "orphans_recovered", "put": "dead_puts"},
         "what",
     ),

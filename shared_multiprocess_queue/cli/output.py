@@ -57,11 +57,17 @@ _SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "min": 60, "s": 1, "": 1}
 # ---- errors and exit codes ------------------------------------------------------------------------------------------
 
 
-def fail(message: str, code: int = NO) -> click.ClickException:
+class Failed(click.ClickException):
+    """Ends a command with a message and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code  # type: ignore[misc]  # click reads it of the instance, too
+
+
+def fail(message: str, code: int = NO) -> Failed:
     """Return the exception that ends a command with a message and an exit code."""
-    error = click.ClickException(safe(message))
-    error.exit_code = code
-    return error
+    return Failed(safe(message), code)
 
 
 def code_of(error: BaseException) -> int:
@@ -174,7 +180,7 @@ def state_of(queue: QueueFile) -> str:
     return {True: "in use", False: "no user", None: "unknown"}[queue.in_use]
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A time span: "2d", "3h", "90m", "45s"; without a unit seconds."""
 
     name = "duration"
@@ -185,9 +191,7 @@ class Duration(click.ParamType):
             return value
         found = _DURATION.fullmatch(str(value))
         if found is None:
-            self.fail(
-                f"{name(str(value))!r} is no time span; write 2d, 3h, 90m, 45s, or a number of seconds", param, ctx
-            )
+            self.fail(f"{name(str(value))!r} is no time span: 2d, 3h, 90m, 45s, or a number of seconds", param, ctx)
         return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -122,16 +122,15 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
     chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
     if not as_json:
         _print_unused(found, set(map(id, chosen)) if yes else None)
-    removed, kept = [], []
+    removed: list[QueueFile] = []
+    kept: list[QueueFile] = []
     if chosen and not dry_run:
         if not yes:
             ask(f"Remove {number(len(chosen), 'queue')}?")
         for queue in chosen:
             (removed if _collect(queue) else kept).append(queue)
         for queue in kept:
-            click.echo(
-                f"{name(queue.name)} stays: it is used or has changed meanwhile, or may not be removed", err=True
-            )
+            click.echo(f"{name(queue.name)} stays: it is used or has changed meanwhile", err=True)
     if as_json:
         print_json("gc", found=[queue.as_dict() for queue in found], removed=[queue.name for queue in removed])
     elif not dry_run:
@@ -187,7 +186,7 @@ def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
     screen.print(screens.table(screen, columns, found))
     if chosen is not None and len(chosen) < len(found):
         left = [queue for queue in found if id(queue) not in chosen]
-        screen.print(f"{number(len(left), 'queue')} with items stay; --with-items takes them, too")
+        screen.print(f"{number(len(left), 'queue')} left, because of the items; --with-items takes those, too")
 
 
 # ---- drain ----------------------------------------------------------------------------------------------------------

@@ -166,10 +166,8 @@ def one_queue(screen: Console, queue: QueueFile, items: Table | None) -> Rendera
     if items is not None:
         parts += [Text(""), Text("next items (not taken)"), items]
     title = cell(screen, queue.name)
-    ascii_only = not screen.encoding.lower().startswith("utf")
-    return Panel(
-        Group(*parts), title=title, title_align="left", box=box.ASCII if ascii_only else box.ROUNDED, expand=False
-    )
+    frame = box.ROUNDED if screen.encoding.lower().startswith("utf") else box.ASCII
+    return Panel(Group(*parts), title=title, title_align="left", box=frame, expand=False)
 
 
 def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableType]]:

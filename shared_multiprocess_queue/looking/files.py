@@ -28,7 +28,7 @@ from .._ring.leased_look import LeasedLook
 from .._ring.seen import Participant
 from .._ring.snapshot import Look, Snapshot, check
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotFoundError, QueueNotReadyError, shown
-from .found import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, State
+from .found import Liveness, QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, State
 
 ENDING: Final = "-queue"
 _NEW: Final = 1.0  # seconds for which a file without a byte may be that of a creator that has just begun
@@ -272,7 +272,7 @@ def _processes(records: Iterable[Participant], mapped: list[int]) -> list[QueueP
     known = {one.pid for one in found if one.state in ("alive", "paused")}
     for pid in mapped:
         if pid not in known:
-            state = "paused" if processes.is_paused(pid) else "alive"
+            state: Liveness = "paused" if processes.is_paused(pid) else "alive"
             found.append(QueueProcess(pid, state, processes.command_of(pid), 0, "", ()))
     return sorted(found, key=lambda one: one.pid)
 
@@ -280,7 +280,7 @@ def _processes(records: Iterable[Participant], mapped: list[int]) -> list[QueueP
 def _process(records: list[Participant]) -> QueueProcess:
     first = records[0]
     pid, is_here = first.process.pid, first.liveness == "alive"
-    state = "paused" if is_here and processes.is_paused(pid) else first.liveness
+    state: Liveness = "paused" if is_here and processes.is_paused(pid) else first.liveness
     doing = [text for record in records for text in _doing(record)]
     roles = tuple(sorted({role for record in records for role in record.roles}))
     return QueueProcess(pid, state, processes.command_of(pid) if is_here else "", len(records), ", ".join(doing), roles)

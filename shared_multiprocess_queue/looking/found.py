@@ -10,6 +10,7 @@ from .._ring.layout import Mode
 SCHEMA: Final = 1
 """The number of the form that ``as_dict`` and the output of ``shmq --json`` have. New keys do not change it."""
 
+Liveness = Literal["alive", "paused", "dead", "unknown"]
 State = Literal["ok", "damaged", "layout", "unfinished", "leftover", "foreign", "denied"]
 
 
@@ -60,7 +61,7 @@ class QueueProcess:
     """
 
     pid: int
-    state: Literal["alive", "paused", "dead", "unknown"]
+    state: Liveness
     command: str
     records: int
     doing: str

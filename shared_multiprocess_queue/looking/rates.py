@@ -15,6 +15,8 @@ COUNTERS: Final = (
 )
 """The attributes of a QueueLook that only grow."""
 
+_Key = tuple[str, tuple[int, int, float]]  # the name of a queue, and what tells it from others of that name
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -37,15 +39,17 @@ class Changes:
     """Remembers the last look at each queue. A queue that takes the place of another begins anew."""
 
     def __init__(self) -> None:
-        self._at: dict[object, int] = {}
-        self._totals: dict[object, dict[str, int]] = {}
-        self._blockers: dict[object, dict[QueueBlocker, int]] = {}
+        self._at: dict[_Key, int] = {}
+        self._totals: dict[_Key, dict[str, int]] = {}
+        self._blockers: dict[_Key, dict[QueueBlocker, int]] = {}
 
     def note(self, queues: Iterable[QueueFile]) -> dict[str, Change]:
         """Return the change of each queue that can be looked into, by its name; others are forgotten."""
         now = clock.now()
         found: dict[str, Change] = {}
-        at, totals, blockers = {}, {}, {}
+        at: dict[_Key, int] = {}
+        totals: dict[_Key, dict[str, int]] = {}
+        blockers: dict[_Key, dict[QueueBlocker, int]] = {}
         for queue in queues:
             if queue.look is None:
                 continue
@@ -55,14 +59,16 @@ class Changes:
             since = self._blockers.get(key, {})
             blockers[key] = {one: since.get(one, now) for one in map(_steady, queue.look.blocked_by)}
             oldest = min(blockers[key].items(), key=lambda item: item[1], default=None)
-            rates = (
-                {name: (totals[key][name] - before[name]) / seconds for name in COUNTERS} if before and seconds else {}
-            )
+            rates = _rates(before, totals[key], seconds) if before and seconds else {}
             blocked = None if oldest is None else (oldest[0], (now - oldest[1]) / 1e9)
             found[queue.name] = Change(seconds, totals[key], rates, blocked)
             at[key] = now
-        self._at, self._totals, self._blockers = dict(at), dict(totals), dict(blockers)
+        self._at, self._totals, self._blockers = at, totals, blockers
         return found
+
+
+def _rates(before: dict[str, int], now: dict[str, int], seconds: float) -> dict[str, float]:
+    return {name: (now[name] - before[name]) / seconds for name in COUNTERS}
 
 
 def _totals(look: QueueLook, before: dict[str, int]) -> dict[str, int]:

@@ -22,6 +22,9 @@ PROGRAMS = {
     "cli/counting.py",
     "cli/demo.py",
 }  # they stand outside; they may know the time and look into pickles
+SCREENS = {
+    f"cli/{name}.py" for name in ("bench", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
+}
 
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
@@ -51,20 +54,21 @@ DOORS: dict[str, set[str]] = {
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
     "uuid": {"_codec/plain.py"},
-    "pathlib": {*PROGRAMS},  # slow to import
+    "pathlib": {"cli/doctor.py", *PROGRAMS},  # slow to import
     "pickletools": {"looking/previews.py", *PROGRAMS},
     "prometheus_client": {"prometheus.py", "cli/exporting.py"},
     "json": {"cli/output.py"},
-    "click": {f"cli/{name}.py" for name in CLI},
-    "rich": {f"cli/{name}.py" for name in CLI},
+    "click": {"cli/app.py", *SCREENS},
+    "rich": {"cli/app.py", *SCREENS},
+    "termios": {"cli/top.py"},
     "time": {"_platform/clock.py", *PROGRAMS},
     "multiprocessing.reduction": {"_codec/reducers.py"},
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
     "_posixshmem": {"_platform/shared_memory.py"},
     "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
     "mmap": {"_platform/shared_memory.py"},
-    "resource": {"_platform/shared_memory.py"},
-    "select": {"_platform/bells.py"},
+    "resource": {"_platform/shared_memory.py", "cli/doctor.py"},
+    "select": {"_platform/bells.py", "cli/top.py"},
     # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
     # reducers' affair.
     "ctypes": {
