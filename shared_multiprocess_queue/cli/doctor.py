@@ -133,7 +133,11 @@ def _processors(queues: list[QueueFile]) -> Iterator[Finding]:
 
 def _processes(queues: list[QueueFile]) -> Iterator[Finding]:
     if not processes.identity().namespace:
-        yield Finding("processes", "wrong", "others cannot be looked up from here, so no death is seen: mount /proc")
+        yield Finding(
+            "processes",
+            "wrong",
+            "others cannot be looked up from here, so no death is seen: mount the procfs of this pid namespace",
+        )
         return
     _, hidden = processes.mapped_files(os.stat(FOLDER).st_dev)
     text = "deaths in this pid namespace are seen"

@@ -51,7 +51,7 @@ def metrics_command(names: tuple[str, ...], everything: bool, form: str, as_json
     registry = CollectorRegistry()
     registry.register(SharedMemoryQueueCollector(*names))
     if serve is None:
-        click.echo(generate_latest(registry).decode(), nl=False)
+        click.echo(generate_latest(registry).decode(), nl=False)  # type: ignore[no-untyped-call]
         return
     host, port = _address(serve)
     with StopSignals() as signals:
