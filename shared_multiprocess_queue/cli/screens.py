@@ -21,7 +21,7 @@ from ..looking.rates import Change
 from .output import age, bar, cell, name, number, size, state_of
 
 Row = TypeVar("Row")
-_LONGEST_NAME: Final = 40  # characters of a name in a terminal; the rest is cut
+_WIDE: Final = 10_000  # columns, more than any table has
 _ALARMS: Final = {"damaged": "red", "leftover": "yellow", "denied": "yellow", "unfinished": "yellow"}
 
 
@@ -52,7 +52,7 @@ def _fill(screen: Console, queue: QueueFile) -> RenderableType:
 def _name(screen: Console, queue: QueueFile) -> Text:
     found = cell(screen, queue.name)
     if screen.is_terminal:
-        found.truncate(_LONGEST_NAME, overflow="ellipsis")
+        found.truncate(screen.width // 3, overflow="ellipsis")
     return found
 
 
@@ -118,10 +118,11 @@ TOP: Final[tuple[Column[Changed], ...]] = (
 def table(screen: Console, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
     """Return a table that fits the width of a console: what does not fit goes, from the right."""
     cells = [[column.value(screen, row) for column in columns] for row in rows]
+    without_limit = screen.options.update(max_width=_WIDE)
     shown = len(columns)
     while True:
         found = _table(columns[:shown], [row[:shown] for row in cells])
-        if shown == 1 or Measurement.get(screen, screen.options, found).minimum <= screen.width:
+        if shown == 1 or Measurement.get(screen, without_limit, found).maximum <= screen.width:
             return found
         shown -= 1
 
@@ -129,7 +130,7 @@ def table(screen: Console, columns: Sequence[Column[Row]], rows: Iterable[Row]) 
 def _table(columns: Sequence[Column[Row]], cells: Iterable[Sequence[RenderableType]]) -> Table:
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for column in columns:
-        found.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True, min_width=None)
+        found.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
     for row in cells:
         found.add_row(*row)
     return found
