@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from contextlib import ExitStack
-from typing import BinaryIO, Final
+from contextlib import ExitStack, suppress
+from io import FileIO
+from typing import Final
 
 import click
 
@@ -207,9 +208,9 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     """Take items out of a queue, and count them, or write them to a file.
 
     Each item is written as its length and its tag (32 bits each, little-endian), then its bytes as they lay in the
-    queue. No item becomes an object, so no code of one runs. An item is ended after it was written and flushed: with
-    leases a kill or a full disk loses none, and one may be written twice. Without leases the item in hand goes back
-    into the queue, behind the others, if it cannot be written; a kill loses that one.
+    queue. No item becomes an object, so no code of one runs. With leases an item is ended after it was written: a kill
+    or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
+    behind the others, if it cannot be written and there is room; a kill loses that one. What is in a pipe was written.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -236,8 +237,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
                 if tag >= 256:  # its slot stated more bytes than it holds
                     damaged += 1
                 elif file is not None:
-                    file.write(_HEADER.pack(len(payload), tag) + payload)
-                    file.flush()
+                    _write(file, _HEADER.pack(len(payload), tag) + payload)
                 drain.end()
                 count += 1
                 written += len(payload)
@@ -257,15 +257,31 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
         raise stopped
 
 
-def _opened(target: str) -> BinaryIO:
-    """Return the file to write to.
+def _write(file: FileIO, frame: bytes) -> None:
+    """Write all of a frame; if that fails, a file that can be cut has none of it.
+
+    Raises:
+        OSError: it fails.
+    """
+    view, written = memoryview(frame), 0
+    try:
+        while written < len(frame):
+            written += file.write(view[written:]) or 0
+    except OSError:
+        with suppress(OSError):
+            file.truncate(file.tell() - written)
+        raise
+
+
+def _opened(target: str) -> FileIO:
+    """Return the file to write to, without a buffer: what was written is with the system.
 
     Raises:
         click.UsageError: it exists.
     """
     if target == "-":
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+        return FileIO(os.dup(sys.stdout.fileno()), "wb")
     try:
-        return open(target, "xb")
+        return FileIO(target, "xb")
     except FileExistsError:
         raise click.UsageError(f"{name(target)} exists already; drain writes to a new file") from None

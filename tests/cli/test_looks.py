@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from shared_multiprocess_queue import SharedMemoryQueue, inspect
+from shared_multiprocess_queue import inspect
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import screens
 from shared_multiprocess_queue.looking.rates import Changes
@@ -24,7 +24,7 @@ from tests.support.looks import path_of
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 from tests.support.shmq import shmq, shmq_json
-from tests.support.waiting import LONG, eventually, in_thread
+from tests.support.waiting import LONG
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
