@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from ._engine.atomics import AtomicsEngine
 from ._ring.claim import CORRUPT, Payload
@@ -17,7 +17,7 @@ class Drain:
     """A consumer of a queue that takes one item at a time and ends it when it is safe elsewhere.
 
     With leases an item that was not ended comes back, whatever becomes of this process. Without them it is this
-    process's from ``take`` on: ``keep`` lets ``close`` put it back, behind all others; a kill loses it.
+    process's from ``take`` on: ``close`` puts it back, behind all others; a kill loses it.
 
     Args:
         name: of the queue.
@@ -53,22 +53,19 @@ class Drain:
         if lease is not None:
             lease.done()
 
-    def keep(self) -> None:
-        """Give back the item that was taken last: it could not be written."""
+    def close(self) -> Payload | None:
+        """Close the handle. An item that was taken and not ended goes back.
+
+        Returns:
+            That item, if it could not go back: without leases there was no room, or the queue was shut down.
+        """
         lease, payload, self._lease, self._payload = self._lease, self._payload, None, None
         if lease is not None:
             lease.release()
         elif payload is not None and payload[1] != CORRUPT:
             self._queue._membership.keep_back([payload])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.keep()
-        self._queue.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the caller is told what is left
+            self._queue.close()
+        left = self._queue._membership.records.kept_back
+        return left.popleft() if left else None

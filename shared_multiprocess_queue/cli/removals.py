@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from io import FileIO
 from typing import Final
 
@@ -193,7 +194,7 @@ def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
 _HEADER: Final = struct.Struct("<II")  # length and tag, before each item that is written
-_PROGRESS: Final = 1000  # items between two looks at signals
+_LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
 
 @click.command("drain", epilog=EXIT_CODES)
@@ -210,7 +211,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     Each item is written as its length and its tag (32 bits each, little-endian), then its bytes as they lay in the
     queue. No item becomes an object, so no code of one runs. With leases an item is ended after it was written: a kill
     or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
-    behind the others, if it cannot be written and there is room; a kill loses that one. What is in a pipe was written.
+    behind the others, if it cannot be written; if the queue does not take it, its bytes are in the error message. A
+    kill loses that one. What is in a pipe was written.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -222,39 +224,66 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
         there = number(queue.look.items, "item")
         fate = f"write them to {name(target)}" if target else "drop them"
         ask(f"{name(queue.name)} has {there}. Take {f'{most:,} at most' if most else 'all'} and {fate}?")
-    with ExitStack() as stack:
-        signals = stack.enter_context(StopSignals())
+    with StopSignals() as signals, ExitStack() as stack:
         file = None if target is None else stack.enter_context(_opened(target))
-        drain = stack.enter_context(Drain(queue_name, run_id))
-        count, written, damaged, stopped = 0, 0, 0, None
+        taken = _Taken()
+        drain = Drain(queue_name, run_id)
         try:
-            while most is None or count < most:
-                signals.check()
-                taken = drain.take()
-                if taken is None:
-                    break
-                payload, tag = taken
-                if tag >= 256:  # its slot stated more bytes than it holds
-                    damaged += 1
-                elif file is not None:
-                    _write(file, _HEADER.pack(len(payload), tag) + payload)
-                drain.end()
-                count += 1
-                written += len(payload)
-        except RoleTakenError as error:
-            raise fail(str(error), NO) from error
-        except InterruptedBySignal as stop:
-            stopped = stop
-        except OSError as error:
-            drain.keep()
-            raise fail(f"{number(count, 'item')} written; the next one went back: {error}", NO) from error
-    told = f"{number(count, 'item')} of {size(written)} taken" + (f", {damaged} of them damaged" if damaged else "")
-    if as_json:
-        print_json("drain", items=count, bytes=written, damaged=damaged, to=target)
-    else:
-        click.echo(told, err=target == "-")
-    if stopped is not None:
-        raise stopped
+            _drain(drain, file, most, signals, taken)
+        except (OSError, InterruptedBySignal, RoleTakenError) as error:
+            _say_what_is_left(drain.close(), error)
+            raise
+        finally:
+            drain.close()
+            if as_json:
+                print_json("drain", items=taken.items, bytes=taken.size, damaged=taken.damaged, to=target)
+            else:
+                click.echo(str(taken), err=target == "-")
+
+
+@dataclass
+class _Taken:
+    """What was taken out of a queue."""
+
+    items: int = 0
+    size: int = 0
+    damaged: int = 0
+
+    def __str__(self) -> str:
+        damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
+        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+
+
+def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
+    """Take items until there are none, and write them.
+
+    Raises:
+        OSError: an item cannot be written; it was not ended.
+        InterruptedBySignal: the user wants to stop.
+        RoleTakenError: mode "spsc", and another live handle is the consumer.
+    """
+    while most is None or taken.items < most:
+        signals.check()
+        found = drain.take()
+        if found is None:
+            return
+        payload, tag = found
+        if tag > _LAST_TAG:
+            taken.damaged += 1
+        elif file is not None:
+            _write(file, _HEADER.pack(len(payload), tag) + payload)
+        drain.end()
+        taken.items += 1
+        taken.size += len(payload)
+
+
+def _say_what_is_left(item: tuple[bytes, int] | None, error: BaseException) -> None:
+    if isinstance(error, OSError) and not isinstance(error, SharedMemoryQueueError):
+        told = f"an item could not be written, and went back: {error.strerror}"
+        if item is not None:
+            payload, tag = item
+            told = f"an item could not be written ({error.strerror}), nor go back: tag {tag}, bytes {payload.hex()}"
+        raise fail(told) from error
 
 
 def _write(file: FileIO, frame: bytes) -> None:
