@@ -286,11 +286,16 @@ def _process(records: list[Participant]) -> QueueProcess:
     return QueueProcess(pid, state, processes.command_of(pid) if is_here else "", len(records), ", ".join(doing), roles)
 
 
+def _ends(positions: range) -> tuple[int, int]:
+    """Return the first and the last position; a damaged record may have more of them than ``len`` can count."""
+    return positions.start, positions.stop - 1
+
+
 def _doing(record: Participant) -> list[str]:
     found = [
-        f"{what} {positions.start:,}" if len(positions) == 1 else f"{what} {positions.start:,} to {positions[-1]:,}"
-        for what, positions in (("put", record.puts), ("get", record.gets))
-        if positions
+        f"{what} {first:,}" if first == last else f"{what} {first:,} to {last:,}"
+        for what, (first, last) in (("put", _ends(record.puts)), ("get", _ends(record.gets)))
+        if first <= last
     ]
     if record.batch_lock:
         found.append(f"{record.batch_lock} the batch lock")
