@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue, inspect
-from shared_multiprocess_queue._platform import processes, removal, shared_memory
+from shared_multiprocess_queue._platform import processes, shared_memory, use_lock
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import removals
 from shared_multiprocess_queue.looking.files import inspected
@@ -169,7 +169,13 @@ def used_by_a_forked_child(run_id: str) -> Iterator[None]:
 
 
 def used_by_a_stopped_process(run_id: str) -> Iterator[None]:
-    child = fork(lambda: (create(run_id), signal.pause()))
+
+    def makes_and_waits() -> None:
+        q = create(run_id)
+        signal.pause()
+        q.close()
+
+    child = fork(makes_and_waits)
     eventually(lambda: len(segments_of(run_id)) == 2, "the queue")
     eventually(lambda: inspect("q", run_id).state == "ok", "the end of its creation")
     os.kill(child, signal.SIGSTOP)
@@ -218,14 +224,14 @@ def test_gc_goes_by_the_lock_and_not_by_the_records(run_id: str) -> None:
 def test_gc_leaves_a_queue_into_which_an_item_came_after_the_look(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its user has come and gone between the list and the removal, even in the midst of that."""
     leave(run_id)
-    take = removal.use_lock.take_alone
+    take = use_lock.take_alone
 
     def late(descriptor: int) -> bool:
         with attach(run_id) as q:
             q.put("an item that nobody was told of")
         return take(descriptor)
 
-    monkeypatch.setattr(removal.use_lock, "take_alone", late)
+    monkeypatch.setattr(use_lock, "take_alone", late)
     code, output, errors = shmq("gc", "--yes", f"{run_id}-*")
     assert (code, output.splitlines()[-1]) == (1, "0 queues removed")
     assert "stays" in errors
@@ -386,10 +392,10 @@ def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, 
         assert all_of(q) == [b"two"]
     else:
         assert "an item could not be written, and went back: No space left on device" in done.stderr
-        assert sorted(all_of(q)) == [b"one", b"two"]  # type: ignore[type-var]
+        assert sorted(all_of(q)) == [b"one", b"two"]
 
 
-def all_of(q: SharedMemoryQueue) -> list[object]:
+def all_of(q: SharedMemoryQueue[bytes]) -> list[bytes]:
     """Take all items, and end each."""
     found = []
     while not q.empty():

@@ -31,7 +31,8 @@ def test_one_interval_is_printed_with_rates(
 ) -> None:
     """The traffic is made while top sleeps."""
     q = make_queue(capacity=5)
-    sleep, slept = clock.sleep, []
+    sleep = clock.sleep
+    slept: list[float] = []
 
     def traffic(seconds: float) -> None:
         if not slept:
@@ -68,7 +69,8 @@ def test_queues_that_come_go_and_cannot_be_read(
     make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue("goes")
-    sleep, slept = clock.sleep, []
+    sleep = clock.sleep
+    slept: list[float] = []
 
     def change(seconds: float) -> None:
         if not slept:

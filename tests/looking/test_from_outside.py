@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from shared_multiprocess_queue import QueueFile, QueueNotFoundError, inspect, list_queues
-from shared_multiprocess_queue._platform import shared_memory
+from shared_multiprocess_queue._platform import segment_file, shared_memory
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.looking import files
 from stress.hostile import damage
@@ -65,7 +65,7 @@ def test_what_is_not_there(make_queue: MakeQueue, run_id: str, monkeypatch: pyte
         with pytest.raises(QueueNotFoundError):
             inspect(name)
     make_queue("a")
-    names = files.names
+    names = segment_file.names
     monkeypatch.setattr(files, "names", lambda ending: [f"{run_id}-gone-queue", *names(ending)])
     assert list(found(run_id)) == ["a"], "one that goes after the listing is left out"
 
@@ -111,7 +111,7 @@ def test_a_look_at_a_damaged_segment_ends(make_queue: MakeQueue, run_id: str, se
 
 
 def test_states(make_queue: MakeQueue, run_id: str) -> None:
-    made = {
+    made: dict[str, Callable[[Path], object]] = {
         "leftover": lambda path: path.write_bytes(MARK + bytes(5000)),
         "foreign": lambda path: path.write_bytes(b"other" * 5000),
         "short": lambda path: path.write_bytes(b"x"),

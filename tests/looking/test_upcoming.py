@@ -119,7 +119,8 @@ def test_under_traffic_every_item_is_whole(make_queue: MakeQueue, run_id: str, e
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "here\n"
-            items, seen = Items("q", run_id), set()
+            items = Items("q", run_id)
+            seen: set[int] = set()
             while len(seen) < 500:
                 positions = []
                 for one in items.next(4):
