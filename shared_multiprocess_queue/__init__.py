@@ -9,6 +9,7 @@ return has names that begin with ``Queue``. The other names are the errors.
 
 from typing import TYPE_CHECKING, Any
 
+from ._engine.lease import Lease
 from .errors import (
     CorruptQueueError,
     DeserializationError,
@@ -32,7 +33,6 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
-from .lease import Lease
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 

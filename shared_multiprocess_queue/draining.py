@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Any, cast
 
 from ._engine.atomics import AtomicsEngine
+from ._engine.lease import Lease
 from ._ring.claim import CORRUPT, Payload
 from .errors import Empty, ShutDown
-from .lease import Lease
 from .queue import SharedMemoryQueue
 
 

@@ -30,12 +30,11 @@ SCREENS = {
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
     "cli": {"draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
-    "draining.py": {"queue.py", "lease.py", "_engine", "_ring", "_platform"},
+    "draining.py": {"queue.py", "_engine", "_ring"},
     "prometheus.py": {"looking"},
     "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
-    "queue.py": {"lease.py", "_engine", "_codec", "_ring", "_platform"},
-    "lease.py": {"_engine", "_codec", "_ring"},
+    "queue.py": {"_engine", "_codec", "_ring", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},
