@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -63,21 +65,24 @@ def at_work() -> Iterator[None]:
                 queue.close()
             else:
                 stack.callback(queue.close)
-        context = multiprocessing.get_context("fork")
         for work, name, pause in (
-            (produce, "app-logs", 0.001),
-            (consume, "app-logs", 0.002),
-            (produce, "app-results", 0.001),
-            (consume, "app-results", 0.001),
-            (produce, "app-tasks", 0.0001),
-            (produce, "app-tasks", 0.0001),
-            (consume, "app-tasks", 0.001),
+            ("produce", "app-logs", 0.001),
+            ("consume", "app-logs", 0.002),
+            ("produce", "app-results", 0.001),
+            ("consume", "app-results", 0.001),
+            ("produce", "app-tasks", 0.0001),
+            ("produce", "app-tasks", 0.0001),
+            ("consume", "app-tasks", 0.001),
+            ("consume", "app-tasks", 0.01),
+            ("consume", "app-tasks", 0.01),
         ):
-            process = context.Process(target=work, args=(name, pause), daemon=True)
-            process.start()
-            stack.callback(process.join)
+            command = ["python", "pictures.py", work, name, str(pause)]
+            process = subprocess.Popen(command, executable=sys.executable, cwd=FOLDER)
+            stack.callback(process.wait)
             stack.callback(process.kill)
         time.sleep(4)  # so that there is something to see
+        process.kill()  # the last of them
+        process.wait()
         yield
 
 
@@ -85,7 +90,9 @@ def picture(name: str, title: str, *parts: RenderableType) -> None:
     """Write a picture of what the program prints."""
     screen = Console(record=True, width=WIDTH, force_terminal=True, color_system="truecolor", file=io.StringIO())
     screen.print(*parts, sep="\n")
-    screen.save_svg(str(FOLDER / f"{name}.svg"), title=title, unique_id=name)
+    fonts_of_others = re.compile(r"@font-face \{.*?\}", re.DOTALL)
+    svg = fonts_of_others.sub("", screen.export_svg(title=title, unique_id=name))
+    (FOLDER / f"{name}.svg").write_text(re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE), encoding="utf-8")
 
 
 def main() -> None:
@@ -100,12 +107,15 @@ def main() -> None:
         queues = list_queues(PATTERN)
         changed = changes.note(queues)
         picture("top", "shmq top", screens.table(screen, screens.TOP, [(one, changed[one.name]) for one in queues]))
+        (tasks,) = list_queues("app-tasks")
         items = Items("app-tasks")
         shown = [(one, preview(one.payload or b"", one.tag or 0, items.geometry.item_size)) for one in items.next(3)]
         items.close()
-        (tasks,) = list_queues("app-tasks")
         picture("show", "shmq show app-tasks", screens.one_queue(screen, tasks, screens.items_table(screen, shown)))
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        {"produce": produce, "consume": consume}[sys.argv[1]](sys.argv[2], float(sys.argv[3]))
+    else:
+        main()
