@@ -46,7 +46,7 @@ def consume(name: str, pause: float) -> None:
                     time.sleep(pause)
             else:
                 queue.get(timeout=0.5)
-        time.sleep(pause)
+                time.sleep(pause)
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def at_work() -> Iterator[None]:
             process = subprocess.Popen(command, executable=sys.executable, cwd=FOLDER)
             stack.callback(process.wait)
             stack.callback(process.kill)
-        time.sleep(4)  # so that there is something to see
+        time.sleep(6)  # so that there is something to see
         process.kill()  # the last of them
         process.wait()
         yield
