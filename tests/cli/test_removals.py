@@ -209,6 +209,32 @@ def test_gc_never_removes_a_queue_that_is_used(
     SharedMemoryQueue.remove("q", run_id, missing_ok=True)
 
 
+OTHER_NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc"]
+
+
+def has_namespaces() -> bool:
+    try:
+        return subprocess.run([*OTHER_NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def test_gc_in_another_pid_namespace_leaves_what_is_used_here(run_id: str) -> None:
+    """From there no process of here can be seen, and no death either."""
+    if not has_namespaces():
+        pytest.skip("this user cannot make a pid namespace")
+    command = [*OTHER_NAMESPACE, *COMMAND, "gc", "--yes", "--with-items", f"{run_id}-*"]
+
+    def collect() -> str:
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=True).stdout
+
+    with create(run_id) as q:
+        assert collect().endswith("0 queues removed\n")
+        assert works(q)
+    assert collect().endswith("1 queue removed\n")
+    assert segments_of(run_id) == set()
+
+
 def test_gc_goes_by_the_lock_and_not_by_the_records(run_id: str) -> None:
     """Records of live processes, and of another pid namespace, but no process has it mapped."""
     with create(run_id) as q:
@@ -395,11 +421,43 @@ def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, 
         assert sorted(all_of(q)) == [b"one", b"two"]
 
 
+TELLS_WHEN_IT_HAS_AN_ITEM = """
+import os
+from shared_multiprocess_queue.cli import app, removals
+
+def stop(file, frame):
+    print("has one", flush=True)
+    os.read(0, 1)
+
+removals._write = stop
+app.main()
+"""
+
+
+@pytest.mark.parametrize("leases", [0, 2])
+def test_drain_that_is_killed_loses_one_at_most(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path, leases: int
+) -> None:
+    """The one in hand, without leases."""
+    q = make_queue(leases=leases)
+    q.put_batch([b"one", b"two", b"three"])
+    command = [sys.executable, "-c", TELLS_WHEN_IT_HAS_AN_ITEM, "drain", "--yes", "--to", str(tmp_path / "items")]
+    with subprocess.Popen(
+        [*command, f"{run_id}-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as draining:
+        assert draining.stdout is not None
+        assert draining.stdout.readline() == "has one\n"
+        draining.kill()
+    if leases:
+        eventually(lambda: q.qsize() == 3, "the item of the dead process")
+    assert sorted(all_of(q)) == sorted([b"two", b"three", b"one"][: 3 if leases else 2])
+
+
 def all_of(q: SharedMemoryQueue[bytes]) -> list[bytes]:
     """Take all items, and end each."""
     found = []
     while not q.empty():
-        found.append(q.get_nowait())
+        found.append(q.get(timeout=LONG))
         if q.leases:
             q.task_done()
     return found

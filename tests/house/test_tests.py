@@ -39,6 +39,7 @@ SLOW_ONLY: dict[str, str] = {
     "test_death_in_remove": "the same",
     "test_death_in_gc": "the same",
     "test_death_of_a_creator_that_may_find_the_queue": "the same, of a creation",
+    "test_nobody_is_given_a_queue_that_gc_removes": "processes create, attach and collect at once, for a while",
     "test_nobody_is_given_a_queue_that_goes_under_it": "many processes create and remove at once, for a while",
 }
 
