@@ -77,7 +77,7 @@ class SegmentFile:
     def __init__(self, name: str) -> None:
         self.name = name
         path = _path_of(name)
-        kind = _KINDS.get(stat.S_IFMT(os.stat(path, follow_symlinks=False).st_mode))
+        kind = _KINDS.get(stat.S_IFMT(status_of(name).st_mode))
         if kind is None:  # what it may have become by now is not followed and not waited for
             self._file = FileIO(path, opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | _GENTLY))
             self.status = os.fstat(self._file.fileno())

@@ -163,6 +163,19 @@ def test_what_is_no_file_is_not_followed_and_not_waited_for(run_id: str, kind: s
         os.rmdir(path) if kind == "a folder" else path.unlink()
 
 
+@pytest.mark.parametrize("kind", ["a FIFO", "a symbolic link"])
+def test_what_becomes_no_file_before_it_is_opened(run_id: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, file = SHM / f"{run_id}-x-queue", SHM / f"{run_id}-file"
+    file.touch()
+    NO_FILES[kind](path)
+    monkeypatch.setattr(segment_file, "status_of", lambda name: os.stat(file))
+    try:
+        assert found(run_id)["x"].state in {"foreign", "denied"}
+    finally:
+        path.unlink()
+        file.unlink()
+
+
 def test_a_queue_whose_records_are_all_taken(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(engine="atomics")
     stage = damage.Stage(q)
