@@ -293,6 +293,7 @@ def test_nobody_is_given_a_queue_that_gc_removes(run_id: str) -> None:
     """Processes make, attach and collect at once; each that got a queue has one that is found, or is told the truth."""
     stop, may_stop = os.pipe()
     os.set_blocking(stop, False)
+    removed, counted = os.pipe()
 
     def is_over() -> bool:
         try:
@@ -320,21 +321,22 @@ def test_nobody_is_given_a_queue_that_gc_removes(run_id: str) -> None:
         assert times > 5
 
     def collects() -> None:
-        removed = 0
         while not is_over():
             with suppress(QueueNotFoundError):
                 queue = inspected("q", run_id, mapped=False)
-                removed += queue.in_use is False and removals._collect(queue)
-        assert removed > 5
+                if queue.in_use is False and removals._collect(queue):
+                    os.write(counted, b"x")
 
     children = [fork(work) for work in (makes, attaches, collects, collects)]
     try:
+        os.close(counted)
         eventually(over_after(3.0), "the time")
         os.write(may_stop, b"x" * 4)
         assert [end_of(child) for child in children] == [0] * 4
+        assert os.read(removed, 1), "no queue was collected"
     finally:
-        os.close(stop)
-        os.close(may_stop)
+        for descriptor in (stop, may_stop, removed):
+            os.close(descriptor)
     SharedMemoryQueue.remove("q", run_id, missing_ok=True)
     assert segments_of(run_id) == set()
 
