@@ -82,6 +82,8 @@ def _remove(queue_name: str, run_id: str, force: bool) -> None:
     doubt = _doubt(queue)
     if doubt and not force:
         ask(f"{label} {doubt}. Remove it all the same?")
+        if inspect(queue_name, run_id).identity != queue.identity:
+            raise fail(f"{label} is another queue by now, and stays; look again")
     if queue.in_use is None or doubt:
         SharedMemoryQueue.remove(queue_name, run_id, force=True)
     else:  # a process that has attached since the look keeps the queue

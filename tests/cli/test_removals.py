@@ -93,6 +93,23 @@ def test_rm_of_a_queue_that_is_attached_to_after_the_look(run_id: str, monkeypat
         q.unlink()
 
 
+def test_rm_of_a_queue_that_is_replaced_while_it_asks(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = create(run_id)
+
+    def replace(question: str) -> None:
+        first.unlink()
+        leave(run_id, "an item that nobody was asked about")
+
+    monkeypatch.setattr(removals, "ask", replace)
+    code, _, errors = shmq("rm", f"{run_id}-q")
+    assert code == 1
+    assert "is another queue by now, and stays" in errors
+    first.close()
+    with attach(run_id) as q:
+        assert q.qsize() == 1
+        q.unlink()
+
+
 def test_rm_never_removes_what_is_no_queue(run_id: str) -> None:
     path = SHM / f"{run_id}-q-queue"
     path.write_bytes(b"data of another program" * 1000)
