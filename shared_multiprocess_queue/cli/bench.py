@@ -12,6 +12,7 @@ from .._engine import choice
 from .._engine.contract import EngineName
 from .._platform import clock
 from ..queue import SharedMemoryQueue
+from .counting import usable_cores
 from .looks import json_option
 from .output import EXIT_CODES, answering, console, print_json
 
@@ -39,7 +40,7 @@ def bench_command(seconds: float, as_json: bool) -> None:
     there are any. A round trip goes to another process and back, and both wait by themselves, as programs do.
     """
     engines: list[EngineName] = ["native", "atomics"] if choice.has_native() else ["atomics"]
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    cores, load = usable_cores(), os.getloadavg()[0]
     results = {engine: _measure(engine, seconds) for engine in engines}
     if as_json:
         print_json("bench", engines=results, cores=cores, load=load, item_bytes=len(_ITEM), seconds=seconds)

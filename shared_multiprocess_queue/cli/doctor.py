@@ -25,6 +25,7 @@ from .._platform.segment_file import FOLDER, reserve_and_give_back, space
 from ..errors import Empty
 from ..looking import QueueFile, list_queues
 from ..queue import SharedMemoryQueue
+from .counting import usable_cores
 from .looks import json_option
 from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, size
 
@@ -126,7 +127,7 @@ def _words(queues: list[QueueFile]) -> Iterator[Finding]:
 
 
 def _processors(queues: list[QueueFile]) -> Iterator[Finding]:
-    usable, there = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    usable, there = usable_cores(), os.cpu_count() or 1
     few = "; a process that waits gives the core away, and a round trip takes a change of process"
     yield Finding("processors", "fine" if usable > 1 else "look", f"{usable} of {there} usable{few * (usable < 2)}")
 
