@@ -61,7 +61,8 @@ def test_the_command_has_what_the_page_of_the_tools_has() -> None:
     named = set(re.findall(r"^\| \[?`shmq (\w+)", page, re.MULTILINE))
     assert named == set(COMMANDS) - {"demo"}
     for name in COMMANDS:
-        command = main.get_command(click.Context(main), name)  # type: ignore[attr-defined]
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
         assert command.help
         assert set(re.findall(rf"shmq {name} (?:\S+ )*?(--\w[\w-]*)", page)) <= {
             option for parameter in command.params for option in parameter.opts
