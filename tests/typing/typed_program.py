@@ -103,7 +103,7 @@ def use(texts: Texts, refused: QueueMismatchError) -> None:
     assert_type(refused.found[names[0]], int | str)
 
 
-def look(name: str) -> str | None:
+def look_from_outside(name: str) -> str | None:
     assert_type(list_queues(name, foreign=True), list[QueueFile])
     found = inspect(name, run_id="a")
     found.state = "ok"  # type: ignore[misc]
