@@ -221,5 +221,5 @@ def _is_so(queue: QueueFile, items: int | None, empty: bool, shutdown: bool) -> 
     if items is not None:
         return queue.look.items >= items
     if empty:
-        return queue.look.items == 0
+        return queue.look.items == 0 and queue.look.empty
     return queue.look.shut_down or not shutdown

@@ -123,14 +123,12 @@ def name(text: str) -> str:
     return safe(text).replace("\n", "\\n")
 
 
-def console(error: bool = False) -> Console:
-    """Return the console of the output: no markup, no colours unless it is a terminal, no limit of width there."""
-    found = Console(stderr=error, highlight=False, markup=False, emoji=False)
-    return (
-        found
-        if found.is_terminal
-        else Console(stderr=error, highlight=False, markup=False, emoji=False, width=_UNLIMITED)
-    )
+def console() -> Console:
+    """Return the console of the output: no markup, colours and a limit of width only in a terminal."""
+    found = Console(highlight=False, markup=False, emoji=False)
+    if not found.is_terminal:
+        found.width = _UNLIMITED
+    return found
 
 
 def encodable(screen: Console, text: str) -> str:

@@ -155,9 +155,11 @@ def _is_unused(queue: QueueFile, older_than: float) -> bool:
 
 
 def _may_have_items(queue: QueueFile) -> bool:
-    if queue.state == "leftover":
-        return False
-    return queue.state != "ok" or queue.look is None or queue.look.items > 0
+    look = queue.look
+    if queue.state != "ok" or look is None:
+        return queue.state != "leftover"
+    # Also what processes had in hand; those of another pid namespace seem to live.
+    return look.items > 0 or not look.empty or bool(look.leased) or any(one.doing for one in look.processes)
 
 
 def _collect(queue: QueueFile) -> bool:
@@ -184,9 +186,7 @@ def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
     if not found:
         screen.print("no queue without a user")
         return
-    columns = [
-        *(column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}),
-    ]
+    columns = [column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}]
     screen.print(screens.table(screen, columns, found))
     if chosen is not None and len(chosen) < len(found):
         left = [queue for queue in found if id(queue) not in chosen]

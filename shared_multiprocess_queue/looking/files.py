@@ -167,8 +167,7 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
     why, look, created = "", None, None
     layout = _layout_of(file)
     try:
-        snapshot = Snapshot(open_look(file), True)
-        look = _look(file, snapshot, seen)
+        look, snapshot = _look(file, open_look(file), seen)
         created = snapshot.created / 1e9
         if snapshot.is_damaged:
             state, why = "damaged", "its positions or words contradict each other"
@@ -217,19 +216,22 @@ def _file(
     )
 
 
-def _look(file: SegmentFile, seen: Snapshot, mapped: Mappings) -> QueueLook:
+def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, Snapshot]:
+    seen = Snapshot(look, True)  # the int32 of the batch lock lies in another segment, which is not opened
     sizes = seen.geometry
     dead_puts = seen.tombs + seen.dead
     put_total = max(seen.tail - dead_puts, 0)
     sleepers = [("getters", ITEMS), ("putters", SPACE)]
     now = clock.now()
-    return QueueLook(
+    found = QueueLook(
         capacity=sizes.capacity,
         item_size=sizes.item_size,
         stride=sizes.stride,
         mode=sizes.mode,
         leases=sizes.leases,
         items=seen.items,
+        empty=look.is_empty(),
+        full=look.is_full(),
         head=seen.head,
         tail=seen.tail,
         put_total=put_total,
@@ -258,6 +260,7 @@ def _look(file: SegmentFile, seen: Snapshot, mapped: Mappings) -> QueueLook:
         ),
         blocked_by=tuple(QueueBlocker(one.process.pid, one.position, one.doing) for one in seen.blockers),
     )
+    return found, seen
 
 
 # ---- its processes --------------------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ class QueueLook:
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
         items: as ``qsize`` counts them.
+        empty: whether a get would find nothing. It may be False beside no items: a get that died left its item.
+        full: whether a put would find no room.
         head: position of the next get.
         tail: position of the next put.
         put_total: items put so far.
@@ -111,6 +113,8 @@ class QueueLook:
     mode: Mode
     leases: int
     items: int
+    empty: bool
+    full: bool
     head: int
     tail: int
     put_total: int

@@ -161,6 +161,22 @@ def test_gc_without_a_question_leaves_items(run_id: str) -> None:
     assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
 
 
+@pytest.mark.parametrize("leases", [0, 1])
+@pytest.mark.parametrize("seems_alive", [False, True])
+def test_gc_without_a_question_leaves_what_a_get_had(run_id: str, leases: int, seems_alive: bool) -> None:
+    """It has claimed the item, so the queue has none by its positions; the next get would find it."""
+    with create(run_id, leases=leases, engine="atomics") as q:
+        stage = damage.Stage(q)
+        stage.place(6, 1)
+        stage.write(layout.HEAD, 7)
+        stage.participant(get_begin=6, get_end=7, alive=seems_alive)
+        assert (q.qsize(), q.empty()) == (0, seems_alive)
+    found = shmq_json("gc", "--yes", f"{run_id}-*")
+    assert (len(found["found"]), found["removed"]) == (1, [])
+    assert shmq("wait", f"{run_id}-q", "--empty", "--timeout", 0).code == (0 if seems_alive else 1)
+    SharedMemoryQueue.remove("q", run_id)
+
+
 def test_gc_takes_what_is_old_enough(run_id: str) -> None:
     path = leave(run_id)
     assert shmq_json("gc", "--yes", "--older-than", "1h", f"{run_id}-*")["found"] == []

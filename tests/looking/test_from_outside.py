@@ -47,6 +47,7 @@ def test_queues_are_listed_and_inspected(make_queue: MakeQueue, run_id: str, eac
     look, metrics = queue.look, q.get_metrics()
     assert (look.capacity, look.item_size, look.leases, look.mode) == (4, 100, 2, "mpmc")
     assert (look.items, look.head, look.tail) == (2, 1, 3) == (q.qsize(), 1, 3)
+    assert (look.empty, look.full) == (q.empty(), q.full())
     for name in ("put_total", "got_total", "put_waits", "full_events", "dead_puts", "redelivered"):
         assert getattr(look, name) == metrics[name]
     (leased,) = look.leased
@@ -82,7 +83,7 @@ def test_a_look_at_any_state_changes_nothing(make_queue: MakeQueue, run_id: str,
     queue = inspect("q", run_id)
     assert queue.look is not None
     assert 0 <= queue.look.items <= 3 + leases
-    assert queue.look.items == q.qsize()
+    assert (queue.look.items, queue.look.empty, queue.look.full) == (q.qsize(), q.empty(), q.full())
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert descriptors() == opened
 
