@@ -20,6 +20,7 @@ from .shared_memory import _GENTLY, _KINDS, _SHM_FOLDER
 IS_THERE: Final = sys.platform.startswith("linux")
 FOLDER: Final = _SHM_FOLDER
 _WORD: Final = 8
+_LONGEST_NAME: Final = 255  # bytes
 
 
 def names(ending: str) -> list[str]:
@@ -79,7 +80,9 @@ class SegmentFile:
         path = _path_of(name)
         kind = _KINDS.get(stat.S_IFMT(status_of(name).st_mode))
         if kind is None:  # what it may have become by now is not followed and not waited for
-            self._file = FileIO(path, opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | _GENTLY))
+            self._file = FileIO(
+                os.fsdecode(path), opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | _GENTLY)
+            )
             self.status = os.fstat(self._file.fileno())
             kind = _KINDS.get(stat.S_IFMT(self.status.st_mode))
             if kind is not None:
@@ -128,7 +131,16 @@ class SegmentFile:
         self.close()
 
 
-def _path_of(name: str) -> str:
-    if "/" in name or "\0" in name or not name:
+def _path_of(name: str) -> bytes:
+    """Return the path of a segment.
+
+    Raises:
+        FileNotFoundError: no segment can have that name.
+    """
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not 0 < len(encoded) <= _LONGEST_NAME or b"/" in encoded or b"\0" in encoded:
         raise FileNotFoundError(f"no segment can have the name {name!r}")
-    return f"{FOLDER}/{name}"
+    return f"{FOLDER}/".encode() + encoded

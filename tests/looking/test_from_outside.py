@@ -62,7 +62,7 @@ def test_queues_are_listed_and_inspected(make_queue: MakeQueue, run_id: str, eac
 def test_what_is_not_there(make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(QueueNotFoundError, match="shmq ls"):
         inspect("none", run_id)
-    for name in ("../etc", "a\0b", ""):
+    for name in ("../etc", "a\0b", "", "x" * 300, "\ud800", "\udce9"):
         with pytest.raises(QueueNotFoundError):
             inspect(name)
     make_queue("a")
