@@ -24,6 +24,7 @@ from tests.support.looks import path_of
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 from tests.support.segments import MARK
+from tests.support.shmq import shmq
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at segments as files")
 
@@ -69,6 +70,14 @@ def test_what_is_not_there(make_queue: MakeQueue, run_id: str, monkeypatch: pyte
     names = segment_file.names
     monkeypatch.setattr(files, "names", lambda ending: [f"{run_id}-gone-queue", *names(ending)])
     assert list(found(run_id)) == ["a"], "one that goes after the listing is left out"
+
+
+def test_where_segments_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "IS_THERE", False)
+    for look in (list_queues, lambda: inspect("q")):
+        with pytest.raises(NotImplementedError, match="on Linux only"):
+            look()
+    assert shmq("ls").code == 1
 
 
 @pytest.mark.parametrize("leases", [0, 2])
