@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from ._codec.formats import Format, Serializer
 from ._engine.atomics import AtomicsEngine
 from ._engine.lease import Lease
+from ._platform.clock import deadline_of
 from ._ring.claim import CORRUPT, Payload
 from .errors import Empty, ShutDown
 from .queue import SharedMemoryQueue
+
+_PATIENCE: Final = 1.0  # seconds to wait for a live creator
 
 
 class Drain:
@@ -22,13 +26,17 @@ class Drain:
     Args:
         name: of the queue.
         run_id: of the queue.
+        serializer: as the queue states it; no item is read by it.
 
     Raises:
         SharedMemoryQueueError, OSError: as of ``SharedMemoryQueue``, which attaches.
     """
 
-    def __init__(self, name: str, run_id: str = "") -> None:
-        self._queue: SharedMemoryQueue[Any] = SharedMemoryQueue(name, run_id=run_id, engine="atomics", timeout=1.0)
+    def __init__(self, name: str, run_id: str, serializer: str) -> None:
+        as_stated = Format(cast(Serializer, serializer))  # that of a program has a name here, and no functions
+        self._queue: SharedMemoryQueue[Any] = SharedMemoryQueue.__new__(SharedMemoryQueue)
+        engine_class = self._queue._prepare(name, run_id, "atomics", as_stated)
+        self._queue._attach(engine_class, until=deadline_of(True, _PATIENCE))
         self._lease: Lease[Any] | None = None
         self._payload: Payload | None = None
 

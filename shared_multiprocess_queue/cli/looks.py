@@ -109,7 +109,7 @@ def _peeked(queue_name: str, run_id: str, most: int, unpickle: bool) -> list[tup
         def content(item: QueuedItem) -> str:
             if item.payload is None or item.tag is None:
                 return ""
-            if unpickle:
+            if unpickle and items.serializer == "pickle":  # in no other queue is an item to be loaded
                 return loaded(item.payload, item.tag, items, limit)
             return preview(item.payload, item.tag, limit)
 

@@ -229,7 +229,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     with StopSignals() as signals, ExitStack() as stack:
         file = None if target is None else stack.enter_context(_opened(target))
         taken = _Taken()
-        drain = Drain(queue_name, run_id)
+        drain = Drain(queue_name, run_id, queue.look.serializer)
         try:
             _drain(drain, file, most, signals, taken)
         except (OSError, InterruptedBySignal, RoleTakenError) as error:

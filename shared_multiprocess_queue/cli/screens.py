@@ -73,6 +73,7 @@ LIST: Final[tuple[Column[QueueFile], ...]] = (
     Column("ITEM", _of_look(lambda look: size(look.item_size))),
     Column("MODE", _of_look(lambda look: look.mode)),
     Column("LEASED", _of_look(lambda look: f"{len(look.leased)} of {look.leases}" if look.leases else "")),
+    Column("FORMAT", _of_look(lambda look: name(look.serializer)), left=True),
 )
 """What ``shmq ls`` shows. In a narrow terminal columns go from the right."""
 
@@ -180,6 +181,7 @@ def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableT
         yield "items", items
         slots = f"{size(look.item_size)} each, {look.stride:,} bytes apart, mode {look.mode}"
         yield "slots", f"{slots}; {size(queue.memory)} in memory"
+        yield "format", cell(screen, look.serializer)
         yield "positions", f"get {look.head:,}   put {look.tail:,}"
         recovered = f"{look.orphans_recovered:,} taken over from dead gets, {number(look.dead_puts, 'put')} died"
         yield "totals", f"{look.put_total:,} put, {look.got_total:,} taken, {recovered}"

@@ -229,6 +229,7 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
         stride=sizes.stride,
         mode=sizes.mode,
         leases=sizes.leases,
+        serializer=seen.serializer,
         items=seen.items,
         empty=look.is_empty(),
         full=look.is_full(),

@@ -78,6 +78,7 @@ class QueueLook:
         stride: bytes from one slot to the next.
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
+        serializer: the format of the items, as the queue states it: "pickle", "plain", or a name of the program's own.
         items: as ``qsize`` counts them.
         empty: whether a get would find nothing. It may be False beside no items: a get that died left its item.
         full: whether a put would find no room.
@@ -112,6 +113,7 @@ class QueueLook:
     stride: int
     mode: Mode
     leases: int
+    serializer: str
     items: int
     empty: bool
     full: bool

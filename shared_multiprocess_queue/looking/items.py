@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._platform.segment_file import SegmentFile
+from .._ring import stated_format
 from .._ring.layout import (
     DEFINITIONS_END,
     DEFINITIONS_FIRST,
@@ -72,6 +73,7 @@ class Items:
 
     Attributes:
         geometry: of the queue.
+        serializer: the format of its items, as the queue states it.
     """
 
     def __init__(self, name: str, run_id: str = "") -> None:
@@ -85,6 +87,7 @@ class Items:
             self._file.close()
             raise
         self.geometry: Geometry = self._look.geometry
+        self.serializer = stated_format.read(self._file)
 
     def close(self) -> None:
         """Close the file of the segment."""

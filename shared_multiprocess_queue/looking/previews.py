@@ -8,7 +8,7 @@ from typing import Final
 
 from .._codec import deflate
 from .._codec.codec import Codec, DefinitionStore
-from .._codec.tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, PICKLE, STR
+from .._codec.tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, OWN, PICKLE, STR
 from ..errors import DeserializationError, shown
 
 KINDS: Final = {
@@ -21,6 +21,7 @@ KINDS: Final = {
     FLOAT: "float",
     OBJECTS: "plain",
     DEFLATED: "deflated",
+    OWN: "own",
 }
 _PICKLES: Final = (PICKLE, MAIN)
 _MUCH: Final = 1 << 16  # bytes of a pickle whose opcodes are read
@@ -54,7 +55,7 @@ def preview(payload: bytes, tag: int, item_size: int) -> str:
         return _named(payload)
     if tag == STR:
         return shown(payload.decode("utf-8", "replace"))
-    if tag == BYTES or tag not in KINDS:
+    if tag in (BYTES, OWN) or tag not in KINDS:
         return shown(payload)
     try:
         return shown(Codec(_NO_DEFINITIONS).decode(payload, tag))

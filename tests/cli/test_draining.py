@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._codec import tags
 from tests.support.demo import COMMAND
+from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
 from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG, eventually
@@ -49,6 +51,22 @@ def test_drain_takes_items_as_bytes(
     assert shmq("drain", f"{run_id}-q", answer="y\n").output == "1 item of 4 B taken\n"
     assert shmq("drain", "--yes", f"{run_id}-q").output == "0 items of 0 B taken\n"
     assert q.empty()
+
+
+@pytest.mark.parametrize("leases", [0, 1])
+def test_drain_of_queues_of_any_format(make_queue: MakeQueue, run_id: str, tmp_path: Path, leases: int) -> None:
+    """A program's own format is only a name here; what cannot be written goes back as it was."""
+    make_queue("own", dumps=to_json, loads=from_json, leases=leases).put([1, 2])
+    make_queue("plain", serializer="plain", leases=leases).put("text")
+    for name, tag, payload in (("own", tags.OWN, b"[1, 2]"), ("plain", tags.STR, b"text")):
+        command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-{name}"]
+        with Path("/dev/full").open("wb") as full:
+            assert (
+                subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=LONG, check=False).returncode == 1
+            )
+        target = tmp_path / name
+        assert shmq("drain", "--yes", "--to", target, f"{run_id}-{name}").code == 0
+        assert frames(target.read_bytes()) == [(tag, payload)]
 
 
 def test_drain_of_a_queue_that_has_its_one_consumer(make_queue: MakeQueue, run_id: str) -> None:

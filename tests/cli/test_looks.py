@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from shared_multiprocess_queue import inspect
+from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import screens
 from shared_multiprocess_queue.looking.rates import Changes
@@ -21,6 +23,7 @@ from stress.hostile import damage
 from tests.support.children import fork, in_child
 from tests.support.demo import COMMAND
 from tests.support.looks import path_of
+from tests.support.own_formats import Attack, from_json, ran, to_json
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 from tests.support.shmq import shmq, shmq_json
@@ -41,7 +44,7 @@ def test_ls_lists_queues_by_name(make_queue: MakeQueue, run_id: str, each_engine
     assert [row[0] for row in rows] == [f"{run_id}-{name}" for name in ("one", "two", "two-old")]
     assert [row[2:4] for row in rows] == [["1", "4"], ["1", "1"], ["0", "3"]]
     assert [" ".join(row[4:6]) for row in rows] == ["in use", "in use", "no user"]
-    assert rows[1][-3:] == ["100", "B", "spsc"]
+    assert rows[1][-4:] == ["100", "B", "spsc", "pickle"]
     assert "3 queues, " in output
     assert (code, errors) == (0, "")
 
@@ -236,6 +239,27 @@ def test_peek_runs_no_code_unless_asked_to(
     assert not bomb.exists()
     assert shmq("peek", "--unpickle", f"{run_id}-q", answer="y\n").code == 0
     assert bomb.exists()
+
+
+def test_formats_are_shown_and_items_of_other_formats_not_loaded(make_queue: MakeQueue, run_id: str) -> None:
+    """Also not if a hostile program has put a pickle into a queue that takes none."""
+    own = make_queue("own", dumps=to_json, loads=from_json)
+    own.put({"a": 1})
+    plain = make_queue("plain", serializer="plain", engine="atomics")
+    plain.put("a text")
+    stage = damage.Stage(plain)
+    stage.slot(1, layout.FULL, payload=pickle.dumps(Attack("peek")), meta=tags.PICKLE)
+    stage.write(layout.TAIL, 2)
+    for options in ([], ["--unpickle", "--yes"]):
+        (item,) = shmq_json("peek", *options, f"{run_id}-own")["items"]
+        assert (item["kind"], item["content"]) == ("own", repr(to_json({"a": 1})))
+        first, second = shmq_json("peek", *options, f"{run_id}-plain")["items"]
+        assert first["content"] == "'a text'"
+        assert "append" in second["content"] or "getattr" in second["content"]
+    assert ran == []
+    looks = {queue["name"]: queue["look"]["serializer"] for queue in shmq_json("ls", f"{run_id}-*")["queues"]}
+    assert looks == {f"{run_id}-own": own.serializer, f"{run_id}-plain": "plain"}
+    assert own.serializer in shmq("show", f"{run_id}-own").output
 
 
 # ---- wait -----------------------------------------------------------------------------------------------------------
