@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from .._codec.codec import Codec
-from .._native.extension import Handle, note_fork, read_plain
+from .._native.extension import Handle, copy_of, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
@@ -52,6 +52,7 @@ class NativeEngine:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         codec.read_plain = partial(read_plain, codec.load)
+        codec.copy_of = copy_of
         handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,

@@ -12,6 +12,17 @@
 
 #ifndef SHMQ_STEP
 #define SHMQ_STEP(label) ((void)0)
+/* Copy many bytes, each written once, by one instruction, which is no race in C; in which order others see them is not
+   said. Faster than words from SHMQ_LONG bytes on. Checkers and sanitizers, which do not look into it, get words. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) &&       \
+    !defined(SHMQ_BY_WORDS)
+#define SHMQ_LONG 512
+#define SHMQ_COPY_STRING(to, from, length) shmq_copy_string((to), (from), (length))
+static inline void shmq_copy_string(void *to, const void *from, uint64_t length)
+{
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
+}
+#endif
 #endif
 
 #define SHMQ_LOAD(label, word, order) (SHMQ_STEP(label), atomic_load_explicit((word), (order)))

@@ -10,6 +10,8 @@
 
 #include "records.h"
 
+#define LONG 512 /* bytes of an item that is written by a function of its own */
+
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
 /* Let signals and other threads raise their exceptions in this thread; or raise because this is a forked child. */
@@ -111,6 +113,17 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
+/* Write a long item, which may be in pieces. */
+static __attribute__((noinline)) void write_long(const struct shmq_ring *ring, uint64_t position,
+                                                 const struct payload *payload, uint32_t index)
+{
+    if (payload->tag == TAG_BUFFERS) {
+        shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
+    } else {
+        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, index);
+    }
+}
+
 /* Put all items, or none. */
 static inline int attempt_put(struct record *record, bool sure)
 {
@@ -152,7 +165,11 @@ static inline int attempt_put(struct record *record, bool sure)
     }
     for (uint64_t i = 0; i < record->count; i++) {
         const struct payload *payload = &record->payloads[i];
-        shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
+        if (payload->length >= LONG) { /* those in pieces are */
+            write_long(ring, position + i, payload, (uint32_t)i);
+        } else {
+            shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
+        }
     }
     if (shmq_publish(ring, me, position, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
@@ -182,10 +199,20 @@ static inline int make_room(struct record *record, uint64_t count)
     return 0;
 }
 
-static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
 {
     record->payloads[record->count++] = (struct payload){
         .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
 }
 
 /* Take items that interrupted gets of this handle had taken. */
@@ -202,7 +229,7 @@ static inline int take_kept_back(struct record *record)
         }
         PyObject *bytes;
         unsigned int tag;
-        if (!PyArg_ParseTuple(pair, "SI", &bytes, &tag)) {
+        if (!PyArg_ParseTuple(pair, "OI", &bytes, &tag)) {
             Py_DECREF(pair);
             return FAILED;
         }
@@ -210,6 +237,15 @@ static inline int take_kept_back(struct record *record)
         Py_DECREF(pair);
     }
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
+}
+
+/* Give the claimed items of a get to other gets, because memory is short. */
+SHMQ_RARE static int abandon_claimed(struct record *record)
+{
+    clear_payloads(record, 0);
+    record->is_marked = !shmq_abandon(&record->ring, &record->me);
+    PyErr_NoMemory();
+    return FAILED;
 }
 
 /* Copy the claimed items and free their slots. The copies are bytes objects, or in the record's arena if the items are
@@ -234,13 +270,23 @@ static inline int take_claimed(struct record *record, uint64_t position, uint64_
                 (struct payload){.owner = NULL, .data = copy, .length = item.length, .tag = item.tag};
             continue;
         }
+        if (item.tag == TAG_BUFFERS) {
+            const module_state *state = record->handle->state;
+            PyObject *pieces;
+            const enum taking taking = take_pieces(state->taken, state->block, &item, &pieces);
+            if (taking == TAKEN) {
+                add_taken(record, pieces, item.tag);
+                continue;
+            }
+            if (taking == NO_MEMORY_FOR_PIECES) {
+                return abandon_claimed(record);
+            }
+        }
         PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
         if (bytes == NULL) {
-            clear_payloads(record, 0);
-            record->is_marked = !shmq_abandon(ring, &record->me);
-            return FAILED;
+            return abandon_claimed(record);
         }
-        add_taken(record, bytes, item.tag);
+        add_taken_bytes(record, bytes, item.tag);
     }
     record->count = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -270,7 +316,7 @@ static inline int adopt(struct record *record, uint64_t position)
     if (_PyBytes_Resize(&bytes, item.length) < 0) {
         return FAILED;
     }
-    add_taken(record, bytes, item.tag);
+    add_taken_bytes(record, bytes, item.tag);
     return SHMQ_DONE;
 }
 

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "buffers.h"
 #include "plain.h"
 #include "processes.h"
 #include "leased_ring.h"
@@ -50,17 +51,19 @@ typedef struct {
     PyObject *empty, *full, *shut_down;
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
+    PyTypeObject *block, *taken; /* see buffers.h */
     struct plain plain;
 } module_state;
 
 /* The bytes of an item. */
 struct payload {
-    /* Keeps the bytes alive. Of a taken item, the bytes object itself. NULL if the bytes are in an arena, as those of
-       the tag OBJECTS may be, or in `scalar`. */
+    /* Keeps the bytes alive. Of a taken item, the bytes object itself, or those of the tag BUFFERS in pieces. NULL if the
+       bytes are in an arena, as those of the tag OBJECTS may be, or in `scalar`. */
     PyObject *owner;
     union {
         const char *data;
         char scalar[SHMQ_WORD];
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
     };
     uint32_t length;
     uint32_t tag;
@@ -143,7 +146,7 @@ static inline const char *data_of(const struct payload *payload)
     return payload->owner == NULL && payload->tag != TAG_OBJECTS ? payload->scalar : payload->data;
 }
 
-/* The bytes object of a payload that was taken. */
+/* The bytes, as the codec takes them, of a payload that was taken. */
 static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)
