@@ -22,14 +22,14 @@ Each buffer begins at the next multiple of the alignment, counted from the begin
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from types import FunctionType
 from typing import Any, Final, Protocol
 
 from .._platform import memory
 from . import classes
 
-__all__ = ["AnyPieces", "Buffers", "Pieces", "parts_of", "whole"]
+__all__ = ["AnyPieces", "Buffers", "Pieces", "array_pieces", "key_of_array", "parts_of", "whole"]
 
 SMALLEST: Final = 4096  # bytes of a buffer; smaller ones stay in the stream, because a copy of them costs less
 
@@ -52,6 +52,7 @@ _CODE: Final = frozenset(
     {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__getnewargs_ex__", "__getnewargs__", "__new__"}
     | {"__getattribute__", "__getattr__", "__setattr__", "__setitem__", "__iter__", "items", "append", "extend"}
 )
+_harmless: set[type] = set()  # of those modules
 
 
 class Pieces:
@@ -192,6 +193,32 @@ class Buffers:
         return bool(self._entries)
 
 
+def key_of_array(item: Any) -> Hashable:
+    """Return what the stream of an item depends on that is an array of numbers with a large buffer; None for others.
+
+    Pickle meets nothing but numpy in such an item, and all that an array has besides its numbers is in the key.
+    """
+    kind = type(item)
+    if kind.__name__ != "ndarray" or kind.__module__ != "numpy" or item.nbytes < SMALLEST:
+        return None
+    dtype, flags = item.dtype, item.flags
+    if dtype.isbuiltin != 1 or dtype.kind not in "biufc" or not flags.forc:
+        return None
+    return dtype.char, item.shape, flags.c_contiguous, flags.writeable
+
+
+def array_pieces(stream: bytes, tag: int, buffer: Any) -> Pieces:
+    """Return the payload of such an item, as ``Buffers.pieces`` does.
+
+    Args:
+        stream: without the buffer.
+        tag: of the stream.
+        buffer: a PickleBuffer of the array.
+    """
+    view = buffer.raw()
+    return Pieces(stream, tag, False, [(view.nbytes, BYTES if view.readonly else MEMORY)], [view], [])
+
+
 def _is_of_array(exporter: Any, last: object) -> bool:
     """Whether numpy itself has made a buffer of this object: pickle has just asked about the array, or its function."""
     kind = type(exporter)
@@ -206,10 +233,12 @@ def _is_of_array(exporter: Any, last: object) -> bool:
 
 def _has_code(kind: type) -> bool:
     """Whether a class may run code of its own when an object is pickled or unpickled."""
-    for cls in classes.mro(kind):
-        if classes.module(cls).partition(".")[0] not in _KNOWN and not _CODE.isdisjoint(classes.namespace(cls)):
-            return True
-    return False
+    if kind in _harmless:
+        return False
+    unknown = [cls for cls in classes.mro(kind) if classes.module(cls).partition(".")[0] not in _KNOWN]
+    if not unknown:
+        _harmless.add(kind)
+    return any(not _CODE.isdisjoint(classes.namespace(cls)) for cls in unknown)
 
 
 def whole(payload: bytes | AnyPieces) -> bytes:

@@ -42,10 +42,10 @@ import struct
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
+from pickle import PickleBuffer, Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -55,7 +55,7 @@ from ..errors import DeserializationError, ItemTooLargeError, SerializationError
 from . import classes, deflate
 from . import definitions as _defining
 from .blame import advice, describe, is_of_a_signal_handler, path_to
-from .buffers import AnyPieces, Buffers, Pieces, parts_of, whole
+from .buffers import AnyPieces, Buffers, Pieces, array_pieces, key_of_array, parts_of, whole
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
@@ -81,6 +81,7 @@ _OF_SPAWNED = MAIN_MODULES[1]
 
 _KEPT_SIZE = 1 << 16  # for each item an _ItemPickler allocates a buffer of the longest stream that it has ever written
 _KEPT_PICKLERS = 8
+_KEPT_STREAMS = 256
 _LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
 _REFUSED = 1_000_000_000  # ns in which a refused definition is not offered again
 
@@ -203,6 +204,9 @@ class Codec:
 
     def encode_object(self, item: object) -> tuple[bytes | Pieces, int]:
         """Turn an item that needs pickle into bytes, for ``encode``."""
+        key = key_of_array(item)
+        if key is not None and not _has_reducer(type(item)):
+            return array_pieces(_stream_of_array(item, key), PICKLE, PickleBuffer(item)), BUFFERS
         try:
             pickler = _spare_picklers.pop()
         except IndexError:
@@ -424,6 +428,21 @@ class Codec:
             return self._definitions.find(key)
         except SharedMemoryQueueError as error:
             raise _OutOfReachError(error) from None
+
+
+def _has_reducer(kind: type) -> bool:
+    return kind in copyreg.dispatch_table or kind in (registered(kind) or ())
+
+
+def _stream_of_array(item: object, key: Hashable) -> bytes:
+    """Return the stream of an array, without its numbers; it is the same for all arrays with that key."""
+    stream = _streams_of_arrays.get(key)
+    if stream is None:
+        stream = dumps(item, _PROTOCOL, buffer_callback=lambda buffer: False)
+        if len(_streams_of_arrays) >= _KEPT_STREAMS:
+            _streams_of_arrays.clear()
+        _streams_of_arrays[key] = stream
+    return stream
 
 
 def _digest(size: int, *parts: bytes) -> bytes:
@@ -783,6 +802,8 @@ class _ItemPickler(Pickler):
 # Making a pickler takes as long as using it, so these are kept. There are several, because there are threads, and items
 # whose __reduce__ encodes another item.
 _spare_picklers: list[_ItemPickler] = []
+
+_streams_of_arrays: dict[Hashable, bytes] = {}
 
 
 @late
