@@ -10,8 +10,6 @@
 
 #include "records.h"
 
-#define LONG 512 /* bytes of an item that is written by a function of its own */
-
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
 /* Let signals and other threads raise their exceptions in this thread; or raise because this is a forked child. */
@@ -113,7 +111,7 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write a long item, which may be in pieces. */
+/* Write a long item, as those in pieces are. */
 static __attribute__((noinline)) void write_long(const struct shmq_ring *ring, uint64_t position,
                                                  const struct payload *payload, uint32_t index)
 {
@@ -165,7 +163,7 @@ static inline int attempt_put(struct record *record, bool sure)
     }
     for (uint64_t i = 0; i < record->count; i++) {
         const struct payload *payload = &record->payloads[i];
-        if (payload->length >= LONG) { /* those in pieces are */
+        if (payload->length >= SHMQ_LONG) {
             write_long(ring, position + i, payload, (uint32_t)i);
         } else {
             shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);

@@ -194,9 +194,9 @@ static inline uint64_t shmq_bytes(const unsigned char *from)
 static inline void shmq_copy_in(struct shmq_slot *slot, uint32_t at, const void *data, uint32_t length)
 {
     const unsigned char *from = data;
-#ifdef SHMQ_COPY_STRING
-    if (length >= SHMQ_LONG) {
-        SHMQ_COPY_STRING(slot->payload + at, from, length);
+#ifdef SHMQ_HAS_STRINGS
+    if (length >= SHMQ_LONG && length <= SHMQ_LONGEST) {
+        shmq_copy_string(slot->payload + at, from, length);
         return;
     }
 #endif
