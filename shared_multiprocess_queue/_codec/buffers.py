@@ -22,6 +22,7 @@ Each buffer begins at the next multiple of the alignment, counted from the begin
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Hashable, Iterable
 from types import FunctionType
 from typing import Any, Final, Protocol
@@ -193,13 +194,17 @@ class Buffers:
         return bool(self._entries)
 
 
+def _is_array(obj: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(obj) is getattr(numpy, "ndarray", None)
+
+
 def key_of_array(item: Any) -> Hashable:
     """Return what the stream of an item depends on that is an array of numbers with a large buffer; None for others.
 
     Pickle meets nothing but numpy in such an item, and all that an array has besides its numbers is in the key.
     """
-    kind = type(item)
-    if kind.__name__ != "ndarray" or kind.__module__ != "numpy" or item.nbytes < SMALLEST:
+    if not _is_array(item) or item.nbytes < SMALLEST:
         return None
     dtype, flags = item.dtype, item.flags
     if dtype.isbuiltin != 1 or dtype.kind not in "biufc" or not flags.forc:
@@ -221,14 +226,12 @@ def array_pieces(stream: bytes, tag: int, buffer: Any) -> Pieces:
 
 def _is_of_array(exporter: Any, last: object) -> bool:
     """Whether numpy itself has made a buffer of this object: pickle has just asked about the array, or its function."""
-    kind = type(exporter)
-    if kind.__module__ != "numpy" or kind.__name__ != "ndarray":
+    if not _is_array(exporter):
         return False
     if type(last) is FunctionType:
         return last.__name__ == "_frombuffer"
     # The memory of an array in Fortran order is that of its transposed view.
-    base = exporter.base
-    return type(last) is kind and (exporter is last or base is last or (base is not None and base is last.base))
+    return _is_array(last) and (exporter is last or exporter.base is last or exporter.base is last.base is not None)
 
 
 def _has_code(kind: type) -> bool:

@@ -111,15 +111,34 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write a long item, as those in pieces are. */
-static __attribute__((noinline)) void write_long(const struct shmq_ring *ring, uint64_t position,
-                                                 const struct payload *payload, uint32_t index)
+/* Write a claimed item, which may be long. */
+static inline void write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
+                             uint32_t index)
 {
     if (payload->tag == TAG_BUFFERS) {
         shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
     } else {
         shmq_write(ring, position, data_of(payload), payload->length, payload->tag, index);
     }
+}
+
+/* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
+SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
+{
+    struct shmq_ring *ring = &record->ring;
+    if ((record->unusual & HAS_LOCK) != 0) {
+        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
+        shmq_open_gate(ring, shmq_gate(ring));
+        shmq_release_lock(ring, &record->me, lock_flag(record));
+        record->unusual &= ~(unsigned)HAS_LOCK;
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
+    }
+    for (uint64_t i = 0; i < record->count; i++) {
+        write_any(ring, position + i, &record->payloads[i], (uint32_t)i);
+    }
+    return 0;
 }
 
 /* Put all items, or none. */
@@ -130,7 +149,7 @@ static inline int attempt_put(struct record *record, bool sure)
     if (take_role(record, record->side) < 0) {
         return FAILED;
     }
-    if (!record->has_lock) {
+    if ((record->unusual & HAS_LOCK) == 0) {
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
@@ -152,22 +171,11 @@ static inline int attempt_put(struct record *record, bool sure)
     if (claimed != SHMQ_DONE) {
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
-    if (record->has_lock) {
-        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
-        shmq_open_gate(ring, shmq_gate(ring));
-        shmq_release_lock(ring, me, lock_flag(record));
-        record->has_lock = false;
-        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
-            return FAILED;
-        }
-    }
-    for (uint64_t i = 0; i < record->count; i++) {
-        const struct payload *payload = &record->payloads[i];
-        if (payload->length >= SHMQ_LONG) {
-            write_long(ring, position + i, payload, (uint32_t)i);
-        } else {
-            shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
-        }
+    const struct payload *payload = record->payloads;
+    if (record->unusual == 0) {
+        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
+    } else if (write_unusual(record, position) < 0) {
+        return FAILED;
     }
     if (shmq_publish(ring, me, position, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
@@ -246,34 +254,49 @@ SHMQ_RARE static int abandon_claimed(struct record *record)
     return FAILED;
 }
 
-/* Copy the claimed items and free their slots. The copies are bytes objects, or in the record's arena if the items are
-   objects; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
+/* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
+   into pieces. */
+SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
+{
+    if (item->tag == TAG_OBJECTS) {
+        char *copy = item->length > ARENA_LARGEST ? NULL : arena_take(&record->arena, item->length);
+        if (copy == NULL) {
+            return NOT_IN_PIECES;
+        }
+        memcpy(copy, item->data, item->length);
+        record->payloads[record->count++] =
+            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return TAKEN;
+    }
+    if (item->tag != TAG_BUFFERS) {
+        return NOT_IN_PIECES;
+    }
+    const module_state *state = record->handle->state;
+    PyObject *pieces;
+    const enum taking taking = take_pieces(state->taken, state->block, item, &pieces);
+    if (taking == TAKEN) {
+        add_taken(record, pieces, item->tag);
+    }
+    return taking;
+}
+
+/* Copy the claimed items and free their slots. The copies are bytes objects, or as take_apart makes
+   them; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
 static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
 {
     struct shmq_ring *ring = &record->ring;
     for (uint64_t i = 0; i < count; i++) {
         struct shmq_item item;
         shmq_read(ring, position + i, &item);
-        if (item.tag >= TAG_NONE && item.tag <= TAG_FLOAT && item.length <= SHMQ_WORD) { /* spares an allocation */
+        if (item.length <= SHMQ_WORD && item.tag >= TAG_NONE && item.tag <= TAG_FLOAT) { /* spares an allocation */
             struct payload *payload = &record->payloads[record->count++];
             *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
             memcpy(payload->scalar, item.data, item.length);
             continue;
         }
-        const bool is_small_object = item.tag == TAG_OBJECTS && item.length <= ARENA_LARGEST;
-        char *copy = is_small_object ? arena_take(&record->arena, item.length) : NULL;
-        if (copy != NULL) {
-            memcpy(copy, item.data, item.length);
-            record->payloads[record->count++] =
-                (struct payload){.owner = NULL, .data = copy, .length = item.length, .tag = item.tag};
-            continue;
-        }
-        if (item.tag == TAG_BUFFERS) {
-            const module_state *state = record->handle->state;
-            PyObject *pieces;
-            const enum taking taking = take_pieces(state->taken, state->block, &item, &pieces);
+        if (__builtin_expect(item.tag >= TAG_OBJECTS, 0)) {
+            const enum taking taking = take_apart(record, &item);
             if (taking == TAKEN) {
-                add_taken(record, pieces, item.tag);
                 continue;
             }
             if (taking == NO_MEMORY_FOR_PIECES) {

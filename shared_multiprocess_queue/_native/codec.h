@@ -8,10 +8,8 @@
 #define PICKLE_PROTOCOL 5
 #define LOOKED_THROUGH 256 /* objects of an item; pickling more takes much longer than the codec's checks */
 #define LOOKED_DEEP 16
-#define SHMQ_APART                                                                                                     \
-    __attribute__((noinline)) /* keeps the registers of a large function out of the smallest items' path */
-#define GIVE_UPS 4            /* after so many items of a type, one after the other, that are not plain, */
-#define GIVE_UP_FOR 16        /* only every item of this number is looked at */
+#define GIVE_UPS 4     /* after so many items of a type, one after the other, that are not plain, */
+#define GIVE_UP_FOR 16 /* only every item of this number is looked at */
 
 /* Turn a scalar into bytes; false if the item is no scalar, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)

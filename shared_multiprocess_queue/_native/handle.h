@@ -43,6 +43,7 @@
 #define MOST_MISSES 6        /* after 2^6 - 1 waits without a spin, one wait spins again */
 
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
+#define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
 #define NEEDS_MEMORY 1 /* of encode */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
@@ -88,11 +89,16 @@ struct record {
     uint64_t limit;     /* of a get */
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
-    bool has_lock;      /* the batch lock */
+    unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
     struct shmq_held *held; /* what it has leased, with room for held_room */
     uint64_t held_room;
     PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
+};
+
+enum unusual {
+    HAS_LOCK = 1, /* the batch lock; all puts of several items have it when they claim */
+    HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, which may be in pieces */
 };
 
 /* The functions and methods of the codec that a handle calls. */
@@ -110,6 +116,7 @@ typedef struct handle {
     uint64_t capacity, owner;
     uint32_t item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
+    uint32_t at_ease; /* bytes of an item that is neither long nor larger than that */
     uint32_t leases;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;

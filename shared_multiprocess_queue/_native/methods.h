@@ -108,7 +108,8 @@ static PyObject *end_put(struct record *record, int found)
 }
 
 /* A record that has one item to put, or NULL with an error. */
-static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload)
+static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload,
+                                                                        bool may_be_long)
 {
     struct record *record = borrow(self, SHMQ_PUT);
     if (record == NULL || make_room(record, 1) < 0) {
@@ -121,20 +122,22 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
     }
     record->payloads[0] = *payload;
     record->count = 1;
+    record->unusual = may_be_long && payload->length >= SHMQ_LONG ? HAS_LONG : 0;
     return record;
 }
 
 /* Put an item for which there may be no memory yet. As a batch, because a batch looks to that after its claim. */
 SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload, int64_t until)
 {
-    struct record *record = record_with(self, payload);
+    struct record *record = record_with(self, payload, true);
     return record == NULL ? NULL : end_put(record, put_batch_locked(record, until));
 }
 
 /* Put an item for which there is memory. */
-static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self, struct payload *payload, int64_t until)
+static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self, struct payload *payload,
+                                                                   bool may_be_long, int64_t until)
 {
-    struct record *record = record_with(self, payload);
+    struct record *record = record_with(self, payload, may_be_long);
     if (record == NULL) {
         return NULL;
     }
@@ -154,7 +157,7 @@ SHMQ_APART static PyObject *put_object(Handle *self, PyObject *item, int64_t unt
     PyObject *result = NULL;
     const int encoded = encode(self, item, -1, &arena, &payload);
     if (encoded == 0) {
-        result = put_encoded(self, &payload, until);
+        result = put_encoded(self, &payload, true, until);
     } else if (encoded == NEEDS_MEMORY) {
         result = put_with_memory(self, &payload, until);
     }
@@ -169,12 +172,12 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     if (!encode_bare(item, &payload, &length)) {
         return put_object(self, item, until);
     }
-    if (length > (Py_ssize_t)self->at_once) {
+    if (length > (Py_ssize_t)self->at_ease) {
         Py_XDECREF(payload.owner);
         return put_object(self, item, until);
     }
     payload.length = (uint32_t)length;
-    return put_encoded(self, &payload, until);
+    return put_encoded(self, &payload, false, until);
 }
 
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
@@ -235,6 +238,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         PyMem_Free(record->payloads);
         record->payloads = payloads;
         record->count = record->room = (uint64_t)count;
+        record->unusual = HAS_LONG; /* perhaps */
         payloads = NULL;
         encoded = 0;
         result = end_put(record, put_batch_locked(record, until));

@@ -39,6 +39,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->capacity = capacity;
     self->item_size = item_size;
     self->at_once = at_once;
+    self->at_ease = at_once < SHMQ_LONG ? at_once : SHMQ_LONG - 1;
     self->leases = leases;
     self->spsc = spsc;
     self->owner = owner;

@@ -46,11 +46,14 @@ def copy_of(data: Any) -> Any:
     Returns:
         A writable buffer. If it has a page or more, it begins on a page, and its memory is used again once nothing
         refers to it.
+
+    Raises:
+        MemoryError: there is none.
     """
     size = memoryview(data).nbytes
     if size < _PAGE:
         return bytearray(data)
-    block = _spare(size) or _new_block()(_room_for(size))
+    block = _spare(size) or _new(size)
     block[:size] = data
     found = (_byte() * size).from_buffer(block)
     key = id(found)
@@ -65,6 +68,15 @@ def is_ours(obj: Any) -> bool:
 
 def _room_for(size: int) -> int:
     return max(_PAGE, 1 << (size - 1).bit_length())
+
+
+def _new(size: int) -> mmap:
+    try:
+        block: mmap = _new_block()(_room_for(size))
+    except OSError:
+        _kept.clear()
+        raise MemoryError(f"there is no memory for a buffer of {size:,} bytes") from None
+    return block
 
 
 def _spare(size: int) -> mmap | None:
