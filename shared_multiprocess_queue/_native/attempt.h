@@ -126,10 +126,11 @@ static inline void write_any(const struct shmq_ring *ring, uint64_t position, co
 SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
 {
     struct shmq_ring *ring = &record->ring;
+    struct shmq_participant *me = &record->me;
     if ((record->unusual & HAS_LOCK) != 0) {
         /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
         shmq_open_gate(ring, shmq_gate(ring));
-        shmq_release_lock(ring, &record->me, lock_flag(record));
+        shmq_release_lock(ring, me, lock_flag(record));
         record->unusual &= ~(unsigned)HAS_LOCK;
         if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
             return FAILED;
