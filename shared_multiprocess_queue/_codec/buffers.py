@@ -4,8 +4,8 @@ The memory of an array need not go through the stream. Pickle hands out large bu
 copies them from the sender's memory into the slot, and a get from the slot into memory of the receiver. The payload is
 a head, the stream, and the buffers::
 
-    u32 count | u32 length of the stream | u8 tag of the stream | u8 kept | u16 alignment | count x {u32 length, u32 kind}
-    the stream | buffer 0 | buffer 1 | ...
+    u32 count | u32 length of the stream | u8 tag of the stream | u8 kept | u16 alignment
+    count x {u32 length, u32 kind} | the stream | buffer 0 | buffer 1 | ...
 
 Each buffer begins at the next multiple of the alignment, counted from the begin of the slot.
 
@@ -67,7 +67,13 @@ class Pieces:
     __slots__ = ("_entries", "_parts", "_size", "keys", "pieces")
 
     def __init__(
-        self, stream: bytes, tag: int, is_kept: bool, entries: list[tuple[int, int]], buffers: list[Any], keys: list[int]
+        self,
+        stream: bytes,
+        tag: int,
+        is_kept: bool,
+        entries: list[tuple[int, int]],
+        buffers: list[Any],
+        keys: list[int],
     ) -> None:
         self._parts = stream, tag, is_kept, buffers
         self._entries = entries
@@ -99,7 +105,7 @@ class Pieces:
     def release(self) -> None:
         """Let go of the sender's memory; nothing is left to put."""
         for _, piece in self.pieces[1:]:
-            if type(piece) is memoryview:
+            if isinstance(piece, memoryview):
                 piece.release()
         self.pieces = ()
 
@@ -224,7 +230,7 @@ def array_pieces(stream: bytes, tag: int, buffer: Any) -> Pieces:
     return Pieces(stream, tag, False, [(view.nbytes, BYTES if view.readonly else MEMORY)], [view], [])
 
 
-def _is_of_array(exporter: Any, last: object) -> bool:
+def _is_of_array(exporter: Any, last: Any) -> bool:
     """Whether numpy itself has made a buffer of this object: pickle has just asked about the array, or its function."""
     if not _is_array(exporter):
         return False

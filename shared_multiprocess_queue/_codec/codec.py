@@ -175,7 +175,7 @@ class Codec:
         """Return a module to which everyday objects belong, for the native engine, which reads these itself."""
         return _plain().load(name)
 
-    def encode(self, item: object) -> tuple[bytes | Pieces, int]:
+    def encode(self, item: object) -> tuple[Any, int]:
         """Turn an item into bytes.
 
         Args:
@@ -191,7 +191,7 @@ class Codec:
         """
         kind = type(item)
         if kind is bytes:
-            return item, BYTES  # type: ignore[return-value]
+            return item, BYTES
         if kind is str:
             return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
         if kind is int and -_INT_END <= item < _INT_END:  # type: ignore[operator]
@@ -202,7 +202,7 @@ class Codec:
             return b"", _TAGS[item]  # type: ignore[index]
         return self.encode_object(item)
 
-    def encode_object(self, item: object) -> tuple[bytes | Pieces, int]:
+    def encode_object(self, item: Any) -> tuple[Any, int]:
         """Turn an item that needs pickle into bytes, for ``encode``."""
         key = key_of_array(item)
         if key is not None and not _has_reducer(type(item)):
@@ -227,7 +227,7 @@ class Codec:
             else:
                 tag = PICKLE
             stream = parts[0] if len(parts) == 1 else b"".join(parts)
-            payload: bytes | Pieces = stream
+            payload: Any = stream
             if pickler.buffers:
                 payload, tag = pickler.buffers.pieces(stream, tag, pickler.set_aside), BUFFERS
             elif pickler.set_aside:
@@ -247,7 +247,7 @@ class Codec:
         if isinstance(payload, Pieces):
             payload.release()
 
-    def fit(self, payload: bytes | Pieces, tag: int, index: int | None = None) -> tuple[bytes | Pieces, int]:
+    def fit(self, payload: bytes | Pieces, tag: int, index: int | None = None) -> tuple[Any, int]:
         """Make a payload smaller that is too large for a slot.
 
         Args:

@@ -19,8 +19,8 @@ class Pieces(Protocol):
     def __len__(self) -> int: ...
 
 
-Payload = tuple[bytes | Pieces, int]
-"""The bytes of an item and their codec tag."""
+Payload = tuple[Any, int]
+"""The bytes of an item, or its ``Pieces``, and their codec tag."""
 
 CORRUPT: Final = 1 << TAG_BITS
 """The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
@@ -59,7 +59,7 @@ class Held:
         return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
-class LeasedPayload(tuple[bytes | Pieces, int]):
+class LeasedPayload(Payload):
     """A payload that lies in a lease slot."""
 
     held: Held
