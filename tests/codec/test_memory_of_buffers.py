@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
