@@ -21,6 +21,7 @@ from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
+from ._engine.lease import Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
@@ -31,7 +32,6 @@ from ._platform.shared_memory import Segment
 from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
-from .lease import Lease, only_with_leases
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
