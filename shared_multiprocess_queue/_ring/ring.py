@@ -174,7 +174,8 @@ class Ring(Recovery):
             header = _SLOT_HEADER.pack(len(data), tag | index << TAG_BITS)
             writes.append((slice(slot + SLOT_LENGTH, start), header))
             for at, piece in ((0, data),) if isinstance(data, bytes) else data.pieces:
-                writes.append((slice(start + at, start + at + len(piece)), piece))
+                view = memoryview(piece)
+                writes.append((slice(start + at, start + at + view.nbytes), view))
         return writes
 
     def _no_room(self, record: Record, tail: int, position: int, word: int, sure: bool) -> int | None:

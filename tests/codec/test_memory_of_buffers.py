@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared_multiprocess_queue import Full, SharedMemoryQueue
+from shared_multiprocess_queue import DeserializationError, Full, SharedMemoryQueue
 from shared_multiprocess_queue._codec.tags import BUFFERS
 from shared_multiprocess_queue._platform import memory
 from tests.support.arrays import (
@@ -218,7 +218,7 @@ def test_the_senders_memory_is_free_after_the_put(is_put: bool, make_queue: Make
 def test_an_interrupted_get_keeps_back_what_was_sent(is_batch: bool, make_queue: MakeQueue, each_engine: str) -> None:
     """The code of an object has changed its array by then."""
     queue = make_queue(capacity=3, item_size=LARGE)
-    take = (lambda: queue.get_batch(1)[0]) if is_batch else queue.get
+    take: Callable[[], Any] = (lambda: queue.get_batch(1)[0]) if is_batch else queue.get
     items: list[Callable[[], Any]] = [
         lambda: [Scales(numbers()), Interrupted()],
         lambda: [numbers(), Sample(numbers(), 1), Interrupted()],
@@ -250,6 +250,30 @@ def test_what_an_interrupt_left_goes_back_when_its_process_ends(make_queue: Make
     came = queue.get(timeout=LONG)
     assert (came[0] == numbers()).all()
     assert came[1] == "done"
+
+
+class Unreadable:
+    """Ends a batch, whose other items are kept back."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_arrays_that_are_kept_back_go_back_when_their_handle_closes(make_queue: MakeQueue, each_engine: str) -> None:
+    queue = make_queue(capacity=4, item_size=LARGE)
+    read_only = numbers()
+    read_only.flags.writeable = False
+    queue.put_batch([1, Unreadable(), [numbers(), read_only, pickle.PickleBuffer(bytearray(SMALLEST))], numbers()])
+    handle = SharedMemoryQueue(queue.name, run_id=queue.run_id)
+    assert handle.get_batch(4) == [1]
+    with pytest.raises(DeserializationError):
+        handle.get()
+    handle.close()
+    first, second, third = queue.get(timeout=LONG)
+    assert_like(first, numbers())
+    assert_like(second, read_only)
+    assert third == bytearray(SMALLEST)
+    assert_like(queue.get(timeout=LONG), numbers())
 
 
 def put_for_ever(queue: SharedMemoryQueue) -> None:
