@@ -269,8 +269,8 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
             (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
         return TAKEN;
     }
-    if (item->tag != TAG_BUFFERS) {
-        return NOT_IN_PIECES;
+    if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {
+        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
     }
     const module_state *state = record->handle->state;
     PyObject *pieces;

@@ -13,6 +13,7 @@
 #define TAG_FLOAT 8
 #define TAG_OBJECTS 9
 #define TAG_BUFFERS 10
+#define NO_TAG UINT32_MAX
 
 #define SHMQ_TAGS(X)                                                                                                   \
     X(PICKLE, TAG_PICKLE)                                                                                              \

@@ -210,6 +210,20 @@ def test_there_is_no_circle_of_imports() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
+def test_the_codec_for_strangers_imports_nothing_that_leads_to_pickle() -> None:
+    found: set[str] = set()
+    new = {"_codec/plain_codec.py"}
+    while new:
+        found |= new
+        new = {other for module in new for other in inside_imports(module)} - found
+    assert "_codec/plain.py" in found
+    ways_out = {"by_value", "codec", "definitions", "deflate", "formats", "reducers"}
+    assert not found & {f"_codec/{name}.py" for name in ways_out}
+    outside = {name for module in found for name, _ in outside_imports(module)}
+    doors = ("pickle", "marshal", "cloudpickle", "zlib", "multiprocessing.reduction", "importlib")
+    assert not {name for name in outside if any(is_within(name, door) for door in doors)}
+
+
 def test_the_layout_imports_nothing_of_ours() -> None:
     assert inside_imports("_ring/layout.py") == set()
 
