@@ -287,9 +287,9 @@ DAMAGED = {
 }
 
 
-def put_bytes(queue: SharedMemoryQueue, payload: bytes) -> None:
+def put_bytes(queue: SharedMemoryQueue, payload: bytes, **options: Any) -> None:
     """Put a payload of the tag BUFFERS, whatever is in it."""
-    with SharedMemoryQueue(queue.name, run_id=queue.run_id, engine="atomics") as writer:
+    with SharedMemoryQueue(queue.name, run_id=queue.run_id, engine="atomics", **options) as writer:
         writer._engine.put((payload, BUFFERS), 0)  # type: ignore[attr-defined]
 
 
@@ -314,6 +314,19 @@ def test_what_is_right_in_the_table_of_damage_is_read(make_queue: MakeQueue, eac
     for payload in (NONE, PADDED + bytes(100)):
         put_bytes(queue, payload)
         assert queue.get(timeout=LONG) == 1
+
+
+@pytest.mark.parametrize("options", [{"serializer": "plain"}, {"dumps": pickle.dumps, "loads": pickle.loads}])
+def test_a_queue_with_another_format_refuses_it(
+    options: dict[str, Any], make_queue: MakeQueue, each_engine: str
+) -> None:
+    queue = make_queue(capacity=1, item_size=2 * SMALLEST, **options)
+    payload = buffers.whole(Codec(DictStore()).encode(numbers())[0])
+    put_bytes(queue, payload, **options)
+    with pytest.raises(DeserializationError) as raised:
+        queue.get(timeout=LONG)
+    assert raised.value.raw == payload
+    assert type(raised.value.raw) is bytes
 
 
 @settings(deadline=None, max_examples=300)
