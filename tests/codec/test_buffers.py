@@ -17,6 +17,7 @@ from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, S
 from shared_multiprocess_queue._codec import buffers
 from shared_multiprocess_queue._codec.codec import Codec
 from shared_multiprocess_queue._codec.tags import BUFFERS, PICKLE
+from shared_multiprocess_queue.looking.previews import preview
 from tests.support.arrays import (
     INTERRUPTS,
     LARGE,
@@ -338,6 +339,14 @@ def test_any_damage_gives_an_item_or_an_error(data: st.DataObject) -> None:
     end = data.draw(st.integers(0, len(payload)))
     with contextlib.suppress(DeserializationError):
         Codec(DictStore()).decode(bytes(payload[: end if data.draw(st.booleans()) else None]), BUFFERS)
+
+
+def test_a_preview_names_what_is_in_it_and_loads_nothing() -> None:
+    payload = buffers.whole(Codec(DictStore()).encode([numbers(), Scales(numbers())])[0])
+    shown = preview(payload, BUFFERS, LARGE)
+    assert "Scales" in shown
+    assert shown.endswith(f"2 buffers of {2 * SMALLEST:,} bytes")
+    assert preview(DAMAGED["no table"], BUFFERS, LARGE).startswith("(damaged: ")
 
 
 def test_the_format_is_that_of_the_layout() -> None:
