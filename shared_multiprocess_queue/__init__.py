@@ -3,11 +3,14 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, and ``Lease`` is what its ``lease`` returns; the other names are the errors that it raises.
+one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns; the other names are
+the errors that it raises.
 """
 
+from .dead_letter import DeadLetter
 from .errors import (
     CorruptQueueError,
+    DeadLetterGoneError,
     DeserializationError,
     Empty,
     Full,
@@ -37,6 +40,8 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "CorruptQueueError",
+    "DeadLetter",
+    "DeadLetterGoneError",
     "DeserializationError",
     "Empty",
     "Full",

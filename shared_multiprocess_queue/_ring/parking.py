@@ -28,12 +28,15 @@ from .._platform.system import SYSTEM, System
 from .layout import (
     BELLS_REFUSED_AT,
     GENERATION,
+    ITEMS,
     NONCE_AT,
     RECORDS,
     RECORDS_USED_AT,
+    RETURNED_AT,
     WAKE_EPOCH,
     WAKE_HINT,
     WORD,
+    WORD_MASK,
     bells_of,
     name_of,
     record_at,
@@ -136,6 +139,18 @@ class Parking:
         left = until - self.system.now()
         if left > 0:
             self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
+
+    def note_return(self, words: Words, armed: int = 0) -> None:
+        """Count that an item comes back, so that a look of join knows that it was no moment."""
+        while True:
+            returned = words.load(RETURNED_AT)
+            if words.cas(RETURNED_AT, returned, (returned | armed) + 2 & WORD_MASK):
+                return
+
+    def say_returned(self, words: Words) -> None:
+        """Let gets look for what came back, and wake one."""
+        self.note_return(words, armed=1)  # [E10] seq, after [E9]: once this is armed, the item can be taken
+        self.wake(words, ITEMS, 1)
 
     def wake_word(self, offset: int, everyone: bool = False) -> None:
         """Wake one that sleeps on the word at ``offset``, or all of them."""

@@ -28,8 +28,9 @@ PROGRAMS = {
 ROOMS: dict[str, set[str]] = {
     "cli": {"queue.py", "__init__.py"},
     "swap.py": {"queue.py", "_ring", "_platform"},
-    "queue.py": {"lease.py", "_engine", "_codec", "_ring", "_platform"},
+    "queue.py": {"lease.py", "dead_letter.py", "_engine", "_codec", "_ring", "_platform"},
     "lease.py": {"_engine", "_codec", "_ring"},
+    "dead_letter.py": {"_engine", "_codec", "_ring"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},
