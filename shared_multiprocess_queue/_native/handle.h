@@ -107,7 +107,7 @@ typedef struct handle {
     uint64_t capacity, owner;
     uint32_t item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
-    uint32_t leases;
+    uint32_t leases, max_deliveries;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;
     int64_t slice; /* the longest sleep */

@@ -170,7 +170,8 @@ def test_when_there_is_no_room_the_oldest_stay_and_the_queue_goes_on(make_leased
     q.lease(block=False).release()
     assert items_of(q) == ["first", "second"]
     assert q.get_metrics()["dead_letters_refused"] == 1
-    assert q.lease(block=False).item == "next"
+    assert q.get(block=False) == "next"
+    q.task_done()
     with q.lease(block=False) as lease:
         assert (lease.item, lease.deliveries) == ("third", 2)
     q.dead_letters()[0].done()
@@ -238,7 +239,8 @@ def test_what_is_put_back_is_a_fresh_item(make_leased: MakeQueue) -> None:
     q.dead_letters()[0].put_back()
     assert (q.qsize(), q.empty(), q.dead_letters(), q.join(0)) == (2, False, [], False)
     assert fails(q, 1) == [1]
-    assert q.lease(block=False).item == "next"
+    assert q.get(block=False) == "next"
+    q.task_done()
     with q.lease(block=False) as lease:
         assert (lease.item, lease.deliveries) == ("bad", 2)
     assert q.get_metrics()["redelivered"] == 2
@@ -257,7 +259,12 @@ def test_a_put_back_letter_waits_for_a_lease(make_leased: MakeQueue) -> None:
     assert len(q.get_metrics()["leased"]) == 2
     assert not q.join(0)
     found: list[object] = []
-    thread = threading.Thread(target=lambda: found.append(q.get()))
+
+    def work() -> None:
+        found.append(q.get())
+        q.task_done()
+
+    thread = threading.Thread(target=work)
     thread.start()
     one.done()
     thread.join(60)
