@@ -11,9 +11,10 @@
 #include "looking.h"
 
 #define LIVES 65536
+#define FIRST_LIFE 1024 /* above all positions, with which `due` of a lease slot shares its place */
 
 static _Atomic bool is_living[LIVES]; /* by owner word */
-static _Atomic uint64_t lives = 1;
+static _Atomic uint64_t lives = FIRST_LIFE;
 
 static inline bool life_is_alive(void *context, uint64_t owner)
 {
