@@ -24,22 +24,39 @@ static inline unsigned char *shmq_dead_payload(const struct shmq_ring *ring, uin
     return ring->dead_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size);
 }
 
-/* Copy an item between a dead slot and a lease slot; its length comes from the segment and is not believed. Two that
-   take an item may copy while the next is written, and drop the copy then. Payloads are whole lines. */
-static inline void shmq_copy_item(const struct shmq_ring *ring, const char *label, _Atomic uint32_t *length,
-                                  _Atomic uint32_t *meta, unsigned char *from, _Atomic uint32_t *to_length,
-                                  _Atomic uint32_t *to_meta, unsigned char *to)
+/* Where an item lies: in a dead slot or in a lease slot. */
+struct shmq_place {
+    _Atomic uint32_t *length, *meta;
+    unsigned char *payload;
+};
+
+static inline struct shmq_place shmq_dead_place(const struct shmq_ring *ring, uint32_t index)
 {
-    (void)label;
-    const uint32_t stated = SHMQ_LOAD(label, length, memory_order_relaxed);
+    struct shmq_dead *slot = shmq_dead_of(ring, index);
+    return (struct shmq_place){&slot->length, &slot->meta, shmq_dead_payload(ring, index)};
+}
+
+static inline struct shmq_place shmq_leased_place(const struct shmq_ring *ring, uint32_t index)
+{
+    struct shmq_lease *lease = &ring->lease_heads[index];
+    return (struct shmq_place){&lease->length, &lease->meta,
+                               ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size)};
+}
+
+/* Copy an item; its length comes from the segment and is not believed. Two that take an item may copy while the next is
+   written, and drop the copy then; so the words are atomic. Payloads are whole lines. */
+static inline void shmq_copy_item(const struct shmq_ring *ring, struct shmq_place from, struct shmq_place to)
+{
+    const uint32_t stated = SHMQ_LOAD("M2", from.length, memory_order_relaxed);
     const uint32_t bytes = stated < ring->item_size ? stated : ring->item_size;
-    _Atomic uint64_t *source = (_Atomic uint64_t *)(void *)from, *target = (_Atomic uint64_t *)(void *)to;
+    _Atomic uint64_t *source = (_Atomic uint64_t *)(void *)from.payload;
+    _Atomic uint64_t *target = (_Atomic uint64_t *)(void *)to.payload;
     for (uint32_t at = 0; at < bytes; at += SHMQ_WORD) {
-        const uint64_t word = SHMQ_LOAD(label, source++, memory_order_relaxed);
-        SHMQ_STORE(label, target++, word, memory_order_relaxed);
+        const uint64_t word = SHMQ_LOAD("M2", source++, memory_order_relaxed);
+        atomic_store_explicit(target++, word, memory_order_relaxed);
     }
-    atomic_store_explicit(to_length, stated, memory_order_relaxed);
-    atomic_store_explicit(to_meta, SHMQ_LOAD(label, meta, memory_order_relaxed), memory_order_relaxed);
+    atomic_store_explicit(to.length, stated, memory_order_relaxed);
+    atomic_store_explicit(to.meta, SHMQ_LOAD("M2", from.meta, memory_order_relaxed), memory_order_relaxed);
 }
 
 /* End the move in which a lease slot of this process takes part, or take it back. */
@@ -85,9 +102,7 @@ static inline bool shmq_try_to_bury(const struct shmq_ring *ring, uint32_t index
         return false;
     }
     /* [M2] relaxed, before [M3]. */
-    shmq_copy_item(ring, "M2", &lease->length, &lease->meta,
-                   ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size), &slot->length, &slot->meta,
-                   shmq_dead_payload(ring, dead));
+    shmq_copy_item(ring, shmq_leased_place(ring, index), shmq_dead_place(ring, dead));
     SHMQ_STORE("M2", &slot->count, SHMQ_LOAD("M2", &lease->count, memory_order_relaxed), memory_order_relaxed);
     SHMQ_STORE("M2", &slot->position, SHMQ_LOAD("M2", &lease->position, memory_order_relaxed), memory_order_relaxed);
     /* [M3] release: from here on the item is the dead slot's. */
@@ -188,8 +203,7 @@ static inline bool shmq_take_put_back(const struct shmq_ring *ring, uint32_t ind
     struct shmq_lease *lease = &ring->lease_heads[index];
     struct shmq_dead *slot = shmq_dead_of(ring, dead);
     SHMQ_STORE("M8", &lease->link, dead + 1, memory_order_relaxed); /* [M8] before [M9], for an heir */
-    shmq_copy_item(ring, "M8", &slot->length, &slot->meta, shmq_dead_payload(ring, dead), &lease->length, &lease->meta,
-                   ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size));
+    shmq_copy_item(ring, shmq_dead_place(ring, dead), shmq_leased_place(ring, index));
     SHMQ_STORE("M8", &lease->position, SHMQ_LOAD("M8", &slot->position, memory_order_relaxed), memory_order_relaxed);
     /* [M9] acq_rel, after the copy: decides which lease slot has the item. */
     if (!SHMQ_CAS("M9", &slot->word, word, shmq_next_dead_word(word, SHMQ_DEAD_GIVEN, index), memory_order_acq_rel,
