@@ -88,6 +88,16 @@ static void explore_letters(bool is_long)
         explore_all(3, is_long ? 1 : 0, 1, moves[i], 1, is_long);
     }
     report("three operations, dead letters");
+    static const enum kind behind_a_look[] = {LEASE, PUT_BACK, KEEP, JOIN};
+    world.actors = 4;
+    world.most_switches = 2;
+    world.most_deaths = 0;
+    world.capacity = world.laps = world.letters = world.filled = 1;
+    segment_leases = 2;
+    world.base = segment_new(world.capacity, ITEM_SIZE, false);
+    explore(behind_a_look);
+    free(world.base);
+    report("four operations, dead letters");
     segment_deliveries = 0;
 }
 
