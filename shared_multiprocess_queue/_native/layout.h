@@ -219,6 +219,7 @@ struct shmq_lease {
 #define SHMQ_DEAD_GIVEN UINT64_C(6)    /* its item has gone to the lease slot */
 #define SHMQ_DEAD_STATE_MASK UINT64_C(7)
 #define SHMQ_DEAD_LEASE_SHIFT 3
+#define SHMQ_DEAD_LEASE_MASK 0xFFFFU
 #define SHMQ_DEAD_VERSION_SHIFT 19
 
 struct shmq_dead {
@@ -245,7 +246,7 @@ static inline uint64_t shmq_dead_state(uint64_t word)
 static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
 {
     const uint64_t state = shmq_dead_state(word);
-    return (word >> SHMQ_DEAD_LEASE_SHIFT & 0xFFFF) == lease &&
+    return (word >> SHMQ_DEAD_LEASE_SHIFT & SHMQ_DEAD_LEASE_MASK) == lease &&
            (state == SHMQ_DEAD_BURYING || state == SHMQ_DEAD_BURIED || state == SHMQ_DEAD_GIVEN);
 }
 
@@ -420,6 +421,7 @@ static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
     X(DEAD_GIVEN, SHMQ_DEAD_GIVEN)                                                                                     \
     X(DEAD_STATE_MASK, SHMQ_DEAD_STATE_MASK)                                                                           \
     X(DEAD_LEASE_SHIFT, SHMQ_DEAD_LEASE_SHIFT)                                                                         \
+    X(DEAD_LEASE_MASK, SHMQ_DEAD_LEASE_MASK)                                                                           \
     X(DEAD_VERSION_SHIFT, SHMQ_DEAD_VERSION_SHIFT)                                                                     \
     X(DEAD_WORD, offsetof(struct shmq_dead, word))                                                                     \
     X(DEAD_COUNT, offsetof(struct shmq_dead, count))                                                                   \

@@ -8,6 +8,7 @@ takes it back; ``LEASE_LINK`` of the lease slot says in which dead slot to look.
     put back   LETTER --M5--> OFFERED --M6, M7--> PUT_BACK, or LETTER again if the queue was shut down
                PUT_BACK --M8 link, copy, M9--> GIVEN(L) --count(L) = 1, M10--> FREE
     dropped    LETTER --M11--> FREE
+               (a BURIED slot whose lease slot counts nothing is a letter, too)
 
 From BURIED on the item is the dead slot's, before that it is the lease slot's; from GIVEN on it is the lease slot's
 again. No process holds a dead slot. So a look at letters, however long it takes, keeps nothing from others, and of
@@ -31,6 +32,8 @@ from .layout import (
     DEAD_FREE,
     DEAD_GIVEN,
     DEAD_HEAD_SIZE,
+    DEAD_LEASE_MASK,
+    DEAD_LEASE_SHIFT,
     DEAD_LENGTH,
     DEAD_LETTER,
     DEAD_LETTERS_AT,
@@ -174,13 +177,19 @@ class DeadLetters:
         for index in range(self._geometry.dead):
             head = self._head(index)
             word = words.load(head + DEAD_WORD)
-            if dead_state(word) == DEAD_LETTER:
+            if self._is_letter(words, word):
                 one = Letter(
                     index, word, words.load(head + DEAD_POSITION), words.load(head + DEAD_COUNT), self._read(index)
                 )
                 if words.load(head + DEAD_WORD) == word:  # otherwise it is gone, and the copy may be of two
                     found.append(one)
         return sorted(found, key=lambda one: one.position)
+
+    def _is_letter(self, words: Words, word: int) -> bool:
+        """Whether a dead slot has a letter; also if its process died before [M4], as no heir may come for long."""
+        lease = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
+        is_buried = dead_state(word) == DEAD_BURIED and lease < self._geometry.leases
+        return dead_state(word) == DEAD_LETTER or (is_buried and not words.load(self._lease(lease) + LEASE_COUNT))
 
     def _read(self, index: int) -> Payload:
         half, at = self._dead_item(index)

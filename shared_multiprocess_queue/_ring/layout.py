@@ -200,6 +200,7 @@ DEAD_PUT_BACK: Final = 5  # holds an item of the queue, which waits for a lease 
 DEAD_GIVEN: Final = 6  # its item has gone to the lease slot
 DEAD_STATE_MASK: Final = 7
 DEAD_LEASE_SHIFT: Final = 3
+DEAD_LEASE_MASK: Final = 0xFFFF  # of a word that is shifted by that
 DEAD_VERSION_SHIFT: Final = 19
 
 DEAD_WORD: Final = 0
@@ -328,7 +329,7 @@ def dead_state(word: int) -> int:
 
 def names_lease(word: int, lease: int) -> bool:
     """Whether the word of a dead slot names a lease slot, which has to take the next step."""
-    named = word >> DEAD_LEASE_SHIFT & (1 << DEAD_VERSION_SHIFT - DEAD_LEASE_SHIFT) - 1
+    named = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
     return named == lease and dead_state(word) in (DEAD_BURYING, DEAD_BURIED, DEAD_GIVEN)
 
 

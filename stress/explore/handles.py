@@ -116,7 +116,7 @@ class Memory:
         found = []
         for index, state in enumerate(self.dead_states()):
             word = self.words[self.dead_head(index) >> 3]
-            lease = word >> layout.DEAD_LEASE_SHIFT & 0xFFFF
+            lease = word >> layout.DEAD_LEASE_SHIFT & layout.DEAD_LEASE_MASK
             is_counted = state == layout.DEAD_GIVEN and self.words[self.lease_head(lease) + layout.LEASE_COUNT >> 3]
             if state in (layout.DEAD_PUT_BACK, layout.DEAD_GIVEN) and not is_counted:
                 length = int.from_bytes(self.buffer[self.dead_head(index) + layout.DEAD_LENGTH :][:4], sys.byteorder)
