@@ -1,5 +1,6 @@
 /* Dead letters: items that came back too often, and how they move between lease slots and dead slots (labels M). The
-   same as _ring/dead_letters.py, which draws the moves; what only looks at letters, or puts them back, is done there.
+   same as _ring/dead_letters.py, which draws the moves; what looks at letters, puts them back [M5] or drops them [M11]
+   is rare, and is done there.
 
    Each move is decided by the word of the dead slot, which names the lease slot that takes part; its holder, or an heir,
    takes each step. No process holds a dead slot. */

@@ -113,7 +113,7 @@ def test_an_item_that_kills_its_workers_becomes_a_dead_letter(make_leased: MakeQ
 
 
 @forks
-def test_items_of_the_dead_are_buried_while_a_get_that_waits_finds_the_next(make_leased: MakeQueue) -> None:
+def test_items_of_the_dead_are_buried_while_a_get_waits(make_leased: MakeQueue) -> None:
     """More than one look takes."""
     number = 40
     q = make_leased(leases=number, capacity=number, max_deliveries=1)
