@@ -7,7 +7,8 @@ one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead
 the errors that it raises.
 """
 
-from .dead_letter import DeadLetter
+from ._engine.dead_letter import DeadLetter
+from ._engine.lease import Lease
 from .errors import (
     CorruptQueueError,
     DeadLetterGoneError,
@@ -32,7 +33,6 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
-from .lease import Lease
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 

@@ -19,8 +19,10 @@ from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
+from ._engine.dead_letter import DeadLetter
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
+from ._engine.lease import Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
@@ -30,9 +32,7 @@ from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
 from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
-from .dead_letter import DeadLetter
 from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
-from .lease import Lease, only_with_leases
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default

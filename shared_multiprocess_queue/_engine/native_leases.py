@@ -43,7 +43,9 @@ class NativeGets:
         def deliver_with_notes(taken: list[Payload]) -> tuple[T, Home]:
             return deliver(taken), notes_of(taken, noted)
 
-        return self._handle.lease(limit, until, self._payload, deliver_with_notes, noted)
+        # A subscription, as every get; see calls.py.
+        result: T = self._handle[limit, until, self._payload, deliver_with_notes, noted]
+        return result
 
     def _payload(self, data: bytes, tag: int, index: int, position: int, deliveries: int) -> LeasedPayload:
         payload = LeasedPayload((data, tag))

@@ -232,7 +232,6 @@ static PyMethodDef handle_methods[] = {
      "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
-    {"lease", (PyCFunction)handle_lease, METH_VARARGS, "Lease items, as _engine/leased_calls.py does."},
     {"done", (PyCFunction)(void (*)(void))handle_done, METH_FASTCALL,
      "End a lease and its item; whether it was this process's, or None if its home has not got it."},
     {"give_back", (PyCFunction)(void (*)(void))handle_give_back, METH_FASTCALL,

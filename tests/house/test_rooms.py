@@ -28,9 +28,7 @@ PROGRAMS = {
 ROOMS: dict[str, set[str]] = {
     "cli": {"queue.py", "__init__.py"},
     "swap.py": {"queue.py", "_ring", "_platform"},
-    "queue.py": {"lease.py", "dead_letter.py", "_engine", "_codec", "_ring", "_platform"},
-    "lease.py": {"_engine", "_codec", "_ring"},
-    "dead_letter.py": {"_engine", "_codec", "_ring"},
+    "queue.py": {"_engine", "_codec", "_ring", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
-from ._engine.calls import corrupt_slot
-from ._ring.claim import CORRUPT
-from .errors import DeadLetterGoneError, ShutDown
+from .._ring.claim import CORRUPT
+from ..errors import DeadLetterGoneError, ShutDown
+from .calls import corrupt_slot
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from ._codec.codec import Codec
-    from ._engine.membership import Membership
-    from ._ring.dead_letters import DeadLetters, Letter
+    from .._codec.codec import Codec
+    from .._ring.dead_letters import DeadLetters, Letter
+    from .membership import Membership
 
     T = TypeVar("T", default=Any)
 else:
