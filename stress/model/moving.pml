@@ -3,7 +3,7 @@
    Item i lies in lease slot i at the start, RETURNED or held by a getter that is dead (OF_DEAD). Getters take what came
    back, bury what the dead have left, take what was put back, and end it or give it back, which buries it. They die
    (CRASH) before any step; the last one always lives. BACKS processes put a letter back, and die, too. With JOIN a
-   process joins; with SHUT the queue is shut down, and getters find the end. One delivery is allowed. There is no ring:
+   process looks once whether all is ended; with SHUT the queue is shut down, and getters find the end. One delivery is allowed. There is no ring:
    an item that is buried in vain, as all dead slots are taken, comes back.
 
    Checked: no item is handed out while a living getter has it, nor after its end, nor after a getter has found the end;
@@ -292,8 +292,7 @@ gone:
 #ifdef JOIN
 proctype join() {                                            /* shmq_is_quiet */
   byte w, l, before; bit busy;
-look:
-  busy = 0; before = returned;                               /* [J1] */
+  before = returned;                               /* [J1] */
 #ifdef BUG_LEASES_FIRST
   l = 0; do :: l < NL -> if :: count[l] > 0 -> busy = 1 :: else fi; l++ :: else -> break od;
 #endif
@@ -306,13 +305,8 @@ look:
 #ifndef BUG_LEASES_FIRST
   l = 0; do :: l < NL -> if :: count[l] > 0 -> busy = 1 :: else fi; l++ :: else -> break od; /* [J4] */
 #endif
-#ifdef BUG_NO_VERSION
-  if :: !busy -> assert(QUIET) :: else -> if :: finished < OTHERS -> goto look :: else fi fi
-#else
   skip;
-  d_step { if :: returned != before -> busy = 1 :: else -> assert(busy || QUIET) fi }; /* [J5] */
-  if :: busy && finished < OTHERS -> goto look :: else fi
-#endif
+  d_step { assert(returned != before || busy || QUIET) }     /* [J5] */
 }
 #endif
 
