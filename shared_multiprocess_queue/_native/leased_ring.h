@@ -158,8 +158,8 @@ static inline uint64_t shmq_version(const struct shmq_ring *ring)
 
 /* Whether at some moment of this call every item that had been put was ended. Items move from the ring to the lease
    slots and never back, so a look in this direction misses none. What was put back moves from a dead slot to a lease
-   slot, and comes before these; a letter that is put back behind the look has changed the version. In a queue that was stopped only those count that live
-   processes have. */
+   slot, and comes before these; a letter that is put back behind the look has changed the version. In a queue that was
+   stopped only those count that live processes have. */
 static inline bool shmq_is_quiet(const struct shmq_ring *ring)
 {
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {

@@ -167,8 +167,7 @@ class LeasedRing(Ring):
 
         Items move from the ring to the lease slots and never back, so a look in this direction misses none. What was
         put back moves from a dead slot to a lease slot, and comes before these; a letter that is put back behind the
-        look has changed the version. In a queue
-        that was stopped only those count that live processes have.
+        look has changed the version. In a queue that was stopped only those count that live processes have.
         """
         for _ in range(_LOOKS):
             if ending.is_stopped(words, self._mode):

@@ -405,10 +405,7 @@ class Leases:
             count = words.load(head + LEASE_COUNT)
             if holder == self._participants.owner and count and words.load(head + LEASE_DUE) == holder:
                 return False  # it was handed out, and is not held for a moment
-            if holder == self._participants.owner:
-                found = found or bool(count)
-            elif holder or count:
-                found = True
+            found = found or bool(count) or holder not in (0, self._participants.owner)
         return found
 
     def is_any_held(self, words: Words) -> bool:
