@@ -317,7 +317,7 @@ static bool join(struct actor *a)
     a->joins = false;
     if (quiet && observe(shmq_is_stopped)) {
         check_stopped(&a->ring);
-    } else if (quiet && !a->saw_quiet) {
+    } else if (quiet && (a->ring.dead == 0 || !a->saw_quiet)) { /* without letters, [J5] is the last step */
         check_quiet(&a->ring);
     }
     return quiet;
