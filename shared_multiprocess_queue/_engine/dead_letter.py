@@ -11,7 +11,7 @@ from .calls import corrupt_slot
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from .._codec.codec import Codec
+    from .._codec.formats import ItemCodec
     from .._ring.dead_letters import DeadLetters, Letter
     from .membership import Membership
 
@@ -43,7 +43,7 @@ class DeadLetter(Generic[T]):
 
     __slots__ = ("__orig_class__", "_codec", "_letter", "_membership", "_queue")
 
-    def __init__(self, queue: object, membership: Membership, codec: Codec, letter: Letter) -> None:
+    def __init__(self, queue: object, membership: Membership, codec: ItemCodec, letter: Letter) -> None:
         self._queue = queue  # which closes when nothing refers to it
         self._membership = membership
         self._codec = codec

@@ -90,9 +90,9 @@ class LeasedLook(Look):
         size = min(max(unmarked(self.load(TAIL)) - head, 0), self.geometry.capacity)
         if size and super().is_empty():
             size = 0
-        return size + self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK) + len(self._came_back())
+        return size + self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK) + len(self.came_back())
 
-    def _came_back(self) -> list[int]:
+    def came_back(self) -> list[int]:
         """Return the heads of the lease slots whose item no live process has."""
         return [
             head
@@ -107,7 +107,7 @@ class LeasedLook(Look):
         if not super().is_empty() or self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK):
             return False
         # The ring is empty, so what waits for head does not wait.
-        return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self._came_back())
+        return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self.came_back())
 
     def _is_due(self, head: int) -> bool:
         due, delay = self.load(head + LEASE_DUE), self.load(head + LEASE_DELAY)
