@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -10,11 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue, inspect
 from shared_multiprocess_queue._codec import tags
+from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue.cli import removals
+from shared_multiprocess_queue.cli.stop_signals import StopSignals
+from stress.hostile import damage
+from tests.support.children import end_of, fork
 from tests.support.demo import COMMAND
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
+from tests.support.segments import attach, create, segments_of
 from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG, eventually
 
@@ -117,6 +124,85 @@ def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, 
     else:
         assert "an item could not be written, and went back: No space left on device" in done.stderr
         assert sorted(all_of(q)) == [b"one", b"two"]
+
+
+def left_with_delete(run_id: str) -> None:
+    """Make a queue that goes with its last user, who was killed."""
+
+    def work() -> None:
+        with create(run_id, delete=True) as q:
+            q.put_batch([b"one", b"two", b"three"])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert end_of(fork(work)) == -signal.SIGKILL
+
+
+def test_drain_of_a_queue_that_goes_with_its_last_user(run_id: str) -> None:
+    """It goes with drain if it is empty, and with no drain that leaves items in it."""
+    left_with_delete(run_id)
+    assert "goes with its last user" in shmq("drain", f"{run_id}-q", answer="n\n").errors
+    assert shmq("drain", "--yes", "-n", 1, f"{run_id}-q").output == "1 item of 3 B taken\n"
+    command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-q"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
+    assert "went back" in done.stderr
+    assert inspect("q", run_id).look.items == 2  # type: ignore[union-attr]
+    assert shmq("drain", "--yes", f"{run_id}-q").output == "2 items of 8 B taken\n"
+    assert segments_of(run_id) == set()
+
+
+def test_what_drain_cannot_write_is_told_though_its_count_cannot_be(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    q = make_queue()
+    q.put(b"one")
+    q.shutdown()
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND]
+    with Path("/dev/full").open("wb") as full:
+        command = [*limited, "drain", "--yes", "--to", str(tmp_path / "items"), f"{run_id}-q"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
+    assert done.returncode
+    assert "File too large), nor go back: tag 1, bytes 6f6e65" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"]], ids=["at the question", "at the attach"])
+def test_drain_takes_nothing_of_a_queue_that_it_did_not_ask_about(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    first = create(run_id)
+
+    def replace(*_: object) -> None:
+        first.unlink()
+        with create(run_id) as other:
+            other.put("an item that nobody was asked about")
+
+    if options:
+        monkeypatch.setattr(StopSignals, "__enter__", lambda self: replace() or self)
+    else:
+        monkeypatch.setattr(removals, "ask", replace)
+    assert shmq("drain", *options, f"{run_id}-q").code == (3 if options else 1)
+    first.close()
+    with attach(run_id) as q:
+        assert q.qsize() == 1
+        q.unlink()
+
+
+def test_drain_makes_a_file_of_ones_own_and_none_without_a_queue(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    q = make_queue(mode="spsc")
+    q.put_batch([b"one", b"two"])
+    target = tmp_path / "items"
+    assert shmq("drain", "--yes", "--to", target, f"{run_id}-q").code == 0
+    assert target.stat().st_mode & 0o777 == 0o600
+    stage = damage.Stage(make_queue("damaged", engine="atomics"))
+    stage.write(layout.HEAD, 99)
+    other = tmp_path / "other"
+    code, _, errors = shmq("drain", "--yes", "--to", other, f"{run_id}-damaged")
+    assert code == 5
+    assert "contradict" in errors
+    assert not other.exists()
 
 
 TELLS_WHEN_IT_HAS_AN_ITEM = """
