@@ -184,7 +184,9 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
     except QueueNotReadyError:
         is_new = not file.status.st_size and clock.real() / 1e9 - file.status.st_mtime < _NEW
         state = "unfinished" if in_use is not False or is_new else "leftover"
-        why = "a process is making it" if state == "unfinished" else "its creation has not ended, and no process uses it"
+        why = (
+            "a process is making it" if state == "unfinished" else "its creation has not ended, and no process uses it"
+        )
     except LayoutVersionError as error:
         state, why = "layout", f"it has layout {error.found}, and this version reads {error.expected}"
     except CorruptQueueError as error:

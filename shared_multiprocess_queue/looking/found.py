@@ -155,8 +155,8 @@ class QueueFile:
     Attributes:
         name: of the segment, without its ending "-queue": ``name``, or ``run_id-name``. It may have any characters.
         state: "ok"; "damaged": its words say what no queue says; "layout": of another version of this package;
-            "unfinished": a process is making it; "leftover": its creation has not ended, and no process uses it; "foreign": no
-            queue; "denied": this user may not read it.
+            "unfinished": a process is making it; "leftover": its creation has not ended, and no process uses it;
+            "foreign": no queue; "denied": this user may not read it.
         why: what is wrong, in words; empty if it is ok.
         device: of the file; with ``inode`` it tells this queue from a later one of its name.
         inode: of the file.
