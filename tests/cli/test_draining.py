@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue, inspect
 from shared_multiprocess_queue._codec import tags
+from shared_multiprocess_queue._engine import sweep
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import removals
 from shared_multiprocess_queue.cli.stop_signals import StopSignals
 from stress.hostile import damage
-from tests.support.children import end_of, fork
 from tests.support.demo import COMMAND
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
-from tests.support.segments import attach, create, segments_of
+from tests.support.segments import attach, create
 from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG, eventually
 
@@ -126,29 +127,31 @@ def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, 
         assert sorted(all_of(q)) == [b"one", b"two"]
 
 
-def left_with_delete(run_id: str) -> None:
-    """Make a queue that goes with its last user, who was killed."""
+def test_drain_of_a_queue_that_goes_with_its_last_user(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked to go if it is empty, and by no drain that leaves items in it. Here it stays, as this process has it.
 
-    def work() -> None:
-        with create(run_id, delete=True) as q:
-            q.put_batch([b"one", b"two", b"three"])
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert end_of(fork(work)) == -signal.SIGKILL
-
-
-def test_drain_of_a_queue_that_goes_with_its_last_user(run_id: str) -> None:
-    """It goes with drain if it is empty, and with no drain that leaves items in it."""
-    left_with_delete(run_id)
+    One that no process has can go at any moment of this test: any creation of a queue removes it.
+    """
+    q = make_queue(delete=True)
+    q.put_batch([b"one", b"two", b"three"])
+    asked: list[str] = []
+    monkeypatch.setattr(sweep, "_remove", lambda name, identity: asked.append(name))
+    monkeypatch.setattr(removals, "inspect", lambda *_: replace(inspect("q", run_id), in_use=False))
     assert "goes with its last user" in shmq("drain", f"{run_id}-q", answer="n\n").errors
+    monkeypatch.setattr(sweep, "_ours", {})  # it belongs to no other handle of this process
     assert shmq("drain", "--yes", "-n", 1, f"{run_id}-q").output == "1 item of 3 B taken\n"
-    command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-q"]
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
-    assert "went back" in done.stderr
-    assert inspect("q", run_id).look.items == 2  # type: ignore[union-attr]
+    with monkeypatch.context() as patch:
+        patch.setattr(removals, "_write", no_room)
+        assert "went back" in shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q").errors
+    assert asked == []
     assert shmq("drain", "--yes", f"{run_id}-q").output == "2 items of 8 B taken\n"
-    assert segments_of(run_id) == set()
+    assert asked == [f"{run_id}-q-queue"]
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_what_drain_cannot_write_is_told_though_its_count_cannot_be(
@@ -172,15 +175,15 @@ def test_drain_takes_nothing_of_a_queue_that_it_did_not_ask_about(
 ) -> None:
     first = create(run_id)
 
-    def replace(*_: object) -> None:
+    def renew(*_: object) -> None:
         first.unlink()
         with create(run_id) as other:
             other.put("an item that nobody was asked about")
 
     if options:
-        monkeypatch.setattr(StopSignals, "__enter__", lambda self: replace() or self)
+        monkeypatch.setattr(StopSignals, "__enter__", lambda self: renew() or self)
     else:
-        monkeypatch.setattr(removals, "ask", replace)
+        monkeypatch.setattr(removals, "ask", renew)
     assert shmq("drain", *options, f"{run_id}-q").code == (3 if options else 1)
     first.close()
     with attach(run_id) as q:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -225,7 +226,9 @@ def test_the_magic_mark_of_a_creator_is_what_the_look_knows() -> None:
     assert layout.UNFINISHED.to_bytes(8, sys.byteorder) == shared_memory.MARK
 
 
-def test_a_look_goes_through_a_bounded_number_of_slots(make_queue: MakeQueue, run_id: str, monkeypatch: Any) -> None:
+def test_a_look_goes_through_a_bounded_number_of_slots(
+    make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a batch leaves it that was killed before it published."""
     q = make_queue(capacity=8, engine="atomics")
     stage = damage.Stage(q)
@@ -242,6 +245,6 @@ def test_a_look_goes_through_a_bounded_number_of_slots(make_queue: MakeQueue, ru
 
 def test_as_dict_has_what_json_has(make_queue: MakeQueue, run_id: str) -> None:
     make_queue()
-    found = inspect(f"{run_id}-q").as_dict()
-    assert found == json.loads(json.dumps(found))
-    assert found["look"]["processes"]
+    listed = inspect(f"{run_id}-q").as_dict()
+    assert listed == json.loads(json.dumps(listed))
+    assert listed["look"]["processes"]
