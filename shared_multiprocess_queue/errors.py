@@ -73,27 +73,33 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
     """The item, serialised, does not fit into a slot.
 
     Attributes:
-        size: bytes that the item needs; with serializer="plain" it may be more, if this is over 8 times the limit.
+        size: bytes that the item needs; more, if ``is_exact`` is False.
         limit: ``item_size`` of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
             are, an item of more than 64 times the size of a slot is too large to try, and only a queue with
             serializer="pickle" deflates.
+        is_exact: False if the item was not counted to its end: with serializer="plain", beyond 8 times the limit.
     """
 
-    def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
-        super().__init__(size, limit, index, deflated)
+    def __init__(
+        self, size: int, limit: int, index: int | None = None, deflated: int | None = None, is_exact: bool = True
+    ) -> None:
+        super().__init__(size, limit, index, deflated, is_exact)
         self.size = size
         self.limit = limit
         self.index = index
         self.deflated = deflated
+        self.is_exact = is_exact
 
     def __str__(self) -> str:
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
+        size = f"{self.size:,}" if self.is_exact else f"more than {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
+        enough = f"item_size={self.size} or more" if self.is_exact else "a larger item_size"
         return (
-            f"{which} takes {self.size:,} bytes once serialised{deflated}, and a slot of this queue holds "
-            f"{self.limit:,}; create a SharedMemoryQueue with item_size={self.size} or more, or send a smaller item"
+            f"{which} takes {size} bytes once serialised{deflated}, and a slot of this queue holds {self.limit:,}; "
+            f"create a SharedMemoryQueue with {enough}, or send a smaller item"
         )
 
 

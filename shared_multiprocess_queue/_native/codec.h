@@ -181,11 +181,13 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
     return 0;
 }
 
-/* Write an everyday object; false to leave it to pickle. */
+/* Write an everyday object; false to leave it to pickle. Without pickle each item is looked at: what is left to the codec
+   then is refused, or is written in Python, while other threads run. */
 SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *arena, struct payload *payload)
 {
     const PyTypeObject *const type = Py_TYPE(item);
-    const bool is_usual = self->given_up.count >= GIVE_UPS && type == self->given_up.type;
+    const bool is_usual =
+        self->codec[DUMPS] != NULL && self->given_up.count >= GIVE_UPS && type == self->given_up.type;
     if (is_usual && ++self->given_up.count % GIVE_UP_FOR != 0) {
         return false;
     }
