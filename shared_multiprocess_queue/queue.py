@@ -199,8 +199,9 @@ class SharedMemoryQueue(Generic[T]):
             segment, self._geometry, flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
                 sweep.opened(segment)
-                _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
-                _arguments.agree_on_format(self._name, self._format, lifecycle.format_name(segment))
+                goes = sweep.goes_with_its_users(segment)
+                found_format = lifecycle.format_name(segment)
+                _arguments.agree(self._name, asked, self._geometry, goes, self._format, found_format)
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:

@@ -20,7 +20,14 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from .._codec.formats import ItemCodec
 from .._platform.clock import deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
-from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
+from ..errors import (
+    CorruptQueueError,
+    DeserializationError,
+    ItemTooLargeError,
+    SerializationError,
+    SharedMemoryQueueError,
+    ShutDown,
+)
 from .arguments import NOT_GIVEN, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
@@ -87,7 +94,11 @@ class InPython:
         payloads: list[Payload] = []
         try:
             for i, item in enumerate(batch):
-                payloads.append(self._checked(self._codec.encode(item), i))
+                try:
+                    payloads.append(self._checked(self._codec.encode(item), i))
+                except (SerializationError, ItemTooLargeError) as error:
+                    error.index = i
+                    raise
         except BaseException:
             self._withdraw(payloads)
             raise

@@ -270,6 +270,21 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *
     return 0;
 }
 
+/* Say in the error of an item which of its batch it is. What is no ValueError is no error of the item. */
+SHMQ_RARE static void say_which(Handle *self, Py_ssize_t index)
+{
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyObject *error = raised();
+        PyObject *said = PyObject_CallMethod(self->engine, "say_which", "On", error, index);
+        if (said != NULL) {
+            raise_again(error);
+            Py_DECREF(said);
+        } else {
+            Py_DECREF(error);
+        }
+    }
+}
+
 /* Let the codec say which item could not be rebuilt. What is no Exception is no error of the item, and stays set. */
 SHMQ_RARE static void fail_to_decode(Handle *self, const struct payload *payload)
 {

@@ -223,6 +223,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
     }
     for (; encoded < count; encoded++) {
         if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
+            say_which(self, encoded);
             goto done;
         }
     }

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from shared_multiprocess_queue import Empty, Full
+from shared_multiprocess_queue._platform import clock
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps
 
@@ -40,6 +41,23 @@ def test_a_negative_timeout_is_refused_always(make: MakeQueue) -> None:
         with pytest.raises(ValueError, match="timeout"):
             call()
     assert drained(q) == [1]
+
+
+class HandlerError(ValueError):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("timeout", [2, 0.5, 1 << 4000], ids=["int", "float", "too large for a float"])
+def test_a_usual_timeout_is_read_without_a_call_after_which_a_handler_might_raise(
+    monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    """Its ValueError would be taken for an error of the timeout."""
+
+    def interrupted(number: float) -> float:
+        raise HandlerError
+
+    monkeypatch.setattr(clock, "float", interrupted, raising=False)
+    assert clock.seconds_of(True, timeout) == (timeout if timeout < 1 << 1000 else clock.FOREVER)
 
 
 def test_a_timeout_is_waited_for_in_full(make: MakeQueue) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import array
 import ctypes
+import datetime
+import decimal
 import functools
 import itertools
 import json
 import signal
+import subprocess
+import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +27,13 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
 )
+from shared_multiprocess_queue._codec import own_format
 from shared_multiprocess_queue._codec.own_format import name_of
 from shared_multiprocess_queue.errors import ArgumentError
 from tests.support.interrupting import interrupted_at
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue, drained
+from tests.support.waiting import LONG
 
 MakeOwn = Callable[..., SharedMemoryQueue]
 
@@ -158,6 +166,27 @@ def test_an_item_that_is_too_large_says_how_large(make: MakeOwn) -> None:
     assert q.get() == "z" * 98
 
 
+def test_a_buffer_that_is_too_large_is_not_copied(make: MakeOwn) -> None:
+    def dumps(item: int) -> bytearray:
+        return bytearray(item)
+
+    q = make(dumps, as_it_is, item_size=100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ItemTooLargeError) as caught:
+            q.put(1 << 22)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.size, caught.value.limit, caught.value.index) == (1 << 22, 100, None)
+    assert most < 3 << 21  # the buffer itself, and no second one
+    with pytest.raises(ItemTooLargeError) as caught:
+        q.put_batch([1, 2, 101])
+    assert (caught.value.size, caught.value.index) == (101, 2)
+    q.put(100)
+    assert q.get() == bytes(100)
+
+
 # ---- errors of dumps ------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +200,7 @@ def test_dumps_that_returns_no_bytes_is_an_error(make: MakeOwn, made: Any) -> No
         with pytest.raises(SerializationError, match="must return bytes") as caught:
             q.put_batch(item) if isinstance(item, list) else q.put(item)
         assert type(made).__name__ in str(caught.value)
+        assert caught.value.index == (0 if isinstance(item, list) else None)
         assert ("encode()" in str(caught.value)) == (type(made) is str)
     assert q.empty()
 
@@ -180,9 +210,40 @@ def test_what_dumps_raises_is_the_cause_of_an_error(make: MakeOwn) -> None:
     with pytest.raises(SerializationError, match=r"own_formats:to_json, has raised TypeError") as caught:
         q.put({"a": b"bytes"})
     assert isinstance(caught.value.__cause__, TypeError)
-    with pytest.raises(SerializationError):
+    with pytest.raises(
+        SerializationError, match=r"^at index 1 of the batch: an item of type builtins\.bytes "
+    ) as caught:
         q.put_batch([1, b"bytes"])
+    assert caught.value.index == 1
     assert q.empty()
+
+
+class HandlerError(ValueError):
+    """What a signal handler raises."""
+
+
+def test_what_a_signal_handler_raises_while_bytes_are_copied_is_no_error_of_the_item(
+    make: MakeOwn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(number: int, frame: object) -> None:
+        raise HandlerError
+
+    def interrupted(found: Any) -> memoryview:
+        signal.raise_signal(signal.SIGUSR1)
+        return memoryview(found)
+
+    q = make(bytearray, as_it_is)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(own_format, "memoryview", interrupted, raising=False)
+            with pytest.raises(HandlerError):
+                q.put(b"1")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert q.empty()
+    q.put(b"2")
+    assert q.get() == b"2"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -237,6 +298,22 @@ def test_an_item_that_loads_refuses_is_an_error_with_its_bytes(make: MakeOwn, ba
     assert caught.value.raw == to_json(bad)
     with pytest.raises(Empty):
         q.get_nowait()
+
+
+def test_an_error_of_loads_is_the_cause_as_it_is(make: MakeOwn) -> None:
+    error = StopIteration("why")
+    q = make(loads=raising(error))
+    q.put(1)
+    with pytest.raises(DeserializationError, match="has raised StopIteration: why") as caught:
+        q.get()
+    assert caught.value.__cause__ is error
+
+
+def raising(error: Exception) -> Callable[[bytes], Any]:
+    def loads(data: bytes) -> Any:
+        raise error
+
+    return loads
 
 
 def test_a_lease_of_an_item_that_loads_refuses_stays_open(make: MakeOwn) -> None:
@@ -360,6 +437,12 @@ HERE = __name__
         (len, "builtins:len"),
         (json.JSONEncoder().encode, "json.encoder:JSONEncoder.encode"),
         (b"".join, "builtins:bytes.join"),
+        (bytes.decode, "builtins:bytes.decode"),
+        (int.from_bytes, "builtins:int.from_bytes"),
+        (datetime.datetime.fromisoformat, "datetime:datetime.fromisoformat"),
+        (datetime.date.isoformat, "datetime:date.isoformat"),
+        (array.array.tobytes, "array:array.tobytes"),
+        (decimal.Decimal.from_float, "decimal:Decimal.from_float"),
         (lambda item: item, ""),
         (functools.partial(to_json), ""),
         (Coder(), ""),
@@ -367,6 +450,37 @@ HERE = __name__
 )
 def test_a_function_is_known_by_its_module_and_its_name(function: Callable[..., Any], name: str) -> None:
     assert name_of(function) == name
+
+
+MODULE_AS_PROGRAM = """
+import multiprocessing
+from shared_multiprocess_queue import SharedMemoryQueue
+
+def dumps(item): return bytes([item])
+def loads(data): return data[0]
+def child(q): print(q.serializer, q.get(), flush=True)
+
+if __name__ == "__main__":
+    with SharedMemoryQueue(dumps=dumps, loads=loads) as q:
+        q.put(7)
+        print(q.serializer, flush=True)
+        process = multiprocessing.get_context("spawn").Process(target=child, args=(q,))
+        process.start()
+        process.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"), [(["-m", "package.program"], "package.program"), (["package/program.py"], "__main__")]
+)
+def test_a_module_that_is_the_program_keeps_its_name(tmp_path: Path, arguments: list[str], name: str) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "program.py").write_text(MODULE_AS_PROGRAM)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=LONG, check=False
+    )
+    both = f"{name}:dumps {name}:loads"
+    assert (done.stdout, done.stderr) == (f"{both}\n{both} 7\n", "")
 
 
 @pytest.mark.parametrize(
