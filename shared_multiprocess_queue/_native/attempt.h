@@ -111,6 +111,37 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
+/* Write a claimed item, which may be long. */
+static inline void write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
+                             uint32_t index)
+{
+    if (payload->tag == TAG_BUFFERS) {
+        shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
+    } else {
+        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, index);
+    }
+}
+
+/* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
+SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
+{
+    struct shmq_ring *ring = &record->ring;
+    struct shmq_participant *me = &record->me;
+    if ((record->unusual & HAS_LOCK) != 0) {
+        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
+        shmq_open_gate(ring, shmq_gate(ring));
+        shmq_release_lock(ring, me, lock_flag(record));
+        record->unusual &= ~(unsigned)HAS_LOCK;
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
+    }
+    for (uint64_t i = 0; i < record->count; i++) {
+        write_any(ring, position + i, &record->payloads[i], (uint32_t)i);
+    }
+    return 0;
+}
+
 /* Put all items, or none. */
 static inline int attempt_put(struct record *record, bool sure)
 {
@@ -119,7 +150,7 @@ static inline int attempt_put(struct record *record, bool sure)
     if (take_role(record, record->side) < 0) {
         return FAILED;
     }
-    if (!record->has_lock) {
+    if ((record->unusual & HAS_LOCK) == 0) {
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
@@ -141,18 +172,11 @@ static inline int attempt_put(struct record *record, bool sure)
     if (claimed != SHMQ_DONE) {
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
-    if (record->has_lock) {
-        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
-        shmq_open_gate(ring, shmq_gate(ring));
-        shmq_release_lock(ring, me, lock_flag(record));
-        record->has_lock = false;
-        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
-            return FAILED;
-        }
-    }
-    for (uint64_t i = 0; i < record->count; i++) {
-        const struct payload *payload = &record->payloads[i];
-        shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
+    const struct payload *payload = record->payloads;
+    if (record->unusual == 0) {
+        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
+    } else if (write_unusual(record, position) < 0) {
+        return FAILED;
     }
     if (shmq_publish(ring, me, position, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
@@ -182,10 +206,20 @@ static inline int make_room(struct record *record, uint64_t count)
     return 0;
 }
 
-static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
 {
     record->payloads[record->count++] = (struct payload){
         .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
 }
 
 /* Take items that interrupted gets of this handle had taken. */
@@ -202,7 +236,7 @@ static inline int take_kept_back(struct record *record)
         }
         PyObject *bytes;
         unsigned int tag;
-        if (!PyArg_ParseTuple(pair, "SI", &bytes, &tag)) {
+        if (!PyArg_ParseTuple(pair, "OI", &bytes, &tag)) {
             Py_DECREF(pair);
             return FAILED;
         }
@@ -212,35 +246,69 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Copy the claimed items and free their slots. The copies are bytes objects, or in the record's arena if the items are
-   objects; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
+/* Give the claimed items of a get to other gets, because memory is short. */
+SHMQ_RARE static int abandon_claimed(struct record *record)
+{
+    clear_payloads(record, 0);
+    record->is_marked = !shmq_abandon(&record->ring, &record->me);
+    PyErr_NoMemory();
+    return FAILED;
+}
+
+/* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
+   into pieces. */
+SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
+{
+    if (item->tag == TAG_OBJECTS) {
+        char *copy = item->length > ARENA_LARGEST ? NULL : arena_take(&record->arena, item->length);
+        if (copy == NULL) {
+            return NOT_IN_PIECES;
+        }
+        memcpy(copy, item->data, item->length);
+        record->payloads[record->count++] =
+            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return TAKEN;
+    }
+    if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {
+        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
+    }
+    const module_state *state = record->handle->state;
+    PyObject *pieces;
+    const enum taking taking = take_pieces(state->taken, state->block, item, &pieces);
+    if (taking == TAKEN) {
+        add_taken(record, pieces, item->tag);
+    }
+    return taking;
+}
+
+/* Copy the claimed items and free their slots. The copies are bytes objects, or as take_apart makes
+   them; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
 static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
 {
     struct shmq_ring *ring = &record->ring;
     for (uint64_t i = 0; i < count; i++) {
         struct shmq_item item;
         shmq_read(ring, position + i, &item);
-        if (item.tag >= TAG_NONE && item.tag <= TAG_FLOAT && item.length <= SHMQ_WORD) { /* spares an allocation */
+        if (item.length <= SHMQ_WORD && item.tag >= TAG_NONE && item.tag <= TAG_FLOAT) { /* spares an allocation */
             struct payload *payload = &record->payloads[record->count++];
             *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
             memcpy(payload->scalar, item.data, item.length);
             continue;
         }
-        const bool is_small_object = item.tag == TAG_OBJECTS && item.length <= ARENA_LARGEST;
-        char *copy = is_small_object ? arena_take(&record->arena, item.length) : NULL;
-        if (copy != NULL) {
-            memcpy(copy, item.data, item.length);
-            record->payloads[record->count++] =
-                (struct payload){.owner = NULL, .data = copy, .length = item.length, .tag = item.tag};
-            continue;
+        if (__builtin_expect(item.tag >= TAG_OBJECTS, 0)) {
+            const enum taking taking = take_apart(record, &item);
+            if (taking == TAKEN) {
+                continue;
+            }
+            if (taking == NO_MEMORY_FOR_PIECES) {
+                return abandon_claimed(record);
+            }
         }
         PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
         if (bytes == NULL) {
-            clear_payloads(record, 0);
-            record->is_marked = !shmq_abandon(ring, &record->me);
-            return FAILED;
+            return abandon_claimed(record);
         }
-        add_taken(record, bytes, item.tag);
+        add_taken_bytes(record, bytes, item.tag);
     }
     record->count = 0;
     for (uint64_t i = 0; i < count; i++) {
@@ -270,7 +338,7 @@ static inline int adopt(struct record *record, uint64_t position)
     if (_PyBytes_Resize(&bytes, item.length) < 0) {
         return FAILED;
     }
-    add_taken(record, bytes, item.tag);
+    add_taken_bytes(record, bytes, item.tag);
     return SHMQ_DONE;
 }
 

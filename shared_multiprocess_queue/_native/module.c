@@ -1,6 +1,6 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
    unit of its own. In order: layout, participants, parking, batch_lock, recovery, ending, leases, returns, ring,
-   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
+   leased_ring, looking, arena, buffers, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
    <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
@@ -56,7 +56,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         }
     }
     const bool is_own = self->codec[LOAD] == NULL;
-    self->bare_most = is_own ? -1 : (Py_ssize_t)at_once;
+    self->bare_most = is_own ? -1 : at_once < SHMQ_LONG ? (Py_ssize_t)at_once : SHMQ_LONG - 1;
     self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
@@ -234,6 +234,9 @@ static PyMethodDef handle_methods[] = {
     {"put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item, as _engine/calls.py does."},
     {"put_batch", (PyCFunction)(void (*)(void))handle_put_batch, METH_FASTCALL,
      "Put several items, as _engine/calls.py does."},
+    {"try_put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item alone, which is by one look."},
+    {"try_put_batch", (PyCFunction)handle_try_put_batch, METH_O, "Put several items by one look, likewise."},
+    {"try_put_payload", (PyCFunction)handle_try_put_payload, METH_VARARGS, "Put what is encoded by one look, likewise."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"done", (PyCFunction)(void (*)(void))handle_done, METH_FASTCALL,
@@ -254,6 +257,9 @@ static PyMethodDef handle_methods[] = {
     {"shutdown", (PyCFunction)handle_shutdown, METH_O, "Shut the queue down; if the argument is true, drop its items."},
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
+    {"want_bell", (PyCFunction)(void (*)(void))handle_want_bell, METH_FASTCALL, "Note that a bell waits, and arm."},
+    {"waits_rightly", (PyCFunction)(void (*)(void))handle_waits_rightly, METH_FASTCALL,
+     "Whether a bell still waits, and there is nothing to find."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},
     {NULL, NULL, 0, NULL},
 };
@@ -303,6 +309,8 @@ static int module_exec(PyObject *module)
         (state->role_taken = import_from(errors, "RoleTakenError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
         (state->not_given = import_from("shared_multiprocess_queue._engine.arguments", "NOT_GIVEN")) == NULL ||
+        (state->block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL)) == NULL ||
+        (state->taken = (PyTypeObject *)PyType_FromModuleAndSpec(module, &taken_spec, NULL)) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
@@ -320,6 +328,8 @@ static int module_exec(PyObject *module)
     VISIT(state->role_taken);                                                                                          \
     VISIT(state->too_many);                                                                                            \
     VISIT(state->not_given);                                                                                           \
+    VISIT(state->block);                                                                                               \
+    VISIT(state->taken);                                                                                               \
     VISIT(state->handle_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -380,6 +390,12 @@ static PyObject *module_read_plain(PyObject *module, PyObject *args)
     return plain_read(&state->plain, load, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
 }
 
+static PyObject *module_copy_of(PyObject *module, PyObject *data)
+{
+    const module_state *state = PyModule_GetState(module);
+    return copy_of(state->block, data);
+}
+
 static PyMethodDef module_methods[] = {
     {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
     {"note_child", note_child, METH_NOARGS, "Note that a child of this process begins, which may use its queues."},
@@ -388,6 +404,7 @@ static PyMethodDef module_methods[] = {
      "has just begun."},
     {"watch_signals", watch_signals, METH_NOARGS,
      "See that queues without users are removed if this process ends by SIGTERM or SIGHUP."},
+    {"copy_of", module_copy_of, METH_O, "Copy a buffer into memory of its own, as _platform/memory.py does."},
     {"read_plain", module_read_plain, METH_VARARGS, "Read everyday objects, as _codec/plain.py does, which says how."},
     {NULL, NULL, 0, NULL},
 };

@@ -194,7 +194,7 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
     }
     record->side = side;
     record->passed_on = record->shut = 0;
-    record->has_lock = false;
+    record->unusual = 0;
     return record;
 }
 

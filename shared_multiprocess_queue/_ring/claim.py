@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, Protocol
 
 from .._platform import processes
 from .layout import TAG_BITS
 
-Payload = tuple[bytes, int]
-"""The bytes of an item and their codec tag."""
+
+class Pieces(Protocol):
+    """The bytes of an item that lie in several places."""
+
+    @property
+    def pieces(self) -> tuple[tuple[int, Any], ...]:
+        """Where each one begins, and its bytes: a buffer of one dimension. What is in between has no meaning."""
+
+    def __len__(self) -> int: ...
+
+
+Payload = tuple[Any, int]
+"""The bytes of an item, or its ``Pieces``, and their codec tag."""
 
 CORRUPT: Final = 1 << TAG_BITS
 """The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
@@ -48,7 +59,7 @@ class Held:
         return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
-class LeasedPayload(tuple[bytes, int]):
+class LeasedPayload(Payload):
     """A payload that lies in a lease slot."""
 
     held: Held

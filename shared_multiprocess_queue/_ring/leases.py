@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from .._platform.atomic_words import Words
 from . import ending
-from .claim import CORRUPT, Claim, Held, LeasedPayload
+from .claim import CORRUPT, Claim, Held, LeasedPayload, Payload
 from .growth import Growth
 from .layout import (
     FAR_AHEAD,
@@ -496,5 +496,5 @@ class Leases:
             claim.ending.remove(held)
 
 
-def _held_of(payload: tuple[bytes, int]) -> Held | None:
+def _held_of(payload: Payload) -> Held | None:
     return payload.held if isinstance(payload, LeasedPayload) else None

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError
@@ -165,14 +165,17 @@ class Ring(Recovery):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
 
-    def _writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, bytes]]:
+    def _writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, Any]]:
         """Return what a put from ``position`` on writes, and to where in the segment."""
-        writes = []
+        writes: list[tuple[slice, Any]] = []
         for index, (data, tag) in enumerate(payloads):
             slot = self._slot(position + index)
             start = slot + SLOT_PAYLOAD
             header = _SLOT_HEADER.pack(len(data), tag | index << TAG_BITS)
-            writes += [(slice(slot + SLOT_LENGTH, start), header), (slice(start, start + len(data)), data)]
+            writes.append((slice(slot + SLOT_LENGTH, start), header))
+            for at, piece in ((0, data),) if isinstance(data, bytes) else data.pieces:
+                view = memoryview(piece)
+                writes.append((slice(start + at, start + at + view.nbytes), view))
         return writes
 
     def _no_room(self, record: Record, tail: int, position: int, word: int, sure: bool) -> int | None:

@@ -186,7 +186,8 @@ class LeasedHandle(Handle):
         """Return the item of a lease."""
         ring = self.engine.membership.ring
         assert ring.leases is not None
-        return ring.leases._read(held)[0].decode()
+        text: str = ring.leases._read(held)[0].decode()
+        return text
 
 
 def _deliver(taken: list[Payload]) -> Any:

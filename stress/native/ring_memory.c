@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#define SHMQ_BY_WORDS
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
 #include "looking.h"
 
