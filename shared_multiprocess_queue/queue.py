@@ -81,7 +81,8 @@ class SharedMemoryQueue(Generic[T]):
         leases: most items that are in processing at once, so that the item of a consumer that dies goes to another; see
             ``lease``. 0: the queue does not know which items are being processed.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
-            process that gets it; for queues whose writers are not trusted. Each process passes the same.
+            process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
+            asks for "pickle".
         dumps: turns an item into bytes, or an object with a buffer, in the place of the serializer; a function with a
             name, because the queue keeps its name. Each process passes the same, and ``loads`` as well.
         loads: turns these bytes back into an item.
@@ -262,7 +263,8 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
-            ItemTooLargeError: the serialised item is larger than ``item_size``, even deflated; a ValueError.
+            ItemTooLargeError: the serialised item is larger than ``item_size``, with serializer="pickle" even
+                deflated; a ValueError.
             SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
