@@ -318,7 +318,7 @@ def too_large_item(q: SharedMemoryQueue) -> None:
 
 @pytest.mark.skipif(not choice.has_native(), reason="the native engine is not built here")
 @pytest.mark.parametrize("refused", [refused_item, too_large_item], ids=lambda f: f.__name__)
-def test_a_plain_item_of_the_native_engine_is_of_one_moment_after_refusals_too(
+def test_a_plain_item_is_of_one_moment_after_refusals_too(
     make_queue: MakeQueue, refused: Callable[[SharedMemoryQueue], None]
 ) -> None:
     """Another thread counts in all parts of an item, one after the other. So two parts differ by at most 1."""
