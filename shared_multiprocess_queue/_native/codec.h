@@ -197,18 +197,18 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct arena *
     return 0;
 }
 
-/* Write an everyday object; false to leave it to pickle. Without pickle each item is looked at: what is left to the codec
-   then is refused, or is written in Python, while other threads run. */
+/* Write an everyday object; false to leave it to the codec. If that does not pickle, each item is looked at, because it
+   would write plain ones in Python, while other threads run. */
 SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *arena, struct payload *payload)
 {
     const PyTypeObject *const type = Py_TYPE(item);
-    const bool is_usual =
-        self->codec[DUMPS] != NULL && self->given_up.count >= GIVE_UPS && type == self->given_up.type;
+    const bool pickles = self->codec[DUMPS] != NULL;
+    const bool is_usual = pickles && self->given_up.count >= GIVE_UPS && type == self->given_up.type;
     if (is_usual && ++self->given_up.count % GIVE_UP_FOR != 0) {
         return false;
     }
     size_t length;
-    const char *const bytes = plain_write(&self->state->plain, item, self->item_size, arena, &length);
+    const char *const bytes = plain_write(&self->state->plain, item, pickles, self->item_size, arena, &length);
     if (bytes == NULL) {
         if (type != self->given_up.type) {
             self->given_up.type = type;
