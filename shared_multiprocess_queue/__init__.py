@@ -3,8 +3,13 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, and ``Lease`` is what its ``lease`` returns; the other names are the errors that it raises.
+one, and ``Lease`` is what its ``lease`` returns. ``open_queue`` opens a local queue, or a ``RemoteQueue`` on a server of
+Redis or Valkey; ``QueueLike`` is for annotations. The other names are the errors.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from ._engine.lease import Lease
 from .errors import (
@@ -23,6 +28,8 @@ from .errors import (
     QueueMismatchError,
     QueueNotFoundError,
     QueueNotReadyError,
+    QueueRefusedError,
+    QueueUnavailableError,
     RoleTakenError,
     SerializationError,
     SharedMemoryFullError,
@@ -30,8 +37,12 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
+from .like import LeaseLike, QueueLike, open_queue
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
+
+if TYPE_CHECKING:
+    from .remote import RemoteDeadLetter, RemoteLease, RemoteQueue
 
 __version__ = "1.0.0.dev0"
 
@@ -44,6 +55,7 @@ __all__ = [
     "JoinableQueue",
     "LayoutVersionError",
     "Lease",
+    "LeaseLike",
     "LeaseLostError",
     "LeasesHeldError",
     "LeasesRequiredError",
@@ -51,9 +63,15 @@ __all__ = [
     "QueueClosedError",
     "QueueExistsError",
     "QueueInUseError",
+    "QueueLike",
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
+    "RemoteDeadLetter",
+    "RemoteLease",
+    "RemoteQueue",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -61,4 +79,14 @@ __all__ = [
     "SharedMemoryQueueError",
     "ShutDown",
     "TooManyParticipantsError",
+    "open_queue",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs redis-py when it is asked for."""
+    if name in {"RemoteDeadLetter", "RemoteLease", "RemoteQueue"}:
+        from . import remote  # noqa: PLC0415
+
+        return getattr(remote, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

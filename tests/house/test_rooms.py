@@ -27,8 +27,11 @@ PROGRAMS = {
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
     "cli": {"queue.py", "__init__.py"},
+    "like.py": {"queue.py", "remote.py"},
+    "remote.py": {"_remote", "_engine", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
+    "_remote": {"_engine", "_codec", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},
@@ -41,8 +44,10 @@ DOORS: dict[str, set[str]] = {
     "atomics": {"_platform/atomic_words.py", "_platform/package_mutex.py"},
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
-    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
-    "pickle": {"_codec/codec.py", "_codec/definitions.py", *PROGRAMS},
+    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
+    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py", *PROGRAMS},
+    "redis": {"_remote/link.py", "_remote/task_link.py"},
+    "asyncio": {"_remote/handle.py", "_remote/task_link.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
@@ -178,6 +183,7 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
     slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
+    slow |= {"redis", "asyncio", "hashlib", f"{NAME}.remote"}
     slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain"}
     program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
