@@ -3,8 +3,8 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, and ``Lease`` is what its ``lease`` returns. ``open_queue`` opens a local queue, or a ``RemoteQueue`` on a server of
-Redis or Valkey; ``QueueLike`` is for annotations. The other names are the errors.
+one, and ``Lease`` is what its ``lease`` returns. ``open_queue`` opens a local queue, or a ``RemoteQueue`` on a server
+of Redis or Valkey; ``QueueLike`` is for annotations. The other names are the errors.
 """
 
 from __future__ import annotations

@@ -363,7 +363,7 @@ class RemoteQueue(Generic[T]):
 
     def full(self) -> bool:
         """Whether there is no room."""
-        return self.qsize() >= self.capacity
+        return self._of_this_process().look().in_line >= self.capacity
 
     def get_metrics(self) -> dict[str, Any]:
         """Return what an operator wants to know, as plain numbers and texts.

@@ -162,7 +162,8 @@ def _uuid(found: Any) -> bytes:
         raise NotPlainError(found, "it is a UUID without a number of 128 bits")
     if getattr(found, "is_safe", None) is not plain.load("uuid").SafeUUID.unknown:
         raise NotPlainError(found, "it is a UUID that says whether it is safe (is_safe)")
-    return b"\xfc\x01" + int.to_bytes(number, 16, "big")
+    data: bytes = int.to_bytes(number, 16, "big")
+    return b"\xfc\x01" + data
 
 
 _CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {

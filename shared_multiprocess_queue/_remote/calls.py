@@ -183,7 +183,7 @@ class Calls:
         Args:
             most: items to take.
             until: monotonic time in ns up to which it waits for the first one.
-            held: leases that this handle has, for which the end of the queue does not wait.
+            held: leases that this process has, for which the end of the queue does not wait.
 
         Raises:
             Empty, ShutDown, QueueClosedError

@@ -75,6 +75,7 @@ class Handle:
         """Return a handle of the same queue for this process, which was forked from that of this handle."""
         link = Link(self._place, self._patience)
         calls = self._calls.of_holder(opening.holder())
+        self._holdings.give_all_back()  # they are the parent's
         child = Handle(link, calls, self.fixed, self._forms, self._place, self._patience)
         child.is_closed = calls.is_closed = self.is_closed
         return child
@@ -131,7 +132,7 @@ class Handle:
         """Take up to ``most`` items. One that cannot be read ends the list, or, as the first one, is the error."""
         while True:
             self._check_that_some_are_left()
-            taken = yield from self._calls.take(most, until, len(self._holdings))
+            taken = yield from self._calls.take(most, until, self._holdings.of_this_process())
             held = self._holdings.add(taken, for_thread=True) if self.fixed.leases else []
             items, error = self._read(taken)
             if error is not None:
@@ -180,7 +181,7 @@ class Handle:
     def leasing(self, most: int, until: float) -> Call[list[RemoteLease[Any]]]:
         """Take up to ``most`` items for leases."""
         self._check_that_some_are_left()
-        taken = yield from self._calls.take(most, until, len(self._holdings))
+        taken = yield from self._calls.take(most, until, self._holdings.of_this_process())
         return [RemoteLease(self, held) for held in self._holdings.add(taken, for_thread=False)]
 
     def task_done(self) -> None:
@@ -305,14 +306,15 @@ class Look:
 
     Attributes:
         waiting: items that no getter has.
+        in_line: those of them that take room from puts; the others came back.
         leased: items that getters have.
         dead: dead letters.
         holders: of what is leased, at most 1,000: name, position, deliveries, and seconds until the lease ends.
     """
 
     def __init__(self, answer: list[Any]) -> None:
-        _, waiting, returned, self.leased, self.dead, fields, tokens, now = answer
-        self.waiting = waiting + returned
+        _, self.in_line, returned, self.leased, self.dead, fields, tokens, now = answer
+        self.waiting = self.in_line + returned
         self._fields = dict(zip(fields[::2], fields[1::2], strict=True))
         self.holders: list[tuple[str, int, int, float]] = []
         for token, ends in zip(tokens[::2], tokens[1::2], strict=True):

@@ -1,7 +1,7 @@
 """What a handle has leased in this process, and the thread that renews it.
 
 There is no process table to look at: a lease on a server ends by time. So its holder renews it, and knows before others
-do that it is lost: ``valid_until`` counts from the sending of the last answered request, the server from a later moment.
+do that it is lost: ``valid_until`` counts from the sending of the last answered request, the server from later on.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import warnings
+import weakref
 from typing import Final, NoReturn
 
 from .._platform import clock
@@ -54,9 +55,13 @@ class Holdings:
         link: likewise.
         seconds: for which a lease lasts unless it is renewed.
         name: of the queue, for messages.
+
+    Attributes:
+        uuid: of the queue.
     """
 
     def __init__(self, calls: Calls, link: Link, seconds: float, name: str) -> None:
+        self.uuid = calls.uuid
         self._calls = calls
         self._link = link
         self._seconds = seconds
@@ -66,6 +71,11 @@ class Holdings:
         self._lock = threading.Lock()  # of the renewing thread's begin and end
         self._renewer: threading.Thread | None = None
         self._stop = threading.Event()
+        _of_process.add(self)
+
+    def of_this_process(self) -> int:
+        """Return how many leases of this queue all handles of this process have."""
+        return sum(len(other) for other in list(_of_process) if other.uuid == self.uuid)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -126,7 +136,7 @@ class Holdings:
         )
 
     def drop(self, held: Held) -> None:
-        """Give an item back whose ``Lease`` nothing refers to; the renewing thread does it, as this may come anywhen."""
+        """Give back what nothing refers to any more. This may come at any moment, so the renewing thread does it."""
         if held.token in self._held:
             self._dropped.append(held.token)
             self._stop.set()
@@ -186,3 +196,6 @@ class Holdings:
         for held in list(self._held.values()):
             if held.valid_until < clock.now():
                 self._held.pop(held.token, None)
+
+
+_of_process: weakref.WeakSet[Holdings] = weakref.WeakSet()

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from .._platform import clock
 from ..errors import QueueRefusedError, QueueUnavailableError
-from .calls import Ask, Call, Wake
+from .calls import Ask, Call, Step, Wake
 from .where import Place
 
 __all__ = ["SOCKET_TIMEOUT", "Link", "Trouble", "options"]
@@ -120,12 +120,18 @@ class Link:
         try:
             while True:
                 step = call.send(answer)
-                answer = self._ask(step) if isinstance(step, Ask) else self._wait(step)
+                answer = self._step(step)
         except StopIteration as end:
             result: T = end.value
             return result
         finally:
             call.close()
+
+    def _step(self, step: Step) -> Any:
+        if isinstance(step, Ask):
+            return self._ask(step)
+        self._wait(step)
+        return None
 
     def command(self, *words: Any) -> Any:
         """Run a command of the server that may be repeated."""

@@ -24,8 +24,10 @@ greater one, the request has lingered in the network, and its client does not wa
 that changes that leaves a wake token, for which the client waits by BLPOP. No wake is lost, and a token that finds
 nothing is harmless. A token that dies with its receiver costs the others one slice.
 
-``capacity`` bounds WAITING and RETURNED for puts, ``leases`` bounds LEASED. Times are those of the server's clock, in
-ms. If that clock was set back, the next take moves all times with it.
+``capacity`` bounds WAITING for puts, ``leases`` bounds LEASED and RETURNED together for what is taken from WAITING. So
+all three have at most ``capacity + leases`` items, also if some were given back behind all others.
+
+Times are those of the server's clock, in ms. If that clock was set back, the next take moves all times with it.
 """
 
 from __future__ import annotations
@@ -152,17 +154,17 @@ return {'ok'}
 
 _PUT = _script(
     "put",
-    (META, WAITING, RETURNED, SESSION, GETTERS, PUTTERS),
+    (META, WAITING, SESSION, GETTERS, PUTTERS),
     # uuid, number, session, whether the client waits, payload, ...
     """
 local m = redis.call('HMGET', KEYS[1], 'uuid', 'closed', 'capacity', 'item_size', 'gate', 'gate_until', 'getters',
                      'putters')
 if m[1] ~= ARGV[1] then return {'gone'} end
-local before = seen(KEYS[4], ARGV[2])
+local before = seen(KEYS[3], ARGV[2])
 if before then return before end
 if m[2] ~= '0' then return {'shut'} end
 local count = #ARGV - 4
-local size = redis.call('LLEN', KEYS[2]) + redis.call('ZCARD', KEYS[3])
+local size = redis.call('LLEN', KEYS[2])
 local gate = m[5] and m[5] ~= '' and waits(m[6]) and m[5]
 if size + count > tonumber(m[3]) or (gate and gate ~= ARGV[3]) then
   if ARGV[4] == '1' then
@@ -182,9 +184,9 @@ for i = 1, count do
   redis.call('RPUSH', KEYS[2], string.format('%.0f:0:', first + i) .. ARGV[4 + i])
 end
 if gate == ARGV[3] then redis.call('HDEL', KEYS[1], 'gate') end
-remember(KEYS[4], ARGV[2], '')
-if waits(m[7]) then wake(KEYS[5], count) end
-if size + count < tonumber(m[3]) and waits(m[8]) then wake(KEYS[6], 1) end
+remember(KEYS[3], ARGV[2], '')
+if waits(m[7]) then wake(KEYS[4], count) end
+if size + count < tonumber(m[3]) and waits(m[8]) then wake(KEYS[5], 1) end
 return {'ok'}
 """,
     _NOW,
@@ -231,12 +233,6 @@ end
 if #expired > 0 then quiet(KEYS[2], KEYS[5], KEYS[3], KEYS[1], KEYS[10]) end
 if m[2] == '2' then return {'shut'} end
 local want, leases = tonumber(ARGV[5]), tonumber(m[3])
-local is_held_up = false
-if leases > 0 then
-  local free = leases - redis.call('ZCARD', KEYS[3])
-  is_held_up = free <= 0
-  want = math.min(want, free)
-end
 local found, tokens, again = {'ok'}, {}, 0
 local function hand_out(id, deliveries, payload)
   local token = id .. ':' .. string.format('%.0f', deliveries + 1) .. ':' .. ARGV[3]
@@ -246,7 +242,7 @@ local function hand_out(id, deliveries, payload)
   found[#found + 1] = payload
   if tonumber(deliveries) > 0 then again = again + 1 end
 end
-if want > 0 then
+if redis.call('ZCARD', KEYS[5]) > 0 then
   local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 1000)
   table.sort(due, function(a, b) return tonumber(string.match(a, '^%d+')) < tonumber(string.match(b, '^%d+')) end)
   for i = 1, math.min(want, #due) do
@@ -254,14 +250,20 @@ if want > 0 then
     redis.call('ZREM', KEYS[5], due[i])
     hand_out(id, deliveries, redis.call('HGET', KEYS[4], id))
   end
-  while #tokens < want do
-    local entry = redis.call('LPOP', KEYS[2])
-    if not entry then break end
-    local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
-    local payload = string.sub(entry, at)
-    redis.call('HSET', KEYS[4], id, payload)
-    hand_out(id, deliveries, payload)
-  end
+end
+local is_held_up = false
+if leases > 0 then
+  local free = leases - redis.call('ZCARD', KEYS[3]) - redis.call('ZCARD', KEYS[5])
+  is_held_up = free <= 0
+  want = math.min(want, #tokens + free)
+end
+while #tokens < want do
+  local entry = redis.call('LPOP', KEYS[2])
+  if not entry then break end
+  local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
+  local payload = string.sub(entry, at)
+  redis.call('HSET', KEYS[4], id, payload)
+  hand_out(id, deliveries, payload)
 end
 local left = redis.call('LLEN', KEYS[2])
 if #tokens > 0 then
@@ -278,7 +280,7 @@ for _, key in ipairs({KEYS[3], KEYS[5]}) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first then next_time = math.min(next_time, tonumber(first)) end
 end
-if is_held_up and left + delayed > 0 then redis.call('HINCRBY', KEYS[1], 'lease_waits', 1) end
+if is_held_up and left > 0 then redis.call('HINCRBY', KEYS[1], 'lease_waits', 1) end
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[1], 'getters', now + 2500)
 else
