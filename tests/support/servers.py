@@ -92,8 +92,13 @@ class Server:
 
     def command(self, *words: str) -> list[bytes]:
         """Send one command; return the lines of the answer."""
+        return self.raw(*words)
+
+    def raw(self, *words: str | bytes) -> list[bytes]:
+        """Send one command that may have any bytes; return the lines of the answer."""
+        parts = [word if isinstance(word, bytes) else word.encode() for word in words]
         with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
-            request = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
+            request = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
             connection.sendall(b"*%d\r\n" % len(words) + request + b"*1\r\n$4\r\nQUIT\r\n")
             answer = b""
             while part := connection.recv(1 << 16):
