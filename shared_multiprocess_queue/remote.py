@@ -17,7 +17,7 @@ from ._remote import opening, where
 from ._remote.calls import Calls
 from ._remote.forms import Forms, Serializer
 from ._remote.handle import Handle
-from ._remote.lease import RemoteDeadLetter, RemoteLease
+from ._remote.lease import AwaitedLease, RemoteDeadLetter, RemoteLease
 from ._remote.link import Link
 from ._remote.opening import Fixed
 from ._remote.where import Place
@@ -256,6 +256,20 @@ class RemoteQueue(Generic[T]):
         handle = self._of_this_process()
         return await handle.run_in_task(handle.getting(self._most(max_items), deadline_of(True, timeout)))
 
+    def lease_async(self, timeout: float | None = None) -> AwaitedLease[T]:
+        """Take the next item as ``lease`` does, and await it.
+
+        ``async with queue.lease_async() as lease`` ends the item at the end of its block, or gives it back after an
+        exception, for example if the task is cancelled. ``await`` returns the lease.
+        """
+        handle = self._with_leases("lease_async")
+        return AwaitedLease(handle, deadline_of(True, timeout))
+
+    async def join_async(self, timeout: float | None = None) -> bool:
+        """Await that nothing is in the queue and nothing is being processed, as ``join`` does."""
+        handle = self._with_leases("join_async")
+        return await handle.run_in_task(handle.joining(deadline_of(True, timeout)))
+
     def __iter__(self) -> Iterator[T]:
         """Take one item after the other, and wait for the next, until the queue is shut down and nothing can come."""
         with suppress(ShutDown):
@@ -461,6 +475,11 @@ class RemoteQueue(Generic[T]):
     def close(self) -> None:
         """Close this handle; the queue stays. Its leases are given back; calls that wait end with QueueClosedError."""
         self._of_this_process().close()
+
+    async def aclose(self) -> None:
+        """Close this handle as ``close`` does, and the connections of this event loop. Other loops close theirs."""
+        handle = self._of_this_process()
+        await handle.close_in_task()
 
     def unlink(self) -> None:
         """Remove the queue with all its items. Handles that are attached get QueueNotFoundError from here on.

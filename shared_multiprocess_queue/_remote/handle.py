@@ -217,12 +217,24 @@ class Handle:
         wait = arguments.delay_of(delay, last) // 1_000_000
         self._settle(held, self._calls.once("release", wait, int(last), held.token))
 
+    async def end_in_task(self, held: Held) -> None:
+        """End a lease and its item, from a task."""
+        await self.run_in_task(self._settling(held, self._calls.once("done", held.token)))
+
+    async def give_back_in_task(self, held: Held, delay: float, last: bool) -> None:
+        """End a lease and keep the item in the queue, from a task."""
+        wait = arguments.delay_of(delay, last) // 1_000_000
+        await self.run_in_task(self._settling(held, self._calls.once("release", wait, int(last), held.token)))
+
     def _settle(self, held: Held, call: Call[list[bool]]) -> None:
+        self.run(self._settling(held, call))
+
+    def _settling(self, held: Held, call: Call[list[bool]]) -> Call[None]:
         if self.pid != os.getpid():
             self._holdings.lost(held)
         self._holdings.remove(held)
         try:
-            (was_mine,) = self.run(call)
+            (was_mine,) = yield from call
         except BaseException:
             self._holdings.keep(held)  # so that it can be tried again
             raise
@@ -256,7 +268,11 @@ class Handle:
 
     def join(self, until: float) -> bool:
         """Wait until nothing is in the queue or being processed."""
-        return self.run(self._calls.join(until))
+        return self.run(self.joining(until))
+
+    def joining(self, until: float) -> Call[bool]:
+        """Return the call that waits for that."""
+        return self._calls.join(until)
 
     def shutdown(self, immediate: bool) -> None:
         """Accept no more items; drop those that are there if ``immediate``."""
@@ -289,10 +305,14 @@ class Handle:
             if tokens:
                 with suppress(QueueNotFoundError, QueueUnavailableError, QueueRefusedError):
                     self._link.run(self._calls.once("release", 0, 0, *tokens))
-        for loop, link in self._task_links.items():
-            if not loop.is_closed():
-                asyncio.run_coroutine_threadsafe(link.close(), loop)
         self._link.close()
+
+    async def close_in_task(self) -> None:
+        """Close the handle, and the connections of this event loop."""
+        link = self._task_links.pop(asyncio.get_running_loop(), None)
+        await asyncio.to_thread(self.close)
+        if link is not None:
+            await link.close()
 
     def __del__(self) -> None:
         """Give back what nothing refers to any more. This may come in the middle of a request, so a thread does it."""

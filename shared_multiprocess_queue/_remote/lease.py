@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self
@@ -12,6 +13,7 @@ from ..errors import LeaseLostError, QueueClosedError, QueueUnavailableError
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from .calls import Call
     from .holdings import Held
 
     T = TypeVar("T", default=Any)
@@ -37,6 +39,18 @@ class Ender(Protocol):
 
     def is_held(self, held: Held) -> bool:
         """Whether a lease has not been ended or lost."""
+
+    async def end_in_task(self, held: Held) -> None:
+        """End a lease and its item, from a task."""
+
+    async def give_back_in_task(self, held: Held, delay: float, last: bool) -> None:
+        """End a lease and keep the item in the queue, from a task."""
+
+    async def run_in_task(self, call: Call[T]) -> T:
+        """Run a call in this task."""
+
+    def leasing(self, most: int, until: float) -> Call[list[RemoteLease[Any]]]:
+        """Return the call that takes items for leases."""
 
     def drop(self, held: Held) -> None:
         """Give back what nothing refers to."""
@@ -113,6 +127,21 @@ class RemoteLease(Generic[T]):
         self._queue.give_back(self._held, delay, last)
         self._is_over = True
 
+    async def done_async(self) -> None:
+        """End the item as ``done`` does, from a task."""
+        await self._queue.end_in_task(self._held)
+        self._is_over = True
+
+    async def release_async(self, delay: float = 0.0, last: bool = False) -> None:
+        """Give the item back as ``release`` does, from a task."""
+        await self._queue.give_back_in_task(self._held, delay, last)
+        self._is_over = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was ended by this object."""
+        return self._is_over
+
     def __enter__(self) -> Self:
         return self
 
@@ -141,6 +170,40 @@ class RemoteLease(Generic[T]):
     def __repr__(self) -> str:
         state = "over" if self._is_over else "open"
         return f"<{type(self).__name__} of position {self.position}, delivery {self.deliveries}, {state}>"
+
+
+class AwaitedLease(Generic[T]):
+    """What ``RemoteQueue.lease_async`` returns: ``async with`` awaits a lease and ends it; ``await`` gets it."""
+
+    __slots__ = ("__orig_class__", "_lease", "_queue", "_until")
+
+    def __init__(self, queue: Ender, until: float) -> None:
+        self._queue = queue
+        self._until = until
+
+    def __await__(self) -> Generator[Any, Any, RemoteLease[T]]:
+        return self._leased().__await__()
+
+    async def _leased(self) -> RemoteLease[T]:
+        return (await self._queue.run_in_task(self._queue.leasing(1, self._until)))[0]
+
+    async def __aenter__(self) -> RemoteLease[T]:
+        self._lease = await self._leased()
+        return self._lease
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lease.is_over:
+            return
+        if exception is None:
+            await self._lease.done_async()
+        else:
+            with suppress(LeaseLostError, QueueClosedError, QueueUnavailableError):
+                await self._lease.release_async(last=True)
 
 
 class RemoteDeadLetter(Generic[T]):

@@ -1,0 +1,195 @@
+"""Connections that are cut in the middle of messages: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from shared_multiprocess_queue import LeaseLostError, RemoteQueue, ShutDown
+from tests.remote.conftest import MakeRemote
+from tests.support.cutting import CuttingProxy
+from tests.support.servers import Server
+from tests.support.waiting import LONG, in_thread
+
+PUTS = 150
+
+
+@pytest.fixture
+def proxy(server: Server) -> Any:
+    made = CuttingProxy(server.port, seed=7, often=0)
+    yield made
+    made.close()
+
+
+def through(proxy: CuttingProxy, run_id: str) -> RemoteQueue[Any]:
+    return RemoteQueue[Any](f"redis://127.0.0.1:{proxy.port}/0#q", run_id=run_id)
+
+
+def test_each_item_comes_once_however_often_connections_are_cut(
+    make_remote: MakeRemote, proxy: CuttingProxy, run_id: str
+) -> None:
+    q = make_remote(capacity=3, leases=0, lease=30)
+
+    def produce(number: int) -> None:
+        with through(proxy, run_id) as handle:
+            for i in range(PUTS):
+                if i % 10:
+                    handle.put((number, i))
+                else:
+                    handle.put_batch([(number, i), (number, -i - 1)])
+
+    def consume() -> list[Any]:
+        with through(proxy, run_id) as handle:
+            return list(handle)
+
+    handles_are_open = [in_thread(through(proxy, run_id).close) for _ in range(2)]
+    for one in handles_are_open:
+        one.result(LONG)
+    proxy.often = 0.03
+    producers = [in_thread(produce, number) for number in range(2)]
+    consumers = [in_thread(consume) for _ in range(2)]
+    for producer in producers:
+        producer.result(LONG)
+    q.shutdown()
+    found = Counter(item for consumer in consumers for item in consumer.result(LONG))
+    assert proxy.cuts > 10
+    expected = {(number, i) for number in range(2) for i in range(PUTS)}
+    expected |= {(number, -i - 1) for number in range(2) for i in range(0, PUTS, 10)}
+    assert set(found) == expected
+    assert set(found.values()) == {1}
+
+
+def test_leases_through_cut_connections_end_once(make_remote: MakeRemote, proxy: CuttingProxy, run_id: str) -> None:
+    """A lease of half a minute cannot end by itself here: each item is done once, and none comes again."""
+    q = make_remote(capacity=PUTS, leases=4, lease=30)
+    q.put_batch(range(PUTS))
+    q.shutdown()
+
+    def work() -> list[tuple[int, int]]:
+        found = []
+        with through(proxy, run_id) as handle:
+            proxy.often = 0.03
+            while True:
+                try:
+                    leases = handle.lease_batch(2)
+                except ShutDown:
+                    return found
+                for lease in leases:
+                    lease.done()
+                    found.append((lease.item, lease.deliveries))
+
+    workers = [in_thread(work) for _ in range(2)]
+    found = [one for worker in workers for one in worker.result(LONG)]
+    assert sorted(found) == [(i, 1) for i in range(PUTS)]
+    assert proxy.cuts > 5
+    assert q.get_metrics()["got_total"] == PUTS
+
+
+def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> None:
+    """Bytes can linger in a network until long after their request was repeated and answered."""
+    q = make_remote(capacity=5, leases=2)
+    handle = q._handle
+    session_calls = handle._calls
+
+    def sent(call: Any) -> list[Any]:
+        """Return the requests of a call, and run it."""
+        asked, answer = [], None
+        try:
+            while True:
+                step = call.send(answer)
+                asked.append(step)
+                answer = handle._link._step(step)
+        except StopIteration:
+            return asked
+
+    (put,) = sent(handle.putting("a", 0))
+    assert handle._link._step(put) == [b"ok", b""], "the same request again: the same answer"
+    (take,) = sent(session_calls.take(1, 0, 0))
+    assert handle._link._step(put) == [b"late"]
+    first = handle._link._step(take)
+    assert first == handle._link._step(take)
+    (done,) = sent(session_calls.once("done", first[1].decode()))
+    assert handle._link._step(take) == [b"late"]
+    assert handle._link._step(done) == [b"ok", b"1"]
+    assert q.get_metrics()["put_total"] == q.get_metrics()["got_total"] == 1
+    assert q.qsize() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("fsync", ["always", "everysec"])
+def test_kills_of_workers_and_of_the_server_lose_nothing(tmp_path: Any, fsync: str) -> None:
+    from tests.support.servers import programs_or_skip
+
+    server = Server(tmp_path, programs_or_skip()[0], appendfsync=fsync)
+    server.start()
+    acknowledged, done = tmp_path / "acknowledged", tmp_path / "done"
+    rounds, workers = 6, 3
+    try:
+        q = RemoteQueue[int](server.url(), create=True, capacity=20, leases=6, lease=1.0)
+
+        def note(path: Any, item: int) -> None:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, b"%d\n" % item)  # one write is whole or absent
+            os.close(descriptor)
+
+        def produce(number: int) -> None:
+            for i in range(10**6):
+                q.put(number * 10**6 + i)
+                note(acknowledged, number * 10**6 + i)
+
+        def work() -> None:
+            while True:
+                with q.lease() as lease:
+                    item = lease.item
+                note(done, item)
+
+        def started(function: Any, *arguments: Any) -> int:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    function(*arguments)
+                finally:
+                    os._exit(1)
+            return pid
+
+        for number in range(rounds):
+            pids = [started(produce, 2 * number), started(produce, 2 * number + 1)]
+            pids += [started(work) for _ in range(workers)]
+            goal = q.get_metrics()["got_total"] + 50
+            while q.get_metrics()["got_total"] < goal:
+                pass
+            if number % 2:
+                server.kill()
+                server.start()
+                assert q.get_metrics()["got_total"] >= 50
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        q.shutdown()
+        rest = Counter()
+        while True:
+            try:
+                lease = q.lease()
+            except ShutDown:
+                break
+            try:
+                lease.done()
+            except LeaseLostError:
+                continue
+            rest[lease.item] += 1
+        q.close()
+    finally:
+        server.kill()
+    put = {int(line) for line in acknowledged.read_text().split()}
+    ended = Counter(int(line) for line in done.read_text().split()) + rest
+    assert max(ended.values()) == 1, "an item was ended twice"
+    lost = put - set(ended)
+    # A worker that is killed between the end of a lease and its note has ended the item all the same.
+    assert len(lost) <= rounds * workers
+    metrics_of_lost = len(lost)
+    print(f"{len(put)} acknowledged, {metrics_of_lost} ended without a note")  # noqa: T201
