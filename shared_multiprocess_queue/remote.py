@@ -365,6 +365,26 @@ class RemoteQueue(Generic[T]):
             raise LeasesRequiredError(method)
         return handle
 
+    # ---- bridges ----------------------------------------------------------------------------------------------------
+
+    def begin_bridge(self, origin: str) -> int:
+        """Begin to bring the items of a local queue, in the place of any other bridge; return the epoch."""
+        return self._of_this_process().begin_bridge(origin)
+
+    def bring(
+        self, origin: str, epoch: int, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]
+    ) -> int | None:
+        """Put items that were leased from a local queue, each once; ``shmq bridge`` does."""
+        return self._of_this_process().bring(origin, epoch, forgotten, items)
+
+    def entry_of(self, item: T) -> bytes:
+        """Return the bytes that are put for an item.
+
+        Raises:
+            ItemTooLargeError, SerializationError: as ``put``.
+        """
+        return self._of_this_process().entry_of(item)
+
     # ---- looking ----------------------------------------------------------------------------------------------------
 
     def qsize(self) -> int:

@@ -139,7 +139,8 @@ def _datetime(time: Any) -> bytes:
 
 
 def _clock(time: Any, mark: int = 0) -> bytes:
-    return bytes([time.hour | mark, time.minute, time.second]) + time.microsecond.to_bytes(3, "big")
+    micro: bytes = time.microsecond.to_bytes(3, "big")
+    return bytes([time.hour | mark, time.minute, time.second]) + micro
 
 
 def _time(time: Any) -> bytes:

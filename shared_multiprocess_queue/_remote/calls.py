@@ -211,6 +211,43 @@ class Calls:
             self._free.append(session)
             raise ShutDown if kind == b"shut" else Empty
 
+    def bridge_begin(self, origin: str) -> Call[int]:
+        """Begin to bring items of a queue; a bridge that has begun before is superseded from here on."""
+        ask = self._ask("bridge_begin")
+        answer = self._answered((yield ask._replace(keys=(ask.keys[0], f"{ask.keys[1]}:{origin}"))))
+        epoch: int = answer[1]
+        return epoch
+
+    def bring(
+        self, origin: str, epoch: int, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]
+    ) -> Call[int | None]:
+        """Put items of another queue, without those that a bridge has put before; it does not wait for room.
+
+        Args:
+            origin: how the other queue is called.
+            epoch: what ``bridge_begin`` has returned.
+            forgotten: positions of items that have ended in the other queue.
+            items: position and entry of each.
+
+        Returns:
+            How many had been put before; None if the bridge is superseded.
+
+        Raises:
+            Full, ShutDown
+        """
+        self._check_open()
+        session = self._free.pop() if self._free else Session()
+        flat = [part for item in items for part in item]
+        ask = self._ask("bring", session.next(), epoch, len(forgotten), *forgotten, *flat, session=session)
+        keys = (*ask.keys[:-1], f"{ask.keys[-1]}:{origin}")
+        kind, *rest = self._answered((yield ask._replace(keys=keys)))
+        self._free.append(session)
+        if kind == b"superseded":
+            return None
+        if kind != b"ok":
+            raise Full if kind == b"full" else ShutDown
+        return int(rest[0])
+
     def join(self, until: float) -> Call[bool]:
         """Wait until the queue has been idle, up to a monotonic time in ns; return whether it was."""
         before = None

@@ -128,6 +128,20 @@ class Handle:
             )
         return self._calls.put(entries, until) if entries else _nothing()
 
+    def begin_bridge(self, origin: str) -> int:
+        """Begin to bring items of a queue; return the epoch."""
+        return self.run(self._calls.bridge_begin(origin))
+
+    def bring(
+        self, origin: str, epoch: int, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]
+    ) -> int | None:
+        """Put items of another queue; see ``Calls.bring``."""
+        return self.run(self._calls.bring(origin, epoch, forgotten, items))
+
+    def entry_of(self, item: object) -> bytes:
+        """Return what is put for an item."""
+        return self._forms.encode(item, self.fixed.item_size, self._uuid)
+
     def getting(self, most: int, until: float) -> Call[list[Any]]:
         """Take up to ``most`` items. One that cannot be read ends the list, or, as the first one, is the error."""
         while True:
@@ -333,8 +347,11 @@ class Look:
     """
 
     def __init__(self, answer: list[Any]) -> None:
-        _, self.in_line, returned, self.leased, self.dead, fields, tokens, now = answer
-        self.waiting = self.in_line + returned
+        _, in_line, returned, leased, dead, fields, tokens, now = answer
+        self.in_line: int = in_line
+        self.waiting: int = in_line + returned
+        self.leased: int = leased
+        self.dead: int = dead
         self._fields = dict(zip(fields[::2], fields[1::2], strict=True))
         self.holders: list[tuple[str, int, int, float]] = []
         for token, ends in zip(tokens[::2], tokens[1::2], strict=True):

@@ -19,7 +19,7 @@ from ..errors import QueueRefusedError, QueueUnavailableError
 from .calls import Ask, Call, Step, Wake
 from .where import Place
 
-__all__ = ["SOCKET_TIMEOUT", "Link", "Trouble", "options"]
+__all__ = ["SOCKET_TIMEOUT", "Link", "Trouble", "is_passing", "options"]
 
 SOCKET_TIMEOUT: Final = 5.0  # seconds without an answer after which a connection is lost; more than any wait takes
 _PAUSES: Final = (0.01, 1.0)  # seconds between attempts: the first, and the longest
@@ -64,7 +64,7 @@ class Trouble:
             QueueUnavailableError: the server was away for too long.
             QueueRefusedError: it refuses the request.
         """
-        if not _is_passing(error):
+        if not is_passing(error):
             raise QueueRefusedError(
                 f"the server of {self._place.shown} refuses the request: {error}{_advice(error)}"
             ) from error
@@ -80,7 +80,8 @@ class Trouble:
         return pause
 
 
-def _is_passing(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may succeed later."""
     text = str(error)
     if isinstance(error, _FINAL) or "CERTIFICATE_VERIFY_FAILED" in text:
         return False
@@ -164,7 +165,7 @@ class Link:
         try:
             self.client.execute_command("BLPOP", wake.key, wake.seconds)
         except (exceptions.RedisError, OSError) as error:  # the next request says whether the server is back
-            if not _is_passing(error):
+            if not is_passing(error):
                 Trouble(self._place, 0, 0).pause(error)
 
     def close(self) -> None:

@@ -11,6 +11,8 @@ LEASED    zset    tokens by the time at which the lease ends. A token is ``id:de
                   deliveries grows with each one, so no two leases have the same token
 PAYLOADS  hash    payloads of what is leased or returned, by id
 RETURNED  zset    ``id:deliveries`` by the time from which on it is delivered again
+BRIDGE    hash    for each queue from which a bridge brings items: how often one began (``epoch``), and the positions of
+                  what was put and may not yet have ended there. It goes a week after its last use
 DEAD      hash    ``deliveries:payload`` of dead letters, by id
 SESSION   string  the last request of a session that has changed something: ``number answer``. It goes an hour later
 GETTERS   list    tokens that wake one getter each; so PUTTERS and JOINERS
@@ -188,6 +190,50 @@ remember(KEYS[3], ARGV[2], '')
 if waits(m[7]) then wake(KEYS[4], count) end
 if size + count < tonumber(m[3]) and waits(m[8]) then wake(KEYS[5], 1) end
 return {'ok'}
+""",
+    _NOW,
+    _WAKE,
+    _ONCE,
+)
+
+_BRIDGE_BEGIN = _script(
+    "bridge_begin",
+    (META, BRIDGE),
+    # uuid
+    """
+if redis.call('HGET', KEYS[1], 'uuid') ~= ARGV[1] then return {'gone'} end
+return {'ok', redis.call('HINCRBY', KEYS[2], 'epoch', 1)}
+""",
+)
+
+_BRING = _script(
+    "bring",
+    (META, WAITING, SESSION, GETTERS, BRIDGE),
+    # uuid, number, epoch, how many positions are to be forgotten, these, position, payload, ...
+    """
+local m = redis.call('HMGET', KEYS[1], 'uuid', 'closed', 'capacity', 'getters')
+if m[1] ~= ARGV[1] then return {'gone'} end
+if redis.call('HGET', KEYS[5], 'epoch') ~= ARGV[3] then return {'superseded'} end
+local before = seen(KEYS[3], ARGV[2])
+if before then return before end
+if m[2] ~= '0' then return {'shut'} end
+local forgotten = tonumber(ARGV[4])
+for i = 5, 4 + forgotten do redis.call('HDEL', KEYS[5], ARGV[i]) end
+local new = {}
+for i = 5 + forgotten, #ARGV, 2 do
+  if redis.call('HEXISTS', KEYS[5], ARGV[i]) == 0 then new[#new + 1] = i end
+end
+if redis.call('LLEN', KEYS[2]) + #new > tonumber(m[3]) then return {'full'} end
+local first = redis.call('HINCRBY', KEYS[1], 'id', #new) - #new
+for number, i in ipairs(new) do
+  redis.call('HSET', KEYS[5], ARGV[i], 1)
+  redis.call('RPUSH', KEYS[2], string.format('%.0f:0:', first + number) .. ARGV[i + 1])
+end
+redis.call('PEXPIRE', KEYS[5], 604800000)
+local brought_again = string.format('%.0f', (#ARGV - 4 - forgotten) / 2 - #new)
+remember(KEYS[3], ARGV[2], brought_again)
+if waits(m[4]) then wake(KEYS[4], #new) end
+return {'ok', brought_again}
 """,
     _NOW,
     _WAKE,
@@ -497,6 +543,8 @@ SCRIPTS: Final = {
     for script in (
         _CREATE,
         _PUT,
+        _BRIDGE_BEGIN,
+        _BRING,
         _TAKE,
         _DONE,
         _RELEASE,

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import SharedMemoryQueueError
-from . import counting, demo
+from . import bridge, counting, demo
 from .stop_signals import InterruptedBySignal, StopSignals
 
 _TOP_NAMES = 10
@@ -24,7 +24,10 @@ _LISTED = 10  # files that cannot be tokenised, and differences
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shared-multiprocess-queue", prog_name="shmq")
 def main() -> None:
-    """See a queue of Python objects in shared memory at work."""
+    """See a queue of Python objects in shared memory at work, and connect it with one on a server."""
+
+
+main.add_command(bridge.bridge_command)
 
 
 @main.command("demo")

@@ -70,7 +70,7 @@ def test_leases_through_cut_connections_end_once(make_remote: MakeRemote, proxy:
     q.shutdown()
 
     def work() -> list[tuple[int, int]]:
-        found = []
+        found: list[tuple[int, int]] = []
         with through(proxy, run_id) as handle:
             proxy.often = 0.03
             while True:
@@ -171,7 +171,7 @@ def test_kills_of_workers_and_of_the_server_lose_nothing(tmp_path: Any, fsync: s
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         q.shutdown()
-        rest = Counter()
+        rest: Counter[int] = Counter()
         while True:
             try:
                 lease = q.lease()
@@ -191,5 +191,3 @@ def test_kills_of_workers_and_of_the_server_lose_nothing(tmp_path: Any, fsync: s
     lost = put - set(ended)
     # A worker that is killed between the end of a lease and its note has ended the item all the same.
     assert len(lost) <= rounds * workers
-    metrics_of_lost = len(lost)
-    print(f"{len(put)} acknowledged, {metrics_of_lost} ended without a note")  # noqa: T201

@@ -36,14 +36,16 @@ def forge(server: Server, queue: RemoteQueue[Any], payload: bytes) -> None:
 
 
 def test_pickles_need_a_secret_or_trust(server: Server) -> None:
-    for options in ({}, {"trust_the_server": 1}):
+    wrong: list[dict[str, Any]] = [{}, {"trust_the_server": 1}]
+    for options in wrong:
         with pytest.raises(ArgumentError, match=r"secret=.*trust_the_server=True"):
             RemoteQueue(server.url(), create=True, serializer="pickle", **options)
     with pytest.raises(ArgumentError, match="'plain'"):
         RemoteQueue(server.url(), create=True, serializer="json")  # type: ignore[arg-type]
-    for secret in (b"short", b"", [], "k" * 16, b"l" * 65):
+    secrets: list[Any] = [b"short", b"", [], "k" * 16, b"l" * 65]
+    for secret in secrets:
         with pytest.raises(ArgumentError, match="16 to 64 bytes"):
-            RemoteQueue(server.url(), create=True, secret=secret)  # type: ignore[arg-type]
+            RemoteQueue(server.url(), create=True, secret=secret)
 
 
 @pytest.mark.parametrize("options", [{"secret": KEY}, {"trust_the_server": True}], ids=["signed", "trusted"])

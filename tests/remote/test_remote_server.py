@@ -49,7 +49,7 @@ def test_a_password_is_never_shown(own_server: Server, monkeypatch: pytest.Monke
     own_server.command("ACL", "SETUSER", "worker", "on", ">s3cr:et@", "~shmq:*", "+@all", "-info", "-config")
     own_server.command("CONFIG", "SET", "requirepass", "other")
     monkeypatch.setenv("SHMQ_PASSWORD", "s3cr:et@")
-    with open_queue(own_server.url(user="worker@"), create=True, secret=b"x" * 16) as q:
+    with RemoteQueue[Any](own_server.url(user="worker@"), create=True, secret=b"x" * 16) as q:
         assert "s3cr" not in repr(q) + q.url
         q.put(1)
         assert q.get_metrics()["server"] == "", "this user may not ask"
