@@ -3,9 +3,9 @@
 It is a consumer of one queue, with leases, and a producer of the other: it leases, puts, and then ends its leases. If
 it is killed in between, the items are leased to its successor and brought again.
 
-**out**, from local to remote: the server keeps the positions of what was put until the bridge says, with its next batch,
-that they have ended locally. So what is brought again is left out: each item arrives once. A successor supersedes its
-predecessor, so that a late request of that one puts nothing.
+**out**, from local to remote: the server keeps the positions of what was put until the bridge says, with its next
+batch, that they have ended locally. So what is brought again is left out: each item arrives once. A successor
+supersedes its predecessor, so that a late request of that one puts nothing.
 
 **in**, from remote to local: nothing in the local queue tells what was put before. So each death of a bridge may bring
 a batch twice, and ``again`` counts what was delivered more than once.

@@ -202,7 +202,9 @@ _BRIDGE_BEGIN = _script(
     # uuid
     """
 if redis.call('HGET', KEYS[1], 'uuid') ~= ARGV[1] then return {'gone'} end
-return {'ok', redis.call('HINCRBY', KEYS[2], 'epoch', 1)}
+local epoch = redis.call('HINCRBY', KEYS[2], 'epoch', 1)
+redis.call('PEXPIRE', KEYS[2], 604800000)
+return {'ok', epoch}
 """,
 )
 
@@ -213,7 +215,8 @@ _BRING = _script(
     """
 local m = redis.call('HMGET', KEYS[1], 'uuid', 'closed', 'capacity', 'getters')
 if m[1] ~= ARGV[1] then return {'gone'} end
-if redis.call('HGET', KEYS[5], 'epoch') ~= ARGV[3] then return {'superseded'} end
+local epoch = redis.call('HGET', KEYS[5], 'epoch')
+if epoch and epoch ~= ARGV[3] then return {'superseded'} end
 local before = seen(KEYS[3], ARGV[2])
 if before then return before end
 if m[2] ~= '0' then return {'shut'} end
@@ -229,6 +232,7 @@ for number, i in ipairs(new) do
   redis.call('HSET', KEYS[5], ARGV[i], 1)
   redis.call('RPUSH', KEYS[2], string.format('%.0f:0:', first + number) .. ARGV[i + 1])
 end
+redis.call('HSET', KEYS[5], 'epoch', ARGV[3])
 redis.call('PEXPIRE', KEYS[5], 604800000)
 local brought_again = string.format('%.0f', (#ARGV - 4 - forgotten) / 2 - #new)
 remember(KEYS[3], ARGV[2], brought_again)

@@ -27,10 +27,10 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared_server: Server) -> Iterator[Server]:
-    """The same, checked for keys that a test leaves; the records of sessions expire by themselves."""
+    """The same, checked for keys that a test leaves; the records of sessions and bridges expire by themselves."""
     yield shared_server
     keys = [line for line in shared_server.command("KEYS", "shmq:*") if line.startswith(b"shmq:")]
-    left = [key for key in keys if b":s:" not in key]
+    left = [key for key in keys if b":s:" not in key and b":b:" not in key]
     shared_server.command("FLUSHALL")
     assert not left, f"keys left behind: {left}"
 

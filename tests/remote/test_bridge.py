@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -16,7 +17,6 @@ import pytest
 
 from shared_multiprocess_queue import Empty, Full, LeasesRequiredError, RemoteQueue, SharedMemoryQueue
 from shared_multiprocess_queue.bridge import Bridge, SupersededError
-from tests.remote.conftest import MakeRemote
 from tests.support.queues import MakeQueue, drained
 from tests.support.servers import Server
 from tests.support.waiting import LONG, eventually
@@ -109,7 +109,7 @@ def test_what_cannot_be_sent_stays_and_others_go_on(near: Any, far: Any, make_qu
     assert (out.brought, out.refused) == (2, 1)
     assert "Fraction" in warnings[0]
     assert near.qsize() == 1
-    far.put("x" * 1000)
+    far.put(os.urandom(1000))
     small = make_queue("small", capacity=5, item_size=100)
     into, warnings = bridge(small, far, "in", 1)
     into.run()
