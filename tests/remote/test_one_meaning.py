@@ -326,7 +326,8 @@ def test_closing_ends_what_waits(make_any: MakeAny, again: Again, call: str) -> 
     if call != "get":
         q.put_batch([1, 2])
     other = again(q)
-    arguments: list[Any] = {"put": [3], "put_batch": [[3, 4]]}.get(call, [])
+    given: dict[str, list[Any]] = {"put": [3], "put_batch": [[3, 4]]}
+    arguments = given.get(call, [])
     waiting = in_thread(getattr(other, call), *arguments)
     with pytest.raises(TimeoutError):
         waiting.result(0.2)
