@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from shared_multiprocess_queue import Empty, Full, LeasesRequiredError, RemoteQueue, SharedMemoryQueue
+from shared_multiprocess_queue import Empty, LeasesRequiredError, RemoteQueue, SharedMemoryQueue
 from shared_multiprocess_queue.bridge import Bridge, SupersededError
+from stress.remote import bridges
 from tests.support.queues import MakeQueue, drained
-from tests.support.servers import Server
+from tests.support.servers import Server, programs_or_skip
 from tests.support.waiting import LONG, eventually
 
 
@@ -147,34 +145,9 @@ def test_the_command_ends_by_a_signal_and_with_its_source(server: Server, near: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["out", "in"])
-def test_killed_bridges_lose_nothing(server: Server, near: Any, far: Any, run_id: str, direction: str) -> None:
+def test_killed_bridges_lose_nothing(direction: Literal["in", "out"]) -> None:
     """Out nothing is doubled, either; in at most a batch for each death."""
-    chance = random.Random(5)
-    source, target = (near, far) if direction == "out" else (far, near)
-    kills, batch, put, found = 6, 5, 0, Counter[int]()
-    for _ in range(kills):
-        process = Process(server, run_id, direction, batch)
-        goal = len(found) + chance.randrange(10, 60)
-        while len(found) < goal:
-            with suppress(Full):
-                source.put_nowait(put)
-                put += 1
-            with suppress(Empty):
-                found.update([got(target)])
-        process.end(signal.SIGKILL)
-    process = Process(server, run_id, direction, batch)
-    while len(found) < put:
-        found.update([got(target, LONG)])
-    eventually(lambda: source.join(timeout=0))
-    process.end(signal.SIGTERM)
-    while not target.empty():
-        found.update([got(target)])
-    assert set(found) == set(range(put))
-    doubled = sum(count - 1 for count in found.values())
-    assert doubled <= (0 if direction == "out" else kills * batch)
-
-
-def got(queue: Any, timeout: float = 0) -> int:
-    item: int = queue.get(timeout=timeout)
-    queue.task_done()
-    return item
+    programs_or_skip()
+    outcome = bridges.run(direction, kills=6, seed=5)
+    assert outcome.is_right, outcome
+    assert outcome.put > 20

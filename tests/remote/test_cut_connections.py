@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import LeaseLostError, RemoteQueue, ShutDown
+from shared_multiprocess_queue import RemoteQueue, ShutDown
+from stress.remote import workers
 from tests.remote.conftest import MakeRemote
 from tests.support.cutting import CuttingProxy
-from tests.support.servers import Server
+from tests.support.servers import Server, programs_or_skip
 from tests.support.waiting import LONG, in_thread
 
 PUTS = 150
@@ -122,72 +121,8 @@ def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
-def test_kills_of_workers_and_of_the_server_lose_nothing(tmp_path: Any, fsync: str) -> None:
-    from tests.support.servers import programs_or_skip
-
-    server = Server(tmp_path, programs_or_skip()[0], appendfsync=fsync)
-    server.start()
-    acknowledged, done = tmp_path / "acknowledged", tmp_path / "done"
-    rounds, workers = 6, 3
-    try:
-        q = RemoteQueue[int](server.url(), create=True, capacity=20, leases=6, lease=1.0)
-
-        def note(path: Any, item: int) -> None:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            os.write(descriptor, b"%d\n" % item)  # one write is whole or absent
-            os.close(descriptor)
-
-        def produce(number: int) -> None:
-            for i in range(10**6):
-                q.put(number * 10**6 + i)
-                note(acknowledged, number * 10**6 + i)
-
-        def work() -> None:
-            while True:
-                with q.lease() as lease:
-                    item = lease.item
-                note(done, item)
-
-        def started(function: Any, *arguments: Any) -> int:
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    function(*arguments)
-                finally:
-                    os._exit(1)
-            return pid
-
-        for number in range(rounds):
-            pids = [started(produce, 2 * number), started(produce, 2 * number + 1)]
-            pids += [started(work) for _ in range(workers)]
-            goal = q.get_metrics()["got_total"] + 50
-            while q.get_metrics()["got_total"] < goal:
-                pass
-            if number % 2:
-                server.kill()
-                server.start()
-                assert q.get_metrics()["got_total"] >= 50
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-        q.shutdown()
-        rest: Counter[int] = Counter()
-        while True:
-            try:
-                lease = q.lease()
-            except ShutDown:
-                break
-            try:
-                lease.done()
-            except LeaseLostError:
-                continue
-            rest[lease.item] += 1
-        q.close()
-    finally:
-        server.kill()
-    put = {int(line) for line in acknowledged.read_text().split()}
-    ended = Counter(int(line) for line in done.read_text().split()) + rest
-    assert max(ended.values()) == 1, "an item was ended twice"
-    lost = put - set(ended)
-    # A worker that is killed between the end of a lease and its note has ended the item all the same.
-    assert len(lost) <= rounds * workers
+def test_kills_of_workers_and_of_the_server_lose_nothing(fsync: str) -> None:
+    programs_or_skip()
+    outcome = workers.run(workers.Plan(kills=20, restarts=3, fsync=fsync, seed=3))
+    assert outcome.is_right, outcome
+    assert outcome.acknowledged > 50
