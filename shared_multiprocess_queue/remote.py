@@ -37,6 +37,7 @@ __all__ = ["RemoteDeadLetter", "RemoteLease", "RemoteQueue"]
 LEASE: Final = 30.0  # seconds
 _SHORTEST: Final = 1.0  # seconds: pauses of processes and networks are of that size
 _LONGEST: Final = 86_400.0
+_LARGEST: Final = 64 << 20  # bytes of an item
 _MOST_DELIVERIES: Final = 1_000_000
 
 
@@ -53,7 +54,7 @@ class RemoteQueue(Generic[T]):
         create: make the queue; if False, attach to one that exists.
         capacity: largest number of items that wait. When attaching, leave what is fixed at creation out (capacity,
             item_size, leases, max_deliveries, lease), or pass the values of the queue; a default counts as left out.
-        item_size: largest size of a serialised item, in bytes.
+        item_size: largest size of a serialised item, in bytes; at most 64 MiB.
         run_id: keeps queues of the same name apart.
         leases: most items that are in processing at once; 0: the queue does not know which are.
         max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; 0: never.
@@ -108,6 +109,11 @@ class RemoteQueue(Generic[T]):
         wait_until = deadline_of(True, wait, "wait")
         sizes = _arguments.sizes(capacity=capacity, item_size=item_size, mode="mpmc", leases=leases, delete=False)
         forms = Forms(serializer, secret, trust_the_server)
+        if sizes.item_size > _LARGEST:
+            raise ArgumentError(
+                f"item_size must be at most {_LARGEST:,} bytes on a server, not {sizes.item_size:,}: an item occupies "
+                f"it as long as it travels; put large things elsewhere, and send where they are"
+            )
         fixed = Fixed(
             sizes.capacity,
             sizes.item_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -166,7 +167,7 @@ def remove(link: Link, place: Place, run_id: str) -> bool:
 
 def holder() -> str:
     """Return how this process is called in tokens."""
-    return f"{os.uname().nodename}:{os.getpid()}"
+    return f"{''.join(platform.node().split())}:{os.getpid()}"
 
 
 def _fields(answer: Any) -> dict[str, str]:

@@ -283,8 +283,9 @@ end
 if #expired > 0 then quiet(KEYS[2], KEYS[5], KEYS[3], KEYS[1], KEYS[10]) end
 if m[2] == '2' then return {'shut'} end
 local want, leases = tonumber(ARGV[5]), tonumber(m[3])
-local found, tokens, again = {'ok'}, {}, 0
+local found, tokens, again, bytes = {'ok'}, {}, 0, 0
 local function hand_out(id, deliveries, payload)
+  bytes = bytes + #payload
   local token = id .. ':' .. string.format('%.0f', deliveries + 1) .. ':' .. ARGV[3]
   redis.call('ZADD', KEYS[3], now + m[4], token)
   tokens[#tokens + 1] = token
@@ -296,6 +297,7 @@ if redis.call('ZCARD', KEYS[5]) > 0 then
   local due = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 1000)
   table.sort(due, function(a, b) return tonumber(string.match(a, '^%d+')) < tonumber(string.match(b, '^%d+')) end)
   for i = 1, math.min(want, #due) do
+    if bytes > 16777216 then break end
     local id, deliveries = string.match(due[i], '^(%d+):(%d+)')
     redis.call('ZREM', KEYS[5], due[i])
     hand_out(id, deliveries, redis.call('HGET', KEYS[4], id))
@@ -307,7 +309,7 @@ if leases > 0 then
   is_held_up = free <= 0
   want = math.min(want, #tokens + free)
 end
-while #tokens < want do
+while #tokens < want and bytes <= 16777216 do
   local entry = redis.call('LPOP', KEYS[2])
   if not entry then break end
   local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
