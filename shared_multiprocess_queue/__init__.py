@@ -4,10 +4,9 @@
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
 one, and ``Lease`` is what its ``lease`` returns. ``open_queue`` opens a local queue, or a ``RemoteQueue`` on a server
-of Redis or Valkey; ``QueueLike`` is for annotations. The other names are the errors.
+of Redis or Valkey; ``QueueLike`` is for annotations. ``list_queues`` and ``inspect`` look at queues from outside; what
+they return has names that begin with ``Queue``. The other names are the errors.
 """
-
-from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +41,7 @@ from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 
 if TYPE_CHECKING:
+    from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
     from .remote import RemoteDeadLetter, RemoteLease, RemoteQueue
 
 __version__ = "1.0.0.dev0"
@@ -60,13 +60,18 @@ __all__ = [
     "LeasesHeldError",
     "LeasesRequiredError",
     "Queue",
+    "QueueBlocker",
     "QueueClosedError",
     "QueueExistsError",
+    "QueueFile",
     "QueueInUseError",
+    "QueueLease",
     "QueueLike",
+    "QueueLook",
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueProcess",
     "QueueRefusedError",
     "QueueUnavailableError",
     "RemoteDeadLetter",
@@ -79,14 +84,21 @@ __all__ = [
     "SharedMemoryQueueError",
     "ShutDown",
     "TooManyParticipantsError",
+    "inspect",
+    "list_queues",
     "open_queue",
 ]
 
+_OF_LOOKING = {"QueueBlocker", "QueueFile", "QueueLease", "QueueLook", "QueueProcess", "inspect", "list_queues"}
+_OF_REMOTE = {"RemoteDeadLetter", "RemoteLease", "RemoteQueue"}
+
 
 def __getattr__(name: str) -> Any:
-    """Import what needs redis-py when it is asked for."""
-    if name in {"RemoteDeadLetter", "RemoteLease", "RemoteQueue"}:
-        from . import remote  # noqa: PLC0415
-
-        return getattr(remote, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what looks at queues, or needs redis-py, when it is first asked for: it would slow the import."""
+    if name in _OF_LOOKING:
+        from . import looking as module  # noqa: PLC0415
+    elif name in _OF_REMOTE:
+        from . import remote as module  # type: ignore[no-redef]  # noqa: PLC0415
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(module, name)

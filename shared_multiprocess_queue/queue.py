@@ -8,16 +8,16 @@ import queue
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from ._codec.codec import Codec
+from ._codec.formats import Format, Serializer
 from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics, opening, sweep
-from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
+from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
@@ -69,6 +69,11 @@ class SharedMemoryQueue(Generic[T]):
             one that consumes, which is enforced; threads may share such a handle.
         leases: most items that are in processing at once, so that the item of a consumer that dies goes to another; see
             ``lease``. 0: the queue does not know which items are being processed.
+        serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
+            process that gets it; for queues whose writers are not trusted. Each process passes the same.
+        dumps: turns an item into bytes, or an object with a buffer, in the place of the serializer; a function with a
+            name, because the queue keeps its name. Each process passes the same, and ``loads`` as well.
+        loads: turns these bytes back into an item.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
@@ -82,7 +87,8 @@ class SharedMemoryQueue(Generic[T]):
         ValueError: an argument can never work.
         QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases or delete; a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases, delete or serializer; a
+            ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -106,6 +112,7 @@ class SharedMemoryQueue(Generic[T]):
         "_calls",
         "_codec",
         "_engine",
+        "_format",
         "_geometry",
         "_identity",
         "_membership",
@@ -132,6 +139,9 @@ class SharedMemoryQueue(Generic[T]):
         *,
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
+        serializer: Serializer = DEFAULT_FORMAT.serializer,
+        dumps: Callable[[Any], Any] | None = None,
+        loads: Callable[[bytes], Any] | None = None,
         engine: EngineName | None = None,
         timeout: float | None = None,
         delete: bool = False,
@@ -139,7 +149,8 @@ class SharedMemoryQueue(Generic[T]):
         wait: float | None = 0,
     ) -> None:
         is_anonymous = name is NOT_GIVEN
-        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
+        wanted_format = _arguments.format_of(serializer, dumps, loads)
+        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine, wanted_format)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
         asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous)
@@ -152,8 +163,9 @@ class SharedMemoryQueue(Generic[T]):
         else:
             opening.attach_when_there(segment_name, attach, wait_until, timeout)
 
-    def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
+    def _prepare(self, name: str, run_id: str, engine: EngineName | None, wanted: Format) -> type[Engine]:
         self._wanted_engine = engine
+        self._format = wanted
         lifecycle.names(name, run_id)  # refuses names that cannot be
         self._name = str.__str__(name)
         self._run_id = str.__str__(run_id)
@@ -162,7 +174,7 @@ class SharedMemoryQueue(Generic[T]):
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode, wanted.leases)
         segment, flag = lifecycle.create(
-            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
+            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED, self._format.name
         )
         try:
             sweep.opened(segment)
@@ -188,6 +200,7 @@ class SharedMemoryQueue(Generic[T]):
             try:
                 sweep.opened(segment)
                 _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
+                _arguments.agree_on_format(self._name, self._format, lifecycle.format_name(segment))
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:
@@ -214,7 +227,8 @@ class SharedMemoryQueue(Generic[T]):
         )
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
-        self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
+        definitions = partial(Definitions, segment, self._geometry.definitions, member)
+        self._codec = self._format.codec(definitions, self._geometry.item_size)  # not by what the segment states
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
@@ -237,7 +251,7 @@ class SharedMemoryQueue(Generic[T]):
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
             ItemTooLargeError: the serialised item is larger than ``item_size``, even deflated; a ValueError.
-            SerializationError: the item cannot be serialised; a ValueError.
+            SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
@@ -511,8 +525,9 @@ class SharedMemoryQueue(Generic[T]):
             items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
             that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
             ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
-            ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for
-            each live process that blocks others now, with the seconds since this handle first saw it there.
+            ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing",
+            "seconds"}``, one for each live process that blocks others now, with the seconds since this handle first
+            saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -548,6 +563,11 @@ class SharedMemoryQueue(Generic[T]):
         return self._geometry.leases
 
     @property
+    def serializer(self) -> str:
+        """How items are written: "pickle", "plain", or the names of ``dumps`` and ``loads``."""
+        return self._format.name
+
+    @property
     def engine(self) -> EngineName:
         """The engine that this handle works with, "atomics" or "native"."""
         return self._engine.name
@@ -563,7 +583,8 @@ class SharedMemoryQueue(Generic[T]):
         if self.leases and not self.closed:
             state += f", {len(self._membership.look().leased())}/{self.leases} leased"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
-        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
+        written = "" if self._format == DEFAULT_FORMAT else f", serializer={self.serializer!r}"
+        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}{written}, {state}>"
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -662,7 +683,8 @@ class SharedMemoryQueue(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
+        opened = self._name, self._run_id, self._wanted_engine, self._format
+        arguments = type(self), _new_arguments(self), *opened, self._identity
         return _attach, (*arguments, sweep.hand_over(self._membership.segment)), self.__getstate__()
 
     def __getstate__(self) -> Any:
@@ -692,6 +714,7 @@ def _attach(
     name: str,
     run_id: str,
     engine: EngineName | None,
+    wanted: Format,
     identity: tuple[int, int],
     ticket: Ticket | None,
 ) -> SharedMemoryQueue:
@@ -700,7 +723,8 @@ def _attach(
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
     try:
-        SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+        engine_class = SharedMemoryQueue._prepare(handle, name, run_id, engine, wanted)
+        SharedMemoryQueue._attach(handle, engine_class, identity=identity)
     finally:
         sweep.take_over(ticket, identity)
     return handle

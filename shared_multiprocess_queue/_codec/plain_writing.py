@@ -139,8 +139,7 @@ def _datetime(time: Any) -> bytes:
 
 
 def _clock(time: Any, mark: int = 0) -> bytes:
-    micro: bytes = time.microsecond.to_bytes(3, "big")
-    return bytes([time.hour | mark, time.minute, time.second]) + micro
+    return struct.pack(">BBBI", time.hour | mark, time.minute, time.second, time.microsecond << 8)[:-1]
 
 
 def _time(time: Any) -> bytes:
@@ -158,13 +157,12 @@ def _decimal(number: Any) -> bytes:
 
 
 def _uuid(found: Any) -> bytes:
-    number = getattr(found, "int", None)
+    number: Any = getattr(found, "int", None)
     if type(number) is not int or not 0 <= number < 1 << 128:
         raise NotPlainError(found, "it is a UUID without a number of 128 bits")
     if getattr(found, "is_safe", None) is not plain.load("uuid").SafeUUID.unknown:
         raise NotPlainError(found, "it is a UUID that says whether it is safe (is_safe)")
-    data: bytes = int.to_bytes(number, 16, "big")
-    return b"\xfc\x01" + data
+    return b"\xfc\x01" + struct.pack(">QQ", number >> 64, number & (1 << 64) - 1)
 
 
 _CONTAINERS: Final[dict[type, tuple[int, int, int]]] = {

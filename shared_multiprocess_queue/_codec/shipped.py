@@ -28,8 +28,7 @@ def dump(item: object) -> bytes:
     try:
         pickled: bytes = _cloudpickle().dumps(item, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
-        if blame.is_of_a_signal_handler(error):
-            raise
+        blame.pass_on(error)
         text = blame.describe(error)
         raise SerializationError(f"the item cannot be serialised: {text}; {blame.advice(error, text)}") from error
     return pickled

@@ -15,7 +15,7 @@ from .calls import corrupt_slot
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from .._codec.codec import Codec
+    from .._codec.formats import ItemCodec
     from .leasing import Leasing
     from .membership import Membership
 
@@ -74,7 +74,7 @@ class Lease(Generic[T]):
 
     __slots__ = ("__orig_class__", "__weakref__", "_codec", "_held", "_is_over", "_membership", "_payload", "_queue")
 
-    def __init__(self, queue: object, membership: Membership, codec: Codec, payload: Payload) -> None:
+    def __init__(self, queue: object, membership: Membership, codec: ItemCodec, payload: Payload) -> None:
         self._queue = queue  # an open lease keeps its handle
         self._membership = membership
         self._codec = codec

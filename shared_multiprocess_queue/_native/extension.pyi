@@ -2,7 +2,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, final
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._engine.native import NativeEngine
 from .._ring.claim import Held, Home, Payload
 
@@ -26,7 +26,7 @@ class Handle:
         slice: int,
         may_spin: bool,
         engine: NativeEngine,
-        codec: Codec,
+        codec: ItemCodec,
         calls: Any,
         kept_back: deque[Payload],
         on_keep_back: Callable[[], None],

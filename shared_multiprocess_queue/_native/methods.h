@@ -169,7 +169,7 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     if (!encode_bare(item, &payload, &length)) {
         return put_object(self, item, until);
     }
-    if (length > (Py_ssize_t)self->at_once) {
+    if (length > self->bare_most) {
         Py_XDECREF(payload.owner);
         return put_object(self, item, until);
     }

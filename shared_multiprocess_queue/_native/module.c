@@ -51,7 +51,13 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             Py_DECREF(self);
             return NULL;
         }
+        if (self->codec[part] == Py_None) {
+            Py_CLEAR(self->codec[part]);
+        }
     }
+    const bool is_own = self->codec[LOAD] == NULL;
+    self->bare_most = is_own ? -1 : (Py_ssize_t)at_once;
+    self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);

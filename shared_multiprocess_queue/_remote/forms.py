@@ -125,8 +125,7 @@ class Forms:
         try:
             return shipped.load(payload) if self.serializer == "pickle" else _plain().read(payload)
         except Exception as error:
-            if blame.is_of_a_signal_handler(error):
-                raise
+            blame.pass_on(error)
             raise DeserializationError(f"the item cannot be read: {blame.describe(error)}", entry) from error
 
     def _sign(self, key: bytes, uuid: bytes, payload: bytes) -> bytes:

@@ -74,6 +74,7 @@ def _run_between(
         goal = len(found) + chance.randrange(5, 60)
         try:
             while len(found) < (goal if kill < kills else put):
+                assert bridge.poll() is None, f"the bridge has ended with code {bridge.returncode}"
                 if kill < kills:
                     with suppress(Full):
                         source.put_nowait(put)

@@ -18,18 +18,27 @@ from tests.support.places import PACKAGE, REPOSITORY
 NAME = shared_multiprocess_queue.__name__
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 PROGRAMS = {
-    "cli/app.py",
     "cli/counting.py",
     "cli/demo.py",
+    "cli/demo_command.py",
 }  # they stand outside; they may know the time and look into pickles
+SCREENS = {
+    f"cli/{name}.py" for name in ("bench", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
+}
 
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
-    "cli": {"queue.py", "remote.py", "bridge.py", "__init__.py"},
+    "cli": {
+        *{"draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
+        *{"looking", "_engine", "_platform", "__init__.py"},
+    },
     "bridge.py": {"queue.py", "remote.py", "_platform"},
     "like.py": {"queue.py", "remote.py"},
     "remote.py": {"_remote", "_engine", "_platform"},
+    "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
+    "prometheus.py": {"looking"},
+    "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
     "_remote": {"_engine", "_codec", "_platform"},
@@ -53,16 +62,21 @@ DOORS: dict[str, set[str]] = {
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
     "uuid": {"_codec/plain.py"},
-    "pathlib": {*PROGRAMS},  # slow to import
-    "pickletools": {*PROGRAMS},
+    "pathlib": {"cli/doctor.py", *PROGRAMS},  # slow to import
+    "pickletools": {"looking/previews.py", *PROGRAMS},
+    "prometheus_client": {"prometheus.py", "cli/exporting.py"},
+    "json": {"cli/output.py"},
+    "click": {"cli/app.py", "cli/demo_command.py", *SCREENS},
+    "rich": {"cli/demo_command.py", *SCREENS},
+    "termios": {"cli/top.py"},
     "time": {"_platform/clock.py", *PROGRAMS},
     "multiprocessing.reduction": {"_codec/reducers.py"},
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
     "_posixshmem": {"_platform/shared_memory.py"},
     "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
     "mmap": {"_platform/shared_memory.py"},
-    "resource": {"_platform/shared_memory.py"},
-    "select": {"_platform/bells.py"},
+    "resource": {"_platform/shared_memory.py", "cli/doctor.py"},
+    "select": {"_platform/bells.py", "cli/top.py"},
     # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
     # reducers' affair.
     "ctypes": {
@@ -185,7 +199,7 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
 def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
     slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
     slow |= {"redis", "asyncio", f"{NAME}.remote"}
-    slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain"}
+    slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain", f"{NAME}.looking"}
     program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
@@ -213,6 +227,20 @@ def test_the_core_asks_nobody_but_the_clock_for_the_time() -> None:
 def test_there_is_no_circle_of_imports() -> None:
     graph = {module: inside_imports(module) for module in MODULES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_the_codec_for_strangers_imports_nothing_that_leads_to_pickle() -> None:
+    found: set[str] = set()
+    new = {"_codec/plain_codec.py"}
+    while new:
+        found |= new
+        new = {other for module in new for other in inside_imports(module)} - found
+    assert "_codec/plain.py" in found
+    ways_out = {"by_value", "codec", "definitions", "deflate", "formats", "reducers"}
+    assert not found & {f"_codec/{name}.py" for name in ways_out}
+    outside = {name for module in found for name, _ in outside_imports(module)}
+    doors = ("pickle", "marshal", "cloudpickle", "zlib", "multiprocessing.reduction", "importlib")
+    assert not {name for name in outside if any(is_within(name, door) for door in doors)}
 
 
 def test_the_layout_imports_nothing_of_ours() -> None:

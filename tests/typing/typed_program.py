@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self, assert_type
 
-from shared_multiprocess_queue import QueueMismatchError, SharedMemoryQueue
+from shared_multiprocess_queue import (
+    QueueFile,
+    QueueMismatchError,
+    QueueProcess,
+    SharedMemoryQueue,
+    inspect,
+    list_queues,
+)
 
 
 class Message:
@@ -61,6 +68,8 @@ def make(size: Index, text: str) -> None:
     assert_type(annotated.get(), int)
     assert_type(SharedMemoryQueue[str]("tasks").get(), str)
     anything = SharedMemoryQueue("tasks", mode="spsc", engine="native")  # needs no annotation
+    SharedMemoryQueue("tasks", serializer="plain")
+    SharedMemoryQueue("tasks", dumps=str.encode, loads=bytes.decode)
     assert_type(anything.get(), Any)
     anything.put(1)
     anything.put("text")
@@ -70,6 +79,8 @@ def make(size: Index, text: str) -> None:
     SharedMemoryQueue("tasks", mode=text)  # type: ignore[arg-type]
     SharedMemoryQueue("tasks", mode="bogus")  # type: ignore[arg-type]
     SharedMemoryQueue("tasks", engine="quantum")  # type: ignore[arg-type]
+    SharedMemoryQueue("tasks", serializer="json")  # type: ignore[arg-type]
+    SharedMemoryQueue("tasks", dumps=5, loads=bytes.decode)  # type: ignore[arg-type]
 
 
 class Index:
@@ -94,3 +105,15 @@ def use(texts: Texts, refused: QueueMismatchError) -> None:
     texts.put(5)  # type: ignore[call-overload]
     names: Sequence[str] = list(refused.asked)
     assert_type(refused.found[names[0]], int | str)
+
+
+def look_from_outside(name: str) -> str | None:
+    assert_type(list_queues(name, foreign=True), list[QueueFile])
+    found = inspect(name, run_id="a")
+    found.state = "ok"  # type: ignore[misc]
+    if found.state == "okay":  # type: ignore[comparison-overlap]
+        return None
+    if found.look is None:
+        return found.why
+    assert_type(found.look.processes, tuple[QueueProcess, ...])
+    return found.look.items  # type: ignore[return-value]
