@@ -23,7 +23,8 @@ PROGRAMS = {
     "cli/demo_command.py",
 }  # they stand outside; they may know the time and look into pickles
 SCREENS = {
-    f"cli/{name}.py" for name in ("bench", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
+    f"cli/{name}.py"
+    for name in ("bench", "bridge", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
 }
 
 
@@ -31,7 +32,7 @@ SCREENS = {
 ROOMS: dict[str, set[str]] = {
     "cli": {
         *{"draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
-        *{"looking", "_engine", "_platform", "__init__.py"},
+        *{"_remote", "looking", "_engine", "_platform", "__init__.py"},
     },
     "bridge.py": {"queue.py", "remote.py", "_platform"},
     "like.py": {"queue.py", "remote.py"},

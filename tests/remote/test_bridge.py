@@ -143,6 +143,18 @@ def test_the_command_ends_by_a_signal_and_with_its_source(server: Server, near: 
     assert [far.get(), far.get()] == [1, 2]
 
 
+def test_the_command_says_what_is_wrong(server: Server, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(server, run_id, "out")
+    text, _ = process.popen.communicate(timeout=LONG)
+    assert process.popen.returncode == 3
+    assert "no queue" in text
+    monkeypatch.setenv("SHMQ_SECRET", "xyz")
+    process = Process(server, run_id, "out")
+    text, _ = process.popen.communicate(timeout=LONG)
+    assert process.popen.returncode == 2
+    assert "hex" in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["out", "in"])
 def test_killed_bridges_lose_nothing(direction: Literal["in", "out"]) -> None:

@@ -81,6 +81,9 @@ def test_a_signature_is_of_one_queue_and_one_form() -> None:
     for reader, where in ((forms, b"other"), (Forms("plain", OTHER, False), b"queue")):
         with pytest.raises(DeserializationError, match="signature"):
             reader.decode(entry, where)
+    for other in (b"", b"p" + entry[17:], b"k" + entry[1:]):
+        with pytest.raises(DeserializationError, match="another form"):
+            forms.decode(other, b"queue")
     for i in range(1, len(entry)):
         damaged = bytearray(entry)
         damaged[i] ^= 1
