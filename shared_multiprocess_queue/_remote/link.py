@@ -9,7 +9,12 @@ import random
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
-import redis
+try:
+    import redis
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "a queue on a server needs redis-py: pip install 'shared-multiprocess-queue[redis]'", name=error.name
+    ) from None
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry

@@ -126,3 +126,42 @@ def test_kills_of_workers_and_of_the_server_lose_nothing(fsync: str) -> None:
     outcome = workers.run(workers.Plan(kills=20, restarts=3, fsync=fsync, seed=3))
     assert outcome.is_right, outcome
     assert outcome.acknowledged > 50
+
+
+def stepped(handle: Any, call: Any, answer: Any = None) -> Any:
+    """Send an answer to a call, run what it asks for, and return the answer to that."""
+    return handle._link._step(call.send(answer))
+
+
+def test_an_item_whose_confirmation_came_too_late_is_not_returned(make_remote: MakeRemote, server: Server) -> None:
+    """The process was stopped for longer than a lease, between the two round trips of its get."""
+    q = make_remote(leases=0)
+    q.put_batch(["a", "b"])
+    call = q._handle.getting(1, 0)
+    answer = stepped(q._handle, call)
+    (leased,) = (line.decode() for line in server.command("KEYS", "*:l") if line.startswith(b"shmq:"))
+    server.raw("ZADD", leased, "1", answer[1])
+    assert q.get() == "a", "another one has it"
+    answer = stepped(q._handle, call, answer)
+    assert answer == [b"ok", b"0"]
+    answer = stepped(q._handle, call, answer)
+    answer = stepped(q._handle, call, answer)
+    with pytest.raises(StopIteration) as end:
+        call.send(answer)
+    assert end.value.value == ["b"]
+
+
+def test_join_returns_for_an_idle_moment_that_no_look_has_met(make_remote: MakeRemote) -> None:
+    q = make_remote(leases=1)
+    q.put(1)
+    call = q._handle.joining(float("inf"))
+    answer = stepped(q._handle, call)
+    q.get()
+    q.task_done()
+    q.put(2)
+    assert call.send(answer).key.endswith(":ti")
+    answer = stepped(q._handle, call)
+    assert answer[1] == 1, "busy again"
+    with pytest.raises(StopIteration) as end:
+        call.send(answer)
+    assert end.value.value is True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -239,3 +241,16 @@ def test_a_clock_that_was_set_back_keeps_no_lease_for_ever(make_remote: MakeRemo
     server.command("HINCRBY", meta, "time", str(hour))
     with q.lease(timeout=LONG) as lease:
         assert lease.deliveries == 2
+
+
+def test_without_the_client_a_url_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from shared_multiprocess_queue import open_queue\n"
+        "open_queue('redis://127.0.0.1:1/0#q')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: a queue on a server needs redis-py: pip install 'shared-multiprocess-queue[redis]'"
+    )
