@@ -89,6 +89,18 @@ class QueueLike(Protocol[T]):
     def get_batch(self, max_items: SupportsIndex, block: bool = True, timeout: float | None = None) -> list[T]:
         """Wait for one item, and take what is there."""
 
+    async def put_async(self, item: T, timeout: float | None = None) -> None:
+        """Put an item, and await room."""
+
+    async def put_batch_async(self, items: Iterable[T], timeout: float | None = None) -> None:
+        """Put all of several items, or none, and await room."""
+
+    async def get_async(self, timeout: float | None = None) -> T:
+        """Take the next item, and await it."""
+
+    async def get_batch_async(self, max_items: SupportsIndex, timeout: float | None = None) -> list[T]:
+        """Await one item, and take what is there."""
+
     def __iter__(self) -> Iterator[T]:
         """Take one item after the other."""
 

@@ -58,7 +58,6 @@ DOORS: dict[str, set[str]] = {
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
     "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py", *PROGRAMS},
     "redis": {"_remote/link.py", "_remote/task_link.py"},
-    "asyncio": {"_remote/handle.py", "_remote/task_link.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
@@ -90,6 +89,12 @@ DOORS: dict[str, set[str]] = {
     },
     "shared_memory_lock": {"_platform/package_mutex.py"},
     "socket": {"_platform/bells.py"},
+    "asyncio": {
+        "_engine/awaiting.py",
+        "_engine/tasks.py",
+        "_remote/handle.py",
+        "_remote/task_link.py",
+    },  # slow to import
     "psutil": {"_platform/processes.py"},
 }
 

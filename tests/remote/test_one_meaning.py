@@ -25,6 +25,7 @@ from shared_multiprocess_queue import (
     LeasesRequiredError,
     QueueClosedError,
     QueueExistsError,
+    QueueLike,
     QueueMismatchError,
     QueueNotFoundError,
     SerializationError,
@@ -490,3 +491,12 @@ def test_an_item_that_no_one_kind_takes(make_remote: MakeRemote, make_queue: Mak
     assert local.get() is os.stat_result
     with pytest.raises(SerializationError, match=r"of type .*type.*serializer='pickle'"):
         remote.put(os.stat_result)
+
+
+def test_both_kinds_fit_the_protocol(make_remote: MakeRemote, make_queue: MakeQueue) -> None:
+    """The type checker sees the two assignments; the names are looked at here."""
+    remote: QueueLike[Any] = make_remote(leases=1)
+    local: QueueLike[Any] = make_queue(leases=1)
+    names = {name for name in vars(QueueLike) if not name.startswith("_")}
+    assert len(names) > 20
+    assert [name for name in names for queue in (remote, local) if not hasattr(queue, name)] == []
