@@ -20,7 +20,8 @@ from ..errors import (
     QueueUnavailableError,
     ShutDown,
 )
-from .scripts import GETTERS, JOINERS, META, PUTTERS, SCRIPTS, SESSION, Script
+from .lua import GETTERS, JOINERS, META, PUTTERS, SESSION, Script
+from .scripts import SCRIPTS
 
 __all__ = ["Ask", "Call", "Calls", "Session", "Step", "Taken", "Wake"]
 

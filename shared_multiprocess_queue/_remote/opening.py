@@ -18,7 +18,7 @@ from ..errors import (
 )
 from .calls import Calls
 from .link import Link
-from .scripts import META
+from .lua import META
 from .where import Place, key_of
 
 __all__ = ["VERSION", "Fixed", "Server", "attach", "create", "remove", "server_of"]

@@ -34,112 +34,35 @@ Times are those of the server's clock, in ms. If that clock was set back, the ne
 
 from __future__ import annotations
 
-import hashlib
-from typing import Final, NamedTuple
+from typing import Final
 
-__all__ = ["KEYS", "MOST_TOKENS", "SCRIPTS", "Script"]
+from .lua import (
+    BACK,
+    BRIDGE,
+    DEAD,
+    GETTERS,
+    JOINERS,
+    LEASED,
+    META,
+    NOW,
+    ONCE,
+    PAYLOADS,
+    PUTTERS,
+    QUIET,
+    RETURNED,
+    SESSION,
+    WAITING,
+    WAKE,
+    script_of,
+)
 
-META, WAITING, LEASED, PAYLOADS, RETURNED = "m", "w", "l", "d", "r"
-DEAD, SESSION, GETTERS, PUTTERS, JOINERS, BRIDGE = "x", "s", "tg", "tp", "ti", "b"
+__all__ = ["KEYS", "SCRIPTS"]
+
 KEYS: Final = (WAITING, LEASED, PAYLOADS, RETURNED, DEAD, GETTERS, PUTTERS, JOINERS)
 """The keys of a queue that stay until it is removed, or expire by themselves, besides META."""
 
-MOST_TOKENS: Final = 32
-MOST_DEAD: Final = 1024
 
-
-class Script(NamedTuple):
-    """A script and the names of its keys.
-
-    Attributes:
-        name: of the script, for messages.
-        keys: the kinds of its keys, in order.
-        text: in Lua.
-        digest: by which the server knows it.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    text: str
-    digest: str
-
-
-_NOW = """
-local function clock()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
-"""
-
-_WAKE = f"""
-local function wake(key, count)
-  if count <= 0 then return end
-  for _ = 1, math.min(count, {MOST_TOKENS}) do redis.call('RPUSH', key, '1') end
-  redis.call('LTRIM', key, 0, {MOST_TOKENS - 1})
-  redis.call('PEXPIRE', key, 3000)
-end
-local function waits(until_ms)
-  return until_ms and tonumber(until_ms) > clock()
-end
-"""
-
-_ONCE = """
-local function seen(key, number)
-  local last = redis.call('GET', key)
-  if not last then return nil end
-  local n, answer = string.match(last, '^(%d+) (.*)$')
-  if tonumber(n) == tonumber(number) then return {'ok', answer} end
-  if tonumber(n) > tonumber(number) then return {'late'} end
-  return nil
-end
-local function remember(key, number, answer)
-  redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
-end
-"""
-
-_QUIET = """
-local function quiet(waiting, returned, leased, meta, joiners)
-  if redis.call('LLEN', waiting) + redis.call('ZCARD', returned) + redis.call('ZCARD', leased) > 0 then return end
-  redis.call('HINCRBY', meta, 'idle', 1)
-  if waits(redis.call('HGET', meta, 'joiners')) then wake(joiners, 32) end
-end
-"""
-
-_BACK = f"""
--- Give an item of PAYLOADS back: as a dead letter, behind all others, or from a time on.
-local function give_back(meta, waiting, payloads, returned, dead, id, deliveries, due, last)
-  local m = redis.call('HMGET', meta, 'closed', 'max_deliveries', 'leases')
-  if m[1] == '2' then
-    redis.call('HDEL', payloads, id)
-    return
-  end
-  local most = tonumber(m[2])
-  if most > 0 and tonumber(deliveries) >= most then
-    if redis.call('HLEN', dead) < math.min(tonumber(m[3]), {MOST_DEAD}) then
-      redis.call('HSET', dead, id, deliveries .. ':' .. redis.call('HGET', payloads, id))
-      redis.call('HDEL', payloads, id)
-      redis.call('HINCRBY', meta, 'dead_total', 1)
-      return
-    end
-    redis.call('HINCRBY', meta, 'dead_refused', 1)
-    last = true
-  end
-  if last then
-    redis.call('RPUSH', waiting, id .. ':' .. deliveries .. ':' .. redis.call('HGET', payloads, id))
-    redis.call('HDEL', payloads, id)
-  else
-    redis.call('ZADD', returned, due, id .. ':' .. deliveries)
-  end
-end
-"""
-
-
-def _script(name: str, keys: tuple[str, ...], body: str, *parts: str, flags: str = "") -> Script:
-    text = f"#!lua{flags and f' flags={flags}'}\n" + "".join(parts) + body
-    return Script(name, keys, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-_CREATE = _script(
+_CREATE = script_of(
     "create",
     (META,),
     # uuid, field, value, ...
@@ -151,10 +74,10 @@ end
 redis.call('HSET', KEYS[1], 'uuid', ARGV[1], 'closed', 0, 'id', 0, 'time', clock(), unpack(ARGV, 2))
 return {'ok'}
 """,
-    _NOW,
+    NOW,
 )
 
-_PUT = _script(
+_PUT = script_of(
     "put",
     (META, WAITING, SESSION, GETTERS, PUTTERS),
     # uuid, number, session, whether the client waits, payload, ...
@@ -191,12 +114,12 @@ if waits(m[7]) then wake(KEYS[4], count) end
 if size + count < tonumber(m[3]) and waits(m[8]) then wake(KEYS[5], 1) end
 return {'ok'}
 """,
-    _NOW,
-    _WAKE,
-    _ONCE,
+    NOW,
+    WAKE,
+    ONCE,
 )
 
-_BRIDGE_BEGIN = _script(
+_BRIDGE_BEGIN = script_of(
     "bridge_begin",
     (META, BRIDGE),
     # uuid
@@ -208,7 +131,7 @@ return {'ok', epoch}
 """,
 )
 
-_BRING = _script(
+_BRING = script_of(
     "bring",
     (META, WAITING, SESSION, GETTERS, BRIDGE),
     # uuid, number, epoch, how many positions are to be forgotten, these, position, payload, ...
@@ -239,12 +162,12 @@ remember(KEYS[3], ARGV[2], brought_again)
 if waits(m[4]) then wake(KEYS[4], #new) end
 return {'ok', brought_again}
 """,
-    _NOW,
-    _WAKE,
-    _ONCE,
+    NOW,
+    WAKE,
+    ONCE,
 )
 
-_TAKE = _script(
+_TAKE = script_of(
     "take",
     (META, WAITING, LEASED, PAYLOADS, RETURNED, DEAD, SESSION, GETTERS, PUTTERS, JOINERS),
     # uuid, number, holder, whether the client waits, most items, leases that the client has
@@ -340,14 +263,14 @@ else
 end
 return {'none', math.max(next_time - now, 1)}
 """,
-    _NOW,
-    _WAKE,
-    _QUIET,
-    _BACK,
+    NOW,
+    WAKE,
+    QUIET,
+    BACK,
     flags="allow-oom",
 )
 
-_DONE = _script(
+_DONE = script_of(
     "done",
     (META, WAITING, LEASED, PAYLOADS, RETURNED, SESSION, GETTERS, JOINERS),
     # uuid, number, token, ...
@@ -373,14 +296,14 @@ end
 remember(KEYS[6], ARGV[2], bits)
 return {'ok', bits}
 """,
-    _NOW,
-    _WAKE,
-    _ONCE,
-    _QUIET,
+    NOW,
+    WAKE,
+    ONCE,
+    QUIET,
     flags="allow-oom",
 )
 
-_RELEASE = _script(
+_RELEASE = script_of(
     "release",
     (META, WAITING, LEASED, PAYLOADS, RETURNED, DEAD, SESSION, GETTERS, JOINERS),
     # uuid, number, delay in ms, whether it goes last, token, ...
@@ -406,15 +329,15 @@ end
 remember(KEYS[7], ARGV[2], bits)
 return {'ok', bits}
 """,
-    _NOW,
-    _WAKE,
-    _ONCE,
-    _QUIET,
-    _BACK,
+    NOW,
+    WAKE,
+    ONCE,
+    QUIET,
+    BACK,
     flags="allow-oom",
 )
 
-_KEEP = _script(
+_KEEP = script_of(
     "keep",
     (META, LEASED),
     # uuid, token, ...
@@ -432,11 +355,11 @@ for i = 2, #ARGV do
 end
 return {'ok', bits}
 """,
-    _NOW,
+    NOW,
     flags="allow-oom",
 )
 
-_SHUTDOWN = _script(
+_SHUTDOWN = script_of(
     "shutdown",
     (META, WAITING, LEASED, PAYLOADS, RETURNED, GETTERS, PUTTERS, JOINERS),
     # uuid, whether what is there is dropped
@@ -457,13 +380,13 @@ wake(KEYS[6], 32)
 wake(KEYS[7], 32)
 return {'ok'}
 """,
-    _NOW,
-    _WAKE,
-    _QUIET,
+    NOW,
+    WAKE,
+    QUIET,
     flags="allow-oom",
 )
 
-_JOIN = _script(
+_JOIN = script_of(
     "join",
     (META, WAITING, LEASED, RETURNED),
     # uuid, whether the client waits
@@ -474,11 +397,11 @@ local left = redis.call('LLEN', KEYS[2]) + redis.call('ZCARD', KEYS[4]) + redis.
 if left > 0 and ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'joiners', clock() + 2500) end
 return {'ok', left, m[2] or '0'}
 """,
-    _NOW,
+    NOW,
     flags="allow-oom",
 )
 
-_LOOK = _script(
+_LOOK = script_of(
     "look",
     (META, WAITING, LEASED, RETURNED, DEAD),
     # uuid
@@ -488,11 +411,11 @@ return {'ok', redis.call('LLEN', KEYS[2]), redis.call('ZCARD', KEYS[4]), redis.c
         redis.call('HLEN', KEYS[5]), redis.call('HGETALL', KEYS[1]),
         redis.call('ZRANGE', KEYS[3], 0, 999, 'WITHSCORES'), clock()}
 """,
-    _NOW,
+    NOW,
     flags="no-writes",
 )
 
-_LETTERS = _script(
+_LETTERS = script_of(
     "letters",
     (META, DEAD),
     # uuid
@@ -503,7 +426,7 @@ return {'ok', redis.call('HGETALL', KEYS[2])}
     flags="no-writes",
 )
 
-_END_LETTER = _script(
+_END_LETTER = script_of(
     "end_letter",
     (META, PAYLOADS, RETURNED, DEAD, SESSION, GETTERS),
     # uuid, number, id, whether it goes back into the queue
@@ -526,13 +449,13 @@ end
 remember(KEYS[5], ARGV[2], bits)
 return {'ok', bits}
 """,
-    _NOW,
-    _WAKE,
-    _ONCE,
+    NOW,
+    WAKE,
+    ONCE,
     flags="allow-oom",
 )
 
-_UNLINK = _script(
+_UNLINK = script_of(
     "unlink",
     (META, *KEYS),
     # uuid

@@ -69,7 +69,8 @@ def test_the_user_of_the_guide_may_do_all_and_no_more(own_server: Server) -> Non
     log = [line for line in own_server.command("ACL", "LOG") if line.startswith((b"info", b"command"))]
     assert set(log) <= {b"info", b"command"}, "what was refused but for INFO"
     given = {word.lstrip("+").partition("|")[0] for word in line.split() if word.startswith("+")}
-    source = (REPOSITORY / "shared_multiprocess_queue" / "_remote" / "scripts.py").read_text("utf-8")
+    room = REPOSITORY / "shared_multiprocess_queue" / "_remote"
+    source = "".join((room / name).read_text("utf-8") for name in ("lua.py", "scripts.py"))
     used = {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", source)}
     by_client = {"evalsha", "eval", "blpop", "ping", "hello", "auth", "select", "hget", "hgetall"}
     assert given == used | by_client

@@ -10,7 +10,7 @@ import pytest
 
 from shared_multiprocess_queue import Empty, RemoteQueue
 from shared_multiprocess_queue._remote.scripts import KEYS, SCRIPTS
-from tests.support.servers import Server, programs_or_skip
+from tests.support.servers import Server, free_port, programs_or_skip
 
 UUID = "cafe"
 
@@ -166,7 +166,7 @@ def test_unlink_leaves_nothing_but_what_expires(client: Any, run: Run) -> None:
 
 def test_all_keys_of_a_queue_lie_in_one_slot(tmp_path: Any) -> None:
     """A server of a cluster refuses a script whose keys lie in several."""
-    node = Server(tmp_path, programs_or_skip()[0], **{"cluster-enabled": "yes"})
+    node = Server(tmp_path, programs_or_skip()[0], **{"cluster-enabled": "yes", "cluster-port": str(free_port())})
     node.start()
     try:
         assert node.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")[0] == b"+OK"
@@ -190,7 +190,7 @@ def test_all_keys_of_a_queue_lie_in_one_slot(tmp_path: Any) -> None:
         node.kill()
 
 
-def test_every_script_begins_with_the_line_by_which_a_full_server_refuses_it_whole() -> None:
+def test_every_script_begins_so_that_a_full_server_refuses_it_whole() -> None:
     for script in SCRIPTS.values():
         assert re.match(r"#!lua( flags=(allow-oom|no-writes))?\n", script.text), script.name
 
