@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from queue import Empty, Full
-from typing import Final
+from typing import Final, Literal
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -40,6 +40,8 @@ __all__ = [
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -190,7 +192,7 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, but has another capacity, item_size, mode, leases, delete or format than the caller asked for.
+    """The queue exists, but was made with other sizes, another mode or another format than the caller asked for.
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
@@ -231,6 +233,23 @@ def _way_to_ask(name: str) -> str:
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
     """A live process is still creating the queue of that name."""
+
+
+class QueueUnavailableError(SharedMemoryQueueError, ConnectionError):
+    """The server of a remote queue could not be reached for too long.
+
+    Attributes:
+        outcome: "unknown" if the call may have had its effect all the same, as its request was sent and no answer came;
+            "not done" if it has not.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class QueueRefusedError(SharedMemoryQueueError, OSError):
+    """The server of a remote queue refuses what is asked: its memory is full, or a right or a setting is missing."""
 
 
 class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
@@ -318,6 +337,24 @@ class LeasesRequiredError(SharedMemoryQueueError, ValueError, AttributeError):
 
 class LeaseLostError(SharedMemoryQueueError, RuntimeError):
     """A lease was ended that is over already, or is not this process's: that item may be delivered again."""
+
+
+class DeadLetterGoneError(SharedMemoryQueueError, RuntimeError):
+    """A dead letter was ended or put back, by this process or another, after it was looked at.
+
+    Attributes:
+        position: of its item in the queue.
+    """
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+    def __str__(self) -> str:
+        return (
+            f"the dead letter of position {self.position} is gone: it was ended or put back before; call "
+            f"dead_letters() again to see which are left"
+        )
 
 
 class LeasesHeldError(SharedMemoryQueueError, RuntimeError):

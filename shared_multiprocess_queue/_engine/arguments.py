@@ -10,7 +10,16 @@ from .._codec.formats import Format, Serializer
 from .._codec.own_format import name_of
 from .._platform import clock
 from .._ring import stated_format
-from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MAX_LEASES, MODES, Geometry, Mode
+from .._ring.layout import (
+    MAX_BATCH,
+    MAX_CAPACITY,
+    MAX_DELIVERIES,
+    MAX_ITEM_SIZE,
+    MAX_LEASES,
+    MODES,
+    Geometry,
+    Mode,
+)
 from ..errors import ArgumentError, CorruptQueueError, QueueMismatchError, shown
 
 
@@ -33,6 +42,7 @@ class Sizes(NamedTuple):
     mode: Mode
     delete: bool
     leases: int = 0
+    max_deliveries: int = 0
 
 
 DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
@@ -97,6 +107,7 @@ def sizes(
     item_size: SupportsIndex,
     mode: str,
     leases: SupportsIndex,
+    max_deliveries: SupportsIndex,
     delete: bool,
     is_anonymous: bool = False,
 ) -> Sizes:
@@ -112,6 +123,7 @@ def sizes(
         _mode(mode),
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
+        _between("max_deliveries", max_deliveries, MAX_DELIVERIES, "deliveries of an item", least=0),
     )
 
 
@@ -136,7 +148,7 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool, asked_format: 
         QueueMismatchError: a value, or the format, differs from that of the queue.
         CorruptQueueError: the queue states a format that there is not.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases)
+    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases, found.max_deliveries)
     differing: list[tuple[str, Any, Any]] = [
         (what, value, theirs)
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)

@@ -27,6 +27,7 @@ from .._ring.layout import (
     LEASES_AT,
     MAGIC,
     MAGIC_AT,
+    MAX_DELIVERIES_AT,
     MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
@@ -94,13 +95,18 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     return segment, f"{name}-queue"
 
 
-def geometry(capacity: int, item_size: int, mode: Mode, leases: int = 0) -> Geometry:
+def geometry(capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0) -> Geometry:
     """Return the geometry of a new queue, from values of which each one is possible.
 
     Raises:
-        ArgumentError: together they make the segment too large.
+        ArgumentError: together they make the segment too large, or contradict each other.
     """
-    found = Geometry.of(capacity, item_size, mode, leases)
+    if max_deliveries and not leases:
+        raise ArgumentError(
+            f"max_deliveries={max_deliveries} needs leases: without them no item comes back; add leases=N, N being the "
+            f"number of items in processing at once"
+        )
+    found = Geometry.of(capacity, item_size, mode, leases, max_deliveries)
     if found.size > MAX_SEGMENT_SIZE:
         also = f" and leases={leases} for them" if leases else ""
         raise ArgumentError(
@@ -158,6 +164,7 @@ def create(
                 (ITEM_SIZE_AT, wanted.item_size),
                 (MODE_AT, MODES.index(wanted.mode)),
                 (LEASES_AT, wanted.leases),
+                (MAX_DELIVERIES_AT, wanted.max_deliveries),
                 (RECORDS_AT, RECORDS),
                 (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
                 (SEGMENT_SIZE_AT, wanted.size),

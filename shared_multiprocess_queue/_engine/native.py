@@ -69,6 +69,7 @@ class NativeEngine:
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
             leases=member.geometry.leases,
+            max_deliveries=member.geometry.max_deliveries,
         )
         member.add_native(handle)
         handle.begin()  # from here on other processes see that this one uses the queue

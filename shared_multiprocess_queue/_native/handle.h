@@ -121,7 +121,7 @@ typedef struct handle {
     Py_ssize_t bare_most; /* bytes of a bare item that is put as it is, neither long nor larger than at_once; or -1 to
                              leave even bare items to the codec */
     uint32_t bare_tag;    /* TAG_BYTES, or likewise a tag that no item has */
-    uint32_t leases;
+    uint32_t leases, max_deliveries;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;
     int64_t slice; /* the longest sleep */

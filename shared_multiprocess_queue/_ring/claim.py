@@ -37,13 +37,14 @@ class Held:
         left: the outcome of the compare-and-swap that gives it up; empty before that.
         position: of the item that is in it, or that it is for.
         deliveries: how often the item was taken, this time included; 0: it is not known to be there.
+        is_of_dead: whether it was taken from a dead process.
         goes_back: whether an interrupted operation gives the item back, because it did not look for one.
         home: where the lease is noted once the caller has the item.
     """
 
-    __slots__ = ("deliveries", "forks", "goes_back", "home", "index", "left", "owner", "position", "won")
+    __slots__ = ("deliveries", "forks", "goes_back", "home", "index", "is_of_dead", "left", "owner", "position", "won")
 
-    def __init__(self, index: int, owner: int, goes_back: bool = False) -> None:
+    def __init__(self, index: int, owner: int, goes_back: bool = False, is_of_dead: bool = False) -> None:
         self.index = index
         self.owner = owner
         self.forks = processes.forks
@@ -52,6 +53,7 @@ class Held:
         self.position = 0
         self.deliveries = 0
         self.goes_back = goes_back
+        self.is_of_dead = is_of_dead
         self.home: dict[Held, Held] = {}
 
     def is_ours(self) -> bool:

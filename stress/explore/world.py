@@ -27,7 +27,7 @@ class World:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh)
+        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh, program.max_deliveries)
         self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
         self._filled = [f"f{i}" for i in range(program.filled)]
         if not program.is_fresh:
