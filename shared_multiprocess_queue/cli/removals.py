@@ -19,6 +19,7 @@ from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
 from ..looking.files import ENDING, NOT_LOOKED, look_at
+from ..looking.previews import names_main
 from ..queue import SharedMemoryQueue
 from . import screens
 from .looks import json_option, run_id_option, yes_option
@@ -241,7 +242,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
 
     def tell() -> None:
         if as_json:
-            print_json("drain", items=taken.items, bytes=taken.size, damaged=taken.damaged, to=target)
+            fields = {"items": taken.items, "bytes": taken.size, "damaged": taken.damaged, "of_main": taken.of_main}
+            print_json("drain", **fields, to=target)
         else:
             click.echo(str(taken), err=target == "-")
 
@@ -269,10 +271,12 @@ class _Taken:
     items: int = 0
     size: int = 0
     damaged: int = 0
+    of_main: int = 0
 
     def __str__(self) -> str:
         damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
-        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+        of_main = f", {self.of_main:,} of them of __main__: only its program can read those" if self.of_main else ""
+        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}{of_main}"
 
 
 def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
@@ -293,6 +297,7 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
             taken.damaged += 1
         elif file is not None:
             _write(file, _HEADER.pack(len(payload), tag) + payload)
+            taken.of_main += names_main(payload, tag)
         drain.end()
         taken.items += 1
         taken.size += len(payload)

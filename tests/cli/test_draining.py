@@ -150,6 +150,18 @@ def test_drain_of_a_queue_that_goes_with_its_last_user(
     assert set(asked) == {f"{run_id}-q-queue"}
 
 
+def test_drain_counts_what_only_its_program_can_read(make_queue: MakeQueue, run_id: str, tmp_path: Path) -> None:
+    make_queue().put("text")
+    program = (
+        "import sys\nfrom shared_multiprocess_queue import SharedMemoryQueue\n"
+        "class Own: ...\n"
+        "with SharedMemoryQueue('q', run_id=sys.argv[1]) as q: q.put(Own()); q.put([Own(), bytearray(3000)])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, run_id], timeout=LONG, check=True)
+    found = shmq_json("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    assert (found["items"], found["of_main"]) == (3, 2)
+
+
 def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -175,13 +187,14 @@ def test_drain_takes_nothing_of_a_queue_that_it_did_not_ask_about(
 ) -> None:
     first = create(run_id)
 
-    def renew(*_: object) -> None:
+    def renew(asked: object) -> object:
         first.unlink()
         with create(run_id) as other:
             other.put("an item that nobody was asked about")
+        return asked
 
     if options:
-        monkeypatch.setattr(StopSignals, "__enter__", lambda self: renew() or self)
+        monkeypatch.setattr(StopSignals, "__enter__", renew)
     else:
         monkeypatch.setattr(removals, "ask", renew)
     assert shmq("drain", *options, f"{run_id}-q").code == (3 if options else 1)

@@ -18,7 +18,7 @@ import pytest
 from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue, inspect
 from shared_multiprocess_queue._platform import processes, shared_memory, use_lock
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue.cli import removals
+from shared_multiprocess_queue.cli import output, removals
 from shared_multiprocess_queue.looking.files import inspected
 from stress.hostile import damage
 from tests.support.children import end_of, fork
@@ -80,7 +80,7 @@ def test_an_interrupt_at_a_question_is_no_answer(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
     with pytest.raises(SystemExit) as caught:
-        removals.ask("Is it so?")
+        output.ask("Is it so?")
     assert caught.value.code == 128 + signal.SIGINT
 
 
