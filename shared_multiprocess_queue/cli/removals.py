@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 import struct
 import sys
 from contextlib import ExitStack, suppress
@@ -201,6 +203,7 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
 _HEADER: Final = struct.Struct("<II")  # length and tag, before each item that is written
+_SLICE: Final = 0.1  # seconds between two looks at signals while a pipe is full
 _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
 
@@ -296,7 +299,7 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         if tag > _LAST_TAG:
             taken.damaged += 1
         elif file is not None:
-            _write(file, _HEADER.pack(len(payload), tag) + payload)
+            _write(file, _HEADER.pack(len(payload), tag) + payload, signals)
             taken.of_main += names_main(payload, tag)
         drain.end()
         taken.items += 1
@@ -313,16 +316,22 @@ def _failed(item: tuple[bytes, int] | None, error: BaseException) -> Failed | No
     return fail(f"an item could not be written, and went back: {why}") if is_of_output else None
 
 
-def _write(file: FileIO, frame: bytes) -> None:
+def _write(file: FileIO, frame: bytes, signals: StopSignals) -> None:
     """Write all of a frame; if that fails, a file that can be cut has none of it.
 
     Raises:
         OSError: it fails.
+        InterruptedBySignal: the user wants to stop, and the pipe has no room; part of it may be in there.
     """
     view, written = memoryview(frame), 0
+    most = (
+        len(frame) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else select.PIPE_BUF
+    )  # what a pipe with room takes
     try:
         while written < len(frame):
-            written += file.write(view[written:]) or 0
+            while not select.select([], [file], [], _SLICE)[1]:
+                signals.check()
+            written += file.write(view[written : written + most]) or 0
     except OSError:
         with suppress(OSError):
             file.truncate(file.tell() - written)

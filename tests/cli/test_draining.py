@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,11 +224,36 @@ def test_drain_makes_a_file_of_ones_own_and_none_without_a_queue(
     assert not other.exists()
 
 
+@pytest.mark.parametrize("leases", [0, 1])
+def test_drain_into_a_full_pipe_can_be_stopped(make_queue: MakeQueue, run_id: str, leases: int) -> None:
+    q = make_queue(item_size=20_000, leases=leases)
+    q.put_batch([b"1" * 20_000, b"2" * 20_000])
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+
+        def waiting() -> int:
+            return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+        command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-q"]
+        with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, text=True) as draining:
+            try:
+                eventually(lambda: waiting() == 4096, "a full pipe")
+                draining.send_signal(signal.SIGTERM)
+                assert draining.wait(LONG) == 128 + signal.SIGTERM
+            finally:
+                draining.kill()
+        assert sorted(item[:1] for item in all_of(q)) == [b"1", b"2"]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 TELLS_WHEN_IT_HAS_AN_ITEM = """
 import os
 from shared_multiprocess_queue.cli import app, removals
 
-def stop(file, frame):
+def stop(file, frame, signals):
     print("has one", flush=True)
     os.read(0, 1)
 
