@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, Full
 from typing import Any, Final, SupportsIndex, TypeVar, cast
@@ -19,10 +19,7 @@ from .._codec.buffers import whole
 from .._codec.formats import ItemCodec
 from .._platform.clock import seconds_of
 from .._ring.claim import Payload
-from .._ring.layout import (
-    ITEMS,
-    SPACE,
-)
+from .._ring.layout import ITEMS, SPACE
 from ..errors import SharedMemoryQueueError, ShutDown
 from .arguments import countable, most_items
 from .awaiting import Batch, Side
@@ -31,9 +28,6 @@ from .contract import Calls, LeaseCalls
 from .membership import Membership
 
 T = TypeVar("T")
-
-_IN_A_ROW: Final = 64  # calls of a side that need not wait, before one gives the loop a turn
-_WITHOUT_BELLS: Final = 10_000_000  # ns between two looks where there are no bells
 
 
 class Tasks:
@@ -73,6 +67,7 @@ class Tasks:
         side = self._side(ITEMS)
         if side.is_busy():
             await asyncio.sleep(0)
+            side = self._side(ITEMS)  # the handle may be closed by now
         if not side.has_calls():
             with suppress(Empty):
                 return attempt()
@@ -82,43 +77,59 @@ class Tasks:
         """Put an item."""
         seconds = None if timeout is None else seconds_of(True, timeout)
         side = self._side(SPACE)
-        if side.is_busy():
-            await asyncio.sleep(0)
-        if side.has_calls():
+        is_busy = side.is_busy()
+        if is_busy or side.has_calls():
             payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry.item_size, item)]
         else:
             payloads = self._calls.try_put(item)
         if payloads:
             [(payload, tag)] = payloads
-            await self._wait_to_put(side, payloads, partial(self._put, whole(payload), tag), seconds)
+            attempt = partial(self._put, whole(payload), tag)
+            with self._withdrawn_unless_put(payloads):
+                await self._wait_to_put(await self._turn(side, is_busy), attempt, seconds, is_busy)
 
     async def put_batch(self, items: Iterable[Any], timeout: float | None) -> None:
         """Put several items at once."""
         seconds = None if timeout is None else seconds_of(True, timeout)
         batch = countable(items, self._member.geometry.capacity)
         side = self._side(SPACE)
-        if side.is_busy():
-            await asyncio.sleep(0)
-        if side.has_calls():
+        is_busy = side.is_busy()
+        if is_busy or side.has_calls():
             payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry.item_size, batch)
         else:
             payloads = self._calls.try_put_batch(batch)
         if payloads:
-            waiting = Batch(side, self._member, payloads)
-            try:
-                await self._wait_to_put(side, payloads, waiting.attempt, seconds)
-            finally:
-                waiting.let_go()
+            with self._withdrawn_unless_put(payloads):
+                side = await self._turn(side, is_busy)
+                waiting = Batch(side, self._member, payloads)
+                try:
+                    await self._wait_to_put(side, waiting.attempt, seconds, is_busy)
+                finally:
+                    waiting.let_go()
 
     def _put(self, data: bytes, tag: int) -> None:
         if not self._calls.try_put_payload(data, tag):
             raise Full
 
+    async def _turn(self, side: Side, is_busy: bool) -> Side:
+        """Give the loop a turn if it should have one; return the side after that."""
+        if is_busy:
+            await asyncio.sleep(0)
+            side = self._side(SPACE)  # the handle may be closed by now
+        return side
+
     async def _wait_to_put(
-        self, side: Side, payloads: list[Payload], attempt: Callable[[], None], seconds: float | None
+        self, side: Side, attempt: Callable[[], None], seconds: float | None, is_first_look: bool
     ) -> None:
+        if is_first_look and not side.has_calls():
+            with suppress(Full):
+                return attempt()
+        return await side.wait(attempt, Full, seconds)
+
+    @contextmanager
+    def _withdrawn_unless_put(self, payloads: list[Payload]) -> Iterator[None]:
         try:
-            await side.wait(attempt, Full, seconds)
+            yield
         except (Full, ShutDown, SharedMemoryQueueError, asyncio.CancelledError, GeneratorExit):
             withdraw(self._codec, payloads)  # after any other exception they may have been put
             raise
@@ -128,7 +139,7 @@ class Tasks:
     def _side(self, side: int) -> Side:
         key = asyncio.get_running_loop(), side
         found = self._sides.get(key)
-        if found is None:
+        if found is None or found.is_over:
             self._member.check_open()
             self._sweep()
             found = self._sides[key] = Side(self._member, side)
@@ -136,17 +147,18 @@ class Tasks:
 
     def _sweep(self) -> None:
         """Close the sides of loops that are closed."""
-        for key in [key for key in self._sides if key[0].is_closed()]:
-            self._sides.pop(key).close()
+        for key in list(self._sides):
+            side = self._sides.pop(key, None) if key[0].is_closed() else None  # another thread may be faster
+            if side is not None:
+                side.close()
 
     def are_deaf(self) -> list[bool]:
         """Return for each bell that is there whether it cannot be rung."""
-        return [side.is_deaf for side in list(self._sides.values()) if side.record is not None]
+        return [side.is_deaf for side in list(self._sides.values()) if side.record is not None and not side.is_over]
 
     def close(self) -> None:
         """End all calls that wait; may be called again."""
-        while self._sides:
-            _, side = self._sides.popitem()
+        for side in list(self._sides.values()):  # they stay: one may end only at the next close
             side.close()
 
     def forget(self) -> None:
