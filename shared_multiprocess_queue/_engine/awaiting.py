@@ -378,7 +378,7 @@ class Batch:
             Full: it has no room yet, or other batches have their turn.
         """
         record = self._side.opened()
-        self._side.batch = self
+        self._side.batch = self._side.batch or self  # another may wait while this has its last look
         if not (self._has_lock or self._take_turn(record)):
             if ending.is_closed(record.words):
                 raise ShutDown
@@ -413,7 +413,9 @@ class Batch:
 
     def let_go(self) -> None:
         """Wait no longer; may be called again."""
-        record, self._side.batch = self._side.record, None
+        record = self._side.record
+        if self._side.batch is self:
+            self._side.batch = None
         if record is None or self._side.is_over:
             return
         words, parking = record.words, self._member.parking
@@ -423,8 +425,10 @@ class Batch:
             self._member.batch_lock.release(record)
         if self._wants_turn:
             self._wants_turn = False
-            if not parking.take_bell(words, TURN, record.index):  # [B5]
+            if self._side.batch is None and not parking.take_bell(words, TURN, record.index):  # [B5]
                 parking.wake_turn(words)
+        if self._side.batch is not None:
+            self._side.wake_first()  # this may have taken the bit of its turn; it looks, and sets it again
 
 
 def _hear(reference: Callable[[], Side | None]) -> None:
