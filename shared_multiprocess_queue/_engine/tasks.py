@@ -19,7 +19,7 @@ from .._codec.buffers import whole
 from .._codec.formats import ItemCodec
 from .._platform.clock import seconds_of
 from .._ring.claim import Payload
-from .._ring.layout import ITEMS, SPACE
+from .._ring.layout import CONSUMER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE
 from ..errors import SharedMemoryQueueError, ShutDown
 from .arguments import countable, most_items
 from .awaiting import Batch, Side
@@ -44,6 +44,7 @@ class Tasks:
         self._calls = calls
         self._codec = codec
         self._sides: dict[tuple[asyncio.AbstractEventLoop, int], Side] = {}
+        self._roles: set[int] = set()  # of mode "spsc", which this handle has
         _all.add(self)
 
     # ---- the calls --------------------------------------------------------------------------------------------------
@@ -65,9 +66,8 @@ class Tasks:
     async def _take(self, attempt: Callable[[], Any], timeout: float | None) -> Any:
         seconds = None if timeout is None else seconds_of(True, timeout)
         side = self._side(ITEMS)
-        if side.is_busy():
-            await asyncio.sleep(0)
-            side = self._side(ITEMS)  # the handle may be closed by now
+        if side.is_busy() or self._lacks(CONSUMER_AT):
+            side = await self._turn(ITEMS, CONSUMER_AT)
         if not side.has_calls():
             with suppress(Empty):
                 return attempt()
@@ -77,7 +77,7 @@ class Tasks:
         """Put an item."""
         seconds = None if timeout is None else seconds_of(True, timeout)
         side = self._side(SPACE)
-        is_busy = side.is_busy()
+        is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
             payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry.item_size, item)]
         else:
@@ -86,21 +86,24 @@ class Tasks:
             [(payload, tag)] = payloads
             attempt = partial(self._put, whole(payload), tag)
             with self._withdrawn_unless_put(payloads):
-                await self._wait_to_put(await self._turn(side, is_busy), attempt, seconds, is_busy)
+                if is_busy:
+                    side = await self._turn(SPACE, PRODUCER_AT)
+                await self._wait_to_put(side, attempt, seconds, is_busy)
 
     async def put_batch(self, items: Iterable[Any], timeout: float | None) -> None:
         """Put several items at once."""
         seconds = None if timeout is None else seconds_of(True, timeout)
         batch = countable(items, self._member.geometry.capacity)
         side = self._side(SPACE)
-        is_busy = side.is_busy()
+        is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
             payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry.item_size, batch)
         else:
             payloads = self._calls.try_put_batch(batch)
         if payloads:
             with self._withdrawn_unless_put(payloads):
-                side = await self._turn(side, is_busy)
+                if is_busy:
+                    side = await self._turn(SPACE, PRODUCER_AT)
                 waiting = Batch(side, self._member, payloads)
                 try:
                     await self._wait_to_put(side, waiting.attempt, seconds, is_busy)
@@ -110,13 +113,6 @@ class Tasks:
     def _put(self, data: bytes, tag: int) -> None:
         if not self._calls.try_put_payload(data, tag):
             raise Full
-
-    async def _turn(self, side: Side, is_busy: bool) -> Side:
-        """Give the loop a turn if it should have one; return the side after that."""
-        if is_busy:
-            await asyncio.sleep(0)
-            side = self._side(SPACE)  # the handle may be closed by now
-        return side
 
     async def _wait_to_put(
         self, side: Side, attempt: Callable[[], None], seconds: float | None, is_first_look: bool
@@ -130,9 +126,35 @@ class Tasks:
     def _withdrawn_unless_put(self, payloads: list[Payload]) -> Iterator[None]:
         try:
             yield
-        except (Full, ShutDown, SharedMemoryQueueError, asyncio.CancelledError, GeneratorExit):
+        except (Full, ShutDown, SharedMemoryQueueError, OSError, asyncio.CancelledError, GeneratorExit):
             withdraw(self._codec, payloads)  # after any other exception they may have been put
             raise
+
+    # ---- turns and roles --------------------------------------------------------------------------------------------
+
+    async def _turn(self, kind: int, role: int) -> Side:
+        """Give the loop a turn, or as many as another handle may need to leave the role; return the side after that.
+
+        The looks of an engine would wait for the role, and the loop with them.
+        """
+        system = self._member.system
+        until = system.now() + PATIENCE  # a consumer that closes is the producer for as long as it puts items back
+        await asyncio.sleep(0)
+        while self._lacks(role, until < system.now()):
+            await asyncio.sleep(NAP / 1e9)
+        return self._side(kind)  # another one, if the first is over
+
+    def _lacks(self, role: int, is_late: bool = False) -> bool:
+        """Try to be the one producer (consumer) of mode "spsc"; return whether another handle is, or refuse, if late."""
+        if self._member.geometry.mode != "spsc" or role in self._roles:
+            return False
+        with self._member.operation() as own:
+            holder = self._member.roles.attempt(own.words, role)
+            if holder is None:
+                self._roles.add(role)
+            elif is_late:
+                self._member.roles.refuse(own.words, role, holder)
+        return holder is not None
 
     # ---- the sides --------------------------------------------------------------------------------------------------
 
@@ -165,7 +187,7 @@ class Tasks:
         """In a forked child, leave all that waits to the parent."""
         for side in self._sides.values():
             side.forget()
-        self._sides = {}
+        self._sides, self._roles = {}, set()
 
 
 _all: weakref.WeakSet[Tasks] = weakref.WeakSet()
