@@ -308,9 +308,7 @@ class Side:
             return
         waits_rightly = False  # after an error, too: the call meets it and raises it
         with suppress(Exception):
-            waits_rightly = self.batch is None and self._member.waits_rightly(
-                record.words, self._side, record.index
-            )
+            waits_rightly = self.batch is None and self._member.waits_rightly(record.words, self._side, record.index)
         if not waits_rightly:
             self.wake_first()
 

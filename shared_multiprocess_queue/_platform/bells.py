@@ -99,9 +99,9 @@ class Bell:
             io.UnsupportedOperation: this system has no such sockets or timers.
             OSError: too many descriptors are open.
         """
-        if _library() is None:
-            raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
         try:
+            if _library() is None:
+                raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
             self._open(nonce, name)
         except BaseException as error:
             self.close()
