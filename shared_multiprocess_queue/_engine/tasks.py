@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, Full
-from typing import Any, Final, SupportsIndex, TypeVar, cast
+from typing import Any, SupportsIndex, TypeVar, cast
 
 from .._codec.buffers import whole
 from .._codec.formats import ItemCodec
@@ -145,7 +145,7 @@ class Tasks:
         return self._side(kind)  # another one, if the first is over
 
     def _lacks(self, role: int, is_late: bool = False) -> bool:
-        """Try to be the one producer (consumer) of mode "spsc"; return whether another handle is, or refuse, if late."""
+        """Try to be the one producer (consumer) of mode "spsc"; return whether another is, or refuse if late."""
         if self._member.geometry.mode != "spsc" or role in self._roles:
             return False
         with self._member.operation() as own:

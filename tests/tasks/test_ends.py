@@ -117,7 +117,7 @@ def test_a_call_of_a_side_that_is_over_is_refused(pair: Pair, run: Run[Any]) -> 
         with pytest.raises(QueueClosedError, match=r"this handle of queue .* is closed"):  # of a thread, no fork
             await task
         with pytest.raises(QueueClosedError, match=r"this handle of queue .* is closed"):
-            await side.wait(lambda: waiter.get_nowait(), waiter.Empty, None)
+            await side.wait(waiter.get_nowait, waiter.Empty, None)
 
     run(main())
 
@@ -196,7 +196,7 @@ def test_threads_sweep_the_same_sides(pair: Pair, run: Run[Any], monkeypatch: py
     monkeypatch.undo()
 
 
-# ---- what a call has --------------------------------------------------------------------------------------------------
+# ---- what a call has ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_batch", [False, True])
@@ -253,20 +253,22 @@ def test_a_batch_that_gives_up_leaves_the_turn_of_another(pair: Pair, run: Run[A
     waker, waiter = pair
     waker.put_batch([1, 2])
 
-    async def main(other: SharedMemoryQueue) -> None:
-        has_lock = asyncio.create_task(other.put_batch_async([4, 5]))
-        await asleep(waiter, "put")
-        first = asyncio.create_task(waiter.put_batch_async([6]))
-        await asleep(waiter, "put", 2)
-        for timeout in (0, 0.01):
-            with pytest.raises(Full):
-                await waiter.put_batch_async([7], timeout=timeout)
-        has_lock.cancel()
+    async def main() -> None:
+        member = waker._membership
+        with member.operation() as record:
+            assert member.batch_lock.try_acquire(record)
+            first = asyncio.create_task(waiter.put_batch_async([3]))
+            await asleep(waiter, "put")
+            for timeout in (0, 0.01):
+                with pytest.raises(Full):
+                    await waiter.put_batch_async([4], timeout=timeout)
+            for _ in range(5):
+                await asyncio.sleep(0)  # the first has looked by now
+            member.batch_lock.release(record)
         await first
 
-    with SharedMemoryQueue(waiter.name, run_id=waiter.run_id, engine=waker.engine) as other:
-        run(main(other))
-    assert waker.get_batch(5) == [1, 2, 6]
+    run(main())
+    assert waker.get_batch(5) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("is_batch", [False, True])
