@@ -214,6 +214,7 @@ class Side:
         """
         self.wake_first()
         await asyncio.sleep(0)
+        self._check_not_over()
         with suppress(misses):
             return attempt()
         self._count_miss()

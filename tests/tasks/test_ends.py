@@ -384,11 +384,9 @@ def test_a_loop_runs_on_while_another_handle_has_the_role(
         await asyncio.sleep(0)
 
         def begin() -> asyncio.Task[Any]:
-            return asyncio.create_task(
-                {"get": q.get_async, "put": lambda: q.put_async(1), "put_batch": lambda: q.put_batch_async([1, 2])}[
-                    call
-                ]()
-            )
+            if call == "get":
+                return asyncio.create_task(q.get_async())
+            return asyncio.create_task(q.put_async(1) if call == "put" else q.put_batch_async([1, 2]))
 
         before = turns
         with pytest.raises(RoleTakenError):
