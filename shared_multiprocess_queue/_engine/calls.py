@@ -20,7 +20,14 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from .._codec.formats import ItemCodec
 from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
-from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
+from ..errors import (
+    CorruptQueueError,
+    DeserializationError,
+    ItemTooLargeError,
+    SerializationError,
+    SharedMemoryQueueError,
+    ShutDown,
+)
 from .arguments import NOT_GIVEN, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
@@ -71,7 +78,11 @@ def encoded_batch(codec: ItemCodec, item_size: int, items: list[object]) -> list
     payloads: list[Payload] = []
     try:
         for index, item in enumerate(items):
-            payloads.append(encoded(codec, item_size, item, index))
+            try:
+                payloads.append(encoded(codec, item_size, item, index))
+            except (SerializationError, ItemTooLargeError) as error:
+                error.index = index
+                raise
     except BaseException:
         withdraw(codec, payloads)
         raise

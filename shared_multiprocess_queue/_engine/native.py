@@ -17,6 +17,7 @@ from .._native.extension import Handle, copy_of, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
+from ..errors import ItemTooLargeError, SerializationError
 from .calls import NotPlain, corrupt_slot
 from .contract import Calls, EngineName
 from .doorbell import Doorbell
@@ -147,6 +148,11 @@ class NativeEngine:
     def corrupt(self, position: int, word: int) -> NoReturn:
         """Say that the slot of a position holds a word that no queue writes."""
         self.membership.ring.corrupt(position, word)
+
+    def say_which(self, error: ValueError, index: int) -> None:
+        """Say in the error of an item which of its batch it is."""
+        if isinstance(error, SerializationError | ItemTooLargeError):
+            error.index = index
 
     def corrupt_slot(self) -> NoReturn:
         """Say that a slot stated more bytes than it holds."""
