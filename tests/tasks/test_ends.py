@@ -220,7 +220,7 @@ def test_an_item_is_put_as_it_was_when_the_call_began(pair: Pair, run: Run[Any],
     run(main())
 
 
-def test_a_call_without_time_gets_what_is_there_beside_one_that_waits(pair: Pair, run: Run[Any]) -> None:
+def test_a_call_without_time_gets_beside_one_that_waits(pair: Pair, run: Run[Any]) -> None:
     waker, waiter = pair
 
     async def main() -> Any:
@@ -233,7 +233,7 @@ def test_a_call_without_time_gets_what_is_there_beside_one_that_waits(pair: Pair
     assert run(main()) == (1, 2)
 
 
-def test_a_call_without_time_puts_where_there_is_room_beside_one_that_waits(pair: Pair, run: Run[Any]) -> None:
+def test_a_call_without_time_puts_beside_one_that_waits(pair: Pair, run: Run[Any]) -> None:
     waker, waiter = pair
     waker.put_batch([1, 2, 3])
 
