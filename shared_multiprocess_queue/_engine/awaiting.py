@@ -316,7 +316,9 @@ class Side:
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End all calls, in the thread of their loop."""
+        """End all calls, in the thread of their loop; may be called again."""
+        if self.is_over:
+            return
         if not self._loop.is_running() or self._loop is asyncio._get_running_loop():
             self._end()
             return
@@ -324,13 +326,15 @@ class Side:
             self._loop.call_soon_threadsafe(self._end_late)
 
     def _end_late(self) -> None:
-        self._end()
-        self._member.ended()
+        if not self.is_over:
+            self._end()
+            self._member.ended()
 
     def _end(self) -> None:
         with self._lock:
-            if not self.is_over:
-                self._give_up()
+            if self.is_over:
+                return
+            self._give_up()
         for call in self._calls:
             call.wake()
 
