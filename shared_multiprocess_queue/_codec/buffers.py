@@ -25,7 +25,6 @@ import copyreg
 import struct
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from pickle import PickleBuffer
 from types import FunctionType
 from typing import Any, Final, Protocol
 
@@ -64,7 +63,7 @@ _CODE: Final = frozenset(
     | {"add", "update", "__del__"}
 )
 _REDUCTIONS: Final = frozenset({"__reduce_ex__", "__reduce__"})
-_PLAIN: Final = frozenset({int, str, bytes, float, bool, complex, bytearray, type(None), PickleBuffer})
+_PLAIN: Final = frozenset({int, str, bytes, float, bool, complex, bytearray, type(None)})
 _harmless: set[type] = set()  # of those modules
 
 
