@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
-from .._codec.buffers import whole
 from .._ring.claim import CORRUPT
 from ..errors import DeadLetterGoneError, ShutDown
 from .calls import corrupt_slot
@@ -66,7 +65,7 @@ class DeadLetter(Generic[T]):
     @property
     def raw(self) -> bytes:
         """The bytes of the item, as they lay in the queue."""
-        return whole(self._letter.payload[0])
+        return self._letter.payload[0]
 
     @property
     def deliveries(self) -> int:
