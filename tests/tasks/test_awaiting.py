@@ -15,7 +15,7 @@ from shared_multiprocess_queue import ShutDown
 from shared_multiprocess_queue.errors import ArgumentError, DeserializationError, SerializationError
 from tests.support.children import python
 from tests.support.queues import MakeQueue
-from tests.support.waiting import in_thread
+from tests.support.waiting import LONG, in_thread
 from tests.tasks.conftest import ENGINES, Pair, Run, asleep
 
 
@@ -58,7 +58,7 @@ def test_items_with_large_buffers_wait_for_room_as_others_do(pair: Pair, run: Ru
         await asleep(waiter, "put", 1)
         tasks.append(asyncio.create_task(waiter.put_async(wrapped[1])))
         tasks.append(asyncio.create_task(waiter.put_batch_async(wrapped[2:])))
-        found = [await waiter.get_async() for _ in range(6)]
+        found = [await waiter.get_async(timeout=LONG) for _ in range(6)]
         await asyncio.gather(*tasks)
         return found
 
