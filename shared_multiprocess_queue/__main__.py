@@ -11,10 +11,9 @@ def main() -> None:
         command()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        extra = {"click": "cli", "rich": "cli", "redis": "cli,redis"}.get(package)
-        if extra is None:
+        if package not in {"click", "rich"}:
             raise
-        sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[{extra}]'")
+        sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ static void explore_letters(bool is_long)
     world.actors = 4;
     world.most_switches = 2;
     world.most_deaths = 0;
-    world.capacity = world.laps = world.letters = world.filled = 1;
+    world.capacity = world.laps = world.filled = 1;
+    world.letters = 1;
     segment_leases = 2;
     world.base = segment_new(world.capacity, ITEM_SIZE, false);
     explore(behind_a_look);

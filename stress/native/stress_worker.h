@@ -287,8 +287,14 @@ static void produce(struct worker *w)
     }
     for (uint32_t i = 0; i < count; i++) {
         unsigned char item[ITEM_SIZE];
+        const uint32_t length = length_of(w->number, first + i), tag = (first + i) & SHMQ_TAG_MASK;
         write_item(item, w->number, first + i);
-        shmq_write(&w->ring, position + i, item, length_of(w->number, first + i), (first + i) & SHMQ_TAG_MASK, i);
+        if (length % 2 == 0) {
+            shmq_write(&w->ring, position + i, item, length, tag, i);
+        } else {
+            const struct shmq_piece pieces[] = {{item, 0, 8}, {item + 8, 8, length - 8}, {NULL, 0, 0}};
+            shmq_write_pieces(&w->ring, position + i, pieces, length, tag, i);
+        }
     }
     if (run.mortal && random_below(&w->random, 256) == 0) {
         memset(w->fates + first, NEVER, count);

@@ -44,10 +44,13 @@ def test_the_interrupts_of_the_corpus_come(program: Program) -> None:
     """They are at functions of the engine, which may get other names."""
     with open_world(program) as world:
         world.run(())
-    ended = {(call.actor, call.name): call.ended for call in reversed(world._history.calls)}
+    ended: dict[tuple[int, str], list[int | None]] = {}
+    for call in world._history.calls:
+        ended.setdefault((call.actor, call.name), []).append(call.ended)
     for number, actor in enumerate(program.actors):
-        for step in actor.steps:
-            assert step.interrupt is None or ended[number, step.call] is None, "no interrupt has ended the call"
+        for i, step in enumerate(actor.steps):
+            place = [before.call for before in actor.steps[:i]].count(step.call)
+            assert step.interrupt is None or ended[number, step.call][place] is None, "no interrupt has ended the call"
 
 
 @pytest.mark.slow
