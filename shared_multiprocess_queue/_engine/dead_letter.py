@@ -57,6 +57,7 @@ class DeadLetter(Generic[T]):
 
         Raises:
             DeserializationError: that is not possible; ``raw`` has its bytes, and ``done()`` ends it.
+            CorruptQueueError: its length in shared memory is more than an item has; ``done()`` ends it.
         """
         data, tag = self._letter.payload
         if tag == CORRUPT:
@@ -76,6 +77,8 @@ class DeadLetter(Generic[T]):
 
     def done(self) -> None:
         """End the item: it is delivered to none any more. Once this has returned, no other process ends the letter.
+
+        If the process dies after that, the item is lost: no lease protects a letter.
 
         Raises:
             DeadLetterGoneError: it was ended or put back before.

@@ -214,7 +214,7 @@ class Leasing:
                 self.give_back(home, held)
         if mine:
             warnings.warn(
-                f"{why}: {len(mine)} leased items are given back and will be delivered again",
+                f"{why}: {len(mine)} leased items are given back, to be delivered again or to become dead letters",
                 ResourceWarning,
                 stacklevel=3,
             )

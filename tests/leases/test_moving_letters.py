@@ -160,8 +160,8 @@ def test_an_interrupted_get_of_what_a_dead_process_had_buries_nothing_that_was_n
     q = make_queue(max_deliveries=2, leases=1, engine="atomics")
 
     def die() -> None:
-        q.lease(block=False)
-        os.kill(os.getpid(), signal.SIGKILL)
+        with q.lease(block=False):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def leave_one() -> None:
         q.put("item")
