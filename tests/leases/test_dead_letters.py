@@ -366,7 +366,7 @@ def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue
 
 
 @pytest.mark.parametrize("end", [DeadLetter.done, DeadLetter.put_back])
-def test_a_letter_that_was_seen_before_its_burial_ended_is_the_same_afterwards(
+def test_a_letter_seen_before_its_burial_ended_can_be_ended(
     make_leased: MakeQueue, end: Callable[[DeadLetter], None]
 ) -> None:
     q = make_leased(max_deliveries=1)

@@ -84,9 +84,7 @@ def test_an_interrupt_anywhere_loses_no_item_and_no_lease(
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_lease_that_an_interrupted_release_leaves_open_is_one_in_processing(
-    make_queue: MakeQueue, last: bool
-) -> None:
+def test_a_lease_whose_release_was_interrupted_is_in_processing(make_queue: MakeQueue, last: bool) -> None:
     """Otherwise a get of its own process waits for it at the end."""
     q = make_queue(leases=2, capacity=4, engine="atomics")
     leasing = q._membership.leasing

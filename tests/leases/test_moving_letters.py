@@ -154,7 +154,7 @@ def test_an_interrupt_anywhere_loses_no_letter_and_no_lease(
 
 
 @forks
-def test_an_interrupted_get_of_what_a_dead_process_had_buries_nothing_that_was_not_delivered(
+def test_an_interrupted_get_buries_nothing_of_a_dead_process(
     make_queue: MakeQueue,
 ) -> None:
     q = make_queue(max_deliveries=2, leases=1, engine="atomics")
