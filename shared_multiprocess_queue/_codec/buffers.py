@@ -21,14 +21,16 @@ Each buffer begins at the next multiple of the alignment, counted from the begin
 
 from __future__ import annotations
 
+import copyreg
 import struct
 import sys
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import FunctionType
 from typing import Any, Final, Protocol
 
 from .._platform import memory
 from . import classes
+from .reducers import registered
 
 __all__ = ["AnyPieces", "Buffers", "Pieces", "array_pieces", "key_of_array", "parts_of", "whole"]
 
@@ -44,15 +46,24 @@ BEFORE: Final = 16  # bytes of a slot before its payload
 ALIGNMENT: Final = 64
 PACKED: Final = 8  # the alignment if the item would otherwise be too large; a word, because puts write words
 
+_LARGEST: Final = (1 << 32) - 1  # bytes of a payload; of a slot, too
+_GLANCE: Final = 2  # containers in each other
+
 _HEAD: Final = struct.Struct("=IIBBH")
 _ENTRY: Final = struct.Struct("=II")
 
 # Modules whose classes change no array when they are pickled or unpickled, and the methods of others that may do so.
-_KNOWN: Final = frozenset({"builtins", "numpy", "pandas", "torch", "datetime", "decimal", "uuid", "collections"})
+_KNOWN: Final = frozenset(
+    {"builtins", "numpy", "pandas", "torch", "datetime", "decimal", "uuid", "collections"}
+    | {"copyreg", "re", "multiprocessing"}
+)
 _CODE: Final = frozenset(
     {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__getnewargs_ex__", "__getnewargs__", "__new__"}
     | {"__getattribute__", "__getattr__", "__setattr__", "__setitem__", "__iter__", "items", "append", "extend"}
+    | {"add", "update", "__del__"}
 )
+_REDUCTIONS: Final = frozenset({"__reduce_ex__", "__reduce__"})
+_PLAIN: Final = frozenset({int, str, bytes, float, bool, complex, bytearray, type(None)})
 _harmless: set[type] = set()  # of those modules
 
 
@@ -60,11 +71,14 @@ class Pieces:
     """A payload that lies in several places, as a put copies it into a slot.
 
     Attributes:
-        pieces: where each one begins in the payload, and its bytes: a buffer of one dimension. In order.
+        pieces: where each one begins in the payload, and its bytes: a buffer of one dimension. In order. None if the
+            payload is larger than any slot.
         keys: of the objects that multiprocessing keeps for the receiver.
     """
 
     __slots__ = ("_entries", "_parts", "_size", "keys", "pieces")
+
+    pieces: tuple[tuple[int, Any], ...]
 
     def __init__(
         self,
@@ -82,16 +96,18 @@ class Pieces:
 
     def _lay(self, alignment: int) -> None:
         stream, tag, is_kept, buffers = self._parts
-        head = _HEAD.pack(len(self._entries), len(stream), tag, is_kept, alignment)
-        table = b"".join(_ENTRY.pack(*entry) for entry in self._entries)
-        pieces = [(0, head + table + stream)]
-        end = len(pieces[0][1])
+        end = _HEAD.size + len(self._entries) * _ENTRY.size + len(stream)
+        pieces: list[tuple[int, Any]] = []
         for buffer in buffers:
             begin = _next(end, alignment)
             pieces.append((begin, buffer))
             end = begin + len(buffer)
-        self.pieces = tuple(pieces)
         self._size = end
+        self.pieces = ()
+        if end <= _LARGEST:
+            head = _HEAD.pack(len(self._entries), len(stream), tag, is_kept, alignment)
+            table = b"".join(_ENTRY.pack(*entry) for entry in self._entries)
+            self.pieces = ((0, head + table + stream), *pieces)
 
     def __len__(self) -> int:
         return self._size
@@ -104,10 +120,23 @@ class Pieces:
 
     def release(self) -> None:
         """Let go of the sender's memory; nothing is left to put."""
-        for _, piece in self.pieces[1:]:
-            if isinstance(piece, memoryview):
-                piece.release()
+        for buffer in self._parts[3]:
+            if isinstance(buffer, memoryview):
+                buffer.release()
         self.pieces = ()
+
+    @staticmethod
+    def is_safe_from(item: object) -> bool:
+        """Whether it is seen at a glance that no code runs when another item of the batch is pickled."""
+        return _runs_no_code(item, _GLANCE)
+
+    def own(self) -> None:
+        """Copy the sender's memory, because code may run that changes it."""
+        stream, tag, is_kept, buffers = self._parts
+        copies = list(map(bytes, buffers))
+        self._parts = stream, tag, is_kept, copies
+        begins = [begin for begin, _ in self.pieces[1:]]
+        self.pieces = (*self.pieces[:1], *zip(begins, copies, strict=False))  # there may be none
 
 
 class AnyPieces(Protocol):
@@ -155,11 +184,12 @@ class Buffers:
             self._entries.append((known, SAME))
             return False
         view = buffer.raw()
+        kind = self._kind(view, last)  # of small ones too, so that the next one is not taken for the array's
         if view.nbytes < SMALLEST:
             return True
         self.meet(kinds)
         self._indexes[id(buffer)] = len(self._entries)
-        self._entries.append((view.nbytes, self._kind(view, last)))
+        self._entries.append((view.nbytes, kind))
         self._held.append(buffer)
         self._views.append(bytes(view) if self._has_code else view)
         self.size += view.nbytes
@@ -186,6 +216,14 @@ class Buffers:
             keys: of the objects that multiprocessing keeps for the receiver.
         """
         return Pieces(stream, tag, self._has_code, self._entries, self._views, keys)
+
+    def release(self) -> None:
+        """Let go of the sender's memory; there will be no payload."""
+        for view in self._views:
+            if isinstance(view, memoryview):
+                view.release()
+        self._views.clear()
+        self._held.clear()
 
     def _kind(self, view: memoryview, last: object) -> int:
         if view.readonly:
@@ -215,7 +253,8 @@ def key_of_array(item: Any) -> Hashable:
     dtype, flags = item.dtype, item.flags
     if dtype.isbuiltin != 1 or dtype.kind not in "biufc" or not flags.forc:
         return None
-    return dtype.char, item.shape, flags.c_contiguous, flags.writeable
+    # As pickle asks. numpy calls an array writeable that only warns when it is written, and its buffer read-only.
+    return dtype.char, item.shape, flags.c_contiguous, memoryview(item).readonly
 
 
 def array_pieces(stream: bytes, tag: int, buffer: Any) -> Pieces:
@@ -242,12 +281,40 @@ def _is_of_array(exporter: Any, last: Any) -> bool:
 
 def _has_code(kind: type) -> bool:
     """Whether a class may run code of its own when an object is pickled or unpickled."""
+    reducer = copyreg.dispatch_table.get(kind) or (registered(kind) or {}).get(kind)
+    if reducer is not None and not _is_known(getattr(reducer, "__module__", None)):
+        return True
     if kind in _harmless:
         return False
-    unknown = [cls for cls in classes.mro(kind) if classes.module(cls).partition(".")[0] not in _KNOWN]
+    mro = classes.mro(kind)
+    unknown = [classes.namespace(cls) for cls in mro if not _is_known(classes.module(cls))]
     if not unknown:
         _harmless.add(kind)
-    return any(not _CODE.isdisjoint(classes.namespace(cls)) for cls in unknown)
+        return False
+    # What object reduces is made without __init__; what others reduce (exceptions, deque, Counter) is made by a call.
+    is_called = any(not _REDUCTIONS.isdisjoint(classes.namespace(cls)) for cls in mro if cls is not object)
+    return any(
+        not _CODE.isdisjoint(names) or (is_called and "__init__" in names) or _may_be_key(names) for names in unknown
+    )
+
+
+def _runs_no_code(item: Any, depth: int) -> bool:
+    kind = type(item)
+    if _is_array(item):
+        return not (item.dtype.hasobject or _has_code(kind))
+    if kind not in (list, tuple, dict):
+        return kind in _PLAIN
+    parts = [*item, *item.values()] if kind is dict else list(item)
+    return depth > 0 and all(_runs_no_code(part, depth - 1) for part in parts)
+
+
+def _is_known(module: object) -> bool:
+    return type(module) is str and module.partition(".")[0] in _KNOWN
+
+
+def _may_be_key(names: Mapping[str, Any]) -> bool:
+    """Whether a dict or set that is rebuilt may run code of a class with these names."""
+    return names.get("__hash__", names.get("__eq__")) is not None
 
 
 def whole(payload: bytes | AnyPieces) -> bytes:

@@ -226,6 +226,7 @@ class Codec:
             elif pickler.set_aside:
                 payload = _leading(stream, pickler.set_aside)
         except BaseException:
+            pickler.buffers.release()
             withdraw(pickler.set_aside)
             raise
         if len(stream) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
@@ -256,7 +257,8 @@ class Codec:
         """
         if isinstance(payload, Pieces) and payload.pack(self._item_size):
             return payload, tag
-        smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
+        is_laid = not isinstance(payload, Pieces) or bool(payload.pieces)
+        smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE and is_laid else None
         if smaller is None or len(smaller) > self._item_size:
             self.withdraw(payload)
             size = None if smaller is None else len(smaller)

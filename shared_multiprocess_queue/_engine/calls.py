@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from queue import Full
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from .._codec.buffers import Pieces
 from .._codec.formats import ItemCodec
 from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
@@ -76,10 +77,17 @@ def encoded(codec: ItemCodec, item_size: int, item: object, index: int | None = 
 def encoded_batch(codec: ItemCodec, item_size: int, items: list[object]) -> list[Payload]:
     """Return the payloads of a batch."""
     payloads: list[Payload] = []
+    in_pieces: list[Pieces] = []  # those that refer to the sender's memory
     try:
         for index, item in enumerate(items):
+            if in_pieces and not Pieces.is_safe_from(item):
+                for pieces in in_pieces:
+                    pieces.own()
+                in_pieces.clear()
             try:
                 payloads.append(encoded(codec, item_size, item, index))
+                if isinstance(payloads[-1][0], Pieces):
+                    in_pieces.append(payloads[-1][0])
             except (SerializationError, ItemTooLargeError) as error:
                 error.index = index
                 raise

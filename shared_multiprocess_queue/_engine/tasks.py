@@ -101,10 +101,11 @@ class Tasks:
         else:
             payloads = self._calls.try_put_batch(batch)
         if payloads:
+            copies = [(whole(payload), tag) for payload, tag in payloads]  # other tasks may change arrays meanwhile
             with self._withdrawn_unless_put(payloads):
                 if is_busy:
                     side = await self._turn(SPACE, PRODUCER_AT)
-                waiting = Batch(side, self._member, payloads)
+                waiting = Batch(side, self._member, copies)
                 try:
                     await self._wait_to_put(side, waiting.attempt, seconds, is_busy)
                 finally:

@@ -255,7 +255,10 @@ static inline bool add_piece(Taken *taken, PyTypeObject *block, const struct shm
         data = PyBytes_FromStringAndSize(NULL, length);
         to = data == NULL ? NULL : PyBytes_AS_STRING(data);
     } else if (kind == KIND_BYTEARRAY) {
-        data = PyByteArray_FromStringAndSize(NULL, length);
+        data = PyByteArray_FromStringAndSize(NULL, 0); /* with a length, one that lacks memory may run Python */
+        if (data != NULL && PyByteArray_Resize(data, length) < 0) {
+            Py_CLEAR(data);
+        }
         to = data == NULL ? NULL : PyByteArray_AS_STRING(data);
     } else {
         data = (PyObject *)new_block(block, length);
@@ -282,6 +285,7 @@ static enum taking take_pieces(PyTypeObject *type, PyTypeObject *block, const st
         return NOT_IN_PIECES;
     }
     copy_out(item, 0, &head, sizeof head);
+    atomic_signal_fence(memory_order_seq_cst); /* the compiler must not read the slot again in place of the copy */
     const uint64_t begin = sizeof head + head.count * (uint64_t)sizeof(struct buffers_entry), end = begin + head.stream;
     if (head.is_kept != 0 || end > item->length ||
         (head.alignment != BUFFERS_ALIGNMENT && head.alignment != BUFFERS_PACKED)) {

@@ -99,7 +99,7 @@ struct record {
 
 enum unusual {
     HAS_LOCK = 1, /* the batch lock; all puts of several items have it when they claim */
-    HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, which may be in pieces */
+    HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, or in pieces */
 };
 
 /* The functions and methods of the codec that a handle calls; NULL where it has None. Without DUMPS and LOADS nothing is

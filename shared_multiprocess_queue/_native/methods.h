@@ -163,7 +163,7 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
     }
     record->payloads[0] = *payload;
     record->count = 1;
-    record->unusual = may_be_long && payload->length >= SHMQ_LONG ? HAS_LONG : 0;
+    record->unusual = may_be_long && (payload->length >= SHMQ_LONG || payload->tag == TAG_BUFFERS) ? HAS_LONG : 0;
     return record;
 }
 
@@ -240,6 +240,37 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
     return put_item(self, args[0], until);
 }
 
+/* Before an item of a batch is encoded, copy the arrays of those from `*first` on that are encoded, if its code may
+   change them. */
+static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *first, Py_ssize_t encoded,
+                      struct arena *arena)
+{
+    while (*first < encoded && payloads[*first].tag != TAG_BUFFERS) {
+        ++*first;
+    }
+    if (*first == encoded) {
+        return 0;
+    }
+    PyObject *is_safe = PyObject_CallMethod(payloads[*first].owner, "is_safe_from", "O", item);
+    if (is_safe == NULL || is_safe == Py_True) {
+        Py_XDECREF(is_safe);
+        return is_safe == NULL ? FAILED : 0;
+    }
+    Py_DECREF(is_safe);
+    for (; *first < encoded; ++*first) {
+        struct payload *payload = &payloads[*first];
+        if (payload->tag == TAG_BUFFERS) {
+            PyObject *done = PyObject_CallMethod(payload->owner, "own", NULL);
+            if (done == NULL || (payload->pieces = pieces_of(payload->owner, arena)) == NULL) {
+                Py_XDECREF(done);
+                return FAILED;
+            }
+            Py_DECREF(done);
+        }
+    }
+    return 0;
+}
+
 /* Put a list of items, of which there are not too many. */
 static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
 {
@@ -247,13 +278,16 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
     char first[ARENA_FIRST];
     struct arena arena = {first, first + sizeof first, NULL};
     struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
-    Py_ssize_t encoded = 0;
+    Py_ssize_t encoded = 0, unowned = 0;
     PyObject *result = NULL;
     if (payloads == NULL) {
         PyErr_NoMemory();
         goto done;
     }
     for (; encoded < count; encoded++) {
+        if (own_before(PyList_GET_ITEM(items, encoded), payloads, &unowned, encoded, &arena) < 0) {
+            goto done;
+        }
         if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
             say_which(self, encoded);
             goto done;

@@ -6,6 +6,7 @@ The native engine has the same in C (``_native/buffers.h``), which does not need
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,16 +68,19 @@ def is_ours(obj: Any) -> bool:
 
 
 def _room_for(size: int) -> int:
-    return max(_PAGE, 1 << (size - 1).bit_length())
+    return size if size > KEPT_SIZE else max(_PAGE, 1 << (size - 1).bit_length())
 
 
 def _new(size: int) -> mmap:
+    make: Callable[[int], mmap] = _new_block()
     try:
-        block: mmap = _new_block()(_room_for(size))
+        try:
+            return make(_room_for(size))
+        except OSError:
+            _kept.clear()
+            return make(_room_for(size))
     except OSError:
-        _kept.clear()
         raise MemoryError(f"there is no memory for a buffer of {size:,} bytes") from None
-    return block
 
 
 def _spare(size: int) -> mmap | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import struct
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,6 +119,11 @@ ITEMS: dict[str, Callable[[], Any]] = {
     "of one that is read only": lambda: [numbers(), np.frombuffer(b"x" * SMALLEST, "S1")],
     "a buffer of bytes": lambda: pickle.PickleBuffer(b"y" * SMALLEST),
     "a buffer of a bytearray": lambda: [pickle.PickleBuffer(bytearray(SMALLEST)), 1],
+    "a buffer of an array behind a small one": lambda: [
+        numbers(3),
+        (array := numbers(2 * MANY))[:10],
+        pickle.PickleBuffer(array[100:]),
+    ],
     "a buffer of an array": lambda: [(array := numbers()), pickle.PickleBuffer(array), pickle.PickleBuffer(numbers())],
     "with lambdas": lambda: [numbers(), numbers(MANY, 1)],
     "a size of more dimensions": lambda: np.zeros((2, 3, MANY), np.float32).transpose(1, 0, 2),
@@ -183,6 +191,41 @@ def test_an_array_is_sent_as_pickle_meets_it(make_queue: MakeQueue, each_engine:
             assert_like(getattr(one, "array", one), getattr(other, "array", other))
 
 
+@pytest.mark.parametrize("arrange", [lambda one: one, lambda one: [one, 5], lambda one: {"a": (one,)}])
+def test_a_later_item_of_a_batch_changes_no_earlier_one(
+    arrange: Callable[[Any], Any], make_queue: MakeQueue, each_engine: str
+) -> None:
+    """Each item is as it was when the batch came to it."""
+    queue = make_queue(capacity=5, item_size=LARGE)
+    array = numbers()
+    queue.put_batch([1, arrange(array), array, arrange(Scales(array)), array])
+    came = queue.get_batch(5)
+    assert_like(came[1], arrange(numbers()))
+    assert_like(came[2], numbers())
+    assert_like(came[4], numbers() * 2)
+
+
+def test_what_is_copied_for_a_later_item_is_laid_closer_too() -> None:
+    array = numbers(MANY + 1)
+    payload, tag = Codec(DictStore()).encode([numbers(), array])
+    payload.own()
+    array[:] = 0
+    assert payload.pack(len(payload) - 1)
+    assert_like(Codec(DictStore()).decode(buffers.whole(payload), tag)[1], numbers(MANY + 1))
+
+
+def test_an_array_of_which_numpy_warns_makes_no_other_one_read_only(make_queue: MakeQueue, each_engine: str) -> None:
+    queue = make_queue(capacity=1, item_size=LARGE)
+    warned = np.broadcast_arrays(numbers(MANY + 11), np.zeros((1, 1)))[0]
+    expected = pickle.loads(pickle.dumps(warned, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        queue.put(warned)
+    assert_like(queue.get(), expected)
+    queue.put(numbers(MANY + 11).reshape(1, -1))
+    assert queue.get().flags.writeable
+
+
 def test_a_reducer_for_arrays_that_the_program_has_registered_is_used(
     make_queue: MakeQueue, each_engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,12 +237,57 @@ def test_a_reducer_for_arrays_that_the_program_has_registered_is_used(
     assert queue.get() == numbers().tolist()
 
 
-def test_a_plain_class_costs_no_copy_and_one_with_code_does() -> None:
-    def is_kept(item: object) -> bool:
-        payload, tag = Codec(DictStore()).encode(item)
-        assert tag == BUFFERS
-        return bool(buffers.whole(payload)[9])
+class Buried:
+    def __init__(self) -> None:
+        self.was = 1
 
+    def __del__(self) -> None:
+        self.was = 0
+
+
+class Refused(Exception):
+    def __init__(self, array: Any) -> None:
+        super().__init__(array)
+
+
+class Key:
+    def __hash__(self) -> int:
+        return 1
+
+
+class Row(Counter[str]):
+    def __init__(self, content: Any = ()) -> None:
+        super().__init__(content)
+
+
+class Registered:
+    pass
+
+
+def is_kept(item: object) -> bool:
+    payload, tag = Codec(DictStore()).encode(item)
+    assert tag == BUFFERS
+    return bool(buffers.whole(payload)[9])
+
+
+def build_registered() -> Registered:
+    return Registered()
+
+
+@pytest.mark.parametrize("make", [Buried, lambda: Refused(1), Key, Row])
+def test_any_code_that_unpickling_may_run_costs_a_copy(make: Callable[[], object]) -> None:
+    assert is_kept([numbers(), make()])
+
+
+def test_a_registered_reducer_is_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    import copyreg
+
+    assert not is_kept([numbers(), Registered(), re.compile("x")])
+    monkeypatch.setitem(copyreg.dispatch_table, Registered, lambda _: (build_registered, ()))
+    assert is_kept([numbers(), Registered()])
+
+
+def test_a_plain_class_costs_no_copy_and_one_with_code_does() -> None:
     assert not is_kept(Sample(numbers(), "label"))
     assert not is_kept({"a": [numbers()]})
     assert is_kept([Scales(numbers()), numbers()])
@@ -254,6 +342,27 @@ def test_an_item_that_is_too_large_is_packed_deflated_or_refused(make_queue: Mak
         small.put(item)
     assert 2 * SMALLEST < raised.value.size < wide
     item[0].resize(3)  # nothing holds it
+
+
+def test_an_array_that_no_slot_holds_is_too_large(make_queue: MakeQueue, each_engine: str) -> None:
+    queue = make_queue(capacity=2, item_size=SMALLEST)
+    huge: Any = np.zeros(1 << 32, np.uint8)  # none of it is touched
+    puts: list[tuple[Callable[[], Any], int | None]] = [
+        (lambda: queue.put(huge), None),
+        (lambda: queue.put([huge, 1]), None),
+        (lambda: queue.put_batch([1, huge]), 1),
+    ]
+    for put, index in puts:
+        with pytest.raises(ItemTooLargeError) as raised:
+            put()
+        assert raised.value.size > 1 << 32
+        assert raised.value.index == index
+
+
+def test_what_no_slot_holds_is_not_deflated_either() -> None:
+    codec = Codec(DictStore(), 1 << 30)
+    with pytest.raises(ItemTooLargeError):
+        codec.fit(*codec.encode(np.zeros(1 << 32, np.uint8)))
 
 
 # ---- damage ---------------------------------------------------------------------------------------------------------
@@ -315,6 +424,13 @@ def test_what_is_right_in_the_table_of_damage_is_read(make_queue: MakeQueue, eac
     for payload in (NONE, PADDED + bytes(100)):
         put_bytes(queue, payload)
         assert queue.get(timeout=LONG) == 1
+
+
+def test_a_payload_of_few_bytes_is_in_pieces_too(make_queue: MakeQueue, each_engine: str) -> None:
+    """As a task puts what it has encoded before."""
+    queue = make_queue(capacity=1, item_size=SMALLEST)
+    assert queue._calls.try_put_payload(NONE, BUFFERS)
+    assert queue.get(timeout=LONG) == 1
 
 
 @pytest.mark.parametrize("options", [{"serializer": "plain"}, {"dumps": pickle.dumps, "loads": pickle.loads}])

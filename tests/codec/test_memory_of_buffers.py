@@ -6,13 +6,14 @@ import gc
 import multiprocessing
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shared_multiprocess_queue import DeserializationError, Full, SharedMemoryQueue
+from shared_multiprocess_queue import DeserializationError, Full, SerializationError, SharedMemoryQueue
 from shared_multiprocess_queue._codec.tags import BUFFERS
 from shared_multiprocess_queue._platform import memory
 from tests.support.arrays import (
@@ -81,11 +82,25 @@ def test_of_the_python_pool_only_the_newest_blocks_are_kept() -> None:
     ):
         memory.copy_of(bytearray(size))
         assert [len(block) for block in memory._kept] == expected
+    assert memory._room_for(2 * half + 1) == 2 * half + 1
     found = [memory.copy_of(bytearray(SMALLEST * 3)) for _ in range(memory.KEPT + 3)]
     assert all(map(memory.is_ours, found))
     found.clear()
     assert len(memory._kept) == memory.KEPT
     memory._kept.clear()
+
+
+def test_the_python_pool_gives_its_blocks_back_before_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.copy_of(bytearray(SMALLEST))
+    make = memory._new_block()
+
+    def short(size: int) -> Any:
+        if memory._kept:
+            raise OSError
+        return make(size)
+
+    monkeypatch.setattr(memory, "_new_block", lambda: short)
+    assert bytes(memory.copy_of(b"x" * (3 * SMALLEST))) == b"x" * (3 * SMALLEST)
 
 
 def test_a_child_and_its_parent_recycle_each_their_own(make_queue: MakeQueue, each_engine: str) -> None:
@@ -212,6 +227,17 @@ def test_the_senders_memory_is_free_after_the_put(is_put: bool, make_queue: Make
             buffer.release()
             mine += b"x"  # although the error, and its frames, are there
             assert raised.tb is not None
+
+
+def test_the_senders_memory_is_free_after_an_item_is_refused(make_queue: MakeQueue, each_engine: str) -> None:
+    queue = make_queue(capacity=1, item_size=LARGE)
+    mine = bytearray(SMALLEST)
+    buffer = pickle.PickleBuffer(mine)
+    with pytest.raises(SerializationError) as raised:
+        queue.put([buffer, threading.Lock()])
+    buffer.release()
+    mine += b"x"  # although the error, and its frames, are there
+    assert raised.tb is not None
 
 
 @pytest.mark.parametrize("is_batch", [True, False])

@@ -42,7 +42,7 @@ def pair(
     """A handle that wakes and one that waits."""
     waking, waiting = request.param
     with (
-        make_queue(capacity=3, engine=waking) as one,
+        make_queue(capacity=3, item_size=1 << 14, engine=waking) as one,
         SharedMemoryQueue(one.name, run_id=one.run_id, engine=waiting) as two,
     ):
         yield one, two

@@ -14,8 +14,9 @@ import pytest
 from shared_multiprocess_queue import ShutDown
 from shared_multiprocess_queue.errors import ArgumentError, DeserializationError, SerializationError
 from tests.support.children import python
-from tests.support.waiting import in_thread
-from tests.tasks.conftest import Pair, Run, asleep
+from tests.support.queues import MakeQueue
+from tests.support.waiting import LONG, in_thread
+from tests.tasks.conftest import ENGINES, Pair, Run, asleep
 
 
 def test_what_is_there_is_taken_at_once(pair: Pair, run: Run[Any]) -> None:
@@ -57,11 +58,32 @@ def test_items_with_large_buffers_wait_for_room_as_others_do(pair: Pair, run: Ru
         await asleep(waiter, "put", 1)
         tasks.append(asyncio.create_task(waiter.put_async(wrapped[1])))
         tasks.append(asyncio.create_task(waiter.put_batch_async(wrapped[2:])))
-        found = [await waiter.get_async() for _ in range(6)]
+        found = [await waiter.get_async(timeout=LONG) for _ in range(6)]
         await asyncio.gather(*tasks)
         return found
 
     assert run(main()) == [0, 1, 2, *({"buffer": item} for item in items)]
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_other_tasks_may_change_a_buffer_while_its_put_waits(
+    make_queue: MakeQueue, run: Run[Any], engine: str, is_batch: bool
+) -> None:
+    queue = make_queue(capacity=1, item_size=10_000, engine=engine)
+    mine = bytearray(b"x" * 5000)
+
+    async def main() -> Any:
+        await queue.put_async(0)
+        buffer = pickle.PickleBuffer(mine)
+        task = asyncio.create_task(queue.put_batch_async([buffer]) if is_batch else queue.put_async(buffer))
+        await asleep(queue, "put", 1)
+        mine[:] = bytes(5000)
+        found = [await queue.get_async(), await queue.get_async()]
+        await task
+        return found
+
+    assert run(main()) == [0, b"x" * 5000]
 
 
 def test_a_get_wakes_a_task_that_puts(pair: Pair, run: Run[Any]) -> None:
