@@ -20,7 +20,6 @@ before an item can leave OFFERED [M6]: by that a join knows that a letter has co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from .._platform.atomic_words import Words
@@ -202,8 +201,10 @@ class DeadLetters:
     def drop(self, words: Words, letter: Letter) -> bool:
         """End a letter and its item; return False if it is gone."""
         at = self._head(letter.slot) + DEAD_WORD
-        # [M11] acq_rel
-        return any(words.cas(at, known, next_dead_word(known, DEAD_FREE)) for known in _words_of(letter))
+        for known in _words_of(letter):  # noqa: SIM110 (an interrupt that comes while a generator is dropped is swallowed)
+            if words.cas(at, known, next_dead_word(known, DEAD_FREE)):  # [M11] acq_rel
+                return True
+        return False
 
     # ---- putting back -----------------------------------------------------------------------------------------------
 
@@ -280,8 +281,8 @@ class DeadLetters:
         return True
 
 
-def _words_of(letter: Letter) -> Iterator[int]:
-    """Yield the words that the dead slot of a letter may have: the move may have ended since the look [M4]."""
-    yield letter.word
+def _words_of(letter: Letter) -> list[int]:
+    """Return the words that the dead slot of a letter may have: the move may have ended since the look [M4]."""
     if dead_state(letter.word) == DEAD_BURIED:
-        yield next_dead_word(letter.word, DEAD_LETTER)
+        return [letter.word, next_dead_word(letter.word, DEAD_LETTER)]
+    return [letter.word]
