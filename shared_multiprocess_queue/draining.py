@@ -21,7 +21,8 @@ _PATIENCE: Final = 1.0  # seconds to wait for a live creator
 class Drain:
     """A consumer of a queue that takes one item at a time and ends it when it is safe elsewhere.
 
-    With leases an item that was not ended comes back, whatever becomes of this process. Without them it is this
+    With leases an item that was not ended comes back, whatever becomes of this process. By ``close`` it does so without
+    a dead letter; a kill counts as a delivery. Without them it is this
     process's from ``take`` on: ``close`` puts it back, behind all others; a kill loses it.
 
     A queue that goes with its last user does not go with this one, unless ``take`` has found nothing in it.
@@ -76,7 +77,8 @@ class Drain:
         """
         lease, payload, self._lease, self._payload = self._lease, self._payload, None, None
         if lease is not None:
-            lease.release()
+            leasing = lease._leasing()
+            leasing.give_back_undelivered(leasing.of_objects, lease._held)
         elif payload is not None and payload[1] != CORRUPT:
             self._queue._membership.keep_back([payload])
         if not self._is_empty:

@@ -78,6 +78,7 @@ FAMILIES: Final = (
     _Family("leased", "Items that are being processed.", lambda queue, look, change: {"": len(look.leased)}),
     _counter("redelivered", "Times that a leased item was handed out again.", {"": "redelivered"}),
     _counter("lease_waits", "Times that a get found no lease for an item.", {"": "lease_waits"}),
+    _Family("dead_letters", "Dead letters that are there.", lambda queue, look, change: {"": look.dead_letters}),
     _Family("processes", "Processes that take part, by their records.", _processes, "state"),
     _Family(
         "blocked_seconds",

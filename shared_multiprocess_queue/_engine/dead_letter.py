@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 from .._codec.buffers import whole
 from .._ring.claim import CORRUPT
+from .._ring.dead_letters import Letter
 from ..errors import DeadLetterGoneError, ShutDown
 from .calls import corrupt_slot
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from .._codec.formats import ItemCodec
-    from .._ring.dead_letters import DeadLetters, Letter
+    from .._ring.dead_letters import DeadLetters
     from .membership import Membership
 
     T = TypeVar("T", default=Any)
@@ -56,6 +57,7 @@ class DeadLetter(Generic[T]):
 
         Raises:
             DeserializationError: that is not possible; ``raw`` has its bytes, and ``done()`` ends it.
+            CorruptQueueError: its length in shared memory is more than an item has; ``done()`` ends it.
         """
         data, tag = self._letter.payload
         if tag == CORRUPT:
@@ -75,6 +77,8 @@ class DeadLetter(Generic[T]):
 
     def done(self) -> None:
         """End the item: it is delivered to none any more. Once this has returned, no other process ends the letter.
+
+        If the process dies after that, the item is lost: no lease protects a letter.
 
         Raises:
             DeadLetterGoneError: it was ended or put back before.
@@ -96,10 +100,11 @@ class DeadLetter(Generic[T]):
             QueueClosedError: the handle is closed; a ValueError and an OSError.
         """
         with self._membership.operation() as record:
-            is_back = self._dead_letters().put_back(record.words, self._letter)
-        if is_back is None:
+            outcome = self._dead_letters().put_back(record.words, self._letter)
+        if isinstance(outcome, Letter):
+            self._letter = outcome
             raise ShutDown
-        if not is_back:
+        if not outcome:
             raise DeadLetterGoneError(self._letter.position)
 
     def _dead_letters(self) -> DeadLetters:

@@ -118,7 +118,9 @@ class Lease(Generic[T]):
         self._is_over = True
 
     def release(self, delay: float = 0.0, last: bool = False) -> None:
-        """Give the item back, so that it is delivered again.
+        """Give the item back, so that it is delivered again; after its last delivery it becomes a dead letter.
+
+        A dead letter takes up no lease, whatever the arguments. See ``max_deliveries`` of the queue.
 
         Args:
             delay: seconds in which it is not delivered.

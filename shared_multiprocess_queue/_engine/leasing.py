@@ -146,6 +146,10 @@ class Leasing:
         if not is_ended:
             raise _lost(held, _OVER)
 
+    def give_back_undelivered(self, home: Home, held: Held) -> None:
+        """End a lease whose item no caller has used, as ``give_back``; it does not become a dead letter by this."""
+        self._end(home, held, lambda words, held: self._leases.give_back(words, held, was_delivered=False))
+
     def _end(self, home: Home, held: Held, end: Callable[[Words, Held], bool]) -> bool:
         if held.forks != processes.forks:
             raise LeaseLostError(
@@ -210,7 +214,7 @@ class Leasing:
                 self.give_back(home, held)
         if mine:
             warnings.warn(
-                f"{why}: {len(mine)} leased items are given back and will be delivered again",
+                f"{why}: {len(mine)} leased items are given back, to be delivered again or to become dead letters",
                 ResourceWarning,
                 stacklevel=3,
             )

@@ -200,35 +200,46 @@ class DeadLetters:
 
     def drop(self, words: Words, letter: Letter) -> bool:
         """End a letter and its item; return False if it is gone."""
-        free = next_dead_word(letter.word, DEAD_FREE)
-        return bool(words.cas(self._head(letter.slot) + DEAD_WORD, letter.word, free))  # [M11] acq_rel
+        at = self._head(letter.slot) + DEAD_WORD
+        for known in _words_of(letter):  # noqa: SIM110 (an interrupt that comes while a generator is dropped is swallowed)
+            if words.cas(at, known, next_dead_word(known, DEAD_FREE)):  # [M11] acq_rel
+                return True
+        return False
 
     # ---- putting back -----------------------------------------------------------------------------------------------
 
-    def put_back(self, words: Words, letter: Letter) -> bool | None:
+    def put_back(self, words: Words, letter: Letter) -> bool | Letter:
         """Make the item of a letter an item of the queue again, as if it was just put.
 
         Returns:
-            True: it is. False: the letter is gone. None: the queue was shut down, and the letter stays.
+            True: it is. False: the letter is gone. A letter: the queue was shut down, and this one stays.
         """
         if ending.is_closed(words):
-            return None
+            return letter
         at = self._head(letter.slot) + DEAD_WORD
-        offered = next_dead_word(letter.word, DEAD_OFFERED)
-        if not words.cas(at, letter.word, offered):  # [M5] seq, before [M6]; pairs with [D5][J4]
-            return False
-        self._decide(words, at, offered)
-        return None if words.load(at) == next_dead_word(offered, DEAD_LETTER) else True
+        for known in _words_of(letter):
+            offered = next_dead_word(known, DEAD_OFFERED)
+            if words.cas(at, known, offered):  # [M5] seq, before [M6]; pairs with [D5][J4]
+                refused = next_dead_word(offered, DEAD_LETTER)
+                is_taken = self._decide(words, at, offered)
+                if is_taken is None:
+                    is_taken = words.load(at) != refused
+                return is_taken or letter._replace(word=refused)
+        return False
 
-    def _decide(self, words: Words, at: int, offered: int) -> None:
-        """Decide whether the queue takes a letter that is offered; any process may do so, and one decides."""
+    def _decide(self, words: Words, at: int, offered: int) -> bool | None:
+        """Decide whether the queue takes a letter that is offered; any process may do so, and one decides.
+
+        Returns:
+            True: it does. False: the letter stays. None: another process has decided.
+        """
         # [M6] seq, after [M5]; pairs with [D1]: either a get that finds the end sees OFFERED, or this sees CLOSED
         if ending.is_closed(words):
-            words.cas(at, offered, next_dead_word(offered, DEAD_LETTER))  # [M7]
-            return
+            return False if words.cas(at, offered, next_dead_word(offered, DEAD_LETTER)) else None  # [M7]
         self._parking.note_return(words)  # [M6] RMW, seq, before [M7]; pairs with [J1][J5]
-        words.cas(at, offered, next_dead_word(offered, DEAD_PUT_BACK))  # [M7] seq, pairs with [J4][M9]
+        is_mine = words.cas(at, offered, next_dead_word(offered, DEAD_PUT_BACK))  # [M7] seq, pairs with [J4][M9]
         self._parking.say_returned(words)
+        return True if is_mine else None
 
     def has_items(self, words: Words) -> bool:
         """Whether a dead slot has an item of the queue."""
@@ -268,3 +279,10 @@ class DeadLetters:
             return False
         self.settle(words, lease)
         return True
+
+
+def _words_of(letter: Letter) -> list[int]:
+    """Return the words that the dead slot of a letter may have: the move may have ended since the look [M4]."""
+    if dead_state(letter.word) == DEAD_BURIED:
+        return [letter.word, next_dead_word(letter.word, DEAD_LETTER)]
+    return [letter.word]

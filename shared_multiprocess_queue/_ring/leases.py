@@ -258,6 +258,7 @@ class Leases:
         claim.slots.remove(held)
 
     def hand_out_again(self, words: Words, claim: Claim, held: Held) -> None:
+        held.is_of_dead = False  # before [E7]: from there on the count is of a delivery that has not been made
         head = self._head(held.index)
         count = words.load(head + LEASE_COUNT)
         # [E7] relaxed, before anything of the item is looked at: to deserialise it may kill
@@ -433,8 +434,9 @@ class Leases:
                 self.hand_out_again(words, claim, held)
         for held in list(claim.ending):
             if not held.left:
-                if self.settle(words, held):
-                    held.home[held] = held  # it has not happened
+                if self.settle(words, held):  # it has not happened
+                    words.announce(self._head(held.index) + LEASE_DUE, held.owner)
+                    held.home[held] = held
                 else:
                     self._leave(words, held)
             if held.left and held.left[0]:

@@ -234,7 +234,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
         raise fail(f"{name(queue.name)} cannot be drained: {queue.why}", code)
     if not yes:
         there = number(look.items, "item")
-        goes = ", and goes with its last user: if it is empty then, drain removes it" * (
+        letters = f", and its {number(look.dead_letters, 'dead letter')} with it" if look.dead_letters else ""
+        goes = f", and goes with its last user: if it is empty then, drain removes it{letters}" * (
             look.delete and not queue.in_use
         )
         fate = f"write them to {name(target)}" if target else "drop them"

@@ -193,6 +193,8 @@ def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableT
         if look.leases:
             leased = f"{len(look.leased):,} of {look.leases:,} held"
             yield "leases", f"{leased}; {look.redelivered:,} handed out again, {look.lease_waits:,} waits"
+        if look.dead_letters:
+            yield "dead letters", f"{look.dead_letters:,}"
         if look.bells_refused:
             yield "doorbells", f"{number(look.bells_refused, 'ring')} without an answer"
         marks = [text for text, is_so in _marks(look) if is_so]

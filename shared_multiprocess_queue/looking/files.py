@@ -258,6 +258,7 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
         bells_refused=seen.bells_refused,
         redelivered=seen.redelivered,
         lease_waits=seen.lease_waits,
+        dead_letters=seen.dead_letters,
         asleep=tuple(side for side, at in sleepers if file.load(at + WAKE_HINT) & 1),
         batch_lock="held" if file.load(BATCH_OWNER_AT) else "free",
         gate=is_shut(file.load(GATE_AT), now),

@@ -96,6 +96,7 @@ class QueueLook:
         bells_refused: rings of a doorbell that no process answered.
         redelivered: times that a leased item was handed out again.
         lease_waits: times that a get found an item and no lease for it.
+        dead_letters: dead letters that are there.
         asleep: sides that may have sleepers: "getters", "putters".
         batch_lock: "held" or "free", by the name in the header.
         gate: whether a batch keeps single puts waiting.
@@ -131,6 +132,7 @@ class QueueLook:
     bells_refused: int
     redelivered: int
     lease_waits: int
+    dead_letters: int
     asleep: tuple[str, ...]
     batch_lock: Literal["held", "free"]
     gate: bool

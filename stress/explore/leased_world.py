@@ -28,6 +28,7 @@ from shared_multiprocess_queue._engine.calls import Operations
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
+from shared_multiprocess_queue._ring.dead_letters import Letter
 from shared_multiprocess_queue.errors import ShutDown
 
 from .handles import PATIENCE, Handle
@@ -191,17 +192,17 @@ class LeasedHandle(Handle):
             item = letters[0].payload[0].decode()
             if name == "put_back":
                 ledger.offered.add(item)
-                is_back = dead.put_back(record.words, letters[0])
+                outcome = dead.put_back(record.words, letters[0])
             else:
                 ledger.may_be_ended.add(item)
-                is_back = dead.drop(record.words, letters[0])
-                if is_back:
+                outcome = dead.drop(record.words, letters[0])
+                if outcome:
                     ledger.ended(item)
                 else:
                     ledger.may_be_ended.discard(item)
-        if is_back is None:
+        if isinstance(outcome, Letter):
             raise ShutDown
-        return is_back
+        return outcome
 
     def _done(self, held: Held) -> None:
         leasing = self.engine.membership.leasing

@@ -111,6 +111,18 @@ def test_drain_into_a_pipe_that_is_closed_loses_nothing(make_queue: MakeQueue, r
     assert sorted(left) == items[-len(left) :], "each is there once"
 
 
+def test_drain_to_a_full_disk_makes_no_dead_letter(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(leases=1, max_deliveries=1)
+    q.put(b"one")
+    command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-q"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
+    assert done.returncode == 1
+    assert q.dead_letters() == []
+    assert q.get(block=False) == b"one"
+    q.task_done()
+
+
 @pytest.mark.parametrize("leases", [0, 1])
 @pytest.mark.parametrize("is_over", [False, True])
 def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, leases: int, is_over: bool) -> None:

@@ -139,6 +139,16 @@ def test_show_tells_all(make_queue: MakeQueue, run_id: str, each_engine: str) ->
         lease.done()
 
 
+def test_dead_letters_are_shown(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(leases=2, max_deliveries=1)
+    q.put("bad")
+    q.lease(block=False).release()
+    shown = shmq_json("show", f"{run_id}-q")["queue"]
+    assert shown["look"]["dead_letters"] == 1
+    assert "dead letters" in shmq("show", f"{run_id}-q").output
+    assert f'shmq_dead_letters{{queue="{run_id}-q"}} 1.0' in shmq("metrics", f"{run_id}-q").output
+
+
 def test_show_says_that_a_blocker_is_paused(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(capacity=2, engine="atomics")
     child = fork(signal.pause)

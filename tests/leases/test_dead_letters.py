@@ -22,7 +22,9 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     ShutDown,
 )
+from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring.dead_letters import DeadLetters
 from stress.hostile import damage
 from tests.support.children import in_child
 from tests.support.queues import MakeQueue
@@ -361,6 +363,55 @@ def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue
         q.get(block=False)
     assert items_of(q) == ["worse"]
     assert q.join(0)
+
+
+@pytest.mark.parametrize("end", [DeadLetter.done, DeadLetter.put_back])
+def test_a_letter_seen_before_its_burial_ended_can_be_ended(
+    make_leased: MakeQueue, end: Callable[[DeadLetter], None]
+) -> None:
+    q = make_leased(max_deliveries=1)
+    bury(q, "bad")
+    stage = damage.Stage(q)
+    at = q._geometry.dead_heads + layout.DEAD_WORD
+    buried = layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0)
+    stage.write(at, buried)
+    (one,), (same,) = q.dead_letters(), q.dead_letters()
+    stage.write(at, layout.next_dead_word(buried, layout.DEAD_LETTER))
+    end(one)
+    assert q.dead_letters() == []
+    with pytest.raises(DeadLetterGoneError):
+        same.done()
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_a_letter_that_a_shutdown_keeps_stays_until_it_is_ended(
+    make_leased: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch, is_ended: bool
+) -> None:
+    """The queue is shut down between the offer and the decision; then another process may end the letter at once."""
+    q = make_leased(max_deliveries=1)
+    bury(q, "bad")
+    (letter,) = q.dead_letters()
+    decide = DeadLetters._decide
+
+    def shut_down_and_decide(self: DeadLetters, words: Words, at: int, offered: int) -> bool | None:
+        monkeypatch.undo()
+        with SharedMemoryQueue("q", run_id=run_id) as other:
+            other.shutdown()
+            outcome = decide(self, words, at, offered)
+            if is_ended:
+                other.dead_letters()[0].done()
+        return outcome
+
+    monkeypatch.setattr(DeadLetters, "_decide", shut_down_and_decide)
+    with pytest.raises(ShutDown):
+        letter.put_back()
+    assert q.qsize() == 0
+    if is_ended:
+        with pytest.raises(DeadLetterGoneError):
+            letter.done()
+    else:
+        letter.done()
+    assert q.dead_letters() == []
 
 
 def test_a_letter_keeps_its_queue_and_is_not_pickled(make_leased: MakeQueue, run_id: str) -> None:

@@ -11,11 +11,17 @@ from typing import cast
 
 import pytest
 
-from shared_multiprocess_queue import Empty, JoinableQueue, SharedMemoryFullError, SharedMemoryQueue
+from shared_multiprocess_queue import (
+    Empty,
+    JoinableQueue,
+    Lease,
+    SharedMemoryFullError,
+    SharedMemoryQueue,
+)
 from shared_multiprocess_queue._engine import records
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
 from shared_multiprocess_queue._platform.shared_memory import Segment
-from shared_multiprocess_queue._ring.layout import HEAD
+from shared_multiprocess_queue._ring.layout import HEAD, LEASE_DUE, LEASE_HEAD_SIZE
 from tests.support.interrupting import points
 from tests.support.queues import MakeQueue
 
@@ -75,6 +81,33 @@ def test_an_interrupt_anywhere_loses_no_item_and_no_lease(
         with q._membership.operation() as record:
             assert [record.words.load(heads + lease * 64) for lease in range(2)] == [0, 0], where
     rest(q)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_lease_whose_release_was_interrupted_is_in_processing(make_queue: MakeQueue, last: bool) -> None:
+    """Otherwise a get of its own process waits for it at the end."""
+    q = make_queue(leases=2, capacity=4, engine="atomics")
+    leasing = q._membership.leasing
+    assert leasing is not None
+
+    def take() -> Lease:
+        q.put(1)
+        return q.lease(block=False)
+
+    taken = [take()]
+    for where in points(lambda: taken[-1].release(last=last)):
+        with q._membership.operation() as record:
+            for held in leasing.of_objects:
+                head = q._geometry.lease_heads + held.index * LEASE_HEAD_SIZE
+                assert record.words.load(head + LEASE_DUE) == held.owner, where
+        if leasing.of_objects:
+            taken[-1].done()
+        else:
+            q.get(block=False)
+            q.task_done()
+        taken.append(take())
+    q.get(block=False)
+    q.task_done()
 
 
 @pytest.mark.parametrize("most", [None, 2])

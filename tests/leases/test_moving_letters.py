@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from shared_multiprocess_queue import (
     DeadLetterGoneError,
     DeserializationError,
     Empty,
+    Lease,
     LeaseLostError,
     LeasesHeldError,
     SharedMemoryQueue,
@@ -25,6 +28,7 @@ from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import held_by
 from stress.hostile import damage
+from tests.support.children import in_child
 from tests.support.interrupting import points
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue
@@ -147,6 +151,31 @@ def test_an_interrupt_anywhere_loses_no_letter_and_no_lease(
     with suppress(ValueError):
         q.task_done()
     everything(q)
+
+
+@forks
+def test_an_interrupted_get_buries_nothing_of_a_dead_process(
+    make_queue: MakeQueue,
+) -> None:
+    q = make_queue(max_deliveries=2, leases=1, engine="atomics")
+
+    def die() -> None:
+        with q.lease(block=False):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def leave_one() -> None:
+        q.put("item")
+        assert in_child(die) == -signal.SIGKILL
+
+    def lease() -> Lease:
+        damage.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+        return q.lease(block=False)
+
+    leave_one()
+    for where in points(lease):
+        assert q.dead_letters() == [], where
+        lease().done()
+        leave_one()
 
 
 # ---- any words ------------------------------------------------------------------------------------------------------
