@@ -43,6 +43,7 @@ struct shmq_ring {
     uint64_t capacity;
     uint64_t stride;
     uint32_t item_size;
+    uint32_t max_item_size; /* larger if items may take several slots */
     bool spsc;
     uint32_t leases; /* number of lease slots */
     struct shmq_lease *lease_heads;
@@ -91,11 +92,18 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->capacity = capacity;
     ring->stride = SHMQ_STRIDE(item_size);
     ring->item_size = item_size;
+    ring->max_item_size = item_size;
     ring->spsc = spsc;
     ring->leases = 0;
     ring->owner = owner;
     ring->calls = calls;
     ring->fresh_below = 0;
+}
+
+/* Say how large items may be that take several slots; the caller has checked it. Before shmq_open_leases. */
+static inline void shmq_open_large(struct shmq_ring *ring, uint32_t max_item_size)
+{
+    ring->max_item_size = max_item_size;
 }
 
 /* Say that the queue has leases; the caller has checked their number, too, and keeps busy_lease, which may be any. */

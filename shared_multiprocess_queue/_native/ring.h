@@ -3,8 +3,8 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ending.h <- leases.h <- returns.h <- ring.h <-
-   leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h; participants.h <- slots.h <- large.h <- recovery.h <- ending.h
+   <- leases.h <- returns.h <- ring.h <- leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -29,10 +29,12 @@
    HOW TO USE IT
    =============
 
-    put      shmq_claim_put -> DONE: shmq_write for each position, shmq_publish. Otherwise nothing is claimed.
+    put      shmq_claim_put -> DONE: shmq_write for each position, shmq_publish. Otherwise nothing is claimed. An item of
+                               several slots is written by shmq_write_large.
     get      shmq_claim_get -> DONE: for each position shmq_read, copy, shmq_free_slot (false: another get has the item,
-                               drop the copy); then shmq_finish_get.
-                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of item_size bytes.
+                               drop the copy); then shmq_finish_get. If items may take several slots, shmq_measure,
+                               shmq_copy_out and shmq_free_large instead, from item to item.
+                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of max_item_size bytes.
                             -> NOTHING or HELD: with `sure`, shmq_find_orphan, before saying Empty; then as with ORPHAN.
     waiting  epoch = shmq_arm; claim with `sure`; sleep on the low half of the epoch's word while it is as read.
     copying  may fail between claim and freeing if memory is short: shmq_abandon, and the item goes to another get.
@@ -50,6 +52,7 @@
 
 #include "batch_lock.h"
 #include "ending.h"
+#include "large.h"
 #include "recovery.h"
 #include "returns.h"
 
@@ -220,6 +223,24 @@ static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, c
     }
 }
 
+/* Write an item of any size into claimed slots; returns their number. The index is the place of the first in its put. */
+static inline uint64_t shmq_write_large(const struct shmq_ring *ring, uint64_t position, const void *data,
+                                        uint32_t length, uint32_t tag, uint32_t index)
+{
+    const unsigned char *from = data;
+    const uint32_t size = ring->item_size;
+    uint64_t slots = 1;
+    shmq_write(ring, position, from, length < size ? length : size, tag, index);
+    for (uint32_t at = size; length > size && at < length; at += size < length - at ? size : length - at, slots++) {
+        shmq_write(ring, position + slots, from + at, length - at < size ? length - at : size, SHMQ_MORE,
+                   index + (uint32_t)slots);
+    }
+    if (slots > 1) {
+        SHMQ_STORE("P7", &shmq_slot_of(ring, position)->length, length, memory_order_relaxed);
+    }
+    return slots;
+}
+
 /* Whether a single put would find its slot free now, or free it when it looks for dead operations. */
 static inline bool shmq_has_room(const struct shmq_ring *ring)
 {
@@ -254,9 +275,9 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
     return false;
 }
 
-/* Publish the items that are written at position .. position + count - 1, and wake getters. */
-static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
-                                            uint64_t position, uint64_t count)
+/* Publish the `items` that are written at position .. position + count - 1, and wake getters. */
+static inline enum shmq_result shmq_publish_items(const struct shmq_ring *ring, struct shmq_participant *me,
+                                                  uint64_t position, uint64_t count, uint64_t items)
 {
     for (uint64_t p = position + count; p-- != position;) {
         struct shmq_slot *slot = shmq_slot_of(ring, p);
@@ -271,11 +292,17 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
         }
     }
     shmq_withdraw_put(me); /* [P9] */
-    shmq_wake(ring, &ring->header->items, count);
+    shmq_wake(ring, &ring->header->items, items);
     if (shmq_is_armed(&ring->header->space) && shmq_has_room(ring)) {
         shmq_wake(ring, &ring->header->space, 1); /* the chain: one wake may stand for several places */
     }
     return SHMQ_DONE;
+}
+
+static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
+                                            uint64_t position, uint64_t count)
+{
+    return shmq_publish_items(ring, me, position, count, count);
 }
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
@@ -346,13 +373,14 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
 }
 
 /* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
-   `held`. Each caller says it by a constant, so that the compiler, and the checker, drop the other way. DONE: *count
-   items from *position on; copy and free them, finish, and do not wait in between. ORPHAN: an item of a dead get lies at
-   *position. Any other result: nothing is claimed.
+   `held`. Each caller says by constants what is `leased` and may be `large`, so that the compiler, and the checker, drop
+   the other ways. DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they
+   may be large and are not leased, *count slots. ORPHAN: an item of a dead get lies at *position. Any other result:
+   nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
 static inline __attribute__((always_inline)) enum shmq_result
-shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased,
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased, bool large,
            struct shmq_held *held, uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
@@ -364,26 +392,37 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
         const uint64_t word = SHMQ_LOOK("G2", &shmq_slot_of(ring, p)->word, sure);
         if (word == shmq_word_of(p, SHMQ_FULL)) {
             shmq_prefetch(ring, p);
-            uint64_t end = p + 1;
-            while (end - p < most && SHMQ_LOAD("G2", &shmq_slot_of(ring, end)->word, memory_order_acquire) ==
-                                         shmq_word_of(end, SHMQ_FULL)) {
-                end++;
+            uint64_t end = p + 1, items = 1, reserved = 0;
+            if (large) {
+                end = shmq_end_of_items(ring, p, most, &items);
+                if (items == 0) {
+                    if (SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire) != p) {
+                        continue;
+                    }
+                    end = p + 1; /* damaged: one slot after the other comes out as a corrupt item */
+                    items = 1;
+                }
+            } else {
+                while (end - p < most && SHMQ_LOAD("G2", &shmq_slot_of(ring, end)->word, memory_order_acquire) ==
+                                             shmq_word_of(end, SHMQ_FULL)) {
+                    end++;
+                }
             }
             if (leased) {
                 bool came_back;
-                const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
+                reserved = shmq_reserve(ring, me, large ? items : end - p, held, &came_back);
                 if (reserved == 0 || came_back) {
                     SHMQ_ADD("count", &ring->header->lease_waits, sure && reserved == 0, memory_order_relaxed);
                     return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
                 }
-                end = p + reserved;
+                end = large ? shmq_place_large(ring, p, end, held, reserved) : p + reserved;
             }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {
                 if (shmq_is_stopped(ring)) { /* [D2] */
                     shmq_withdraw_get(me);
                     if (leased) {
-                        shmq_give_up_reserved(ring, held, end - p);
+                        shmq_give_up_reserved(ring, held, reserved);
                     }
                     return SHMQ_SHUT_DOWN;
                 }
@@ -392,12 +431,12 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
                 if (leased) {
                     shmq_withdraw_get(me);
-                    shmq_give_up_reserved(ring, held, end - p);
+                    shmq_give_up_reserved(ring, held, reserved);
                 }
                 continue; /* [G5] release, pairs with [S1]. Lost: the next announcement replaces this one. */
             }
             *position = p;
-            *count = end - p;
+            *count = large && leased ? reserved : end - p;
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
@@ -420,7 +459,14 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
 static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
                                               bool sure, uint64_t *position, uint64_t *count)
 {
-    return shmq_claim(ring, me, limit, sure, false, NULL, position, count);
+    return shmq_claim(ring, me, limit, sure, false, false, NULL, position, count);
+}
+
+/* The same where items may take several slots. */
+static inline enum shmq_result shmq_claim_large(const struct shmq_ring *ring, struct shmq_participant *me,
+                                                uint64_t limit, bool sure, uint64_t *position, uint64_t *count)
+{
+    return shmq_claim(ring, me, limit, sure, false, true, NULL, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */
@@ -436,6 +482,13 @@ static inline bool shmq_free_slot(const struct shmq_ring *ring, uint64_t positio
        item. */
     return SHMQ_CAS("G6", &shmq_slot_of(ring, position)->word, shmq_word_of(position, SHMQ_FULL),
                     shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* Free the slots of an item after it was copied. False: another get has adopted the item; drop the copy. */
+static inline bool shmq_free_large(const struct shmq_ring *ring, uint64_t position, uint64_t slots)
+{
+    shmq_free_rest(ring, position, slots);
+    return shmq_free_slot(ring, position);
 }
 
 /* End a get after all its `count` slots were freed, and wake putters. */
