@@ -70,14 +70,14 @@ class ArgumentError(SharedMemoryQueueError, ValueError):
 
 
 class ItemTooLargeError(SharedMemoryQueueError, ValueError):
-    """The item, serialised, does not fit into a slot.
+    """The item, serialised, is larger than the queue takes.
 
     Attributes:
         size: bytes that the item needs.
-        limit: ``item_size`` of the queue, in bytes.
+        limit: ``max_item_size`` of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
-            are, and an item of more than 64 times the size of a slot is too large to try.
+            are, and an item of more than 64 times that size is too large to try.
     """
 
     def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
@@ -91,8 +91,8 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         return (
-            f"{which} takes {self.size:,} bytes once serialised{deflated}, and a slot of this queue holds "
-            f"{self.limit:,}; create a SharedMemoryQueue with item_size={self.size} or more, or send a smaller item"
+            f"{which} takes {self.size:,} bytes once serialised{deflated}, and this queue takes items of up to "
+            f"{self.limit:,}; create a SharedMemoryQueue with max_item_size={self.size} or more, or send a smaller item"
         )
 
 
@@ -173,7 +173,7 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, but has another capacity, item_size, mode, leases or delete than the caller asked for.
+    """The queue exists, but has another capacity, item_size, mode, leases, max_item_size or delete than the caller asked for.
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.

@@ -59,9 +59,10 @@ class SharedMemoryQueue(Generic[T]):
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
             Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size, mode, leases and delete out, or
-            pass the values of the queue; a default counts as left out.
-        item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
+        capacity: number of slots, each for one item. When attaching, leave capacity, item_size, mode, leases,
+            max_item_size and delete out, or pass the values of the queue; a default counts as left out.
+        item_size: largest size of a serialised item in one slot, in bytes. The queue takes memory for capacity x
+            item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
         lock: ignored; accepted because earlier versions took one.
@@ -69,6 +70,8 @@ class SharedMemoryQueue(Generic[T]):
             one that consumes, which is enforced; threads may share such a handle.
         leases: most items that are in processing at once, so that the item of a consumer that dies goes to another; see
             ``lease``. 0: the queue does not know which items are being processed.
+        max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
+            than a slot takes several adjacent ones, at most all; a put waits until so many are free.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
@@ -82,7 +85,8 @@ class SharedMemoryQueue(Generic[T]):
         ValueError: an argument can never work.
         QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases or delete; a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases, max_item_size or delete;
+            a ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -132,6 +136,7 @@ class SharedMemoryQueue(Generic[T]):
         *,
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
+        max_item_size: SupportsIndex | None = None,
         engine: EngineName | None = None,
         timeout: float | None = None,
         delete: bool = False,
@@ -142,7 +147,7 @@ class SharedMemoryQueue(Generic[T]):
         engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
-        asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous)
+        asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous, max_item_size)
         make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
         segment_name, _ = lifecycle.names(self._name, self._run_id)
         if may_exist:
@@ -160,7 +165,9 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(wanted.capacity, wanted.item_size, wanted.mode, wanted.leases)
+        self._geometry = lifecycle.geometry(
+            wanted.capacity, wanted.item_size, wanted.mode, wanted.leases, wanted.max_item_size
+        )
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
         )
@@ -214,7 +221,7 @@ class SharedMemoryQueue(Generic[T]):
         )
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
-        self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.item_size)
+        self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.max_item_size)
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
@@ -236,7 +243,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
-            ItemTooLargeError: the serialised item is larger than ``item_size``, even deflated; a ValueError.
+            ItemTooLargeError: the serialised item is larger than ``max_item_size``, even deflated; a ValueError.
             SerializationError: the item cannot be serialised; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
@@ -264,7 +271,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room for all in time.
             ShutDown: the queue was shut down; nothing was put.
-            ValueError: there are more items than the queue can ever hold.
+            ValueError: there are more items than the queue can ever hold, or they take more slots than there are.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
         self._calls.put_batch(items, block, timeout)
@@ -534,8 +541,13 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def item_size(self) -> int:
-        """Largest size of a serialised item, in bytes."""
+        """Largest size of a serialised item in one slot, in bytes."""
         return self._geometry.item_size
+
+    @property
+    def max_item_size(self) -> int:
+        """Largest size of a serialised item, in bytes; one larger than ``item_size`` takes several slots."""
+        return self._geometry.max_item_size
 
     @property
     def mode(self) -> Mode:

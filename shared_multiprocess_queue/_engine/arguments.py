@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
     mode: Mode
     delete: bool
     leases: int = 0
+    max_item_size: int = 0  # 0: as item_size
 
 
 DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
@@ -93,6 +94,7 @@ def sizes(
     leases: SupportsIndex,
     delete: bool,
     is_anonymous: bool = False,
+    max_item_size: SupportsIndex | None = None,
 ) -> Sizes:
     """Return what is fixed when a queue is created as plain values.
 
@@ -106,6 +108,7 @@ def sizes(
         _mode(mode),
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
+        0 if max_item_size is None else _between("max_item_size", max_item_size, MAX_ITEM_SIZE, "bytes"),
     )
 
 
@@ -121,7 +124,7 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
     Raises:
         QueueMismatchError: a value differs from that of the queue.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases)
+    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases, found.max_item_size)
     differing = [
         what
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)
@@ -147,6 +150,20 @@ def countable(items: Iterable[object], capacity: int) -> list[object]:
             f"create the queue with a larger capacity"
         )
     return batch
+
+
+def check_slots(count: int, slots: int, capacity: int) -> None:
+    """Check that the slots are there which the items of a batch take.
+
+    Raises:
+        ArgumentError: they are more than the queue can ever have free.
+    """
+    limit = min(capacity, MAX_BATCH)
+    if slots > limit:
+        raise ArgumentError(
+            f"a batch of {count:,} items that takes {slots:,} slots can never fit: this queue has {limit:,}; split the "
+            f"batch, or create the queue with a larger capacity"
+        )
 
 
 def most_items(max_items: SupportsIndex) -> int:

@@ -21,7 +21,7 @@ from .._codec.codec import Codec
 from .._platform.clock import deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
-from .arguments import NOT_GIVEN, countable, most_items, only_item
+from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
 
@@ -71,7 +71,7 @@ class InPython:
         until = deadline_of(block, timeout)
         self._membership.check_open()
         payload = self._codec.encode(item)  # before any claim, because this may run code of the user
-        if len(payload[0]) > self._geometry.item_size:
+        if len(payload[0]) > self._geometry.max_item_size:
             payload = self._codec.fit(*payload)
         try:
             self._engine.put(payload, until)
@@ -88,6 +88,8 @@ class InPython:
         try:
             for i, item in enumerate(batch):
                 payloads.append(self._checked(self._codec.encode(item), i))
+            slots = sum(map(self._membership.ring.slots_of, (len(data) for data, _ in payloads)))
+            check_slots(len(payloads), slots, self._geometry.capacity)
         except BaseException:
             self._withdraw(payloads)
             raise
@@ -103,7 +105,7 @@ class InPython:
             self._codec.withdraw(payload)
 
     def _checked(self, payload: Payload, index: int) -> Payload:
-        if len(payload[0]) > self._geometry.item_size:
+        if len(payload[0]) > self._geometry.max_item_size:
             return self._codec.fit(*payload, index)
         return payload
 
@@ -175,12 +177,13 @@ class NotPlain:
 
 
 def corrupt_slot(membership: Membership) -> NoReturn:
-    """Raise the error for a slot that states more bytes than it holds.
+    """Raise the error for a slot that states what it cannot hold.
 
     Raises:
         CorruptQueueError: always.
     """
     raise CorruptQueueError(
-        f"a slot stated more bytes than the {membership.geometry.item_size:,} that it holds; its item is lost, and "
+        f"a slot stated an item that cannot be there, for example of more bytes than the "
+        f"{membership.geometry.max_item_size:,} of the largest item of this queue; it is lost, and "
         f"a program other than this package writes into segment {membership.segment.name!r}"
     )

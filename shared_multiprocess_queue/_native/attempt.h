@@ -71,7 +71,7 @@ SHMQ_RARE static int number_slots(struct record *record)
 {
     PyObject *numbered = PyObject_CallMethod(record->handle->engine, "number", "KK",
                                              (unsigned long long)record->me.bad_position,
-                                             (unsigned long long)record->count);
+                                             (unsigned long long)record->slots);
     if (numbered == NULL) {
         return FAILED;
     }
@@ -83,16 +83,23 @@ SHMQ_RARE static int number_slots(struct record *record)
    given up as a dead one is, and this raises. A kernel before 5.14 does not tell. */
 SHMQ_RARE static int reserve_claimed(struct record *record, uint64_t position)
 {
+    const struct shmq_ring *ring = &record->ring;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uint64_t p = position;
     for (uint64_t i = 0; i < record->count; i++) {
-        const uintptr_t slot = (uintptr_t)shmq_slot_of(&record->ring, position + i);
-        const uintptr_t first = slot - slot % page;
-        const size_t length = slot - first + SHMQ_STRIDE(record->payloads[i].length);
-        if (record->payloads[i].length > record->handle->at_once &&
-            madvise((void *)first, length, POPULATE_WRITE) < 0 && (errno == EFAULT || errno == ENOMEM)) {
-            record->is_marked = !shmq_abandon(&record->ring, &record->me);
-            return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
-        }
+        uint32_t left = record->payloads[i].length;
+        do {
+            const uint32_t piece = left < ring->item_size ? left : ring->item_size;
+            const uintptr_t slot = (uintptr_t)shmq_slot_of(ring, p++);
+            const uintptr_t first = slot - slot % page;
+            const size_t length = slot - first + SHMQ_STRIDE(piece);
+            if (piece > SHMQ_AT_ONCE && madvise((void *)first, length, POPULATE_WRITE) < 0 &&
+                (errno == EFAULT || errno == ENOMEM)) {
+                record->is_marked = !shmq_abandon(ring, &record->me);
+                return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
+            }
+            left -= piece;
+        } while (left > 0);
     }
     return 0;
 }
@@ -109,6 +116,17 @@ static inline int fail_as_corrupt(struct record *record)
 static inline _Atomic int32_t *lock_flag(struct record *record)
 {
     return record->handle->lock.buf;
+}
+
+/* Write the items of a put that had the lock, in as many slots as they take. */
+SHMQ_APART static void write_batch(struct record *record, uint64_t position)
+{
+    uint64_t slots = 0;
+    for (uint64_t i = 0; i < record->count; i++) {
+        const struct payload *payload = &record->payloads[i];
+        slots += shmq_write_large(&record->ring, position + slots, data_of(payload), payload->length, payload->tag,
+                                  (uint32_t)slots);
+    }
 }
 
 /* Put all items, or none. */
@@ -133,7 +151,7 @@ static inline int attempt_put(struct record *record, bool sure)
     uint64_t position;
     enum shmq_result claimed;
     /* Again at once: a wait looks at the last slot that the put wants, which may have no memory yet. */
-    while ((claimed = shmq_claim_put(ring, me, record->count, sure, &position)) == SHMQ_FRESH) {
+    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, &position)) == SHMQ_FRESH) {
         if (number_slots(record) < 0) {
             return FAILED;
         }
@@ -149,12 +167,12 @@ static inline int attempt_put(struct record *record, bool sure)
         if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
             return FAILED;
         }
+        write_batch(record, position);
+    } else {
+        const struct payload *payload = record->payloads;
+        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
     }
-    for (uint64_t i = 0; i < record->count; i++) {
-        const struct payload *payload = &record->payloads[i];
-        shmq_write(ring, position + i, data_of(payload), payload->length, payload->tag, (uint32_t)i);
-    }
-    if (shmq_publish(ring, me, position, record->count) == SHMQ_CLAIM_LOST) {
+    if (shmq_publish_items(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
                      "the put at position %llu was declared dead; its items are not in the queue",
                      (unsigned long long)position);
@@ -212,43 +230,85 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Copy the claimed items and free their slots. The copies are bytes objects, or in the record's arena if the items are
-   objects; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
-static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
+/* Copy a claimed item of one slot. The copy is a bytes object, or in the record's arena if the item is an object; making
+   one runs no other code. False: memory is short, and the items of the get go to other gets. */
+static inline __attribute__((always_inline)) bool copy_claimed(struct record *record, const struct shmq_item *item)
+{
+    if (item->tag >= TAG_NONE && item->tag <= TAG_FLOAT && item->length <= SHMQ_WORD) { /* spares an allocation */
+        struct payload *payload = &record->payloads[record->count++];
+        *payload = (struct payload){.owner = NULL, .length = item->length, .tag = item->tag};
+        memcpy(payload->scalar, item->data, item->length);
+        return true;
+    }
+    const bool is_small_object = item->tag == TAG_OBJECTS && item->length <= ARENA_LARGEST;
+    char *copy = is_small_object ? arena_take(&record->arena, item->length) : NULL;
+    if (copy != NULL) {
+        memcpy(copy, item->data, item->length);
+        record->payloads[record->count++] =
+            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return true;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data, item->length);
+    if (bytes == NULL) {
+        clear_payloads(record, 0);
+        record->is_marked = !shmq_abandon(&record->ring, &record->me);
+        return false;
+    }
+    add_taken(record, bytes, item->tag);
+    return true;
+}
+
+/* Copy a claimed item of several slots. */
+SHMQ_APART static bool copy_claimed_large(struct record *record, uint64_t position, const struct shmq_item *item)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, item->length);
+    if (bytes == NULL) {
+        clear_payloads(record, 0);
+        record->is_marked = !shmq_abandon(&record->ring, &record->me);
+        return false;
+    }
+    shmq_copy_out(&record->ring, position, item->length, PyBytes_AS_STRING(bytes), false);
+    add_taken(record, bytes, item->tag);
+    return true;
+}
+
+/* Copy the items in `count` claimed slots, and free these. Each caller says by a constant whether items may take several
+   slots. */
+static inline __attribute__((always_inline)) int take_claimed(struct record *record, uint64_t position, uint64_t count,
+                                                              bool large)
 {
     struct shmq_ring *ring = &record->ring;
-    for (uint64_t i = 0; i < count; i++) {
-        struct shmq_item item;
-        shmq_read(ring, position + i, &item);
-        if (item.tag >= TAG_NONE && item.tag <= TAG_FLOAT && item.length <= SHMQ_WORD) { /* spares an allocation */
-            struct payload *payload = &record->payloads[record->count++];
-            *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
-            memcpy(payload->scalar, item.data, item.length);
-            continue;
+    uint64_t items = count;
+    if (large) {
+        const uint64_t end = position + count;
+        /* There is room for as many items as were claimed; if the segment was damaged meanwhile, they may look more. */
+        for (uint64_t p = position; p < end && record->count < record->room;) {
+            struct shmq_item item;
+            const uint64_t slots = shmq_measure(ring, p, end - p, &item);
+            if (!(slots > 1 ? copy_claimed_large(record, p, &item) : copy_claimed(record, &item))) {
+                return FAILED;
+            }
+            p += slots;
         }
-        const bool is_small_object = item.tag == TAG_OBJECTS && item.length <= ARENA_LARGEST;
-        char *copy = is_small_object ? arena_take(&record->arena, item.length) : NULL;
-        if (copy != NULL) {
-            memcpy(copy, item.data, item.length);
-            record->payloads[record->count++] =
-                (struct payload){.owner = NULL, .data = copy, .length = item.length, .tag = item.tag};
-            continue;
+        items = record->count;
+    } else {
+        for (uint64_t i = 0; i < count; i++) {
+            struct shmq_item item;
+            shmq_read(ring, position + i, &item);
+            if (!copy_claimed(record, &item)) {
+                return FAILED;
+            }
         }
-        PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
-        if (bytes == NULL) {
-            clear_payloads(record, 0);
-            record->is_marked = !shmq_abandon(ring, &record->me);
-            return FAILED;
-        }
-        add_taken(record, bytes, item.tag);
     }
     record->count = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        if (shmq_free_slot(ring, position + i)) {
+    for (uint64_t i = 0, p = position; i < items; i++) {
+        const uint64_t slots = large ? shmq_slots_of(ring, record->payloads[i].length) : 1;
+        if (large ? shmq_free_large(ring, p, slots) : shmq_free_slot(ring, p)) {
             record->payloads[record->count++] = record->payloads[i];
         } else {
             Py_XDECREF(record->payloads[i].owner); /* another get has adopted the item */
         }
+        p += slots;
     }
     shmq_finish_get(ring, &record->me, count);
     return record->count > 0 ? SHMQ_DONE : SHMQ_AGAIN;
@@ -257,7 +317,7 @@ static inline int take_claimed(struct record *record, uint64_t position, uint64_
 /* Take over the item of a dead get. */
 static inline int adopt(struct record *record, uint64_t position)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, record->ring.item_size);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, record->ring.max_item_size);
     if (bytes == NULL || make_room(record, 1) < 0) {
         Py_XDECREF(bytes);
         return FAILED;
@@ -274,8 +334,8 @@ static inline int adopt(struct record *record, uint64_t position)
     return SHMQ_DONE;
 }
 
-/* Take one to `limit` items. */
-static inline int attempt_get(struct record *record, bool sure)
+/* Take one to `limit` items; `large` is as of take_claimed. */
+static inline __attribute__((always_inline)) int attempt_get_of(struct record *record, bool sure, bool large)
 {
     struct shmq_ring *ring = &record->ring;
     if (PyObject_Size(record->handle->kept_back) > 0 && !shmq_is_stopped(ring)) {
@@ -298,9 +358,11 @@ static inline int attempt_get(struct record *record, bool sure)
             return FAILED;
         }
         uint64_t position, count;
-        const enum shmq_result claimed = shmq_claim_get(ring, &record->me, most, sure, &position, &count);
+        const enum shmq_result claimed = large
+                                             ? shmq_claim_large(ring, &record->me, most, sure, &position, &count)
+                                             : shmq_claim_get(ring, &record->me, most, sure, &position, &count);
         if (claimed == SHMQ_DONE) {
-            found = take_claimed(record, position, count);
+            found = take_claimed(record, position, count, large);
         } else if (claimed == SHMQ_CORRUPT) {
             found = fail_as_corrupt(record);
         } else if (claimed == SHMQ_SHUT_DOWN) {
@@ -312,6 +374,16 @@ static inline int attempt_get(struct record *record, bool sure)
         }
     }
     return found == SHMQ_AGAIN ? SHMQ_HELD : found;
+}
+
+SHMQ_APART static int attempt_get_large(struct record *record, bool sure)
+{
+    return attempt_get_of(record, sure, true);
+}
+
+static inline int attempt_get(struct record *record, bool sure)
+{
+    return SHMQ_HAS_LARGE(&record->ring) ? attempt_get_large(record, sure) : attempt_get_of(record, sure, false);
 }
 
 /* Keep the items that a get has taken, from index `first` on, for the next gets of this handle. FAILED: the callback

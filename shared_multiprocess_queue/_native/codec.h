@@ -8,8 +8,6 @@
 #define PICKLE_PROTOCOL 5
 #define LOOKED_THROUGH 256 /* objects of an item; pickling more takes much longer than the codec's checks */
 #define LOOKED_DEEP 16
-#define SHMQ_APART                                                                                                     \
-    __attribute__((noinline)) /* keeps the registers of a large function out of the smallest items' path */
 #define GIVE_UPS 4            /* after so many items of a type, one after the other, that are not plain, */
 #define GIVE_UP_FOR 16        /* only every item of this number is looked at */
 
@@ -143,7 +141,7 @@ static PyObject *pickle(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
-/* Let the codec make a payload smaller that is too large for a slot; it raises ItemTooLargeError if it cannot. */
+/* Let the codec make a payload smaller that is too large; it raises ItemTooLargeError if it cannot. */
 static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
 {
     PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
@@ -162,7 +160,7 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
         Py_XDECREF(fitting);
         return FAILED;
     }
-    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->item_size) { /* it would overwrite the next slot */
+    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->max_item_size) { /* it would overwrite other slots */
         PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
         Py_DECREF(fitting);
         return FAILED;
@@ -184,7 +182,7 @@ SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *
         return false;
     }
     size_t length;
-    const char *const bytes = plain_write(&self->state->plain, item, self->item_size, arena, &length);
+    const char *const bytes = plain_write(&self->state->plain, item, self->max_item_size, arena, &length);
     if (bytes == NULL) {
         if (type != self->given_up.type) {
             self->given_up.type = type;
@@ -226,13 +224,13 @@ static inline bool encode_bare(PyObject *item, struct payload *payload, Py_ssize
 }
 
 /* Turn an item into bytes, perhaps in an arena; may run code of the user. The index is its place in its batch, -1 for a
-   single item. NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
+   single item. BY_BATCH: it is encoded, and has to be put as a batch is. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *arena, struct payload *payload)
 {
     Py_ssize_t length;
     if (!encode_bare(item, payload, &length)) {
         if (!PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
-            return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+            return payload->length > self->at_once ? BY_BATCH : 0;
         }
         PyObject *encoded = pickle(self, item);
         PyObject *bytes = encoded;
@@ -248,14 +246,14 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->at_once) {
-        if (length > (Py_ssize_t)self->item_size) {
+        if (length > (Py_ssize_t)self->max_item_size) {
             if (fit(self, index, length, payload) < 0) {
                 return FAILED;
             }
         } else {
             payload->length = (uint32_t)length;
         }
-        return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+        return payload->length > self->at_once ? BY_BATCH : 0;
     }
     payload->length = (uint32_t)length;
     return 0;

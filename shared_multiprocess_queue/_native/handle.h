@@ -43,7 +43,9 @@
 
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
 
-#define NEEDS_MEMORY 1 /* of encode */
+#define SHMQ_APART                                                                                                     \
+    __attribute__((noinline)) /* keeps the registers of a large function out of the smallest items' path */
+#define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -80,6 +82,7 @@ struct record {
     enum shmq_side side;
     struct payload *payloads; /* the items of a put, or those that a get has taken */
     uint64_t count;
+    uint64_t slots; /* that a put takes */
     uint64_t room;
     struct arena arena; /* for the items that a get has taken */
     uint64_t limit;     /* of a get */
@@ -106,6 +109,7 @@ typedef struct handle {
     bool is_open, is_closed;
     uint64_t capacity, owner;
     uint32_t item_size;
+    uint32_t max_item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
     uint32_t leases;
     uint32_t busy_lease; /* where a search for an item that is leased begins */

@@ -120,15 +120,20 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
         return NULL;
     }
     record->payloads[0] = *payload;
-    record->count = 1;
+    record->count = record->slots = 1;
     return record;
 }
 
-/* Put an item for which there may be no memory yet. As a batch, because a batch looks to that after its claim. */
-SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload, int64_t until)
+/* Put an item that takes several slots, as a batch does; or one for which there may be no memory yet, because a batch
+   looks to that after its claim. */
+SHMQ_RARE static PyObject *put_by_batch(Handle *self, struct payload *payload, int64_t until)
 {
     struct record *record = record_with(self, payload);
-    return record == NULL ? NULL : end_put(record, put_batch_locked(record, until));
+    if (record == NULL) {
+        return NULL;
+    }
+    record->slots = shmq_slots_of(&record->ring, payload->length);
+    return end_put(record, put_batch_locked(record, until));
 }
 
 /* Put an item for which there is memory. */
@@ -155,8 +160,8 @@ SHMQ_APART static PyObject *put_object(Handle *self, PyObject *item, int64_t unt
     const int encoded = encode(self, item, -1, &arena, &payload);
     if (encoded == 0) {
         result = put_encoded(self, &payload, until);
-    } else if (encoded == NEEDS_MEMORY) {
-        result = put_with_memory(self, &payload, until);
+    } else if (encoded == BY_BATCH) {
+        result = put_by_batch(self, &payload, until);
     }
     arena_free(&arena);
     return result;
@@ -190,6 +195,17 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
         return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
     }
     return put_item(self, args[0], until);
+}
+
+/* The number of slots that the items of a batch take. */
+static uint64_t count_slots(const Handle *self, const struct payload *payloads, Py_ssize_t count)
+{
+    uint64_t slots = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const uint64_t length = payloads[i].length;
+        slots += length <= self->item_size ? 1 : (length + self->item_size - 1) / self->item_size;
+    }
+    return slots;
 }
 
 static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
@@ -230,11 +246,20 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         result = Py_NewRef(Py_None);
         goto done;
     }
+    uint64_t slots = (uint64_t)count;
+    if (self->max_item_size > self->item_size) {
+        slots = count_slots(self, payloads, count);
+        if (slots > self->capacity || slots > SHMQ_MAX_BATCH) {
+            result = PyObject_CallMethod(self->engine, "too_many_slots", "nK", count, (unsigned long long)slots);
+            goto done;
+        }
+    }
     struct record *record = borrow(self, SHMQ_PUT);
     if (record != NULL) {
         PyMem_Free(record->payloads);
         record->payloads = payloads;
         record->count = record->room = (uint64_t)count;
+        record->slots = slots;
         payloads = NULL;
         encoded = 0;
         result = end_put(record, put_batch_locked(record, until));

@@ -84,6 +84,7 @@ static inline struct record *new_record(Handle *self)
     record->handle = self;
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    shmq_open_large(&record->ring, self->max_item_size);
     shmq_open_leases(&record->ring, self->leases, &self->busy_lease);
     record->ring.fresh_below = fresh_below(self);
     if (!shmq_take_record(&record->ring, &record->me)) {

@@ -12,8 +12,8 @@ at once, and any may die in it.
 A lease slot gets memory, for an item of any size, when a get finds no other that is free. Those that have it are
 counted, and no operation looks at another.
 
-A number comes with memory for AT_ONCE bytes of payload. A larger item gets its memory by the put that writes it,
-between claim and write. If there is none, the put ends as a dead one does.
+A number comes with memory for AT_ONCE bytes of payload. What an item has beyond that in a slot gets its memory by the
+put that writes it, between claim and write. If there is none, the put ends as a dead one does.
 """
 
 from __future__ import annotations
@@ -151,12 +151,15 @@ class Growth:
         Raises:
             SharedMemoryFullError: there is none.
         """
-        for index, (data, _) in enumerate(payloads):
-            if len(data) > AT_ONCE:
-                try:
-                    self._segment.reserve(self._slot(position + index), SLOT_PAYLOAD + len(data))
-                except OSError:
-                    self.refuse()
+        for data, _ in payloads:
+            for at in range(0, len(data) or 1, self._item_size):
+                size = min(len(data) - at, self._item_size)
+                if size > AT_ONCE:
+                    try:
+                        self._segment.reserve(self._slot(position), SLOT_PAYLOAD + size)
+                    except OSError:
+                        self.refuse()
+                position += 1
 
     def refuse(self) -> NoReturn:
         """Say that there is no memory.

@@ -76,7 +76,7 @@ class LeasedRing(Ring):
             for held in [held for held in claim.slots if held.position == claim.begin]:
                 if not held.is_ours():
                     continue  # an interrupt has cut its giving up
-                if leases.take(words, held, claim.begin):
+                if leases.take(words, held, claim.begin, claim.end - claim.begin):
                     leases.hand_out(words, claim, held)
                 else:
                     leases.give_up(words, claim, held)
@@ -116,7 +116,7 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
-        if not self.leases.take(words, held, position):
+        if not self.leases.take(words, held, position, self._capacity):
             self.leases.give_up(words, claim, held)
             return False
         if self.leases.is_dropped(words, claim, held):

@@ -21,12 +21,14 @@ until head has got there. Otherwise due is a monotonic time, which is believed f
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .._platform.atomic_words import Words
 from . import ending
 from .claim import CORRUPT, Claim, Held, LeasedPayload
 from .growth import Growth
+from .large import Items
 from .layout import (
     FAR_AHEAD,
     FREE,
@@ -50,11 +52,9 @@ from .layout import (
     LOOK_LATEST,
     REDELIVERED_AT,
     RETURNED_AT,
-    SLOT_LENGTH,
-    SLOT_PAYLOAD,
-    SLOTS_START,
     SPACE,
     STATE_BITS,
+    TAG_BITS,
     TAG_MASK,
     TAIL,
     WORD_MASK,
@@ -66,6 +66,7 @@ from .parking import Parking
 from .participants import Participants
 
 _LENGTH_AND_META: Final = struct.Struct("=II")
+_CUT: Final = (1 << 32) - 1  # the length that a lease slot states of an item whose slot stated what cannot be
 _MOST_DELIVERIES: Final = (1 << 32) - 1  # at which the count stays
 _LOOK_SHARE: Final = 50  # a look for the dead comes after at least this many times what the last one took
 
@@ -79,7 +80,7 @@ class _Candidate(NamedTuple):
     due: int
 
 
-class Leases:
+class Leases(Items):
     """The lease slots of one segment, and what operations do to them; no method waits.
 
     Args:
@@ -90,7 +91,7 @@ class Leases:
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        self._bytes = memoryview(buffer)
+        super().__init__(buffer, geometry)
         self._geometry = geometry
         self._participants = participants
         self._parking = parking
@@ -98,19 +99,11 @@ class Leases:
         self.growth: Growth | None = None  # where memory is taken as it is used
         self._next = self._busy = 0  # where the search for a free slot, and the one for an item, begin
 
-    def release(self) -> None:
-        """Let go of the memory; may be called again."""
-        self._bytes.release()
-
     def _ready(self, words: Words) -> int:
         return self._geometry.leases if self.growth is None else self.growth.leases_ready(words)
 
     def _head(self, index: int) -> int:
         return self._geometry.lease_heads + index * LEASE_HEAD_SIZE
-
-    def _slot(self, position: int) -> int:
-        """Return the offset of a position's slot in the ring."""
-        return SLOTS_START + position % self._geometry.capacity * self._geometry.stride
 
     # ---- taking a lease slot ----------------------------------------------------------------------------------------
 
@@ -160,14 +153,21 @@ class Leases:
             return self.reserve(words, claim, wanted)
         return len(claim.slots)
 
-    def reserve_run(self, words: Words, claim: Claim, begin: int, end: int, sure: bool) -> int:
-        """Reserve a lease slot for each position from ``begin`` on; return the end of those that have one."""
-        number = self.reserve(words, claim, end - begin)
-        for position, held in enumerate(claim.slots, begin):
+    def reserve_run(self, words: Words, claim: Claim, items: Sequence[int], sure: bool) -> int:
+        """Reserve lease slots for items in a row; return the end of those that have one.
+
+        Args:
+            words: the caller's access.
+            claim: to which the lease slots go.
+            items: where each item begins, and where the last one ends.
+            sure: whether the caller is about to find nothing.
+        """
+        number = self.reserve(words, claim, len(items) - 1)
+        for position, held in zip(items, claim.slots, strict=False):
             held.position = position
         if sure and not number and not claim.taken:
             words.add(LEASE_WAITS_AT, 1)
-        return begin + number
+        return items[number]
 
     def give_up(self, words: Words, claim: Claim, held: Held) -> None:
         """Give a lease slot up; if an item is in it, it has come back."""
@@ -206,25 +206,34 @@ class Leases:
 
     # ---- taking an item out of the ring -----------------------------------------------------------------------------
 
-    def take(self, words: Words, held: Held, position: int) -> bool:
-        """Move the item of a FULL position into a lease slot, or go on with that; False: another operation has it."""
+    def take(self, words: Words, held: Held, position: int, most: int) -> bool:
+        """Move the item of a FULL position into a lease slot, or go on with that; False: another operation has it.
+
+        Args:
+            words: the caller's access.
+            held: the lease slot.
+            position: of the first slot of the item.
+            most: number of slots that it can take at most.
+        """
         slot = self._slot(position)
         full = position << STATE_BITS | FULL
         if words.load(slot) == full:
-            self._copy(words, held, position, slot)
+            self._copy(words, held, position, most)
             # [E4] acq_rel, after the copy; pairs with [E6][S4]. The word says which lease slot has the item.
             words.cas(slot, full, given_word(position, held.index))
         return self.settle(words, held) > 0
 
-    def _copy(self, words: Words, held: Held, position: int, slot: int) -> None:
-        """Copy a payload from its slot; its length comes from the segment and is not believed."""
+    def _copy(self, words: Words, held: Held, position: int, most: int) -> None:
+        """Copy an item from its slots; what they say is not believed."""
         head = self._head(held.index)
-        header = bytes(self._bytes[slot + SLOT_LENGTH : slot + SLOT_PAYLOAD])
-        length = min(_LENGTH_AND_META.unpack(header)[0], self._geometry.item_size)
+        length, tag = self.measure(position, most)
         at = self._payload(held.index)
         # [E3] relaxed, before [E4]: only the holder reads it, or an heir after [E2]
-        self._bytes[at : at + length] = self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]
-        self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = header
+        for part in self.parts(position, length):
+            self._bytes[at : at + len(part)] = part
+            at += len(part)
+        stated = (_CUT, 0) if tag == CORRUPT else (length, tag | self.place_in_put(position) << TAG_BITS)
+        self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = _LENGTH_AND_META.pack(*stated)
         words.announce(head + LEASE_SINCE, self._system.now())
         words.announce(head + LEASE_DUE, 0)
         words.announce(head + LEASE_POSITION, position)  # [E3]
@@ -241,10 +250,18 @@ class Leases:
         if words.load(slot) == given:
             if not words.load(head + LEASE_COUNT):
                 words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
+            slots = self._slots_of_lease(head)
+            if slots > 1:
+                self.free_rest(words, position, slots)
             # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
             if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
-                self._parking.wake(words, SPACE, 1)
+                self._parking.wake(words, SPACE, slots)
         return words.load(head + LEASE_COUNT)
+
+    def _slots_of_lease(self, head: int) -> int:
+        """Return how many slots the item of a lease slot has had in the ring."""
+        length, _ = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
+        return self.slots_of(length) if length <= self._max_item_size else 1
 
     def hand_out(self, words: Words, claim: Claim, held: Held) -> None:
         """Let the item of a lease slot be the operation's: it goes to the ``taken`` of the claim."""
@@ -268,8 +285,8 @@ class Leases:
         head, at = self._head(held.index), self._payload(held.index)
         length, meta = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
         tag = meta & TAG_MASK
-        if length > self._geometry.item_size:
-            length, tag = self._geometry.item_size, CORRUPT
+        if length > self._max_item_size:
+            length, tag = self._max_item_size, CORRUPT
         payload = LeasedPayload((bytes(self._bytes[at : at + length]), tag))
         payload.held = held
         return payload

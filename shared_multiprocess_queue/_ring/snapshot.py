@@ -48,6 +48,7 @@ from .layout import (
     ITEM_SIZE_AT,
     LEASE_WAITS_AT,
     LEASES_AT,
+    MAX_ITEM_SIZE_AT,
     LOCK_BUSY,
     MAGIC,
     MAGIC_AT,
@@ -140,16 +141,16 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    leases = words.load(LEASES_AT)
+    leases, largest = words.load(LEASES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
-    if can_be and mode < len(MODES):
-        found = Geometry.of(capacity, item_size, MODES[mode], leases)
+    if can_be and mode < len(MODES) and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, mode {mode} and leases "
-        f"{leases}, which does not fit its {size:,} bytes; unlink this queue and create it again"
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
+        f"{largest}, mode {mode} and leases {leases}, which does not fit its {size:,} bytes; unlink this queue and create it again"
     )
 
 
