@@ -173,7 +173,7 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, but has another capacity, item_size, mode, leases, max_item_size or delete than the caller asked for.
+    """The queue exists, but has another capacity, item_size, mode or the like than the caller asked for.
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.

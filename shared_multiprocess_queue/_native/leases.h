@@ -308,12 +308,12 @@ static inline bool shmq_take(const struct shmq_ring *ring, struct shmq_held *hel
                   memory_order_relaxed)) {
         return false;
     }
-    /* [E5] release, before [E6]; pairs with [J4]. */
-    SHMQ_STORE("E5", &shmq_lease_of(ring, held->index)->count, 1, memory_order_release);
     if (SHMQ_HAS_LARGE(ring)) {
         held->slots = shmq_slots_of_lease(ring, shmq_lease_of(ring, held->index));
         shmq_free_rest(ring, position, held->slots);
     }
+    /* [E5] release, before [E6]; pairs with [J4]. */
+    SHMQ_STORE("E5", &shmq_lease_of(ring, held->index)->count, 1, memory_order_release);
     /* [E6] as in shmq_settle_lease. No other changes this word while the holder lives. */
     SHMQ_CAS("E6", &slot->word, given, shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst,
              memory_order_relaxed);

@@ -248,11 +248,11 @@ class Leases(Items):
         slot = self._slot(position)
         given = given_word(position, held.index)
         if words.load(slot) == given:
-            if not words.load(head + LEASE_COUNT):
-                words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
             slots = self._slots_of_lease(head)
             if slots > 1:
                 self.free_rest(words, position, slots)
+            if not words.load(head + LEASE_COUNT):
+                words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
             # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
             if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
                 self._parking.wake(words, SPACE, slots)
