@@ -4,10 +4,6 @@
 #ifndef SHMQ_ATTEMPT_H
 #define SHMQ_ATTEMPT_H
 
-#include <errno.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "records.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
@@ -64,8 +60,6 @@ static inline int take_role(struct record *record, enum shmq_side side)
 
 /* ---- memory that is taken as it is used ---------------------------------------------------------------------------- */
 
-enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE, Linux 5.14; older headers do not have it */
-
 /* Give the slot of bad_position its number, and others behind it, or raise. */
 SHMQ_RARE static int number_slots(struct record *record)
 {
@@ -80,21 +74,17 @@ SHMQ_RARE static int number_slots(struct record *record)
 }
 
 /* Make sure that there is memory for the items, in the slots that are claimed for them. If there is none, the put is
-   given up as a dead one is, and this raises. A kernel before 5.14 does not tell. */
+   given up as a dead one is, and this raises. */
 SHMQ_RARE static int reserve_claimed(struct record *record, uint64_t position)
 {
     const struct shmq_ring *ring = &record->ring;
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uint64_t p = position;
     for (uint64_t i = 0; i < record->count; i++) {
         uint32_t left = record->payloads[i].length;
         do {
             const uint32_t piece = left < ring->item_size ? left : ring->item_size;
-            const uintptr_t slot = (uintptr_t)shmq_slot_of(ring, p++);
-            const uintptr_t first = slot - slot % page;
-            const size_t length = slot - first + SHMQ_STRIDE(piece);
-            if (piece > SHMQ_AT_ONCE && madvise((void *)first, length, POPULATE_WRITE) < 0 &&
-                (errno == EFAULT || errno == ENOMEM)) {
+            struct shmq_slot *slot = shmq_slot_of(ring, p++);
+            if (piece > SHMQ_AT_ONCE && !call_reserve(record, slot, (uint32_t)SHMQ_STRIDE(piece))) {
                 record->is_marked = !shmq_abandon(ring, &record->me);
                 return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
             }

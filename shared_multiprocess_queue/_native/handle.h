@@ -20,6 +20,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -264,6 +265,17 @@ static uint64_t call_now(void *context, bool exact)
     struct timespec time;
     clock_gettime(exact ? CLOCK_MONOTONIC : CLOCK_MONOTONIC_COARSE, &time);
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE, Linux 5.14; older headers do not have it */
+
+/* Whether there is memory for so many bytes. A kernel before 5.14 does not tell. */
+static bool call_reserve(void *context, void *at, uint32_t length)
+{
+    (void)context;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)at - (uintptr_t)at % page;
+    return madvise((void *)first, (uintptr_t)at - first + length, POPULATE_WRITE) == 0 ||
+           (errno != EFAULT && errno != ENOMEM);
 }
 
 /* Sleep, without the GIL, while a word has the value that was read. */

@@ -54,6 +54,10 @@ static inline enum shmq_result shmq_rescue_to_lease(const struct shmq_ring *ring
     if (came_back) {
         return SHMQ_DONE;
     }
+    if (!shmq_find_memory(ring, held, position)) {
+        shmq_give_up(ring, held->index);
+        return SHMQ_NO_MEMORY;
+    }
     /* [S4] the second read, pairs with [P8]: the copy is of this item, or the compare-and-swap will fail. */
     if (SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) !=
             shmq_word_of(position, SHMQ_FULL) ||

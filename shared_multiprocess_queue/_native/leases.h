@@ -283,6 +283,15 @@ static inline void shmq_copy_to_lease(const struct shmq_ring *ring, const struct
     SHMQ_STORE("E3", &lease->position, position, memory_order_relaxed);
 }
 
+/* Whether a reserved lease slot has memory for the item of a position. */
+static inline bool shmq_find_memory(const struct shmq_ring *ring, const struct shmq_held *held, uint64_t position)
+{
+    const uint32_t stated = SHMQ_LOAD("G2", &shmq_slot_of(ring, position)->length, memory_order_relaxed);
+    const uint32_t length = stated < ring->max_item_size ? stated : ring->max_item_size;
+    return ring->fresh_below == 0 || length <= SHMQ_AT_ONCE ||
+           ring->calls.reserve(ring->calls.context, shmq_lease_payload(ring, held->index), length);
+}
+
 /* Note in reserved lease slots which items of p .. end - 1 they are for; returns the end of those. */
 static inline uint64_t shmq_place_large(const struct shmq_ring *ring, uint64_t p, uint64_t end, struct shmq_held *held,
                                         uint64_t reserved)

@@ -33,6 +33,9 @@ struct shmq_calls {
     void *context;
     /* The monotonic time in ns; if not `exact`, it may be late by a few ms. Only a queue with leases asks. */
     uint64_t (*now)(void *context, bool exact);
+    /* Makes sure that there is memory for so many bytes. Only a queue with leases that takes memory as it is used asks,
+       while nothing is claimed. */
+    bool (*reserve)(void *context, void *at, uint32_t length);
 };
 
 /* One mapped segment, as one process sees it. No function here changes it, so threads may share it. */
@@ -75,6 +78,7 @@ enum shmq_result {
     SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
     SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
+    SHMQ_NO_MEMORY,  /* of a lease: there is no memory for it */
     SHMQ_CAME_BACK,  /* a lease slot holds an item that came back */
     SHMQ_AGAIN       /* not for callers of the ring */
 };

@@ -17,7 +17,7 @@ static bool begin_look(Handle *self, struct record *looker)
     }
     *looker = (struct record){.handle = self};
     shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now});
+              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now, call_reserve});
     shmq_open_large(&looker->ring, self->max_item_size);
     shmq_open_leases(&looker->ring, self->leases, &self->busy_lease);
     looker->ring.fresh_below = fresh_below(self);

@@ -80,7 +80,7 @@ static inline struct record *new_record(Handle *self)
         PyErr_NoMemory();
         return NULL;
     }
-    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record, call_now};
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record, call_now, call_reserve};
     record->handle = self;
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);

@@ -416,6 +416,13 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
                     return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
                 }
                 end = large ? shmq_place_large(ring, p, end, held, reserved) : p + reserved;
+                for (uint64_t i = 0; i < reserved; i++) {
+                    if (!shmq_find_memory(ring, &held[i], large ? held[i].position : p + i)) {
+                        shmq_withdraw_get(me);
+                        shmq_give_up_reserved(ring, held, reserved);
+                        return SHMQ_NO_MEMORY;
+                    }
+                }
             }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {

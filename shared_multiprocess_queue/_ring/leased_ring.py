@@ -116,6 +116,7 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
+        self.leases.find_memory(words, claim, held, position, self._capacity)
         if not self.leases.take(words, held, position, self._capacity):
             self.leases.give_up(words, claim, held)
             return False

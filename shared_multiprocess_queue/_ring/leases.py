@@ -163,11 +163,22 @@ class Leases(Items):
             sure: whether the caller is about to find nothing.
         """
         number = self.reserve(words, claim, len(items) - 1)
-        for position, held in zip(items, claim.slots, strict=False):
-            held.position = position
+        for i, held in enumerate(claim.slots):
+            held.position = items[i]
+            self.find_memory(words, claim, held, items[i], items[i + 1] - items[i])
         if sure and not number and not claim.taken:
             words.add(LEASE_WAITS_AT, 1)
         return items[number]
+
+    def find_memory(self, words: Words, claim: Claim, held: Held, position: int, most: int) -> None:
+        """Make sure that a reserved lease slot has memory for an item of at most so many slots.
+
+        Raises:
+            SharedMemoryFullError: there is none; no lease slot is reserved any more.
+        """
+        if self.growth is not None and not self.growth.reserve_lease(held.index, self.measure(position, most)[0]):
+            self.give_up_reserved(words, claim)
+            self.growth.refuse()
 
     def give_up(self, words: Words, claim: Claim, held: Held) -> None:
         """Give a lease slot up; if an item is in it, it has come back."""

@@ -187,7 +187,7 @@ static void lock(void)
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     ring.fresh_below = nondet_bool() ? CAPACITY : 0;
     me.index = nondet_uint();

@@ -144,7 +144,7 @@ int main(void)
     }
     for (unsigned i = 0; i < ACTORS; i++) {
         shmq_open(&rings[i], &segment, CAPACITY, ITEM_SIZE, false, i + 1,
-                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL});
+                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL, NULL});
         actors[i].record = &segment.records[i];
         actors[i].index = i;
         segment.records[i].owner = i + 1;
