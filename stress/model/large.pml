@@ -37,7 +37,7 @@
 #define CAP 2
 #endif
 #ifndef NP
-#define NP 2
+#define NP 1
 #endif
 #ifndef NC
 #define NC 2
@@ -219,9 +219,7 @@ inline put(v) {
 /* ---- the put at q is an orphan: it was seen FREE, tail lies beyond it, and no live record covered it ---- */
 inline bury() {
   if
-#ifndef BUG_NO_SECOND_READ
   :: word[S(q)] != FREE(q) -> skip
-#endif
   :: else ->
 #ifdef BUG_BURY_UPWARDS
      cas(q, FREE(q), TOMB(q));

@@ -20,7 +20,9 @@ unsigned nondet_uint(void);
 int nondet_int(void);
 
 static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
-static unsigned char buffer[ITEM_SIZE];
+#define MAX_ITEM_SIZE (CAPACITY * ITEM_SIZE - 1) /* of the operations on large items */
+
+static unsigned char buffer[MAX_ITEM_SIZE > ITEM_SIZE ? MAX_ITEM_SIZE : ITEM_SIZE];
 static struct shmq_ring ring;
 static struct shmq_participant me;
 
@@ -56,12 +58,13 @@ static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 
 static void check_item(const struct shmq_item *item)
 {
-    __ESBMC_assert(item->length <= ITEM_SIZE, "an item is not longer than a slot");
+    __ESBMC_assert(item->length <= ring.max_item_size, "an item is not longer than it can be");
     if (item->data == buffer) {
         return;
     }
     const ptrdiff_t offset = item->data - segment;
-    __ESBMC_assert(offset >= 0 && (size_t)offset + item->length <= SIZE, "an item lies within the segment");
+    const size_t length = item->length < ITEM_SIZE ? item->length : ITEM_SIZE;
+    __ESBMC_assert(offset >= 0 && (size_t)offset + length <= SIZE, "an item lies within the segment");
 }
 
 static void put(void)
@@ -129,6 +132,49 @@ static void adopt(void)
     if (shmq_rescue_get(&ring, nondet_ulong(), buffer, &item)) {
         check_item(&item);
     }
+}
+
+/* ---- items of several slots ---- */
+
+static void put_large(void)
+{
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    const uint32_t length = nondet_uint();
+    uint64_t position;
+    __ESBMC_assume(length <= MAX_ITEM_SIZE);
+    const uint64_t slots = shmq_slots_of(&ring, length);
+    __ESBMC_assert(slots >= 1 && slots <= CAPACITY, "an item fits into the ring");
+    if (shmq_claim_put(&ring, &me, slots, nondet_bool(), &position) == SHMQ_DONE) {
+        __ESBMC_assert(shmq_write_large(&ring, position, buffer, length, nondet_uint(), 0) == slots,
+                       "what is claimed is written");
+        shmq_publish_items(&ring, &me, position, slots, 1);
+    }
+}
+
+static void get_large(void)
+{
+    uint64_t position, count;
+    const uint64_t limit = nondet_ulong();
+    __ESBMC_assume(limit >= 1);
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    if (shmq_claim_large(&ring, &me, limit, nondet_bool(), &position, &count) == SHMQ_DONE) {
+        __ESBMC_assert(count >= 1 && count <= CAPACITY, "a get claims what it may");
+        for (uint64_t p = position; p < position + count;) {
+            struct shmq_item item;
+            const uint64_t slots = shmq_measure(&ring, p, position + count - p, &item);
+            check_item(&item);
+            shmq_copy_out(&ring, p, item.length, buffer, false);
+            shmq_free_large(&ring, p, slots);
+            p += slots;
+        }
+        shmq_finish_get(&ring, &me, count);
+    }
+}
+
+static void adopt_large(void)
+{
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    adopt();
 }
 
 static void bury(void)
