@@ -9,7 +9,9 @@ from ._ring.layout import SLOT_PAYLOAD
 from .errors import ArgumentError, shown
 from .queue import SharedMemoryQueue, T
 
-SHARE: Final = 4  # what a queue without a maxsize, or one item, takes at most is one part in so many of all shared memory
+SHARE: Final = (
+    4  # what a queue without a maxsize, or one item, takes at most is one part in so many of all shared memory
+)
 PLACES: Final = 1 << 31  # bytes of all places of a queue without a maxsize, at most
 ADDRESSES: Final = 1 << 36  # bytes that the places of a queue with a maxsize may span, and so may all leases
 LARGEST: Final = 1 << 29  # maxsize
@@ -112,8 +114,8 @@ class JoinableQueue(Queue[T]):
     """A ``Queue`` with ``task_done`` and ``join``, made as ``multiprocessing.JoinableQueue`` is, and used as it is.
 
     It has leases: if a process dies before its ``task_done``, the item goes to another. So call ``task_done`` for each
-    item, also if there is no ``join``; without that a ``Queue`` is right. 1,024 items can be in processing at once, fewer
-    where the addresses of a process are limited; beyond that a ``get`` waits for a ``task_done``.
+    item, also if there is no ``join``; without that a ``Queue`` is right. 1,024 items can be in processing at once,
+    fewer where the addresses of a process are limited; beyond that a ``get`` waits for a ``task_done``.
 
     Args:
         maxsize: as of ``Queue``.

@@ -112,7 +112,9 @@ class Items:
             length, tag = self.measure(begin, last - begin)
             end = begin + self.slots_of(length)
             rest = range(begin + 1, end)
-            if tag == CORRUPT or not all(load(self._slot(p)) == p << STATE_BITS | FULL and self.is_more(p) for p in rest):
+            if tag == CORRUPT or not all(
+                load(self._slot(p)) == p << STATE_BITS | FULL and self.is_more(p) for p in rest
+            ):
                 break
             found.append(end)
         return found

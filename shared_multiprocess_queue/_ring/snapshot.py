@@ -48,13 +48,13 @@ from .layout import (
     ITEM_SIZE_AT,
     LEASE_WAITS_AT,
     LEASES_AT,
-    MAX_ITEM_SIZE_AT,
     LOCK_BUSY,
     MAGIC,
     MAGIC_AT,
     MAX_BATCH,
     MAX_CAPACITY,
     MAX_ITEM_SIZE,
+    MAX_ITEM_SIZE_AT,
     MAX_LEASES,
     MODE_AT,
     MODES,
@@ -150,7 +150,8 @@ def check(words: Reader, name: str, size: int) -> Geometry:
             return found
     raise CorruptQueueError(
         f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
-        f"{largest}, mode {mode} and leases {leases}, which does not fit its {size:,} bytes; unlink this queue and create it again"
+        f"{largest}, mode {mode} and leases {leases}, which does not fit its {size:,} bytes; unlink this queue "
+        f"and create it again"
     )
 
 

@@ -9,8 +9,8 @@ where it first enters a function of that name.
 ``mpmc:2`` is a queue with two leases. In one of fresh slots, the lease slots behind the first get memory when they are
 needed. Of ``2d`` items in it, a get that is dead has claimed the first.
 
-In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and such
-a large one. Of the items in it, the first is large.
+In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and
+such a large one. Of the items in it, the first is large.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
 the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
@@ -103,7 +103,10 @@ class Program:
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
         mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
-        capacity, filled = f"{self.capacity}{'l' * self.has_large}{'f' * self.is_fresh}", f"{self.filled}{'d' * self.has_orphan}"
+        capacity, filled = (
+            f"{self.capacity}{'l' * self.has_large}{'f' * self.is_fresh}",
+            f"{self.filled}{'d' * self.has_orphan}",
+        )
         return " ".join([mode, capacity, filled, *texts])
 
 

@@ -27,13 +27,9 @@ class World:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(
-            program.capacity, program.mode, program.leases, program.is_fresh, program.has_large
-        )
+        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh, program.has_large)
         self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
-        self._filled = [
-            item_named(f"f{i}", 2 if program.has_large and i == 0 else 1) for i in range(program.filled)
-        ]
+        self._filled = [item_named(f"f{i}", 2 if program.has_large and i == 0 else 1) for i in range(program.filled)]
         if not program.is_fresh:
             self._pass_a_lap()  # so that there is a lap before
         for item in self._filled:

@@ -75,7 +75,7 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 _OPERATIONS: Final = (
     *("put", "get", "shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
-    *("put_large", "get_large", "adopt_large"),
+    "adopt_large",
 )
 _STEPS_OF_THE_PUT: Final = 12
 _HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first

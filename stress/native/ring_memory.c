@@ -20,7 +20,7 @@ unsigned nondet_uint(void);
 int nondet_int(void);
 
 static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
-#define MAX_ITEM_SIZE (CAPACITY * ITEM_SIZE - 1) /* of the operations on large items */
+#define MAX_ITEM_SIZE (CAPACITY * ITEM_SIZE - 1) /* where items may take several slots */
 
 static unsigned char buffer[MAX_ITEM_SIZE > ITEM_SIZE ? MAX_ITEM_SIZE : ITEM_SIZE];
 static struct shmq_ring ring;
@@ -134,43 +134,7 @@ static void adopt(void)
     }
 }
 
-/* ---- items of several slots ---- */
-
-static void put_large(void)
-{
-    shmq_open_large(&ring, MAX_ITEM_SIZE);
-    const uint32_t length = nondet_uint();
-    uint64_t position;
-    __ESBMC_assume(length <= MAX_ITEM_SIZE);
-    const uint64_t slots = shmq_slots_of(&ring, length);
-    __ESBMC_assert(slots >= 1 && slots <= CAPACITY, "an item fits into the ring");
-    if (shmq_claim_put(&ring, &me, slots, nondet_bool(), &position) == SHMQ_DONE) {
-        __ESBMC_assert(shmq_write_large(&ring, position, buffer, length, nondet_uint(), 0) == slots,
-                       "what is claimed is written");
-        shmq_publish_items(&ring, &me, position, slots, 1);
-    }
-}
-
-static void get_large(void)
-{
-    uint64_t position, count;
-    const uint64_t limit = nondet_ulong();
-    __ESBMC_assume(limit >= 1);
-    shmq_open_large(&ring, MAX_ITEM_SIZE);
-    if (shmq_claim_large(&ring, &me, limit, nondet_bool(), &position, &count) == SHMQ_DONE) {
-        __ESBMC_assert(count >= 1 && count <= CAPACITY, "a get claims what it may");
-        for (uint64_t p = position; p < position + count;) {
-            struct shmq_item item;
-            const uint64_t slots = shmq_measure(&ring, p, position + count - p, &item);
-            check_item(&item);
-            shmq_copy_out(&ring, p, item.length, buffer, false);
-            shmq_free_large(&ring, p, slots);
-            p += slots;
-        }
-        shmq_finish_get(&ring, &me, count);
-    }
-}
-
+/* The same where items may take several slots. */
 static void adopt_large(void)
 {
     shmq_open_large(&ring, MAX_ITEM_SIZE);

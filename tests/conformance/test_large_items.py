@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_a_get_batch_takes_whole_items(pair: tuple[SharedMemoryQueue, SharedMemo
         items = [os.urandom(2 * SLOT), b"small", os.urandom(2 * SLOT)]
         for item in items:
             q.put_nowait(item)
-        found = []
+        found: list[bytes] = []
         while len(found) < 3:
             found += taken(other, 5)
         assert found == items
@@ -106,7 +107,7 @@ def test_what_never_fits_is_refused(make_queue: MakeQueue, each_engine: str) -> 
     q = make_queue(capacity=3, item_size=SLOT, max_item_size=3 * SLOT - 1)
     assert (q.item_size, q.max_item_size) == (SLOT, 3 * SLOT - 1)
     for item in (os.urandom(3 * SLOT), [os.urandom(3 * SLOT)]):
-        with pytest.raises(ItemTooLargeError, match="takes items of up to 191; create .* max_item_size=") as caught:
+        with pytest.raises(ItemTooLargeError, match=r"takes items of up to 191; create .* max_item_size=") as caught:
             q.put(item)
         assert caught.value.limit == 3 * SLOT - 1
     with pytest.raises(ArgumentError, match="batch of 2 items that takes 4 slots can never fit: this queue has 3"):
@@ -134,7 +135,7 @@ def test_objects_of_each_kind_may_be_large(make_queue: MakeQueue, each_engine: s
         ({"max_item_size": "64"}, "max_item_size must be a whole number"),
     ],
 )
-def test_a_largest_item_that_cannot_be_is_refused(sizes: dict[str, int], message: str) -> None:
+def test_a_largest_item_that_cannot_be_is_refused(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         SharedMemoryQueue(capacity=3, **sizes)
 
