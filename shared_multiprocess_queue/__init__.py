@@ -6,6 +6,7 @@
 one, and ``Lease`` is what its ``lease`` returns; the other names are the errors that it raises.
 """
 
+from ._engine.lease import Lease
 from .errors import (
     CorruptQueueError,
     DeserializationError,
@@ -29,7 +30,6 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
-from .lease import Lease
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 

@@ -73,11 +73,12 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
     """The item, serialised, is larger than the queue takes.
 
     Attributes:
-        size: bytes that the item needs.
+        size: bytes that the item needs; with serializer="plain" it may be more, if this is over 8 times the limit.
         limit: ``max_item_size`` of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
-            are, and an item of more than 64 times that size is too large to try.
+            are, an item of more than 64 times the limit is too large to try, and only a queue with serializer="pickle"
+            deflates.
     """
 
     def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
@@ -177,7 +178,8 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
-        found: the values of the queue, by the same names.
+        found: the values of the queue, by the same names. For a format that is "serializer": "pickle", "plain", or the
+            names of dumps and loads.
     """
 
     def __init__(self, name: str, asked: Mapping[str, int | str], found: Mapping[str, int | str]) -> None:
@@ -186,12 +188,26 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
         self.found = found
 
     def __str__(self) -> str:
+        if "serializer" in self.found:
+            asked, found = (_way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
+            return (
+                f"the items of queue {self.args[0]!r} are written with {found}, and this process asks for {asked}; "
+                f"open it with {found}, as all its processes have to; for another format create a queue of another "
+                f"name or run_id"
+            )
         differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in self.found.items())
         own = ", ".join(f"{what}={own!r}" for what, own in self.found.items())
         return (
             f"the queue {self.args[0]!r} has {differing} and keeps what it was created with; to attach to it leave "
             f"{' and '.join(self.found)} out, or pass {own}; for other values create a queue of another name or run_id"
         )
+
+
+def _way_to_ask(name: str) -> str:
+    """Return the text that says by what arguments a process asks for a format."""
+    if name in {"pickle", "plain"}:
+        return f"serializer={name!r}" + (" (the default)" if name == "pickle" else "")
+    return "dumps={} and loads={}".format(*f"{name} ?".split(" ")[:2])
 
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):

@@ -8,19 +8,20 @@ import queue
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
-from ._codec.codec import Codec
+from ._codec.formats import Format, Serializer
 from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics, opening, sweep
-from ._engine.arguments import DEFAULTS, NOT_GIVEN, Sizes
+from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
+from ._engine.lease import Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
 from ._platform.atomic_words import keep_to_the_end
@@ -31,7 +32,6 @@ from ._platform.shared_memory import Segment
 from ._ring import ending
 from ._ring.layout import ITEMS, SPACE, UNLINKED_AT, Mode
 from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, ShutDown, TooManyParticipantsError
-from .lease import Lease, only_with_leases
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
@@ -72,6 +72,11 @@ class SharedMemoryQueue(Generic[T]):
             ``lease``. 0: the queue does not know which items are being processed.
         max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
             than a slot takes several adjacent ones, at most all; a put waits until so many are free.
+        serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
+            process that gets it; for queues whose writers are not trusted. Each process passes the same.
+        dumps: turns an item into bytes, or an object with a buffer, in the place of the serializer; a function with a
+            name, because the queue keeps its name. Each process passes the same, and ``loads`` as well.
+        loads: turns these bytes back into an item.
         engine: "atomics" or "native" to insist on one; None takes the value of the environment variable SHMQ_ENGINE,
             or, without it, the best engine that is installed.
         timeout: when attaching, seconds to wait for a process that is creating the queue, from the moment at which its
@@ -85,8 +90,8 @@ class SharedMemoryQueue(Generic[T]):
         ValueError: an argument can never work.
         QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases, max_item_size or delete;
-            a ValueError.
+        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases, max_item_size, delete or
+            serializer; a ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -110,6 +115,7 @@ class SharedMemoryQueue(Generic[T]):
         "_calls",
         "_codec",
         "_engine",
+        "_format",
         "_geometry",
         "_identity",
         "_membership",
@@ -137,6 +143,9 @@ class SharedMemoryQueue(Generic[T]):
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
         max_item_size: SupportsIndex | None = None,
+        serializer: Serializer = DEFAULT_FORMAT.serializer,
+        dumps: Callable[[Any], Any] | None = None,
+        loads: Callable[[bytes], Any] | None = None,
         engine: EngineName | None = None,
         timeout: float | None = None,
         delete: bool = False,
@@ -144,7 +153,8 @@ class SharedMemoryQueue(Generic[T]):
         wait: float | None = 0,
     ) -> None:
         is_anonymous = name is NOT_GIVEN
-        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine)
+        wanted_format = _arguments.format_of(serializer, dumps, loads)
+        engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine, wanted_format)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
         asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous, max_item_size)
@@ -157,8 +167,9 @@ class SharedMemoryQueue(Generic[T]):
         else:
             opening.attach_when_there(segment_name, attach, wait_until, timeout)
 
-    def _prepare(self, name: str, run_id: str, engine: EngineName | None) -> type[Engine]:
+    def _prepare(self, name: str, run_id: str, engine: EngineName | None, wanted: Format) -> type[Engine]:
         self._wanted_engine = engine
+        self._format = wanted
         lifecycle.names(name, run_id)  # refuses names that cannot be
         self._name = str.__str__(name)
         self._run_id = str.__str__(run_id)
@@ -169,7 +180,7 @@ class SharedMemoryQueue(Generic[T]):
             wanted.capacity, wanted.item_size, wanted.mode, wanted.leases, wanted.max_item_size
         )
         segment, flag = lifecycle.create(
-            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED
+            self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED, self._format.name
         )
         try:
             sweep.opened(segment)
@@ -195,6 +206,7 @@ class SharedMemoryQueue(Generic[T]):
             try:
                 sweep.opened(segment)
                 _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
+                _arguments.agree_on_format(self._name, self._format, lifecycle.format_name(segment))
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:
@@ -221,7 +233,8 @@ class SharedMemoryQueue(Generic[T]):
         )
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
-        self._codec = Codec(Definitions(segment, self._geometry.definitions, member), self._geometry.max_item_size)
+        definitions = partial(Definitions, segment, self._geometry.definitions, member)
+        self._codec = self._format.codec(definitions, self._geometry.max_item_size)  # not by what the segment states
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
@@ -244,7 +257,7 @@ class SharedMemoryQueue(Generic[T]):
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
             ItemTooLargeError: the serialised item is larger than ``max_item_size``, even deflated; a ValueError.
-            SerializationError: the item cannot be serialised; a ValueError.
+            SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
@@ -518,8 +531,9 @@ class SharedMemoryQueue(Generic[T]):
             items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
             that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
             ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
-            ``mode``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing", "seconds"}``, one for
-            each live process that blocks others now, with the seconds since this handle first saw it there.
+            ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing",
+            "seconds"}``, one for each live process that blocks others now, with the seconds since this handle first
+            saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -560,6 +574,11 @@ class SharedMemoryQueue(Generic[T]):
         return self._geometry.leases
 
     @property
+    def serializer(self) -> str:
+        """How items are written: "pickle", "plain", or the names of ``dumps`` and ``loads``."""
+        return self._format.name
+
+    @property
     def engine(self) -> EngineName:
         """The engine that this handle works with, "atomics" or "native"."""
         return self._engine.name
@@ -575,7 +594,8 @@ class SharedMemoryQueue(Generic[T]):
         if self.leases and not self.closed:
             state += f", {len(self._membership.look().leased())}/{self.leases} leased"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
-        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}, {state}>"
+        written = "" if self._format == DEFAULT_FORMAT else f", serializer={self.serializer!r}"
+        return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}{written}, {state}>"
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
@@ -674,7 +694,8 @@ class SharedMemoryQueue(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
-        arguments = type(self), _new_arguments(self), self._name, self._run_id, self._wanted_engine, self._identity
+        opened = self._name, self._run_id, self._wanted_engine, self._format
+        arguments = type(self), _new_arguments(self), *opened, self._identity
         return _attach, (*arguments, sweep.hand_over(self._membership.segment)), self.__getstate__()
 
     def __getstate__(self) -> Any:
@@ -704,6 +725,7 @@ def _attach(
     name: str,
     run_id: str,
     engine: EngineName | None,
+    wanted: Format,
     identity: tuple[int, int],
     ticket: Ticket | None,
 ) -> SharedMemoryQueue:
@@ -712,7 +734,8 @@ def _attach(
     handle = cls.__new__(cls, *arguments, **keywords)
     # As the __init__ of SharedMemoryQueue does; the __init__ of a subclass may have any arguments.
     try:
-        SharedMemoryQueue._attach(handle, SharedMemoryQueue._prepare(handle, name, run_id, engine), identity=identity)
+        engine_class = SharedMemoryQueue._prepare(handle, name, run_id, engine, wanted)
+        SharedMemoryQueue._attach(handle, engine_class, identity=identity)
     finally:
         sweep.take_over(ticket, identity)
     return handle

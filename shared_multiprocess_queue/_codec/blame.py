@@ -21,7 +21,7 @@ from typing import Any
 from .._platform.lazy_import import late
 from . import classes
 
-__all__ = ["describe", "global_text", "is_of_a_signal_handler", "path_to"]
+__all__ = ["describe", "global_text", "is_of_a_signal_handler", "pass_on", "path_to"]
 
 _LEAVES = (NoneType, bool, int, float, complex, str, bytes, bytearray)
 _MOST = 20_000  # objects that a search looks at
@@ -86,6 +86,15 @@ def is_of_a_signal_handler(error: BaseException) -> bool:
             return True
         entry = entry.tb_next
     return False
+
+
+def pass_on(error: Exception) -> None:
+    """Raise an error again, as it is, if a signal handler has raised it; do nothing about any other."""
+    if is_of_a_signal_handler(error):
+        try:
+            raise error
+        finally:
+            del error  # otherwise this frame and the traceback would keep each other alive
 
 
 def _is_a_handlers(frame: FrameType) -> bool:

@@ -42,6 +42,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
@@ -50,22 +51,17 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from .._platform import clock
 from .._platform.lazy_import import late
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
-from . import classes, deflate
+from . import classes, deflate, scalars
 from . import definitions as _defining
-from .blame import advice, describe, is_of_a_signal_handler, path_to
+from .blame import advice, describe, is_of_a_signal_handler, pass_on, path_to
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
-from .tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, PICKLE, STR
+from .tags import DEFLATED, MAIN, OBJECTS, PICKLE, STR
 
 __all__ = ["Codec", "DefinitionStore"]
 
 _DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; other items are never too large
-
-_INT = struct.Struct("=q")
-_FLOAT = struct.Struct("=d")
-_INT_END = 1 << 63
-_TAGS = {value: tag for tag, value in CONSTANTS.items()}
 
 _PROTOCOL = 5
 
@@ -154,7 +150,7 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
-        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own
+        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own; see read_plain_by
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -170,6 +166,10 @@ class Codec:
         """Return a module to which everyday objects belong, for the native engine, which reads these itself."""
         return _plain().load(name)
 
+    def read_plain_by(self, read: Callable[[Callable[[str], Any], bytes], Any]) -> None:
+        """Read everyday objects by a reader of the engine from here on."""
+        self.read_plain = partial(read, self.load)
+
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
 
@@ -183,18 +183,7 @@ class Codec:
         Raises:
             SerializationError: an object in the item can exist only in this process.
         """
-        kind = type(item)
-        if kind is bytes:
-            return item, BYTES  # type: ignore[return-value]
-        if kind is str:
-            return item.encode("utf-8", "surrogatepass"), STR  # type: ignore[attr-defined]
-        if kind is int and -_INT_END <= item < _INT_END:  # type: ignore[operator]
-            return _INT.pack(item), INT
-        if kind is float:
-            return _FLOAT.pack(item), FLOAT
-        if item is None or kind is bool:
-            return b"", _TAGS[item]  # type: ignore[index]
-        return self.encode_object(item)
+        return scalars.encode(item) or self.encode_object(item)
 
     def encode_object(self, item: object) -> tuple[bytes, int]:
         """Turn an item that needs pickle into bytes, for ``encode``."""
@@ -272,23 +261,12 @@ class Codec:
         if tag == MAIN:
             return self._decode_main(payload)
         try:  # any other exception comes from a signal handler or another thread, and is no error of the item
-            if tag == BYTES:
-                return payload
-            if tag == STR:
-                return payload.decode("utf-8", "surrogatepass")
-            if tag == INT:
-                return _INT.unpack(payload)[0]
-            if tag == FLOAT:
-                return _FLOAT.unpack(payload)[0]
-            if tag in CONSTANTS and not payload:
-                return CONSTANTS[tag]
-        except (UnicodeDecodeError, struct.error) as error:
-            self.fail_to_decode(payload, error)
-        if tag == OBJECTS:
-            try:
+            if tag in scalars.TAGS:
+                return scalars.decode(payload, tag)
+            if tag == OBJECTS:
                 return self.read_plain(payload)
-            except (ValueError, TypeError, ArithmeticError) as error:
-                self.fail_to_decode(payload, error)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            self.fail_to_decode(payload, error)
         if tag == DEFLATED:
             return self.decode(*self._inflated(payload))
         raise DeserializationError(
@@ -311,11 +289,7 @@ class Codec:
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
         """Raise the error of ``decode`` for an error that unpickling has raised."""
-        if is_of_a_signal_handler(error):
-            try:
-                raise error
-            finally:
-                del error  # otherwise this frame and the traceback would keep each other alive
+        pass_on(error)
         raise DeserializationError(
             f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "

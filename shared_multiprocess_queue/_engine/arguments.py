@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import index
-from typing import Any, Final, NamedTuple, SupportsIndex
+from typing import Any, Final, NamedTuple, SupportsIndex, cast, get_args
 
+from .._codec.formats import Format, Serializer
+from .._codec.own_format import name_of
 from .._platform import clock
+from .._ring import stated_format
 from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MAX_LEASES, MODES, Geometry, Mode
 from ..errors import ArgumentError, QueueMismatchError, shown
 
@@ -34,6 +37,9 @@ class Sizes(NamedTuple):
 
 
 DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
+
+
+DEFAULT_FORMAT: Final = Format()
 
 
 def only_item(method: str, item: Any, obj: Any) -> Any:
@@ -134,6 +140,48 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
         raise QueueMismatchError(
             name, {what: getattr(asked, what) for what in differing}, {what: getattr(own, what) for what in differing}
         )
+
+
+def format_of(serializer: str, dumps: object, loads: object) -> Format:
+    """Return how the items of a queue are to be written.
+
+    Raises:
+        ArgumentError: there is no such serializer; or ``dumps`` and ``loads`` are not two functions that have a name.
+    """
+    known = next((one for one in get_args(Serializer) if isinstance(serializer, str) and serializer == one), None)
+    if known is None:
+        raise ArgumentError(f"serializer must be 'pickle' or 'plain', not {shown(serializer)}")
+    if dumps is None and loads is None:
+        return Format(known)
+    for what, function in (("dumps", dumps), ("loads", loads)):
+        if function is None:
+            raise ArgumentError(f"dumps and loads belong together, and {what} is missing")
+        if not callable(function):
+            raise ArgumentError(f"{what} must be a function, not {shown(function)}")
+        if not name_of(function):
+            raise ArgumentError(
+                f"{what} must have a name, by which processes can tell that all use the same, and {shown(function)} "
+                f"has none; give a function that is made by def"
+            )
+    if known != DEFAULT_FORMAT.serializer:
+        raise ArgumentError(f"serializer={known!r} and dumps and loads exclude each other")
+    return Format(known, (cast(Any, dumps), cast(Any, loads)))
+
+
+def agree_on_format(name: str, asked: Format, found: str) -> None:
+    """Check that the items of a queue are written as a caller asks for; leaving it out asks for pickle.
+
+    Args:
+        name: of the queue.
+        asked: by the caller.
+        found: what the queue states.
+
+    Raises:
+        QueueMismatchError: they are not.
+    """
+    own = stated_format.stated(asked.name)
+    if own != found:
+        raise QueueMismatchError(name, {"serializer": own}, {"serializer": found})
 
 
 def countable(items: Iterable[object], capacity: int) -> list[object]:

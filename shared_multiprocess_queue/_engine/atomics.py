@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Full
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._platform import processes
 from .._platform.lazy_import import late
 from .._ring import batch_lock, ending
@@ -66,7 +66,7 @@ class AtomicsEngine:
         self._spsc = membership.geometry.mode == "spsc"
         self._putting, self._getting = Waiting(membership, SPACE), Waiting(membership, ITEMS)
 
-    def open(self, codec: Codec) -> InPython:
+    def open(self, codec: ItemCodec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
         with self.membership.operation():
             return (_leased_calls() if self.membership.geometry.leases else InPython)(self, codec)

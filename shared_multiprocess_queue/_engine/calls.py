@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from queue import Full
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._platform.clock import deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
@@ -57,7 +57,7 @@ class InPython:
         codec: of the queue.
     """
 
-    def __init__(self, engine: Operations, codec: Codec) -> None:
+    def __init__(self, engine: Operations, codec: ItemCodec) -> None:
         self._membership = engine.membership
         self._engine = engine
         self._codec = codec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._ring.claim import Payload
 from .doorbell import Doorbell
 from .membership import Membership
@@ -52,7 +52,7 @@ class Engine(Protocol):
 
     def __init__(self, membership: Membership) -> None: ...
 
-    def open(self, codec: Codec) -> Calls:
+    def open(self, codec: ItemCodec) -> Calls:
         """Take part in the queue: from here on other processes see that this one uses it.
 
         Args:

@@ -13,6 +13,7 @@ from .._platform import atomic_words, clock, shared_memory
 from .._platform.atomic_words import Words, open_words
 from .._platform.mutex import LockFlag, lock_class, open_lock, segment_name
 from .._platform.shared_memory import Segment
+from .._ring import stated_format
 from .._ring.growth import Growth
 from .._ring.layout import (
     CAPACITY_AT,
@@ -21,6 +22,7 @@ from .._ring.layout import (
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
     DELETE_AT,
+    FORMATS,
     ITEM_SIZE_AT,
     LEASES_AT,
     MAGIC,
@@ -123,7 +125,12 @@ def _import_all() -> None:
 
 
 def create(
-    name: str, run_id: str, wanted: Geometry, delete: bool = False, as_used: bool = False
+    name: str,
+    run_id: str,
+    wanted: Geometry,
+    delete: bool = False,
+    as_used: bool = False,
+    format_name: str = FORMATS[0],
 ) -> tuple[Segment, LockFlag]:
     """Make a queue, after the removal of queues that have lost their last users.
 
@@ -133,6 +140,7 @@ def create(
         wanted: its sizes.
         delete: the queue goes with its last user.
         as_used: take memory for a slot when it is first used, and not now.
+        format_name: of the format of the items.
 
     Raises:
         QueueExistsError: a queue or something else has that name; the message says which processes use it, or what it
@@ -168,6 +176,7 @@ def create(
                 (DELETE_AT, delete),
             ):
                 words.store(at, value)
+            stated_format.write(words, stated_format.stated(format_name))
             if as_used:
                 segment.reserve(wanted.definitions, _PAGE)
                 Growth(segment, wanted).begin(words)
@@ -380,6 +389,12 @@ class _Creation:
         why = shared_memory.why_unfinished(self._name, is_new)
         if is_late or (shared_memory.identity_of(self._name) == identity and not isinstance(why, QueueNotReadyError)):
             raise why
+
+
+def format_name(segment: Segment) -> str:
+    """Return the name of the format of the items, as a queue's segment states it."""
+    with _header(segment) as words:
+        return stated_format.read(words)
 
 
 @contextmanager

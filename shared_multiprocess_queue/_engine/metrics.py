@@ -71,5 +71,6 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         "delete": seen.goes_with_users,
         "shut_down": seen.is_shut_down,
         "mode": seen.geometry.mode,
+        "serializer": seen.serializer,
         "engine": engine.name,
     }

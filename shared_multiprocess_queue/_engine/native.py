@@ -10,10 +10,9 @@ There is no such module where the extension was not built: the import fails.
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._native.extension import Handle, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
@@ -49,10 +48,10 @@ class NativeEngine:
     def __init__(self, membership: Membership) -> None:
         self.membership = membership
 
-    def open(self, codec: Codec) -> Calls:
+    def open(self, codec: ItemCodec) -> Calls:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
-        codec.read_plain = partial(read_plain, codec.load)
+        codec.read_plain_by(read_plain)
         handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._platform.atomic_words import Words
 from .._ring.claim import Held, Home, LeasedPayload, Payload, notes_of
 from .leased_calls import LeasedCalls
@@ -43,7 +43,9 @@ class NativeGets:
         def deliver_with_notes(taken: list[Payload]) -> tuple[T, Home]:
             return deliver(taken), notes_of(taken, noted)
 
-        return self._handle.lease(limit, until, self._payload, deliver_with_notes, noted)
+        # A subscription, as every get; see calls.py.
+        result: T = self._handle[limit, until, self._payload, deliver_with_notes, noted]
+        return result
 
     def _payload(self, data: bytes, tag: int, index: int, position: int, deliveries: int) -> LeasedPayload:
         payload = LeasedPayload((data, tag))
@@ -57,7 +59,7 @@ class NativeGets:
 class NativeLeasedCalls(LeasedCalls):
     """The calls of one handle of a queue with leases, of which C serves the puts, takes the items and looks."""
 
-    def __init__(self, membership: Membership, codec: Codec, handle: Handle) -> None:
+    def __init__(self, membership: Membership, codec: ItemCodec, handle: Handle) -> None:
         super().__init__(NativeGets(membership, handle), codec)  # type: ignore[arg-type]  # the puts stand below
         self._native = handle
 

@@ -11,6 +11,12 @@
 #define GIVE_UPS 4            /* after so many items of a type, one after the other, that are not plain, */
 #define GIVE_UP_FOR 16        /* only every item of this number is looked at */
 
+/* Whether all items are left to the codec. */
+static inline bool has_own_format(const Handle *self)
+{
+    return self->bare_tag == NO_TAG;
+}
+
 /* Turn a scalar into bytes; false if the item is no scalar, or an int of more than 64 bits. */
 static bool encode_scalar(PyObject *item, struct payload *payload)
 {
@@ -124,11 +130,11 @@ static bool is_built_in(PyObject *item, Py_ssize_t *room, int depth)
     return found;
 }
 
-/* Encode an item that needs pickle, as Codec.encode does; returns bytes and tag as a tuple, or only the bytes. */
-static PyObject *pickle(Handle *self, PyObject *item)
+/* Encode an item that is left to the codec; returns bytes and tag as a tuple, or only the bytes of a pickle. */
+static PyObject *encode_by_codec(Handle *self, PyObject *item)
 {
     Py_ssize_t room = LOOKED_THROUGH;
-    if (!PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
+    if (self->codec[DUMPS] != NULL && !PyUnicode_CheckExact(item) && is_built_in(item, &room, LOOKED_DEEP)) {
         PyObject *protocol = PyLong_FromLong(PICKLE_PROTOCOL);
         PyObject *arguments[] = {item, protocol};
         PyObject *stream = protocol == NULL ? NULL : PyObject_Vectorcall(self->codec[DUMPS], arguments, 2, NULL);
@@ -228,11 +234,12 @@ static inline bool encode_bare(PyObject *item, struct payload *payload, Py_ssize
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *arena, struct payload *payload)
 {
     Py_ssize_t length;
-    if (!encode_bare(item, payload, &length)) {
-        if (!PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
+    const bool is_own = has_own_format(self);
+    if (is_own || !encode_bare(item, payload, &length)) {
+        if (!is_own && !PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
             return payload->length > self->at_once ? BY_BATCH : 0;
         }
-        PyObject *encoded = pickle(self, item);
+        PyObject *encoded = encode_by_codec(self, item);
         PyObject *bytes = encoded;
         unsigned int tag = TAG_PICKLE;
         if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
@@ -284,32 +291,39 @@ SHMQ_APART static PyObject *decode_plain(Handle *self, const struct payload *pay
     return item;
 }
 
-/* Turn bytes back into an item; may run code of the user. */
-static PyObject *decode(Handle *self, const struct payload *payload)
+/* Turn bytes back into an item by what this engine has for their tag; NULL without an error to leave them to the codec,
+   also if they are wrong, because that says it better. */
+static PyObject *decode_here(Handle *self, const struct payload *payload)
 {
-    if (payload->tag == TAG_BYTES) {
-        return Py_NewRef(payload->owner);
-    }
     if (payload->tag == TAG_STR) {
         PyObject *text = PyUnicode_DecodeUTF8(payload->data, payload->length, "surrogatepass");
-        if (text != NULL || !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-            return text;
+        if (text == NULL && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            PyErr_Clear();
         }
-        PyErr_Clear(); /* the codec says it better */
+        return text;
     }
     if (payload->tag == TAG_OBJECTS) {
         return decode_plain(self, payload);
     }
-    if (payload->tag == TAG_PICKLE) {
+    if (payload->tag == TAG_PICKLE && self->codec[LOADS] != NULL) {
         PyObject *item = PyObject_CallOneArg(self->codec[LOADS], payload->owner);
         if (item == NULL) {
             fail_to_decode(self, payload);
         }
         return item;
     }
-    PyObject *scalar = decode_scalar(payload);
-    if (scalar != NULL || PyErr_Occurred()) {
-        return scalar;
+    return decode_scalar(payload);
+}
+
+/* Turn bytes back into an item; may run code of the user. */
+static PyObject *decode(Handle *self, const struct payload *payload)
+{
+    if (payload->tag == self->bare_tag) {
+        return Py_NewRef(payload->owner);
+    }
+    PyObject *found = has_own_format(self) ? NULL : decode_here(self, payload);
+    if (found != NULL || PyErr_Occurred()) {
+        return found;
     }
     if (payload->tag == SHMQ_CORRUPT_TAG) {
         fail_by(PyObject_CallMethod(self->engine, "corrupt_slot", NULL));

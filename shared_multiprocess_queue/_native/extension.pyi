@@ -1,12 +1,10 @@
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar, final
+from typing import Any, final
 
-from .._codec.codec import Codec
+from .._codec.formats import ItemCodec
 from .._engine.native import NativeEngine
 from .._ring.claim import Held, Home, Payload
-
-T = TypeVar("T")
 
 def note_fork() -> None: ...
 def note_child() -> None: ...
@@ -28,7 +26,7 @@ class Handle:
         slice: int,
         may_spin: bool,
         engine: NativeEngine,
-        codec: Codec,
+        codec: ItemCodec,
         calls: Any,
         kept_back: deque[Payload],
         on_keep_back: Callable[[], None],
@@ -38,15 +36,6 @@ class Handle:
     def put(self, item: object, block: bool, timeout: float | None, obj: object, /) -> None: ...
     def put_batch(self, items: object, block: bool, timeout: float | None, /) -> None: ...
     def __getitem__(self, wish: tuple[Any, ...], /) -> Any: ...
-    def lease(
-        self,
-        limit: int,
-        until: float,
-        make: Callable[[bytes, int, int, int, int], Payload],
-        deliver: Callable[[list[Payload]], tuple[T, Home]],
-        home: Home,
-        /,
-    ) -> T: ...
     def done(self, home: Home, held: Held, index: int, position: int, deliveries: int, /) -> bool | None: ...
     def give_back(
         self, home: Home, held: Held, index: int, position: int, deliveries: int, delay: int, last: bool, /

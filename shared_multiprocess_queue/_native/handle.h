@@ -30,6 +30,7 @@
 #include "arena.h"
 #include "plain.h"
 #include "processes.h"
+#include "large_ring.h"
 #include "leased_ring.h"
 #include "looking.h"
 #include "tags.h"
@@ -96,7 +97,8 @@ struct record {
     PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
 };
 
-/* The functions and methods of the codec that a handle calls. */
+/* The functions and methods of the codec that a handle calls; NULL where it has None. Without DUMPS and LOADS nothing is
+   pickled or unpickled; without LOAD all items are the codec's, which then has a format of its own. */
 enum codec_part { DUMPS, LOADS, ENCODE, ENCODE_OBJECT, FIT, WITHDRAW, DECODE, FAIL_TO_DECODE, LOAD, CODEC_PARTS };
 
 /* Another number in each forked child. A handle reads it when it is used, so the time of a fork does not grow with the
@@ -112,6 +114,8 @@ typedef struct handle {
     uint32_t item_size;
     uint32_t max_item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
+    Py_ssize_t bare_most; /* at_once, or -1 to leave even bare items to the codec */
+    uint32_t bare_tag;    /* TAG_BYTES, or likewise a tag that no item has */
     uint32_t leases;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;

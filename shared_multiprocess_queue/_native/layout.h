@@ -3,8 +3,8 @@
    The same table as _ring/layout.py, which says what each word is for; a test compares the two by name. Here the
    compiler adds up the offsets, so a new word cannot overlap another.
 
-       [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][namespaces]
-       [bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
+       [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][format name]
+       [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
 
    The byte order is that of the machine. All words are shared with processes that may write anything at any time, so
    all are atomic. This file needs only C11. */
@@ -108,6 +108,7 @@ static inline uint64_t shmq_name_of(uint32_t index, uint64_t generation)
 #define SHMQ_RECORDS 1024
 #define SHMQ_BELL_MASKS 3
 #define SHMQ_BELL_WORDS 16 /* a bit for each record */
+#define SHMQ_FORMAT_NAME_SIZE (2 * SHMQ_LINE)
 
 /* The wake words of one side. */
 struct shmq_wake_words {
@@ -133,6 +134,7 @@ struct shmq_header {
     _Alignas(SHMQ_LINE) _Atomic uint64_t leases; /* more constants */
     _Atomic uint64_t max_deliveries;
     _Atomic uint64_t max_item_size;
+    _Atomic uint64_t format;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t unlinked; /* marks */
     _Atomic uint64_t records_used;
@@ -170,6 +172,8 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t producer; /* roles */
     _Atomic uint64_t consumer;
+
+    _Alignas(SHMQ_LINE) _Atomic uint64_t format_name[SHMQ_FORMAT_NAME_SIZE / SHMQ_WORD];
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
 
@@ -305,6 +309,7 @@ struct shmq_lease {
     X(LEASES_AT, offsetof(struct shmq_header, leases))                                                                 \
     X(MAX_DELIVERIES_AT, offsetof(struct shmq_header, max_deliveries))                                                 \
     X(MAX_ITEM_SIZE_AT, offsetof(struct shmq_header, max_item_size))                                                   \
+    X(FORMAT_AT, offsetof(struct shmq_header, format))                                                                 \
     X(UNLINKED_AT, offsetof(struct shmq_header, unlinked))                                                             \
     X(RECORDS_USED_AT, offsetof(struct shmq_header, records_used))                                                     \
     X(NONCE_AT, offsetof(struct shmq_header, nonce))                                                                   \
@@ -336,6 +341,8 @@ struct shmq_lease {
     X(DEFINITIONS_OWNER_AT, offsetof(struct shmq_header, definitions_owner))                                           \
     X(PRODUCER_AT, offsetof(struct shmq_header, producer))                                                             \
     X(CONSUMER_AT, offsetof(struct shmq_header, consumer))                                                             \
+    X(FORMAT_NAME_SIZE, SHMQ_FORMAT_NAME_SIZE)                                                                         \
+    X(FORMAT_NAME_AT, offsetof(struct shmq_header, format_name))                                                       \
     X(NAMESPACES_AT, offsetof(struct shmq_header, namespaces))                                                         \
     X(BELL_MASKS, SHMQ_BELL_MASKS)                                                                                     \
     X(BELL_WORDS, SHMQ_BELL_WORDS)                                                                                     \

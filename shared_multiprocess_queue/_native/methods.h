@@ -174,7 +174,7 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     if (!encode_bare(item, &payload, &length)) {
         return put_object(self, item, until);
     }
-    if (length > (Py_ssize_t)self->at_once) {
+    if (length > self->bare_most) {
         Py_XDECREF(payload.owner);
         return put_object(self, item, until);
     }
@@ -302,13 +302,13 @@ static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_
     return result;
 }
 
-/* Lease one to `limit` items until a time; see deliver_leases. */
-static PyObject *handle_lease(Handle *self, PyObject *args)
+/* Lease one to `limit` items until a time, for [limit, until, make, deliver, home]; see deliver_leases. */
+static PyObject *lease_items(Handle *self, PyObject *wish)
 {
     unsigned long long limit;
     double until;
     PyObject *make, *deliver, *home;
-    if (!PyArg_ParseTuple(args, "KdOOO!", &limit, &until, &make, &deliver, &PyDict_Type, &home)) {
+    if (!PyArg_ParseTuple(wish, "KdOOO!", &limit, &until, &make, &deliver, &PyDict_Type, &home)) {
         return NULL;
     }
     struct record *record = borrow(self, SHMQ_GET);
@@ -350,7 +350,7 @@ static uint64_t limit_of(const Handle *self, PyObject *max_items)
     return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
 }
 
-/* Take one item for [block, timeout], or a list of items for [max_items, block, timeout]. */
+/* Take one item for [block, timeout], a list of items for [max_items, block, timeout], or leases; see lease_items. */
 static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
     const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
@@ -362,7 +362,7 @@ static PyObject *handle_subscript(Handle *self, PyObject *wish)
             return get_items(self, limit, until, is_batch);
         }
     }
-    return PyObject_GetItem(self->calls, wish);
+    return count == 5 ? lease_items(self, wish) : PyObject_GetItem(self->calls, wish);
 }
 
 #endif

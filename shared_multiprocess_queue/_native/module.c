@@ -1,6 +1,6 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
    unit of its own. In order: layout, participants, parking, batch_lock, slots, large, recovery, ending, leases, returns, ring,
-   leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
+   large_ring, leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
    <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
@@ -52,7 +52,13 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             Py_DECREF(self);
             return NULL;
         }
+        if (self->codec[part] == Py_None) {
+            Py_CLEAR(self->codec[part]);
+        }
     }
+    const bool is_own = self->codec[LOAD] == NULL;
+    self->bare_most = is_own ? -1 : (Py_ssize_t)at_once;
+    self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);
@@ -233,7 +239,6 @@ static PyMethodDef handle_methods[] = {
      "Put several items, as _engine/calls.py does."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
-    {"lease", (PyCFunction)handle_lease, METH_VARARGS, "Lease items, as _engine/leased_calls.py does."},
     {"done", (PyCFunction)(void (*)(void))handle_done, METH_FASTCALL,
      "End a lease and its item; whether it was this process's, or None if its home has not got it."},
     {"give_back", (PyCFunction)(void (*)(void))handle_give_back, METH_FASTCALL,

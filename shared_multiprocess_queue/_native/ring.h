@@ -4,7 +4,7 @@
    waits.
 
    layout.h <- participants.h <- parking.h <- batch_lock.h; participants.h <- slots.h <- large.h <- recovery.h <- ending.h
-   <- leases.h <- returns.h <- ring.h <- leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
+   <- leases.h <- returns.h <- ring.h <- large_ring.h, leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -221,24 +221,6 @@ static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, c
         memcpy(&word, from, length);
         atomic_store_explicit(words, word, memory_order_relaxed);
     }
-}
-
-/* Write an item of any size into claimed slots; returns their number. The index is the place of the first in its put. */
-static inline uint64_t shmq_write_large(const struct shmq_ring *ring, uint64_t position, const void *data,
-                                        uint32_t length, uint32_t tag, uint32_t index)
-{
-    const unsigned char *from = data;
-    const uint32_t size = ring->item_size;
-    uint64_t slots = 1;
-    shmq_write(ring, position, from, length < size ? length : size, tag, index);
-    for (uint32_t at = size; length > size && at < length; at += size < length - at ? size : length - at, slots++) {
-        shmq_write(ring, position + slots, from + at, length - at < size ? length - at : size, SHMQ_MORE,
-                   index + (uint32_t)slots);
-    }
-    if (slots > 1) {
-        SHMQ_STORE("P7", &shmq_slot_of(ring, position)->length, length, memory_order_relaxed);
-    }
-    return slots;
 }
 
 /* Whether a single put would find its slot free now, or free it when it looks for dead operations. */
@@ -469,13 +451,6 @@ static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, stru
     return shmq_claim(ring, me, limit, sure, false, false, NULL, position, count);
 }
 
-/* The same where items may take several slots. */
-static inline enum shmq_result shmq_claim_large(const struct shmq_ring *ring, struct shmq_participant *me,
-                                                uint64_t limit, bool sure, uint64_t *position, uint64_t *count)
-{
-    return shmq_claim(ring, me, limit, sure, false, true, NULL, position, count);
-}
-
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */
 static inline void shmq_read(const struct shmq_ring *ring, uint64_t position, struct shmq_item *item)
 {
@@ -489,13 +464,6 @@ static inline bool shmq_free_slot(const struct shmq_ring *ring, uint64_t positio
        item. */
     return SHMQ_CAS("G6", &shmq_slot_of(ring, position)->word, shmq_word_of(position, SHMQ_FULL),
                     shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst, memory_order_relaxed);
-}
-
-/* Free the slots of an item after it was copied. False: another get has adopted the item; drop the copy. */
-static inline bool shmq_free_large(const struct shmq_ring *ring, uint64_t position, uint64_t slots)
-{
-    shmq_free_rest(ring, position, slots);
-    return shmq_free_slot(ring, position);
 }
 
 /* End a get after all its `count` slots were freed, and wake putters. */

@@ -12,6 +12,7 @@
 #define TAG_INT 7
 #define TAG_FLOAT 8
 #define TAG_OBJECTS 9
+#define NO_TAG UINT32_MAX
 
 #define SHMQ_TAGS(X)                                                                                                   \
     X(PICKLE, TAG_PICKLE)                                                                                              \

@@ -1,7 +1,7 @@
 """Where everything lies in the segment, and how its words are encoded. Integers only; imports nothing of ours.
 
-    [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][namespaces]
-    [bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
+    [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][format name]
+    [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
 
 Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two
 lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
@@ -75,6 +75,10 @@ Mode = Literal["mpmc", "spsc"]
 MODES: Final[tuple[Mode, ...]] = ("mpmc", "spsc")  # the mode word is an index into this
 
 
+Format = Literal["pickle", "plain", "own"]
+FORMATS: Final[tuple[Format, ...]] = ("pickle", "plain", "own")  # likewise; see _ring/stated_format.py
+
+
 class _Offsets:
     """Hands out offsets, one after the other."""
 
@@ -106,6 +110,7 @@ _more_constants = _header.line()
 LEASES_AT: Final = _more_constants  # number of lease slots
 MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD  # 0; kept for dead letters, which are not there yet
 MAX_ITEM_SIZE_AT: Final = _more_constants + 2 * WORD  # item_size, or more if items may take several slots
+FORMAT_AT: Final = _more_constants + 3 * WORD  # of the items: one of FORMATS
 
 _marks = _header.line()  # written a few times in a queue's life
 UNLINKED_AT: Final = _marks  # 1: the names are gone; no process can attach any more
@@ -150,6 +155,9 @@ DEFINITIONS_OWNER_AT: Final = _locks + 2 * WORD  # name of the participant that 
 _roles = _header.line()  # mode spsc: name of the one producer and of the one consumer, or 0
 PRODUCER_AT: Final = _roles
 CONSUMER_AT: Final = _roles + 1 * WORD
+
+FORMAT_NAME_SIZE: Final = 2 * LINE
+FORMAT_NAME_AT: Final = _header.line(2)  # of a program's own format, in UTF-8; written at creation
 
 NAMESPACES_AT: Final = _header.line(8)  # identities of pid namespaces, 0 where free
 

@@ -20,18 +20,14 @@ until head has got there. Otherwise due is a monotonic time, which is believed f
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .._platform.atomic_words import Words
 from . import ending
-from .claim import CORRUPT, Claim, Held, LeasedPayload
-from .growth import Growth
-from .large import Items
+from .claim import Claim, Held, LeasedPayload
 from .layout import (
     FAR_AHEAD,
-    FREE,
     FULL,
     GIVEN_LEASE_SHIFT,
     HEAD,
@@ -40,10 +36,7 @@ from .layout import (
     LEASE_COUNT,
     LEASE_DELAY,
     LEASE_DUE,
-    LEASE_HEAD_SIZE,
     LEASE_HOLDER,
-    LEASE_LENGTH,
-    LEASE_META,
     LEASE_POSITION,
     LEASE_SINCE,
     LEASE_WAITS_AT,
@@ -52,21 +45,16 @@ from .layout import (
     LOOK_LATEST,
     REDELIVERED_AT,
     RETURNED_AT,
-    SPACE,
     STATE_BITS,
-    TAG_BITS,
-    TAG_MASK,
     TAIL,
     WORD_MASK,
     Geometry,
-    given_word,
     unmarked,
 )
+from .lease_slots import LeaseSlots
 from .parking import Parking
 from .participants import Participants
 
-_LENGTH_AND_META: Final = struct.Struct("=II")
-_CUT: Final = (1 << 32) - 1  # the length that a lease slot states of an item whose slot stated what cannot be
 _MOST_DELIVERIES: Final = (1 << 32) - 1  # at which the count stays
 _LOOK_SHARE: Final = 50  # a look for the dead comes after at least this many times what the last one took
 
@@ -80,7 +68,7 @@ class _Candidate(NamedTuple):
     due: int
 
 
-class Leases(Items):
+class Leases(LeaseSlots):
     """The lease slots of one segment, and what operations do to them; no method waits.
 
     Args:
@@ -91,19 +79,9 @@ class Leases(Items):
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        super().__init__(buffer, geometry)
-        self._geometry = geometry
+        super().__init__(buffer, geometry, parking)
         self._participants = participants
-        self._parking = parking
-        self._system = parking.system
-        self.growth: Growth | None = None  # where memory is taken as it is used
         self._next = self._busy = 0  # where the search for a free slot, and the one for an item, begin
-
-    def _ready(self, words: Words) -> int:
-        return self._geometry.leases if self.growth is None else self.growth.leases_ready(words)
-
-    def _head(self, index: int) -> int:
-        return self._geometry.lease_heads + index * LEASE_HEAD_SIZE
 
     # ---- taking a lease slot ----------------------------------------------------------------------------------------
 
@@ -217,63 +195,6 @@ class Leases(Items):
 
     # ---- taking an item out of the ring -----------------------------------------------------------------------------
 
-    def take(self, words: Words, held: Held, position: int, most: int) -> bool:
-        """Move the item of a FULL position into a lease slot, or go on with that; False: another operation has it.
-
-        Args:
-            words: the caller's access.
-            held: the lease slot.
-            position: of the first slot of the item.
-            most: number of slots that it can take at most.
-        """
-        slot = self._slot(position)
-        full = position << STATE_BITS | FULL
-        if words.load(slot) == full:
-            self._copy(words, held, position, most)
-            # [E4] acq_rel, after the copy; pairs with [E6][S4]. The word says which lease slot has the item.
-            words.cas(slot, full, given_word(position, held.index))
-        return self.settle(words, held) > 0
-
-    def _copy(self, words: Words, held: Held, position: int, most: int) -> None:
-        """Copy an item from its slots; what they say is not believed."""
-        head = self._head(held.index)
-        length, tag = self.measure(position, most)
-        at = self._payload(held.index)
-        # [E3] relaxed, before [E4]: only the holder reads it, or an heir after [E2]
-        for part in self.parts(position, length):
-            self._bytes[at : at + len(part)] = part
-            at += len(part)
-        stated = (_CUT, 0) if tag == CORRUPT else (length, tag | self.place_in_put(position) << TAG_BITS)
-        self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = _LENGTH_AND_META.pack(*stated)
-        words.announce(head + LEASE_SINCE, self._system.now())
-        words.announce(head + LEASE_DUE, 0)
-        words.announce(head + LEASE_POSITION, position)  # [E3]
-
-    def _payload(self, index: int) -> int:
-        return self._geometry.lease_payloads + index * self._geometry.lease_stride
-
-    def settle(self, words: Words, held: Held) -> int:
-        """Learn from the ring what a lease slot of this operation does not know yet; return its count."""
-        head = self._head(held.index)
-        position = words.load(head + LEASE_POSITION)
-        slot = self._slot(position)
-        given = given_word(position, held.index)
-        if words.load(slot) == given:
-            slots = self._slots_of_lease(head)
-            if slots > 1:
-                self.free_rest(words, position, slots)
-            if not words.load(head + LEASE_COUNT):
-                words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
-            # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
-            if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
-                self._parking.wake(words, SPACE, slots)
-        return words.load(head + LEASE_COUNT)
-
-    def _slots_of_lease(self, head: int) -> int:
-        """Return how many slots the item of a lease slot has had in the ring."""
-        length, _ = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
-        return self.slots_of(length) if length <= self._max_item_size else 1
-
     def hand_out(self, words: Words, claim: Claim, held: Held) -> None:
         """Let the item of a lease slot be the operation's: it goes to the ``taken`` of the claim."""
         head = self._head(held.index)
@@ -291,16 +212,6 @@ class Leases(Items):
         words.announce(head + LEASE_SINCE, self._system.now())
         words.add(REDELIVERED_AT, 1)
         self.hand_out(words, claim, held)
-
-    def _read(self, held: Held) -> LeasedPayload:
-        head, at = self._head(held.index), self._payload(held.index)
-        length, meta = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
-        tag = meta & TAG_MASK
-        if length > self._max_item_size:
-            length, tag = self._max_item_size, CORRUPT
-        payload = LeasedPayload((bytes(self._bytes[at : at + length]), tag))
-        payload.held = held
-        return payload
 
     # ---- what came back, and what the dead have left ----------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from .._platform.atomic_words import Reader
 from .._platform.processes import Identity
 from .._platform.system import SYSTEM, System
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
-from . import ending
+from . import ending, stated_format
 from .batch_lock import is_shut
 from .growth import is_fresh
 from .layout import (
@@ -411,6 +411,7 @@ class Snapshot:
     Attributes:
         version: of the layout.
         geometry: sizes and mode.
+        serializer: the format of the items, as the header states it.
         created: real time of the creation, in ns.
         creator: the process that made the queue.
         is_unlinked: the names are gone.
@@ -451,7 +452,7 @@ class Snapshot:
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()
         self.blockers = tuple(look.blockers(self.participants, is_lock_held))
-        self.geometry = look.geometry
+        self.geometry, self.serializer = look.geometry, stated_format.read(look)
         self.version, self.created, self.is_unlinked = load(VERSION_AT), load(CREATED_AT), bool(load(UNLINKED_AT))
         self.creator = Identity(*parse_owner(load(CREATOR_AT)))
         self.goes_with_users, self.is_shut_down = bool(load(DELETE_AT)), ending.is_closed(look)

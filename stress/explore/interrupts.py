@@ -45,20 +45,25 @@ class Interrupter:
         self.left = point if isinstance(point, int) else -1
         self._function = point if isinstance(point, str) else ""
         self.where = ""
-        # Whether a frame's last instruction was a call of a C function. By id, because references would keep the frames
+        # Whether a signal is served before a frame's next instruction. By id, because references would keep the frames
         # and their objects alive.
         self._calling: dict[int, bool] = {}
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         caller = frame.f_back
         if caller is not None:
-            self._calling[id(caller)] = False  # it called a Python function: no signal is served when that returns
+            self._calling[id(caller)] = False  # it called a function of Python: no signal is served when that returns
         if not frame.f_code.co_filename.startswith(_PACKAGE):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         self._point(frame)  # a function starts
         return self.trace
+
+    def profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Note that a function of C returns, which may have called functions of Python in between."""
+        if event == "c_return" and id(frame) in self._calling:
+            self._calling[id(frame)] = True
 
     def _point(self, frame: FrameType) -> None:
         if _is_in_a_finalizer(frame):
@@ -84,14 +89,20 @@ class Interrupter:
         return self.trace
 
 
+def watch(interrupter: Interrupter | None) -> None:
+    """Let an interrupter see what this thread runs from here on; None: let none."""
+    sys.setprofile(None if interrupter is None else interrupter.profile)
+    sys.settrace(interrupter)
+
+
 @contextmanager
 def interrupted(point: int | str | None) -> Iterator[None]:
     """Interrupt what runs here at its point ``point``, if that is not None and is there."""
     if point is None:
         yield
         return
-    sys.settrace(Interrupter(point))
+    watch(Interrupter(point))
     try:
         yield
     finally:
-        sys.settrace(None)
+        watch(None)

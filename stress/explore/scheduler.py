@@ -11,10 +11,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Final
+from typing import Final, cast
 
 from greenlet import getcurrent, greenlet
 
+from .interrupts import Interrupter, watch
 from .program import DIES, Schedule
 
 PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
@@ -154,10 +155,10 @@ class Scheduler:
     def _wait_for_turn(self) -> None:
         trace = sys.gettrace()  # of this actor, whose call is to be interrupted; the others have their own
         if trace is not None:
-            sys.settrace(None)
+            watch(None)
         self._hub.switch()
         if trace is not None and self.current is not None:
-            sys.settrace(trace)
+            watch(cast(Interrupter, trace))
 
     def clock(self) -> int:
         """Return the time."""

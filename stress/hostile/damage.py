@@ -28,7 +28,15 @@ _HEADER: Final = (
             *("DEFINITIONS_SIZE_AT", "SEGMENT_SIZE_AT", "UNLINKED_AT", "RECORDS_USED_AT", "TOMBS_AT", "ADOPTED_AT"),
             *("FULL_EVENTS_AT", "EMPTY_EVENTS_AT", "PUT_WAITS_AT", "GET_WAITS_AT", "BATCH_OWNER_AT", "GATE_AT"),
             *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT", "STOPPED_AT", "LEASES_AT"),
-            *("MAX_DELIVERIES_AT", "REDELIVERED_AT", "LEASE_WAITS_AT", "DEAD_LETTERS_AT", "RETURNED_AT", "LOOK_AT"),
+            *(
+                "MAX_DELIVERIES_AT",
+                "FORMAT_AT",
+                "REDELIVERED_AT",
+                "LEASE_WAITS_AT",
+                "DEAD_LETTERS_AT",
+                "RETURNED_AT",
+                "LOOK_AT",
+            ),
         )
     }
     | {

@@ -112,7 +112,9 @@ static struct {
     unsigned noted;
     _Atomic int32_t flag;
     void *base;
-    void (*inspect)(void); /* called before each step; NULL: nothing is */
+    void (*life)(struct actor *);        /* what an actor does in its life */
+    void (*after_death)(struct actor *); /* called then, if it ends by a death */
+    void (*before_step)(void);           /* called before each step; NULL: nothing */
 } world;
 
 static struct actor actors[ACTORS];
@@ -218,9 +220,9 @@ static void step(const char *label)
     if (a == NULL) {
         return;
     }
-    if (world.inspect != NULL) {
+    if (world.before_step != NULL) {
         self = NULL; /* what it looks at are no steps */
-        world.inspect();
+        world.before_step();
         self = a;
     }
     const unsigned others = world.switches < world.most_switches ? waiting(a) : 0;
@@ -254,9 +256,6 @@ static noreturn void next(void)
     resume(pick(NULL, choose(others)));
 }
 
-static void act(struct actor *a);
-static void has_died(struct actor *a);
-
 static noreturn void live(void)
 {
     struct actor *a = self;
@@ -265,11 +264,11 @@ static noreturn void live(void)
     }
     a = self;
     if (_setjmp(a->death) == 0) {
-        act(a);
+        world.life(a);
     } else {
         a = self;
         a->dead = true;
-        has_died(a);
+        world.after_death(a);
         life_ends(a->ring.owner);
     }
     a = self;

@@ -66,6 +66,8 @@ int main(int argc, char **argv)
     static const enum kind pairs[] = {PUT, BATCH, NEWCOMER, LEASE, LEASE_TWO, RELEASE, LAST, KEEP, PARK_LEASE, JOIN,
                                       PARK_JOIN};
     const unsigned count = sizeof pairs / sizeof *pairs;
+    world.life = act;
+    world.after_death = has_died;
     for (unsigned i = 0; i < ACTORS; i++) {
         create(&actors[i]);
     }

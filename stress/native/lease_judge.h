@@ -34,7 +34,7 @@ static void drain(void)
 
 static void set_up(const enum kind *kinds)
 {
-    world.inspect = NULL;
+    world.before_step = NULL;
     segment_reset(world.base, world.capacity, ITEM_SIZE, false);
     atomic_store_explicit(&lives, 1, memory_order_relaxed);
     world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
@@ -63,7 +63,7 @@ static void set_up(const enum kind *kinds)
         actors[i].kind = kinds[i];
         be_born(&actors[i], i);
     }
-    world.inspect = inspect;
+    world.before_step = inspect;
 }
 
 /* An actor that still sleeps must have no reason to wake up. */
@@ -160,7 +160,7 @@ static void judge(void)
             fail("a lease slot stays taken");
         }
     }
-    world.inspect = NULL;
+    world.before_step = NULL;
     for (unsigned lap = 0; lap < 2; lap++) {
         memset(known, 0, sizeof known);
         if (!shmq_is_empty(&survivor.ring) || shmq_size(&survivor.ring) != 0 || !join(&survivor)) {

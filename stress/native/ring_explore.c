@@ -108,6 +108,8 @@ int main(int argc, char **argv)
 {
     const bool is_long = argc > 1 && strcmp(argv[1], "long") == 0;
     signal(SIGINT, interrupt);
+    world.life = act;
+    world.after_death = has_died;
     for (unsigned i = 0; i < ACTORS; i++) {
         create(&actors[i]);
     }

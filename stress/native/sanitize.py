@@ -29,7 +29,7 @@ PROGRAMS: Final[tuple[Program, ...]] = get_args(Program)
 
 SOURCES: Final = Path(__file__).resolve().parent
 _WARNINGS: Final = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic")
-_WATCHDOG: Final = 120.0  # seconds; a short program that takes longer hangs
+_WATCHDOG: Final = 300.0  # seconds; a short program takes less than a minute of a core, which others may use, too
 _LONG_WATCHDOG: Final = 7200.0
 
 _BUILDS: Final[dict[Program, tuple[str, tuple[str, ...]]]] = {

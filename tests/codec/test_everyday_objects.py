@@ -53,9 +53,9 @@ def through_pickle(item: Any) -> Any:
     return pickle.loads(pickle.dumps(item, 5))
 
 
-@pytest.mark.parametrize(("writer", "reader"), PAIRS)
-def test_an_item_is_what_pickle_makes_of_it(writer: str, reader: str) -> None:
-    with handles(writer, reader) as (putter, getter):
+@pytest.mark.parametrize(("writing_engine", "reading_engine"), PAIRS)
+def test_an_item_is_what_pickle_makes_of_it(writing_engine: str, reading_engine: str) -> None:
+    with handles(writing_engine, reading_engine) as (putter, getter):
 
         @given(everyday.items)
         @settings(deadline=None)
@@ -68,15 +68,15 @@ def test_an_item_is_what_pickle_makes_of_it(writer: str, reader: str) -> None:
         arrives()
 
 
-@pytest.mark.parametrize(("writer", "reader"), PAIRS)
-def test_what_is_shared_is_shared_where_pickle_shares_it(writer: str, reader: str) -> None:
+@pytest.mark.parametrize(("writing_engine", "reading_engine"), PAIRS)
+def test_what_is_shared_is_shared_where_pickle_shares_it(writing_engine: str, reading_engine: str) -> None:
     mutable = (list, dict, set, bytearray)
 
     def places(item: list[Any]) -> list[int]:
         """Say of each part that can be changed where it was met first."""
         return [next(i for i, other in enumerate(item) if other is part) for part in item if type(part) in mutable]
 
-    with handles(writer, reader) as (putter, getter):
+    with handles(writing_engine, reading_engine) as (putter, getter):
 
         @given(everyday.sharing())
         @settings(deadline=None)
@@ -273,11 +273,11 @@ with SharedMemoryQueue("everyday", run_id=sys.argv[1], engine=sys.argv[2]) as qu
 
 
 @needs_native
-@pytest.mark.parametrize("reader", ENGINES)
+@pytest.mark.parametrize("reading_engine", ENGINES)
 @pytest.mark.parametrize("item", [dt.date(2024, 1, 1), Decimal("1.5"), uuid.UUID(int=1)], ids=repr)
-def test_a_reader_imports_what_an_item_needs(reader: str, item: Any) -> None:
+def test_a_reader_imports_what_an_item_needs(reading_engine: str, item: Any) -> None:
     with handles("native") as (putter,):
         putter.put(item)
-        command = [sys.executable, "-c", READER, RUN, reader]
+        command = [sys.executable, "-c", READER, RUN, reading_engine]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout == f"[] {item}\n"

@@ -160,7 +160,7 @@ def test_a_put_that_finds_no_room_and_dies_changes_nothing(make_queue: MakeQueue
         fill(queue, capacity)
 
 
-@pytest.mark.parametrize("capacity", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("capacity", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("first", "second"),
     [

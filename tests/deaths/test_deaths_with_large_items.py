@@ -102,9 +102,7 @@ def test_a_get_that_dies_loses_at_most_what_it_had_freed(
 
 
 @pytest.mark.parametrize("capacity", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_large_item_of_a_dead_getter_is_adopted_once_even_if_its_adopter_dies(
-    make_queue: MakeQueue, capacity: int
-) -> None:
+def test_a_large_item_is_adopted_once_even_if_its_adopter_dies(make_queue: MakeQueue, capacity: int) -> None:
     queue = make(make_queue, capacity)
     dies = partial(mortal.dies, queue.name, queue.run_id, counts_loads=False)
     only = item("only", 2)

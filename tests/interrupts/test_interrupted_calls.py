@@ -7,7 +7,6 @@ trace function raises KeyboardInterrupt at the k-th such point inside the packag
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.layout import BATCH_OWNER_AT
-from stress.explore.interrupts import Interrupter
+from stress.explore.interrupts import Interrupter, watch
 from tests.support.interrupting import interrupted_at, points
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, assert_works, drained
@@ -167,7 +166,7 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
 
     def recover_once(member: Membership, record: Any) -> None:
         if second and second[0].left >= 0:
-            sys.settrace(second[0])
+            watch(second[0])
         recover(member, record)
 
     def interrupt(point: int) -> Interrupter:
@@ -178,9 +177,8 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
     return interrupt
 
 
-@pytest.mark.parametrize(
-    "what", ["get", pytest.param("put", marks=pytest.mark.slow), pytest.param("put_batch", marks=pytest.mark.long)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["get", "put", pytest.param("put_batch", marks=pytest.mark.long)])
 def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
     make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str
 ) -> None:

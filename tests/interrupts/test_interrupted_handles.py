@@ -49,7 +49,7 @@ def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQue
     """An interrupt while a definition is being stored does not keep the store taken."""
     for point in itertools.count():
         queue = make_queue(capacity=2)
-        store = queue._codec._definitions
+        store = queue._codec._definitions  # type: ignore[attr-defined]
         where = interrupted_at(point, lambda store=store: store.add(b"0123456789abcdef", b"definition"))  # type: ignore[misc]
         assert queue._membership.memory.words().load(DEFINITIONS_OWNER_AT) == 0, f"interrupted at {where}"
         assert store.add(b"another key of 16"[:16], b"other")

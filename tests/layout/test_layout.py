@@ -25,6 +25,8 @@ def header_words() -> dict[str, int]:
     found = {name: value for name, value in vars(layout).items() if name.endswith("_AT")}
     first = found.pop("NAMESPACES_AT")
     found |= {f"namespace {number}": first + number * WORD for number in range(layout.NAMESPACES)}
+    first = found.pop("FORMAT_NAME_AT")
+    found |= {f"format name {at}": first + at for at in range(0, layout.FORMAT_NAME_SIZE, WORD)}
     found |= {"HEAD": layout.HEAD, "TAIL": layout.TAIL}
     for side in ("ITEMS", "SPACE", "IDLE"):
         found[f"{side} epoch"] = getattr(layout, side) + layout.WAKE_EPOCH
@@ -54,7 +56,8 @@ def test_words_that_two_sides_write_have_cache_lines_of_their_own() -> None:
         "locks": {lines["BATCH_OWNER_AT"], lines["GATE_AT"]},
         "roles": {lines["PRODUCER_AT"], lines["CONSUMER_AT"]},
         "constants": {lines["MAGIC_AT"], lines["SEGMENT_SIZE_AT"]},
-        "more constants": {lines["LEASES_AT"], lines["MAX_DELIVERIES_AT"]},
+        "more constants": {lines["LEASES_AT"], lines["MAX_DELIVERIES_AT"], lines["FORMAT_AT"]},
+        "format name": {lines[f"format name {at}"] for at in range(0, layout.FORMAT_NAME_SIZE, WORD)},
         "counts": {lines["TOMBS_AT"], lines["GET_WAITS_AT"]},
         "more counts": {lines["REDELIVERED_AT"], lines["DEAD_LETTERS_AT"]},
         "marks": {lines["UNLINKED_AT"], lines["RECORDS_USED_AT"], lines["STOPPED_AT"]},

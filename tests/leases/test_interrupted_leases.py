@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from shared_multiprocess_queue import JoinableQueue, SharedMemoryFullError, SharedMemoryQueue
+from shared_multiprocess_queue import Empty, JoinableQueue, SharedMemoryFullError, SharedMemoryQueue
 from shared_multiprocess_queue._engine import records
 from shared_multiprocess_queue._engine.leased_calls import LeasedCalls
 from shared_multiprocess_queue._platform.shared_memory import Segment
@@ -74,6 +74,29 @@ def test_an_interrupt_anywhere_loses_no_item_and_no_lease(
         heads = q._geometry.lease_heads
         with q._membership.operation() as record:
             assert [record.words.load(heads + lease * 64) for lease in range(2)] == [0, 0], where
+    rest(q)
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_an_interrupted_get_leases_nothing_that_no_caller_has(make_leased: MakeQueue, most: int | None) -> None:
+    """A lease of an item that no caller has would be ended by the next task_done(), and the item would be lost."""
+    q = make_leased(leases=3)
+    found: list[object] = []
+
+    def get() -> None:
+        found.extend([q.get(block=False)] if most is None else q.get_batch(most, block=False))
+
+    q.put_batch([1, 2])
+    for where in points(get):
+        with suppress(Empty):
+            while True:
+                get()
+        assert sorted(map(str, found)) == ["1", "2"], where
+        for _ in found:
+            q.task_done()
+        assert q.join(0), where
+        found.clear()
+        q.put_batch([1, 2])
     rest(q)
 
 

@@ -18,7 +18,7 @@ import pytest
 from shared_multiprocess_queue import SharedMemoryQueue, TooManyParticipantsError
 from shared_multiprocess_queue._engine import choice, waiting
 from shared_multiprocess_queue._ring import layout
-from stress.explore.interrupts import Interrupter
+from stress.explore.interrupts import Interrupter, watch
 from tests.support.queues import MakeQueue, drained
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -59,7 +59,7 @@ class Forker(Interrupter):
     def _point(self, frame: Any) -> None:
         if self.left == 0 and self.child < 0:
             self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
-            sys.settrace(None)
+            watch(None)
             self.seen = self._look()
             self.child = os.fork()
             if self.child == 0:
@@ -79,7 +79,7 @@ class Forker(Interrupter):
     def run(self, call: Callable[[], object]) -> tuple[object, object, bool]:
         """Make the call; return what came of it here, and in the child, and whether there was one."""
         found: object
-        sys.settrace(self)
+        watch(self)
         try:
             found = call()
         except RuntimeError as error:
@@ -87,7 +87,7 @@ class Forker(Interrupter):
         except BaseException as error:
             found = error
         finally:
-            sys.settrace(None)
+            watch(None)
             if self.child == 0:  # whatever else is wrong, the child ends here
                 try:
                     answer = found if isinstance(found, (list, str, type(None))) else f"{found!r}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -68,13 +67,13 @@ def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[
     """Interrupt an operation at its point 0, 1, 2, ... until it is completed; yield where after each."""
     for point in itertools.count():
         interrupter = Interrupter(point)
-        sys.settrace(interrupter)
+        interrupts.watch(interrupter)
         try:
             result = operation()
         except KeyboardInterrupt:
             result = None
         finally:
-            sys.settrace(None)
+            interrupts.watch(None)
         where = interrupter.where
         del interrupter
         gc.collect()  # it and the frames that it knew, with what they refer to

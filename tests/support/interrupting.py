@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import gc
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 
 from shared_multiprocess_queue import Empty, Full
-from stress.explore.interrupts import Interrupter
+from stress.explore.interrupts import Interrupter, watch
 
 
 def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
     """Run an operation and interrupt it; return where, or None if it has fewer points and was completed."""
     interrupter = Interrupter(point)
     gc.disable()  # an exception in a call of the collector would not be seen
-    sys.settrace(interrupter)
+    watch(interrupter)
     try:
         operation()
     except KeyboardInterrupt:
@@ -24,7 +23,7 @@ def interrupted_at(point: int, operation: Callable[[], object]) -> str | None:
         assert not interrupter.where
         return None
     finally:
-        sys.settrace(None)
+        watch(None)
         gc.enable()
     assert not interrupter.where, f"the interrupt at {interrupter.where} was swallowed"
     return None

@@ -13,7 +13,7 @@ import pytest
 
 from shared_multiprocess_queue._engine import choice
 
-ENGINES = {"engines", "each_engine", "pair"}
+ENGINES = {"engines", "each_engine", "leasing_engine", "pair", "reading_engine", "writing_engine"}
 ONE_IS_ENOUGH = {"mode", "start_method", "method", "next_method", "echoed"}
 
 

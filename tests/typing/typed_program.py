@@ -61,6 +61,8 @@ def make(size: Index, text: str) -> None:
     assert_type(annotated.get(), int)
     assert_type(SharedMemoryQueue[str]("tasks").get(), str)
     anything = SharedMemoryQueue("tasks", mode="spsc", engine="native")  # needs no annotation
+    SharedMemoryQueue("tasks", serializer="plain")
+    SharedMemoryQueue("tasks", dumps=str.encode, loads=bytes.decode)
     assert_type(anything.get(), Any)
     anything.put(1)
     anything.put("text")
@@ -70,6 +72,8 @@ def make(size: Index, text: str) -> None:
     SharedMemoryQueue("tasks", mode=text)  # type: ignore[arg-type]
     SharedMemoryQueue("tasks", mode="bogus")  # type: ignore[arg-type]
     SharedMemoryQueue("tasks", engine="quantum")  # type: ignore[arg-type]
+    SharedMemoryQueue("tasks", serializer="json")  # type: ignore[arg-type]
+    SharedMemoryQueue("tasks", dumps=5, loads=bytes.decode)  # type: ignore[arg-type]
 
 
 class Index:

@@ -7,17 +7,17 @@ from contextlib import suppress
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
 
-from ._engine.arguments import delay_of
-from ._engine.calls import corrupt_slot
-from ._ring.claim import CORRUPT, Payload, held_by
-from .errors import LeaseLostError, LeasesRequiredError, QueueClosedError
+from .._ring.claim import CORRUPT, Payload, held_by
+from ..errors import LeaseLostError, LeasesRequiredError, QueueClosedError
+from .arguments import delay_of
+from .calls import corrupt_slot
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from ._codec.codec import Codec
-    from ._engine.leasing import Leasing
-    from ._engine.membership import Membership
+    from .._codec.formats import ItemCodec
+    from .leasing import Leasing
+    from .membership import Membership
 
     T = TypeVar("T", default=Any)
 else:
@@ -74,7 +74,7 @@ class Lease(Generic[T]):
 
     __slots__ = ("__orig_class__", "__weakref__", "_codec", "_held", "_is_over", "_membership", "_payload", "_queue")
 
-    def __init__(self, queue: object, membership: Membership, codec: Codec, payload: Payload) -> None:
+    def __init__(self, queue: object, membership: Membership, codec: ItemCodec, payload: Payload) -> None:
         self._queue = queue  # an open lease keeps its handle
         self._membership = membership
         self._codec = codec

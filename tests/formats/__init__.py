@@ -1,0 +1,1 @@
+"""Queues with ``serializer="plain"``, and with ``dumps`` and ``loads`` of the program."""
