@@ -3,8 +3,11 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, and ``Lease`` is what its ``lease`` returns; the other names are the errors that it raises.
+one, and ``Lease`` is what its ``lease`` returns. ``list_queues`` and ``inspect`` look at queues from outside; what they
+return has names that begin with ``Queue``. The other names are the errors.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from ._engine.lease import Lease
 from .errors import (
@@ -33,6 +36,9 @@ from .errors import (
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 
+if TYPE_CHECKING:
+    from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
+
 __version__ = "1.0.0.dev0"
 
 __all__ = [
@@ -48,12 +54,17 @@ __all__ = [
     "LeasesHeldError",
     "LeasesRequiredError",
     "Queue",
+    "QueueBlocker",
     "QueueClosedError",
     "QueueExistsError",
+    "QueueFile",
     "QueueInUseError",
+    "QueueLease",
+    "QueueLook",
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueProcess",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -61,4 +72,17 @@ __all__ = [
     "SharedMemoryQueueError",
     "ShutDown",
     "TooManyParticipantsError",
+    "inspect",
+    "list_queues",
 ]
+
+_OF_LOOKING = {"QueueBlocker", "QueueFile", "QueueLease", "QueueLook", "QueueProcess", "inspect", "list_queues"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what looks at queues when it is first asked for: most programs never do, and it would slow the import."""
+    if name not in _OF_LOOKING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import looking  # noqa: PLC0415
+
+    return getattr(looking, name)

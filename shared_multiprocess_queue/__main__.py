@@ -7,12 +7,13 @@ def main() -> None:
     """Run the command, or say which packages it lacks."""
     try:
         from .cli.app import main as command  # noqa: PLC0415 (so that a missing package can be named)
+
+        command()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"click", "rich"}:
             raise
         sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'")
-    command()
 
 
 if __name__ == "__main__":

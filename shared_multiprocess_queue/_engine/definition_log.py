@@ -25,6 +25,20 @@ _HEAD: Final = _KEY + WORD
 _PATIENCE: Final = 100_000_000  # ns to wait for another appender; after that the item itself takes its definition along
 
 
+def search(log: memoryview | bytes, key: bytes) -> bytes | None:
+    """Return the definition with a key in a log, which is given up to its end; None if it has none."""
+    at = DEFINITIONS_FIRST
+    while at + _HEAD <= len(log):
+        data = at + _HEAD
+        length = int.from_bytes(log[at + _KEY : data], "little")
+        if length > len(log) - data:
+            return None  # no queue writes this
+        if log[at : at + _KEY] == key:
+            return bytes(log[data : data + length])
+        at = data + -(-length // WORD) * WORD
+    return None
+
+
 class Operations(Protocol):
     """The operations that the definitions need."""
 
@@ -87,16 +101,7 @@ class Definitions:
     def _search(self, words: Words, key: bytes) -> bytes | None:
         memory = self._segment.buffer[self._start : self._start + self._end(words)]
         try:
-            at = DEFINITIONS_FIRST
-            while at + _HEAD <= len(memory):
-                data = at + _HEAD
-                length = int.from_bytes(memory[at + _KEY : data], "little")
-                if length > len(memory) - data:
-                    return None  # no queue writes this
-                if memory[at : at + _KEY] == key:
-                    return bytes(memory[data : data + length])
-                at = data + -(-length // WORD) * WORD
-            return None
+            return search(memory, key)
         finally:
             memory.release()
 

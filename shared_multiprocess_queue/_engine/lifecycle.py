@@ -261,7 +261,8 @@ def _who_has(segment_of_queue: str) -> str:
         users = "and its users cannot be told"
     return (
         f"queue segment {segment_of_queue!r} exists already, {users}; attach to it with create=False or exist_ok=True, "
-        f"remove it first by SharedMemoryQueue.remove(), or choose another name or run_id"
+        f"remove it first by SharedMemoryQueue.remove(), or choose another name or run_id; the command shmq show "
+        f"{segment_of_queue.removesuffix('-queue')!r} tells more"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from typing import NoReturn
@@ -29,9 +30,34 @@ def remove(name: str, run_id: str, missing_ok: bool, force: bool) -> None:
     while outcome == "gone" and shared_memory.identity_of(segment_name) is not None:
         outcome = _remove(segment_name, lock, force)
     if outcome == "gone":
-        _remove_lock_alone(lock)
+        _remove_lock_alone(lock, segment_name)
         if not missing_ok:
             raise QueueNotFoundError(f"there is no queue segment {segment_name!r} to remove")
+
+
+def remove_if_unused(segment_name: str, identity: tuple[int, int], confirm: Callable[[], object]) -> Outcome:
+    """Remove the queue that a look has found, if no process uses it, and none is making or removing it.
+
+    Args:
+        segment_name: of the queue.
+        identity: of its segment.
+        confirm: is asked at last, when no process uses the queue and none can begin to.
+
+    Raises:
+        OSError: for example, no descriptor is left.
+        CorruptQueueError: a folder, a link or the like has the name now.
+    """
+
+    def decide(start: bytes) -> bool:
+        return _may_go(_kind_of(start), segment_name)
+
+    lock = f"{segment_name}-lock"
+    return removal.remove_unused(segment_name, lock, decide, UNLINKED_AT, identity, confirm=confirm)
+
+
+def _may_go(kind: _Kind, segment_name: str) -> bool:
+    """Whether a queue goes if the lock of use is free; those of another layout may have none, so all must be seen."""
+    return kind is _Kind.OURS or (kind is _Kind.OTHER_LAYOUT and not any(_users(segment_name)))
 
 
 def _remove(segment_name: str, lock: str, force: bool) -> Outcome:
@@ -39,7 +65,7 @@ def _remove(segment_name: str, lock: str, force: bool) -> Outcome:
 
     def decide(start: bytes) -> bool:
         kinds.append(_kind_of(start))
-        return force or kinds[0] is _Kind.OURS or (kinds[0] is _Kind.OTHER_LAYOUT and not any(_users(segment_name)))
+        return force or _may_go(kinds[0], segment_name)
 
     try:
         if force:
@@ -82,7 +108,7 @@ def _refuse(segment_name: str) -> NoReturn:
     raise QueueInUseError(segment_name, tuple(users), hidden)
 
 
-def _remove_lock_alone(lock: str) -> None:
+def _remove_lock_alone(lock: str, segment_name: str) -> None:
     """Remove the lock of a queue whose remover died between the two names."""
     with suppress(OSError, SharedMemoryQueueError):  # the next creation of this name replaces it
-        removal.remove_alone(lock)
+        removal.remove_alone(lock, segment_name)

@@ -152,9 +152,9 @@ def sweep() -> None:
     for lock in lone:
         segment = lock.removesuffix(_LOCK)
         # A queue has its name before its lock has one, and the name of an anonymous queue does not come back.
-        if is_anonymous(segment) and shared_memory.identity_of(segment) is None:
+        if is_anonymous(segment):
             with suppress(OSError, SharedMemoryQueueError):
-                removal.remove_alone(lock)
+                removal.remove_alone(lock, segment)
 
 
 def _goes(name: str, start: bytes) -> bool | None:

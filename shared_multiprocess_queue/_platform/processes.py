@@ -19,6 +19,7 @@ if not _LINUX:
 
 # Fields of /proc/<pid>/stat after the command's closing parenthesis.
 _STATE, _THREADS, _START = 0, 17, 19
+_LONGEST_COMMAND = 4096  # bytes
 
 START_BITS = 34
 """Start times are taken modulo 2**34 of their units, or 5 years, because they share a word with the pid."""
@@ -109,18 +110,52 @@ def that_map(device: int, inode: int) -> tuple[list[int], int]:
         device: of the file, as ``stat`` gives it.
         inode: of the file.
     """
-    found, hidden = [], 0
-    place = f" {os.major(device):02x}:{os.minor(device):02x} {inode} ".encode()
+    found, hidden = mapped_files(device)
+    return found.get(inode, []), hidden
+
+
+def mapped_files(device: int) -> tuple[dict[int, list[int]], int]:
+    """Return which processes have which files of a device mapped, and how many processes could not be looked at.
+
+    Args:
+        device: of the files, as ``stat`` gives it.
+
+    Returns:
+        Lists of pids, in order, by inode; and a number of processes.
+    """
+    found: dict[int, list[int]] = {}
+    hidden = 0
+    place = f" {os.major(device):02x}:{os.minor(device):02x} ".encode()
     for pid in _pids():
         try:
             with open(f"/proc/{pid}/maps", "rb") as file:
-                if place in file.read():
-                    found.append(pid)
+                inodes = {int(line.split(maxsplit=5)[4]) for line in file if place in line}
         except (FileNotFoundError, ProcessLookupError):  # it has ended
-            pass
+            continue
         except OSError:
             hidden += 1
+            continue
+        for inode in inodes:
+            found.setdefault(inode, []).append(pid)
     return found, hidden
+
+
+def command_of(pid: int) -> str:
+    """Return the command line of a process, with its arguments; empty if it is gone or cannot be looked at.
+
+    Another user may have chosen it, so it may have any characters.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read(_LONGEST_COMMAND)).rstrip("\0").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def is_paused(pid: int) -> bool:
+    """Whether a process is stopped, by SIGSTOP or a debugger."""
+    fields = _stat(pid)
+    return fields is not None and fields[_STATE] in (b"T", b"t")
 
 
 def locked_files(device: int) -> set[int]:

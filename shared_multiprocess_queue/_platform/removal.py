@@ -48,6 +48,7 @@ def remove_unused(
     mark_at: int,
     identity: tuple[int, int] | None = None,
     patience: int = _MOMENT,
+    confirm: Callable[[], object] = lambda: True,
 ) -> Outcome:
     """Remove a segment that no process uses.
 
@@ -58,6 +59,7 @@ def remove_unused(
         mark_at: offset of the word that becomes 1 when the names are gone.
         identity: of the segment, if only this one will do.
         patience: ns to wait for the flock.
+        confirm: says the same when no process uses the segment and none can begin to.
 
     Raises:
         OSError: the segment cannot be opened; for example, no descriptor is left.
@@ -76,6 +78,8 @@ def remove_unused(
             return "used"
         if not descriptor.means(name):
             return "gone"
+        if not confirm():
+            return "kept"
         _remove_both(name, companion)
         _mark(descriptor, mark_at)
         return "removed"
@@ -119,8 +123,15 @@ def remove_forced(name: str, companion: str, mark_at: int) -> Outcome:
     return "removed"
 
 
-def remove_alone(name: str) -> None:
+def remove_alone(name: str, segment: str) -> None:
     """Remove a companion that was left without its segment.
+
+    A creator makes its segment first, and its companion anew after that. So a companion that was there while there was
+    no segment is that of none.
+
+    Args:
+        name: of the companion.
+        segment: name of the segment that it went with.
 
     Raises:
         OSError: it cannot be opened.
@@ -129,7 +140,9 @@ def remove_alone(name: str) -> None:
     descriptor = _Descriptor()
     with suppress(FileNotFoundError):
         descriptor.open(name)
-        _remove_exactly(name, descriptor)
+        if identity_of(segment) is None:
+            _remove_exactly(name, descriptor)
+        descriptor.close()
 
 
 def _mark(descriptor: _Descriptor, mark_at: int) -> None:

@@ -721,7 +721,8 @@ def _remove_exactly(name: str, descriptor: _Descriptor) -> bool:
 
 def _not_found(name: str) -> QueueNotFoundError:
     return QueueNotFoundError(
-        f"there is no queue segment {name!r}; create it first with create=True, and use the same name and run_id"
+        f"there is no queue segment {name!r}; create it first with create=True, and use the same name and run_id; the "
+        f"command shmq ls lists the queues that there are"
     )
 
 

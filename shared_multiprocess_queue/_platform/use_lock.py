@@ -46,6 +46,22 @@ def take_alone(descriptor: int) -> bool:
     return IS_THERE and _take(descriptor, _ALONE, unknown=False)
 
 
+def is_used(descriptor: int) -> bool | None:
+    """Whether any process uses the segment; None if that cannot be told. It takes no lock, and nothing is changed.
+
+    Args:
+        descriptor: open for reading or for writing, of a description that has no such lock itself.
+    """
+    if not IS_THERE:
+        return None
+    try:
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _ALONE)
+    except OSError:  # some sandboxes have no such locks
+        return None
+    (kind,) = struct.unpack_from("h", found)
+    return bool(kind != fcntl.F_UNLCK)
+
+
 def _take(descriptor: int, lock: bytes, unknown: bool) -> bool:
     """Return whether the lock was taken; ``unknown`` if the system does not know such locks, as some sandboxes."""
     try:

@@ -59,9 +59,9 @@ class LeasedLook(Look):
         size = min(max(unmarked(self.load(TAIL)) - head, 0), self.geometry.capacity)
         if size and super().is_empty():
             size = 0
-        return size + len(self._came_back())
+        return size + len(self.came_back())
 
-    def _came_back(self) -> list[int]:
+    def came_back(self) -> list[int]:
         """Return the heads of the lease slots whose item no live process has."""
         return [
             head
@@ -76,7 +76,7 @@ class LeasedLook(Look):
         if not super().is_empty():
             return False
         # The ring is empty, so what waits for head does not wait.
-        return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self._came_back())
+        return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self.came_back())
 
     def _is_due(self, head: int) -> bool:
         due, delay = self.load(head + LEASE_DUE), self.load(head + LEASE_DELAY)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 
 class InterruptedBySignal(BaseException):
-    """A signal asked the demo to stop. No ``Exception``, like KeyboardInterrupt, because it is no error."""
+    """A signal asked the command to stop. No ``Exception``, like KeyboardInterrupt, because it is no error."""
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(received)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from shared_multiprocess_queue import __version__
+from shared_multiprocess_queue import (
+    LayoutVersionError,
+    QueueExistsError,
+    QueueNotFoundError,
+    SharedMemoryQueue,
+    __version__,
+)
+from shared_multiprocess_queue.cli.app import COMMANDS, main
 from tests.support.demo import run
+from tests.support.places import REPOSITORY
+from tests.support.queues import MakeQueue
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
@@ -40,9 +51,31 @@ def test_version() -> None:
 @pytest.mark.parametrize("package", ["click", "rich"])
 def test_the_command_says_what_it_lacks(package: str) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from shared_multiprocess_queue.__main__ import main; main()"
-    code, output, errors = run(command=[sys.executable, "-c", script])
+    code, output, errors = run("ls", command=[sys.executable, "-c", script])
     assert (code, output) == (1, "")
     assert errors == f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'\n"
+
+
+def test_the_command_has_what_the_page_of_the_tools_has() -> None:
+    page = (REPOSITORY / "docs" / "tools.md").read_text("utf-8")
+    named = set(re.findall(r"^\| \[?`shmq (\w+)", page, re.MULTILINE))
+    assert named == set(COMMANDS) - {"demo"}
+    for name in COMMANDS:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        assert command.help
+        assert set(re.findall(rf"shmq {name} (?:\S+ )*?(--\w[\w-]*)", page)) <= {
+            option for parameter in command.params for option in parameter.opts
+        }
+
+
+def test_errors_name_the_command_that_helps(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue()
+    with pytest.raises(QueueExistsError, match=rf"the command shmq show '{run_id}-q' tells more"):
+        SharedMemoryQueue("q", create=True, run_id=run_id)
+    with pytest.raises(QueueNotFoundError, match="the command shmq ls lists the queues"):
+        SharedMemoryQueue("none", run_id=run_id)
+    assert f"by the command shmq rm '{run_id}-q'" in str(LayoutVersionError(f"{run_id}-q-queue", 1, 2))
 
 
 def test_importing_the_package_imports_nothing_of_the_command() -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue
+from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue, inspect
 from shared_multiprocess_queue._engine import lifecycle, sweep
 from shared_multiprocess_queue._platform import removal
+from shared_multiprocess_queue.cli import removals
 from tests.support.children import in_child
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of, works
@@ -120,13 +121,8 @@ def test_death_in_a_sweep(run_id: str, kind: str) -> None:
     at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 10)
 
 
-@pytest.mark.parametrize("force", [False, True])
-def test_death_in_remove(run_id: str, force: bool) -> None:
-    """What is left is a whole queue, or the lock alone."""
-
-    def prepare() -> Callable[[], object]:
-        create(run_id).close()
-        return lambda: SharedMemoryQueue.remove("q", run_id, force=force)
+def whole_or_gone(run_id: str) -> Callable[[int], None]:
+    """Return a check that what is left is a whole queue, or the lock alone."""
 
     def look(step: int) -> None:
         try:
@@ -139,7 +135,25 @@ def test_death_in_remove(run_id: str, force: bool) -> None:
         SharedMemoryQueue.remove("q", run_id, missing_ok=True)
         assert segments_of(run_id) == set(), f"step {step}"
 
-    at_each_step(prepare, look, 15)
+    return look
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_death_in_remove(run_id: str, force: bool) -> None:
+    def prepare() -> Callable[[], object]:
+        create(run_id).close()
+        return lambda: SharedMemoryQueue.remove("q", run_id, force=force)
+
+    at_each_step(prepare, whole_or_gone(run_id), 15)
+
+
+def test_death_in_gc(run_id: str) -> None:
+    def prepare() -> Callable[[], object]:
+        create(run_id).close()
+        queue = inspect("q", run_id)
+        return lambda: removals._collect(queue)
+
+    at_each_step(prepare, whole_or_gone(run_id), 30)
 
 
 @pytest.mark.parametrize("delete", [False, True])

@@ -18,15 +18,21 @@ from tests.support.places import PACKAGE, REPOSITORY
 NAME = shared_multiprocess_queue.__name__
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 PROGRAMS = {
-    "cli/app.py",
     "cli/counting.py",
     "cli/demo.py",
+    "cli/demo_command.py",
 }  # they stand outside; they may know the time and look into pickles
+SCREENS = {
+    f"cli/{name}.py" for name in ("bench", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
+}
 
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
-    "cli": {"queue.py", "__init__.py"},
+    "cli": {"draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
+    "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
+    "prometheus.py": {"looking"},
+    "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
@@ -47,16 +53,21 @@ DOORS: dict[str, set[str]] = {
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
     "uuid": {"_codec/plain.py"},
-    "pathlib": {*PROGRAMS},  # slow to import
-    "pickletools": {*PROGRAMS},
+    "pathlib": {"cli/doctor.py", *PROGRAMS},  # slow to import
+    "pickletools": {"looking/previews.py", *PROGRAMS},
+    "prometheus_client": {"prometheus.py", "cli/exporting.py"},
+    "json": {"cli/output.py"},
+    "click": {"cli/app.py", "cli/demo_command.py", *SCREENS},
+    "rich": {"cli/demo_command.py", *SCREENS},
+    "termios": {"cli/top.py"},
     "time": {"_platform/clock.py", *PROGRAMS},
     "multiprocessing.reduction": {"_codec/reducers.py"},
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
     "_posixshmem": {"_platform/shared_memory.py"},
     "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
     "mmap": {"_platform/shared_memory.py"},
-    "resource": {"_platform/shared_memory.py"},
-    "select": {"_platform/bells.py"},
+    "resource": {"_platform/shared_memory.py", "cli/doctor.py"},
+    "select": {"_platform/bells.py", "cli/top.py"},
     # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
     # reducers' affair.
     "ctypes": {
@@ -178,7 +189,7 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
     slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
-    slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain"}
+    slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain", f"{NAME}.looking"}
     program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

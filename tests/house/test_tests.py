@@ -37,7 +37,9 @@ STILL_LONG = {
 SLOW_ONLY: dict[str, str] = {
     "test_death_of_removers.py": "a process dies at each step of a removal, of which there are hundreds",
     "test_death_in_remove": "the same",
+    "test_death_in_gc": "the same",
     "test_death_of_a_creator_that_may_find_the_queue": "the same, of a creation",
+    "test_nobody_is_given_a_queue_that_gc_removes": "processes create, attach and collect at once, for a while",
     "test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing": "two interrupts, at all pairs of points",
     "test_nobody_is_given_a_queue_that_goes_under_it": "many processes create and remove at once, for a while",
 }

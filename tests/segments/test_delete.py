@@ -21,7 +21,7 @@ from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM
 from tests.support.segments import MARK, attach, create, remove, segments_of, works
 from tests.support.steps import entries_of
-from tests.support.waiting import LONG, eventually, in_thread
+from tests.support.waiting import LONG, eventually, in_thread, over_after
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -361,10 +361,3 @@ def test_nobody_is_given_a_queue_that_goes_under_it(run_id: str) -> None:
         os.close(may_stop)
     make_any_queue(run_id)
     assert segments_of(run_id) == set()
-
-
-def over_after(seconds: float) -> Callable[[], bool]:
-    """Return whether so much time has gone: how long they try; nothing waits for anything here."""
-    timer = threading.Timer(seconds, lambda: None)
-    timer.start()
-    return lambda: not timer.is_alive()

@@ -42,3 +42,10 @@ def eventually(condition: Callable[[], object], what: str = "") -> None:
 def sleeps(q: SharedMemoryQueue, side: str, more_than: int = 0) -> Callable[[], bool]:
     """Return a function that tells whether a get or a put has gone to sleep."""
     return lambda: q.get_metrics()[f"{side}_waits"] > more_than
+
+
+def over_after(seconds: float) -> Callable[[], bool]:
+    """Return whether so much time has gone: how long they try; nothing waits for anything here."""
+    timer = threading.Timer(seconds, lambda: None)
+    timer.start()
+    return lambda: not timer.is_alive()

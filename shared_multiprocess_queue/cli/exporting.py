@@ -1,0 +1,73 @@
+"""The command ``shmq metrics``: what Prometheus scrapes, printed once or served."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from .._platform import clock
+from ..looking import list_queues
+from ..looking.files import inspected
+from .output import EXIT_CODES, answering, fail, name, print_json
+from .stop_signals import StopSignals
+
+_LOOPBACK: Final = "127.0.0.1"
+_SLICE: Final = 0.2  # seconds between two looks at signals
+
+
+@click.command("metrics", epilog=EXIT_CODES)
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All queues of this user.")
+@click.option("--format", "form", type=click.Choice(["openmetrics", "json"]), default="openmetrics", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--serve", metavar="[HOST:]PORT", help="Serve /metrics until a signal; on loopback without a HOST.")
+@answering
+def metrics_command(names: tuple[str, ...], everything: bool, form: str, as_json: bool, serve: str | None) -> None:
+    """Print metrics of queues for Prometheus, or serve them.
+
+    A NAME may be a pattern, as in a shell. Each scrape looks at the queues anew.
+    """
+    if bool(names) == everything:
+        raise click.UsageError("give the names of queues, or --all")
+    for each in names:
+        if not set(each) & set("*?["):
+            inspected(each, "", mapped=False)  # a queue that is not there is an error; a pattern may match none
+    if as_json or form == "json":
+        if serve is not None:
+            raise click.UsageError("--serve serves what Prometheus reads, and not JSON")
+        queues = {queue.name: queue for pattern in names or ("*",) for queue in list_queues(pattern)}
+        print_json("metrics", queues=[queue.as_dict() for queue in queues.values()])
+        return
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 (an extra)
+        from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
+
+        from ..prometheus import SharedMemoryQueueCollector  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise fail(
+            f"shmq metrics needs the package {error.name}: pip install 'shared-multiprocess-queue[cli,metrics]'"
+        ) from error
+    registry = CollectorRegistry()
+    registry.register(SharedMemoryQueueCollector(*names))
+    if serve is None:
+        click.echo(generate_latest(registry).decode(), nl=False)  # type: ignore[no-untyped-call]
+        return
+    host, port = _address(serve)
+    with StopSignals() as signals:
+        server, _ = start_http_server(port, host, registry)
+        try:
+            click.echo(f"serving http://{name(host)}:{server.server_port}/metrics", err=True)
+            while True:
+                signals.check()
+                clock.sleep(_SLICE)
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise click.UsageError(f"--serve takes [HOST:]PORT, with a port of 0 to 65535, not {name(text)!r}")
+    return host.strip("[]") or _LOOPBACK, int(port)

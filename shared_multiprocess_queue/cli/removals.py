@@ -1,0 +1,318 @@
+"""The commands that remove: rm and gc remove queues, drain takes items."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from io import FileIO
+from typing import Final
+
+import click
+
+from .._engine.removing import remove_if_unused
+from .._platform import clock, processes
+from ..draining import Drain
+from ..errors import RoleTakenError, SharedMemoryQueueError
+from ..looking import QueueFile, inspect, list_queues
+from ..looking.files import ENDING, NOT_LOOKED, look_at
+from ..queue import SharedMemoryQueue
+from . import screens
+from .looks import json_option, run_id_option, yes_option
+from .output import (
+    EXIT_CODES,
+    NO,
+    NOT_PERMITTED,
+    NOT_USABLE,
+    Duration,
+    answering,
+    ask,
+    code_of,
+    console,
+    fail,
+    name,
+    number,
+    print_json,
+    safe,
+    size,
+)
+from .stop_signals import InterruptedBySignal, StopSignals
+
+# ---- rm -------------------------------------------------------------------------------------------------------------
+
+
+@click.command("rm", epilog=EXIT_CODES)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Do not ask, also if a process uses the queue.")
+@run_id_option
+@json_option
+@answering
+def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) -> None:
+    """Remove queues, with the items in them.
+
+    If a process uses a queue, or if the queue is damaged or of another layout, it asks first. A process that uses the
+    queue goes on with one that has no name. What is no queue is never removed.
+    """
+    removed, worst = [], 0
+    for each in names:
+        try:
+            _remove(each, run_id, force)
+            removed.append(each)
+        except click.ClickException as error:
+            click.echo(error.format_message(), err=True)
+            worst = max(worst, error.exit_code)
+        except (SharedMemoryQueueError, OSError) as error:
+            click.echo(safe(str(error)), err=True)
+            worst = max(worst, code_of(error))
+    if as_json:
+        print_json("rm", removed=removed)
+    if worst:
+        raise SystemExit(worst)
+
+
+def _remove(queue_name: str, run_id: str, force: bool) -> None:
+    queue = inspect(queue_name, run_id)
+    label = name(queue.name)
+    if queue.state == "foreign":
+        raise fail(f"{label} is no queue, and stays: {queue.why}", NOT_USABLE)
+    if queue.state == "denied":
+        raise fail(f"{label}: {queue.why}", NOT_PERMITTED)
+    doubt = _doubt(queue)
+    if doubt and not force:
+        ask(f"{label} {doubt}. Remove it all the same?")
+        if inspect(queue_name, run_id).identity != queue.identity:
+            raise fail(f"{label} is another queue by now, and stays; look again")
+    if queue.in_use is None or doubt:
+        SharedMemoryQueue.remove(queue_name, run_id, force=True)
+    else:  # a process that has attached since the look keeps the queue
+        SharedMemoryQueue.remove(queue_name, run_id)
+
+
+def _doubt(queue: QueueFile) -> str:
+    """Return why a queue may be needed; empty if nothing speaks for that."""
+    if queue.in_use:
+        look = queue.look
+        users = [] if look is None else [one for one in look.processes if one.state != "dead"]
+        if not users:
+            return "is used by a process that cannot be told"
+        them = ", ".join(f"{one.pid} ({name(one.command)})" if one.command else str(one.pid) for one in users)
+        return f"is used by process {them}"
+    if queue.state in ("damaged", "layout"):
+        return f"may hold items: {queue.why}"
+    return ""
+
+
+# ---- gc -------------------------------------------------------------------------------------------------------------
+
+
+@click.command("gc", epilog=EXIT_CODES)
+@click.argument("pattern", default="*")
+@click.option("--dry-run", is_flag=True, help="List only.")
+@yes_option
+@click.option("--with-items", is_flag=True, help="With --yes: also queues in which items are, or may be.")
+@click.option("--older-than", type=Duration(), default=0.0, metavar="D", help="Only those made so long ago: 2d, 3h.")
+@json_option
+@answering
+def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_than: float, as_json: bool) -> None:
+    """Remove the queues of this user that no process uses.
+
+    The lock of use decides: no process has the queue mapped, in any pid namespace. A queue with items and without a
+    user is not rubbish by itself, because its consumer may come tomorrow. So this asks, and --yes alone leaves such
+    queues. A queue that is used, or changed, after it was listed stays.
+    """
+    found = [queue for queue in list_queues(pattern) if _is_unused(queue, older_than)]
+    chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
+    if not as_json:
+        _print_unused(found, set(map(id, chosen)) if yes else None)
+    removed: list[QueueFile] = []
+    kept: list[QueueFile] = []
+    if chosen and not dry_run:
+        if not yes:
+            ask(f"Remove {number(len(chosen), 'queue')}?")
+        for queue in chosen:
+            (removed if _collect(queue) else kept).append(queue)
+        for queue in kept:
+            click.echo(f"{name(queue.name)} stays: it is used or has changed meanwhile", err=True)
+    if as_json:
+        print_json("gc", found=[queue.as_dict() for queue in found], removed=[queue.name for queue in removed])
+    elif not dry_run:
+        click.echo(f"{number(len(removed), 'queue')} removed")
+    if kept:
+        raise SystemExit(NO)
+
+
+def _is_unused(queue: QueueFile, older_than: float) -> bool:
+    """Whether a look says that no process uses a queue; the removal asks again."""
+    if queue.state not in ("ok", "damaged", "leftover", "layout") or queue.in_use is not False:
+        return False
+    if clock.real() / 1e9 - queue.created < older_than:
+        return False
+    if queue.state != "layout":
+        return True
+    return not any(processes.that_map(queue.device, queue.inode))  # layout 1 has no lock of use
+
+
+def _may_have_items(queue: QueueFile) -> bool:
+    look = queue.look
+    if queue.state != "ok" or look is None:
+        return queue.state != "leftover"
+    # Also what processes had in hand; those of another pid namespace seem to live.
+    return look.items > 0 or not look.empty or bool(look.leased) or any(one.doing for one in look.processes)
+
+
+def _collect(queue: QueueFile) -> bool:
+    """Remove a queue if it is still as it was listed and no process uses it; return whether it is gone."""
+
+    def is_as_it_was() -> bool:
+        now = look_at(queue.name + ENDING, NOT_LOOKED)
+        return now is not None and _content(now) == _content(queue)
+
+    try:
+        outcome = remove_if_unused(queue.name + ENDING, (queue.device, queue.inode), is_as_it_was)
+    except (OSError, SharedMemoryQueueError, UnicodeEncodeError):
+        return False
+    return outcome in ("removed", "gone")
+
+
+def _content(queue: QueueFile) -> tuple[object, ...]:
+    look = queue.look
+    return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items))
+
+
+def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
+    screen = console()
+    if not found:
+        screen.print("no queue without a user")
+        return
+    columns = [column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}]
+    screen.print(screens.table(screen, columns, found))
+    if chosen is not None and len(chosen) < len(found):
+        left = [queue for queue in found if id(queue) not in chosen]
+        screen.print(f"{number(len(left), 'queue')} left, because of the items; --with-items takes those, too")
+
+
+# ---- drain ----------------------------------------------------------------------------------------------------------
+
+_HEADER: Final = struct.Struct("<II")  # length and tag, before each item that is written
+_LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
+
+
+@click.command("drain", epilog=EXIT_CODES)
+@click.argument("queue_name", metavar="NAME")
+@click.option("-n", "most", type=click.IntRange(1), metavar="N", help="Take N items at most.  [default: until empty]")
+@click.option("--to", "target", metavar="FILE", help="Write the items to a new file, or with - to stdout.")
+@yes_option
+@run_id_option
+@json_option
+@answering
+def drain_command(queue_name: str, most: int | None, target: str | None, yes: bool, run_id: str, as_json: bool) -> None:
+    """Take items out of a queue, and count them, or write them to a file.
+
+    Each item is written as its length and its tag (32 bits each, little-endian), then its bytes as they lay in the
+    queue. No item becomes an object, so no code of one runs. With leases an item is ended after it was written: a kill
+    or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
+    behind the others, if it cannot be written; if the queue does not take it, its bytes are in the error message. A
+    kill loses that one. What is in a pipe was written.
+    """
+    if as_json and target == "-":
+        raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
+    queue = inspect(queue_name, run_id)
+    if queue.look is None:
+        code = NOT_PERMITTED if queue.state == "denied" else NOT_USABLE
+        raise fail(f"{name(queue.name)} cannot be drained: {queue.why}", code)
+    if not yes:
+        there = number(queue.look.items, "item")
+        fate = f"write them to {name(target)}" if target else "drop them"
+        ask(f"{name(queue.name)} has {there}. Take {f'{most:,} at most' if most else 'all'} and {fate}?")
+    with StopSignals() as signals, ExitStack() as stack:
+        file = None if target is None else stack.enter_context(_opened(target))
+        taken = _Taken()
+        drain = Drain(queue_name, run_id, queue.look.serializer)
+        try:
+            _drain(drain, file, most, signals, taken)
+        except (OSError, InterruptedBySignal, RoleTakenError) as error:
+            _say_what_is_left(drain.close(), error)
+            raise
+        finally:
+            drain.close()
+            if as_json:
+                print_json("drain", items=taken.items, bytes=taken.size, damaged=taken.damaged, to=target)
+            else:
+                click.echo(str(taken), err=target == "-")
+
+
+@dataclass
+class _Taken:
+    """What was taken out of a queue."""
+
+    items: int = 0
+    size: int = 0
+    damaged: int = 0
+
+    def __str__(self) -> str:
+        damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
+        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+
+
+def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
+    """Take items until there are none, and write them.
+
+    Raises:
+        OSError: an item cannot be written; it was not ended.
+        InterruptedBySignal: the user wants to stop.
+        RoleTakenError: mode "spsc", and another live handle is the consumer.
+    """
+    while most is None or taken.items < most:
+        signals.check()
+        found = drain.take()
+        if found is None:
+            return
+        payload, tag = found
+        if tag > _LAST_TAG:
+            taken.damaged += 1
+        elif file is not None:
+            _write(file, _HEADER.pack(len(payload), tag) + payload)
+        drain.end()
+        taken.items += 1
+        taken.size += len(payload)
+
+
+def _say_what_is_left(item: tuple[bytes, int] | None, error: BaseException) -> None:
+    if isinstance(error, OSError) and not isinstance(error, SharedMemoryQueueError):
+        told = f"an item could not be written, and went back: {error.strerror}"
+        if item is not None:
+            payload, tag = item
+            told = f"an item could not be written ({error.strerror}), nor go back: tag {tag}, bytes {payload.hex()}"
+        raise fail(told) from error
+
+
+def _write(file: FileIO, frame: bytes) -> None:
+    """Write all of a frame; if that fails, a file that can be cut has none of it.
+
+    Raises:
+        OSError: it fails.
+    """
+    view, written = memoryview(frame), 0
+    try:
+        while written < len(frame):
+            written += file.write(view[written:]) or 0
+    except OSError:
+        with suppress(OSError):
+            file.truncate(file.tell() - written)
+        raise
+
+
+def _opened(target: str) -> FileIO:
+    """Return the file to write to, without a buffer: what was written is with the system.
+
+    Raises:
+        click.UsageError: it exists.
+    """
+    if target == "-":
+        return FileIO(os.dup(sys.stdout.fileno()), "wb")
+    try:
+        return FileIO(target, "xb")
+    except FileExistsError:
+        raise click.UsageError(f"{name(target)} exists already; drain writes to a new file") from None

@@ -1,0 +1,263 @@
+"""The screens of the command: tables of queues, and all about one queue. To add a column is to add a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .._platform import clock
+from ..looking.found import QueueFile, QueueLook
+from ..looking.items import QueuedItem
+from ..looking.previews import kind_of
+from ..looking.rates import Change
+from .output import age, bar, cell, name, number, size, state_of
+
+Row = TypeVar("Row")
+_WIDE: Final = 10_000  # columns, more than any table has
+_ALARMS: Final = {"damaged": "red", "leftover": "yellow", "denied": "yellow", "unfinished": "yellow"}
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column of a table.
+
+    Attributes:
+        heading: in capitals.
+        value: returns the text of a row.
+        left: whether texts stand at the left.
+    """
+
+    heading: str
+    value: Callable[[Console, Row], RenderableType]
+    left: bool = False
+
+
+def _of_look(text: Callable[[QueueLook], str]) -> Callable[[Console, QueueFile], str]:
+    """Return the function of a column that only a queue has that can be looked into."""
+    return lambda screen, queue: text(queue.look) if queue.look else ""
+
+
+def _fill(screen: Console, queue: QueueFile) -> RenderableType:
+    return bar(screen, queue.look.items / queue.look.capacity) if queue.look else ""
+
+
+def _name(screen: Console, queue: QueueFile) -> Text:
+    found = cell(screen, queue.name)
+    if screen.is_terminal:
+        found.truncate(screen.width // 3, overflow="ellipsis")
+    return found
+
+
+def _state(screen: Console, queue: QueueFile) -> Text:
+    return Text(state_of(queue), style=_ALARMS.get(queue.state, ""))
+
+
+LIST: Final[tuple[Column[QueueFile], ...]] = (
+    Column("QUEUE", _name, left=True),
+    Column("FILL", _fill, left=True),
+    Column("ITEMS", _of_look(lambda look: f"{look.items:,}")),
+    Column("CAPACITY", _of_look(lambda look: f"{look.capacity:,}")),
+    Column("STATE", _state, left=True),
+    Column("LIVE", _of_look(lambda look: str(look.count("alive", "paused", "unknown")))),
+    Column("DEAD", _of_look(lambda look: str(look.count("dead")))),
+    Column("MEMORY", lambda screen, queue: size(queue.memory)),
+    Column("AGE", lambda screen, queue: age(clock.real() / 1e9 - queue.created)),
+    Column("ITEM", _of_look(lambda look: size(look.item_size))),
+    Column("MODE", _of_look(lambda look: look.mode)),
+    Column("LEASED", _of_look(lambda look: f"{len(look.leased)} of {look.leases}" if look.leases else "")),
+    Column("FORMAT", _of_look(lambda look: name(look.serializer)), left=True),
+)
+"""What ``shmq ls`` shows. In a narrow terminal columns go from the right."""
+
+Changed = tuple[QueueFile, Change]
+
+
+def _rate(counter: str) -> Callable[[Console, Changed], str]:
+    return lambda screen, row: f"{row[1].rates[counter]:,.0f}" if counter in row[1].rates else ""
+
+
+def _waits(screen: Console, row: Changed) -> str:
+    rates = row[1].rates
+    return f"{rates['put_waits'] + rates['get_waits']:,.0f}" if rates else ""
+
+
+def _blocked(screen: Console, row: Changed) -> Text:
+    if row[1].blocked is None:
+        return Text("")
+    blocker, seconds = row[1].blocked
+    paused = row[0].look is not None and any(
+        one.pid == blocker.pid and one.state == "paused" for one in row[0].look.processes
+    )
+    text = f"{blocker.pid} {blocker.doing}, {seconds:.1f} s"
+    return Text(f"{text}, paused" if paused else text, style="red" if paused or seconds >= 1 else "")
+
+
+TOP: Final[tuple[Column[Changed], ...]] = (
+    Column("QUEUE", lambda screen, row: _name(screen, row[0]), left=True),
+    Column("FILL", lambda screen, row: _fill(screen, row[0]), left=True),
+    Column("ITEMS", lambda screen, row: _of_look(lambda look: f"{look.items:,}")(screen, row[0])),
+    Column("PUT/s", _rate("put_total")),
+    Column("GET/s", _rate("got_total")),
+    Column("BLOCKED BY", _blocked, left=True),
+    Column("LIVE", lambda screen, row: str(row[0].look.count("alive", "paused", "unknown")) if row[0].look else ""),
+    Column("DEAD", lambda screen, row: str(row[0].look.count("dead")) if row[0].look else ""),
+    Column("WAITS/s", _waits),
+    Column("FULL/s", _rate("full_events")),
+    Column("LEASED", lambda screen, row: str(len(row[0].look.leased)) if row[0].look and row[0].look.leases else ""),
+)
+"""What ``shmq top`` shows."""
+
+
+def table(screen: Console, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
+    """Return a table that fits the width of a console: what does not fit goes, from the right."""
+    cells = [[column.value(screen, row) for column in columns] for row in rows]
+    without_limit = screen.options.update(max_width=_WIDE)
+    shown = len(columns)
+    while True:
+        found = _table(columns[:shown], [row[:shown] for row in cells])
+        if shown == 1 or Measurement.get(screen, without_limit, found).maximum <= screen.width:
+            return found
+        shown -= 1
+
+
+def _table(columns: Sequence[Column[Row]], cells: Iterable[Sequence[RenderableType]]) -> Table:
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        found.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+    for row in cells:
+        found.add_row(*row)
+    return found
+
+
+def summary(queues: Sequence[QueueFile], total: int, left: int) -> str:
+    """Return the line below a list."""
+    memory = size(sum(queue.memory for queue in queues))
+    return f"{number(len(queues), 'queue')}, {memory}; shared memory has {size(left)} of {size(total)} left"
+
+
+# ---- one queue ------------------------------------------------------------------------------------------------------
+
+
+def one_queue(screen: Console, queue: QueueFile, items: Table | None) -> RenderableType:
+    """Return all that is known of a queue.
+
+    Args:
+        screen: that it is for.
+        queue: as a look has found it.
+        items: the table of the next items; None if it has none or they cannot be had.
+    """
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for heading, value in _facts(screen, queue):
+        facts.add_row(heading, value)
+    parts: list[RenderableType] = [facts]
+    if queue.look is not None:
+        if queue.look.processes:
+            parts += [Text(""), _processes(screen, queue.look)]
+        if queue.look.leased:
+            parts += [Text(""), _leased(queue.look)]
+    if items is not None:
+        parts += [Text(""), Text("next items (not taken)"), items]
+    title = cell(screen, queue.name)
+    frame = box.ROUNDED if screen.encoding.lower().startswith("utf") else box.ASCII
+    return Panel(Group(*parts), title=title, title_align="left", box=frame, expand=False)
+
+
+def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableType]]:
+    if queue.state != "ok":
+        yield "state", cell(screen, f"{queue.state}: {queue.why}", _ALARMS.get(queue.state, ""))
+    look = queue.look
+    if look is not None:
+        items = Text.assemble(bar(screen, look.items / look.capacity, 20), f"  {look.items:,} of {look.capacity:,}")
+        yield "items", items
+        slots = f"{size(look.item_size)} each, {look.stride:,} bytes apart, mode {look.mode}"
+        yield "slots", f"{slots}; {size(queue.memory)} in memory"
+        yield "format", cell(screen, look.serializer)
+        yield "positions", f"get {look.head:,}   put {look.tail:,}"
+        recovered = f"{look.orphans_recovered:,} taken over from dead gets, {number(look.dead_puts, 'put')} died"
+        yield "totals", f"{look.put_total:,} put, {look.got_total:,} taken, {recovered}"
+        raised = f"Empty {number(look.empty_events, 'time')}, Full {number(look.full_events, 'time')}"
+        yield "waits", f"{look.get_waits:,} for items, {look.put_waits:,} for room; {raised}"
+        yield "asleep now", f"perhaps {' and '.join(look.asleep)}" if look.asleep else "none"
+        gate = ", and its gate is shut" if look.gate else ""
+        yield "batch lock", f"{look.batch_lock}{gate}"
+        if look.leases:
+            leased = f"{len(look.leased):,} of {look.leases:,} held"
+            yield "leases", f"{leased}; {look.redelivered:,} handed out again, {look.lease_waits:,} waits"
+        if look.bells_refused:
+            yield "doorbells", f"{number(look.bells_refused, 'ring')} without an answer"
+        marks = [text for text, is_so in _marks(look) if is_so]
+        if marks:
+            yield "marks", "; ".join(marks)
+        for blocker in look.blocked_by:
+            yield "blocked by", Text(f"process {blocker.pid}: {blocker.doing} at {blocker.position:,}", style="red")
+    yield "in use", _use(queue)
+    if queue.look is None:
+        yield "memory", f"{size(queue.memory)} of {queue.size:,} bytes"
+    by = f" by process {look.creator}" if look is not None else ""
+    yield "made", f"{age(clock.real() / 1e9 - queue.created)} ago{by}, for user {queue.uid}"
+
+
+def _marks(look: QueueLook) -> Iterable[tuple[str, bool]]:
+    yield "shut down: no put is accepted", look.shut_down
+    yield "goes with its last user", look.delete
+    yield "unlinked: no process can attach", look.unlinked
+
+
+def _use(queue: QueueFile) -> str:
+    use = {True: "yes", False: "no", None: "cannot be told"}[queue.in_use]
+    if queue.look is None or queue.look.hidden is None:
+        return use
+    hidden = f" ({number(queue.look.hidden, 'process')} could not be looked at)" if queue.look.hidden else ""
+    users = number(queue.look.count("alive", "paused", "unknown"), "process")
+    return f"{use}; {users}{hidden}"
+
+
+def _processes(screen: Console, look: QueueLook) -> Table:
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("PID", "RECORDS"):
+        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    for heading in ("STATE", "DOING"):
+        found.add_column(heading, no_wrap=True, min_width=len(heading))
+    found.add_column("COMMAND", no_wrap=True, overflow="ellipsis", ratio=1)
+    blocking = {blocker.pid for blocker in look.blocked_by}
+    for one in look.processes:
+        doing = one.doing or ("nothing" if one.records else "attached, not used yet")
+        roles = f"{' and '.join(one.roles)}; " if one.roles else ""
+        style = "red" if one.state == "paused" and one.pid in blocking else ""
+        state = Text(one.state, style=style)
+        found.add_row(str(one.pid), str(one.records), state, roles + doing, cell(screen, one.command))
+    return found
+
+
+def _leased(look: QueueLook) -> Table:
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("LEASED", "PID", "DELIVERIES", "SINCE"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    for one in look.leased:
+        found.add_row(f"{one.position:,}", str(one.pid), f"{one.deliveries:,}", age(one.seconds))
+    return found
+
+
+def items_table(screen: Console, items: Iterable[tuple[QueuedItem, str]]) -> Table:
+    """Return the table of items, each with a text that shows its content."""
+    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("POSITION", "BYTES"):
+        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    found.add_column("KIND", no_wrap=True, min_width=10)
+    found.add_column("CONTENT", no_wrap=True, overflow="ellipsis", ratio=1)
+    for item, content in items:
+        length = "" if item.payload is None else f"{len(item.payload):,}"
+        kind = "" if item.tag is None else kind_of(item.tag)
+        note = f"({item.note}) " if item.note else ""
+        found.add_row(f"{item.position:,}", length, kind, cell(screen, note + name(content)))
+    return found
