@@ -8,7 +8,7 @@ import queue
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -21,12 +21,14 @@ from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
-from ._engine.lease import Lease, only_with_leases
+from ._engine.lease import AwaitedLease, Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
+from ._platform import processes
 from ._platform.atomic_words import keep_to_the_end
 from ._platform.clock import FOREVER, deadline_of
 from ._platform.handing_over import Ticket
+from ._platform.lazy_import import late
 from ._platform.mutex import LockFlag
 from ._platform.shared_memory import Segment
 from ._ring import ending
@@ -36,11 +38,20 @@ from .errors import LeasesRequiredError, QueueClosedError, QueueNotFoundError, S
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers know it, and that of Python 3.11 has no default
 
+    from ._engine.tasks import Tasks
+
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+
+@late
+def _tasks_class() -> type[Tasks]:
+    from ._engine.tasks import Tasks  # noqa: PLC0415 (most programs do not import asyncio)
+
+    return Tasks
 
 
 class SharedMemoryQueue(Generic[T]):
@@ -336,6 +347,127 @@ class SharedMemoryQueue(Generic[T]):
         with suppress(ShutDown):
             while True:
                 yield self.get()
+
+    # ---- awaiting ---------------------------------------------------------------------------------------------------
+
+    async def get_async(self, timeout: float | None = None) -> T:
+        """Take the next item as ``get`` does, in a task of asyncio; other tasks run while this one waits.
+
+        If the task is cancelled, it has taken nothing. Tasks of one event loop that wait at one handle get items in the
+        order in which they began to wait.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 gives other tasks one turn.
+
+        Raises:
+            queue.Empty: there was no item in time.
+            OSError: too many descriptors are open; a handle takes one for each event loop and side.
+            ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     with SharedMemoryQueue(capacity=10) as answers:
+            ...         asyncio.get_running_loop().call_later(0.01, answers.put, "from anywhere")
+            ...         return await answers.get_async(timeout=5)
+            >>> asyncio.run(main())
+            'from anywhere'
+        """
+        item: T = await self._tasks().get(timeout)
+        return item
+
+    async def get_batch_async(self, max_items: SupportsIndex, timeout: float | None = None) -> list[T]:
+        """Take one item with all others that are there, as ``get_batch`` does, and await the first as ``get_async``.
+
+        Args:
+            max_items: largest number of items to take.
+            timeout: seconds to wait; None waits for ever, 0 gives other tasks one turn.
+
+        Returns:
+            One to ``max_items`` items, in their order; as ``get_batch``.
+
+        Raises:
+            ValueError: max_items is below 1.
+            queue.Empty, OSError, ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get_async``.
+        """
+        taken: list[T] = await self._tasks().get_batch(max_items, timeout)
+        return taken
+
+    async def put_async(self, item: T, timeout: float | None = None) -> None:
+        """Put an item as ``put`` does, in a task of asyncio; other tasks run while this one waits.
+
+        The item is serialised once, before anything is awaited. If the task is cancelled, the item is not put.
+
+        Args:
+            item: as of ``put``.
+            timeout: seconds to wait; None waits for ever, 0 gives other tasks one turn.
+
+        Raises:
+            queue.Full: there was no room in time.
+            OSError: too many descriptors are open; a handle takes one for each event loop and side.
+            ShutDown, ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``.
+        """
+        await self._tasks().put(item, timeout)
+
+    async def put_batch_async(self, items: Iterable[T], timeout: float | None = None) -> None:
+        """Put all of several items, or none, as ``put_batch`` does; other tasks run while this one waits.
+
+        A batch that waits for room keeps single puts out, so that it gets its turn. An event loop that is kept busy for
+        longer than 0.25 s lets them in again; then the batch may wait longer.
+
+        Args:
+            items: the items, in order; nothing happens if there are none.
+            timeout: seconds to wait; None waits for ever, 0 gives other tasks one turn.
+
+        Raises:
+            queue.Full: there was no room for all in time.
+            ValueError: there are more items than the queue can ever hold.
+            OSError, ShutDown, ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as
+                ``put_async``; nothing was put.
+        """
+        await self._tasks().put_batch(items, timeout)
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """Take one item after the other, and await the next, until the queue is shut down and nothing can come."""
+        tasks = self._tasks()
+        with suppress(ShutDown):
+            while True:
+                yield await tasks.get(None)
+
+    def lease_async(self, timeout: float | None = None) -> AwaitedLease[T]:
+        """Take the next item as ``lease`` does, by ``async with`` or by ``await``; other tasks run meanwhile.
+
+        ``async with`` ends the item as ``with`` ends a ``Lease``: leaving the block by an exception, as of a task that
+        is cancelled, gives the item back. ``await`` returns a ``Lease``. In a task use this rather than ``get_async``
+        with ``task_done``, which ends the oldest item of the thread, and all tasks of an event loop have one thread.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 gives other tasks one turn.
+
+        Raises:
+            LeasesRequiredError: the queue was created without leases; a ValueError.
+            queue.Empty, OSError, ShutDown, QueueClosedError, RoleTakenError: when it is awaited; as ``get_async``.
+
+        Example:
+            >>> async def work(jobs):
+            ...     async with jobs.lease_async(timeout=5) as lease:
+            ...         return lease.item
+            >>> with SharedMemoryQueue(leases=4) as jobs:
+            ...     jobs.put("a job")
+            ...     asyncio.run(work(jobs))
+            'a job'
+        """
+        self._with_leases("lease_async")
+        make = partial(Lease, self, self._membership, self._codec)
+        return AwaitedLease(partial(self._tasks().lease, make, timeout))
+
+    def _tasks(self) -> Tasks:
+        member = self._check_open()
+        if member.tasks is None:
+            make = _tasks_class()
+            with processes.settling:  # threads with a loop each may come here at the same time
+                member.tasks = member.tasks or make(member, self._calls, self._codec)
+        return member.tasks
 
     # ---- the end of work --------------------------------------------------------------------------------------------
 

@@ -148,9 +148,10 @@ def format_of(serializer: str, dumps: object, loads: object) -> Format:
     Raises:
         ArgumentError: there is no such serializer; or ``dumps`` and ``loads`` are not two functions that have a name.
     """
-    known = next((one for one in get_args(Serializer) if isinstance(serializer, str) and serializer == one), None)
-    if known is None:
+    serializers: tuple[Serializer, ...] = get_args(Serializer)
+    if not isinstance(serializer, str) or serializer not in serializers:
         raise ArgumentError(f"serializer must be 'pickle' or 'plain', not {shown(serializer)}")
+    known = serializers[serializers.index(serializer)]
     if dumps is None and loads is None:
         return Format(known)
     for what, function in (("dumps", dumps), ("loads", loads)):

@@ -18,8 +18,9 @@ from queue import Full
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from .._codec.formats import ItemCodec
-from .._platform.clock import deadline_of, seconds_of
+from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
+from .._ring.layout import Geometry
 from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
 from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
@@ -49,6 +50,47 @@ class Operations(Protocol):
         """Take one to ``limit`` items."""
 
 
+def parts_of(wish: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:
+    """Return ``max_items``, or nothing for one item, and when a get has to end.
+
+    Args:
+        wish: ``(block, timeout)`` or ``(max_items, block, timeout)``; by one look, ``()`` or ``(max_items,)``.
+    """
+    if len(wish) < 2:
+        return wish, ONE_LOOK
+    return wish[:-2], deadline_of(*wish[-2:])
+
+
+def encoded(codec: ItemCodec, geometry: Geometry, item: object, index: int | None = None) -> Payload:
+    """Return the payload of an item, made to fit; its index if it is one of a batch."""
+    payload = codec.encode(item)
+    return payload if len(payload[0]) <= geometry.max_item_size else codec.fit(*payload, index)
+
+
+def encoded_batch(codec: ItemCodec, geometry: Geometry, items: list[object]) -> list[Payload]:
+    """Return the payloads of a batch.
+
+    Raises:
+        ArgumentError: they take more slots than there are.
+    """
+    payloads: list[Payload] = []
+    try:
+        for index, item in enumerate(items):
+            payloads.append(encoded(codec, geometry, item, index))
+        slots = sum(-(-len(data) // geometry.item_size) or 1 for data, _ in payloads)
+        check_slots(len(payloads), slots, geometry.capacity)
+    except BaseException:
+        withdraw(codec, payloads)
+        raise
+    return payloads
+
+
+def withdraw(codec: ItemCodec, payloads: list[Payload]) -> None:
+    """Close what was set aside for the receivers of items that were not put."""
+    for data, _ in payloads:
+        codec.withdraw(data)
+
+
 class InPython:
     """The calls of one handle, in Python; ``SharedMemoryQueue`` documents them.
 
@@ -70,51 +112,51 @@ class InPython:
         item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
         self._membership.check_open()
-        payload = self._codec.encode(item)  # before any claim, because this may run code of the user
-        if len(payload[0]) > self._geometry.max_item_size:
-            payload = self._codec.fit(*payload)
+        payload = encoded(self._codec, self._geometry, item)  # before any claim: it may run code of the user
         try:
             self._engine.put(payload, until)
         except (Full, ShutDown, SharedMemoryQueueError):  # after any other exception the item may have been put
             self._codec.withdraw(payload[0])
             raise
 
+    def try_put(self, item: object) -> list[Payload] | None:
+        """Put an item by one look; if there is no room, return what is encoded, for later looks."""
+        self._membership.check_open()
+        payload = encoded(self._codec, self._geometry, item)
+        return None if self.try_put_payload(*payload) else [payload]
+
+    def try_put_payload(self, data: bytes, tag: int) -> bool:
+        """Put what is encoded by one look; return whether there was room."""
+        try:
+            self._engine.put((data, tag), ONE_LOOK)
+        except Full:
+            return False
+        except (ShutDown, SharedMemoryQueueError):
+            self._codec.withdraw(data)
+            raise
+        return True
+
     def put_batch(self, items: Iterable[object], block: bool, timeout: float | None) -> None:
         """Put several items at once."""
         until = deadline_of(block, timeout)
         self._membership.check_open()
-        batch = countable(items, self._geometry.capacity)
-        payloads: list[Payload] = []
-        try:
-            for i, item in enumerate(batch):
-                payloads.append(self._checked(self._codec.encode(item), i))
-            slots = sum(map(self._membership.ring.slots_of, (len(data) for data, _ in payloads)))
-            check_slots(len(payloads), slots, self._geometry.capacity)
-        except BaseException:
-            self._withdraw(payloads)
-            raise
+        payloads = self.try_put_batch(countable(items, self._geometry.capacity))
         if payloads:
             try:
                 self._engine.put_batch(payloads, until)
             except (Full, ShutDown, SharedMemoryQueueError):
-                self._withdraw(payloads)
+                withdraw(self._codec, payloads)
                 raise
 
-    def _withdraw(self, payloads: list[Payload]) -> None:
-        for payload, _ in payloads:
-            self._codec.withdraw(payload)
-
-    def _checked(self, payload: Payload, index: int) -> Payload:
-        if len(payload[0]) > self._geometry.max_item_size:
-            return self._codec.fit(*payload, index)
-        return payload
+    def try_put_batch(self, items: list[object]) -> list[Payload]:
+        """Return what a batch is, encoded: all of it is for later looks, because this engine has no faster one."""
+        return encoded_batch(self._codec, self._geometry, items)
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
-        *most, block, timeout = wish
-        until = deadline_of(block, timeout)
+        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look."""
+        most, until = parts_of(wish)
         limit = min(most_items(*most), self._geometry.capacity) if most else 1
         self._membership.check_open()
         if most:
@@ -165,11 +207,11 @@ class NotPlain:
         handle.put_batch(countable(items, self._membership.geometry.capacity), True, seconds)
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
-        *most, block, timeout = wish
-        seconds = seconds_of(block, timeout)
+        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look."""
+        most, wait = (wish[:-2], wish[-2:]) if len(wish) > 1 else (wish, ())
+        seconds = (True, seconds_of(*wait)) if wait else ()
         limit = [most_items(*most)] if most else []
-        return self._plain()[(*limit, True, seconds)]
+        return self._plain()[(*limit, *seconds)]
 
     def _plain(self) -> Calls:
         self._membership.check_open()

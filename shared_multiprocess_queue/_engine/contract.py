@@ -23,7 +23,19 @@ class Calls(Protocol):
         """Put all items at once, or none."""
 
     def __getitem__(self, wish: tuple[Any, ...], /) -> Any:
-        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``."""
+        """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``.
+
+        By one look, which waits for nothing at all, it is ``[()]`` or ``[(max_items,)]``.
+        """
+
+    def try_put(self, item: Any, /) -> list[Payload] | None:
+        """Put an item by one look; if there is no room, return what is encoded, for later looks."""
+
+    def try_put_batch(self, items: list[Any], /) -> list[Payload] | None:
+        """Put several items by one look, likewise; there are not too many."""
+
+    def try_put_payload(self, data: bytes, tag: int, /) -> bool:
+        """Put what is encoded by one look; return whether there was room."""
 
 
 class LeaseCalls(Protocol):
@@ -31,6 +43,9 @@ class LeaseCalls(Protocol):
 
     def lease(self, limit: Any, block: bool, timeout: float | None, make: Callable[[Payload], Any], /) -> list[Any]:
         """Take items for ``Lease`` objects."""
+
+    def try_lease(self, make: Callable[[Payload], Any], /) -> Any:
+        """Take one by one look."""
 
     def task_done(self) -> None:
         """End the lease that this thread has had longest."""

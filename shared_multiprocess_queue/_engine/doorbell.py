@@ -22,9 +22,10 @@ from typing import Protocol
 
 from .._platform import bells
 from .._platform.atomic_words import Words
+from .._platform.bells import AT_ONCE
 from .._ring import ending
 from .._ring.batch_lock import is_shut
-from .._ring.layout import GATE_AT, ITEMS, NONCE_AT
+from .._ring.layout import GATE_AT, HEAD, HELD_SLICE, ITEMS, NONCE_AT, TAIL
 from .._ring.parking import SLICE, Parking
 from .._ring.participants import Record
 from ..errors import QueueClosedError
@@ -75,13 +76,14 @@ class Doorbell:
         self._side = side
         self._lock = threading.RLock()
         self._is_over = False
+        self._failed_at: tuple[int, int] | None = None  # head and tail when it was last shown at a look
         nonce = record.words.load(NONCE_AT)
-        self._bell = bells.Bell(SLICE)
+        self._bell = bells.TimedBell(SLICE)
         _all.add(self)  # before it has descriptors, which a forked child must close
         try:
             self._bell.open(nonce, record.name)
             self.is_deaf = not bells.ring(nonce, record.name)
-            self._bell.show()
+            self._bell.show(AT_ONCE)
         except BaseException:
             self._bell.close()  # at once, because the traceback keeps this object alive
             raise
@@ -121,7 +123,11 @@ class Doorbell:
         parking.want_bell(words, self._side, self.record.index)  # [B1]
         parking.arm(words, self._side)  # [W2]
         if self._may_find(words):  # [W3]
-            self._bell.show()
+            seen = words.load(HEAD), words.load(TAIL)
+            # If nothing has moved since the last look, a call has just failed at what is there: no lease is free, or
+            # there is room, but not for a batch. What changes that rings.
+            self._bell.show(HELD_SLICE if seen == self._failed_at else AT_ONCE)
+            self._failed_at = seen
 
     def _may_find(self, words: Words) -> bool:
         """Whether a call that does not wait may find an item, or room, whichever this side waits for; or the end."""
@@ -209,10 +215,9 @@ class Doorbells:
                     raise
             return found
 
-    def bells(self) -> str:
-        """Return whether the bells work, in the words of the metrics: "none", "ring" or "deaf"."""
-        doorbells = [bell for bell in list(self._by_side.values()) if bell.is_there()]
-        return "none" if not doorbells else "deaf" if any(bell.is_deaf for bell in doorbells) else "ring"
+    def are_deaf(self) -> list[bool]:
+        """Return for each bell that is there whether it cannot be rung."""
+        return [bell.is_deaf for bell in list(self._by_side.values()) if bell.is_there()]
 
     def quieten(self, side: int) -> None:
         """Let the doorbell of a side, if there is one, wait for the item or room that a call has not found."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
@@ -167,3 +167,31 @@ class Lease(Generic[T]):
     def __repr__(self) -> str:
         state = "over" if self._is_over else "open"
         return f"<{type(self).__name__} of position {self._held.position}, delivery {self.deliveries}, {state}>"
+
+
+class AwaitedLease(Generic[T]):
+    """What ``SharedMemoryQueue.lease_async`` returns: ``async with`` awaits a ``Lease`` and ends it; ``await`` gets it.
+
+    Args:
+        take: awaits a lease.
+    """
+
+    __slots__ = ("_lease", "_take")
+
+    def __init__(self, take: Callable[[], Coroutine[Any, Any, Lease[T]]]) -> None:
+        self._take = take
+
+    def __await__(self) -> Generator[Any, Any, Lease[T]]:
+        return self._take().__await__()
+
+    async def __aenter__(self) -> Lease[T]:
+        self._lease = await self._take()
+        return self._lease
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lease.__exit__(exception_type, exception, traceback)

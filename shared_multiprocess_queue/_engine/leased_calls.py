@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from .._platform.atomic_words import Words
-from .._platform.clock import deadline_of
+from .._platform.clock import ONE_LOOK, deadline_of
 from .._ring.claim import Home, Payload
 from .._ring.layout import IDLE, WAKE_EPOCH
 from .._ring.leased_ring import LeasedRing
 from .._ring.parking import SLICE
 from ..errors import CorruptQueueError, DeserializationError, LeasesHeldError, ShutDown
 from .arguments import most_items
-from .calls import InPython
+from .calls import InPython, parts_of
 from .leasing import Leasing
 from .waiting import look_around
 
@@ -25,12 +25,12 @@ class LeasedCalls(InPython):
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``; see above."""
-        *most, block, timeout = wish
-        until = deadline_of(block, timeout)
+        most, until = parts_of(wish)
         limit = self._limit(*most) if most else 1
         leasing = self._leasing()
         home = leasing.of_this_thread()
-        self._check_that_some_are_left(home)
+        if until != ONE_LOOK:  # another task of this thread may end one meanwhile
+            self._check_that_some_are_left(home)
         try:
             items = self._engine.get(limit, until, self._deliver, home)
         except (DeserializationError, CorruptQueueError):
@@ -55,8 +55,15 @@ class LeasedCalls(InPython):
         """
         until = deadline_of(block, timeout)
         most = 1 if limit is None else self._limit(limit)
+        self._check_that_some_are_left(self._leasing().of_this_thread())
+        return self._lease(most, until, make)
+
+    def try_lease(self, make: Callable[[Payload], T]) -> T:
+        """Take one by one look; see ``lease``."""
+        return self._lease(1, ONE_LOOK, make)[0]
+
+    def _lease(self, most: int, until: float, make: Callable[[Payload], T]) -> list[T]:
         leasing = self._leasing()
-        self._check_that_some_are_left(leasing.of_this_thread())
         try:
             return self._engine.get(most, until, lambda taken: list(map(make, taken)), leasing.of_objects)
         except ShutDown:

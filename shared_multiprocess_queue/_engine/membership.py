@@ -28,7 +28,7 @@ from .._ring import ending
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Claim, Payload
 from .._ring.growth import Growth
-from .._ring.layout import BATCH_OWNER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
+from .._ring.layout import ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE, Geometry
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import DONE, HELD, Ring
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .._ring.leased_ring import LeasedRing
     from .leasing import Leasing
     from .native_records import NativeRecords
+    from .tasks import Tasks
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
 
@@ -80,6 +81,7 @@ class Membership:
         native: the records in C, if the engine has any.
         at_once: bytes of an item for which there is always memory; item_size, if all memory was reserved at creation.
         leasing: what this handle has leased; None if the queue has no leases.
+        tasks: the awaited calls; None before the first one.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Membership:
         self._closing = threading.RLock()
         self._is_closing = False
         self.doorbells = Doorbells()
+        self.tasks: Tasks | None = None
         self._begin()
         _all.add(self)
 
@@ -241,7 +244,7 @@ class Membership:
         """Let all waiters look again."""
         self.parking.wake_all(words, ITEMS)
         self.parking.wake_all(words, SPACE)
-        self.parking.wake_word(BATCH_OWNER_AT)
+        self.parking.wake_turn(words)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -271,9 +274,34 @@ class Membership:
             return native.is_full()
         return self.look().is_full()
 
+    def want_bell(self, words: Words, side: int, index: int) -> None:
+        """Note that the bell of a record waits on a side, and arm the hint; the caller looks again after this [W3]."""
+        native = self.native  # as above
+        if native is not None:
+            native.want_bell(side == SPACE, index)
+        else:
+            self.parking.want_bell(words, side, index)  # [B1]
+            self.parking.arm(words, side)  # [W2]
+
+    def waits_rightly(self, words: Words, side: int, index: int) -> bool:
+        """Whether a bell still waits on a side, and a call that does not wait would find nothing there."""
+        native = self.native  # as above
+        if native is not None:
+            return native.waits_rightly(side == SPACE, index)
+        if ending.is_closed(words) or not self.parking.wants_bell(words, side, index):
+            return False
+        return self.is_empty() if side == ITEMS else self.is_full()
+
     def may_be_over(self, words: Words) -> bool:
         """Whether a get that does not wait may find the end of a queue that was shut down."""
         return self.ring.may_be_over(words)
+
+    def bells(self) -> str:
+        """Return whether bells of this handle can be rung, in the words of the metrics: "none", "ring" or "deaf"."""
+        deaf = self.doorbells.are_deaf()
+        if self.tasks is not None:
+            deaf += self.tasks.are_deaf()
+        return "none" if not deaf else "deaf" if any(deaf) else "ring"
 
     def is_batch_lock_held(self) -> bool:
         """Whether the int32 of the batch lock is taken; False if the handle is closed."""
@@ -326,7 +354,7 @@ class Membership:
         """Give up what can be given up while other threads may be in an operation: items kept back, idle records."""
         if self.state is State.CLOSED or not self.is_of_this_process():
             return
-        self.doorbells.close()
+        self._close_bells()
         if self.records.kept_back and self.leasing is None:
             if self.native is not None:
                 self.native.leave()  # the table may be full
@@ -392,12 +420,12 @@ class Membership:
         if not is_mine:
             self._shut_native()
             return True
-        self.doorbells.close()
+        self._close_bells()
         if self.state is State.OPEN:
             with suppress(TooManyParticipantsError):
                 self._last = self.records.borrow()
             self.records.state = State.CLOSING
-            self.doorbells.close()  # another thread may have made one, and makes none from here on
+            self._close_bells()  # another thread may have made one, and makes none from here on
         self._shut_native()
         if self._last is None and self.records.kept_back:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
@@ -410,6 +438,11 @@ class Membership:
             self.wake_all(words)
             self.system.sleep(0.001)
         return True
+
+    def _close_bells(self) -> None:
+        self.doorbells.close()
+        if self.tasks is not None:
+            self.tasks.close()
 
     def _shut_native(self) -> None:
         if self.native is not None:

@@ -48,7 +48,7 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         "empty_events": seen.empty_events,
         "orphans_recovered": seen.adopted,
         "dead_puts": dead_puts,
-        "bells": member.doorbells.bells(),
+        "bells": member.bells(),
         "bells_refused": seen.bells_refused,
         "leases": seen.geometry.leases,
         "leased": [

@@ -71,6 +71,18 @@ class NativeLeasedCalls(LeasedCalls):
         """Put several items at once."""
         self._native.put_batch(items, block, timeout)
 
+    def try_put(self, item: object) -> list[Payload] | None:
+        """Put an item by one look; if there is no room, return what is encoded, for later looks."""
+        return self._native.try_put(item)
+
+    def try_put_batch(self, items: list[object]) -> list[Payload] | None:  # type: ignore[override]
+        """Put several items by one look, likewise; there are not too many."""
+        return self._native.try_put_batch(items)
+
+    def try_put_payload(self, data: bytes, tag: int) -> bool:
+        """Put what is encoded by one look; return whether there was room."""
+        return self._native.try_put_payload(data, tag)
+
     def join_until(self, until: float) -> bool:
         """Wait as ``join`` does, until a time in ns; 0 is always in the past."""
         return self._native.is_quiet() or super().join_until(until)

@@ -23,6 +23,12 @@ class NativeRecords(NativeRoles, Protocol):
     def is_full(self) -> bool:
         """Whether a put would find no room."""
 
+    def want_bell(self, puts: bool, index: int, /) -> None:
+        """Note that the bell of a record waits, and arm the hint; see ``Membership.want_bell``."""
+
+    def waits_rightly(self, puts: bool, index: int, /) -> bool:
+        """Whether a bell still waits, and there is nothing to find; see ``Membership.waits_rightly``."""
+
     def done(self, home: Home, held: Held, index: int, position: int, deliveries: int, /) -> bool | None:
         """End a lease; return whether it was this process's, or None if its home has not got it."""
 

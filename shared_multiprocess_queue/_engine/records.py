@@ -26,7 +26,7 @@ from .._platform import processes
 from .._platform.atomic_words import Words
 from .._ring.batch_lock import BatchLock
 from .._ring.claim import Claim, Payload
-from .._ring.layout import BATCH_OWNER_AT, DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
+from .._ring.layout import DEFINITIONS_OWNER_AT, ITEMS, RECORDS, SPACE
 from .._ring.parking import Parking
 from .._ring.participants import Participants, Record
 from .._ring.ring import Ring
@@ -294,7 +294,7 @@ class Records:
         # For items kept back, and because the interrupt may have come between a change and its wake.
         self._parking.wake_all(words, ITEMS)
         self._parking.wake_all(words, SPACE)
-        self._parking.wake_word(BATCH_OWNER_AT)
+        self._parking.wake_turn(words)
         return clean
 
     # ---- items kept back --------------------------------------------------------------------------------------------

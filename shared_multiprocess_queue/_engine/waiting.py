@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from .._platform.atomic_words import Words
+from .._platform.clock import ONE_LOOK
 from .._platform.system import System
 from .._ring.layout import (
     EMPTY_EVENTS_AT,
@@ -124,6 +125,8 @@ class Waiting:
 
         member, system, side = self._membership, self._membership.system, self._side
         member.records.recover_lost()  # what an interrupt has left may be what this waits for
+        if until == ONE_LOOK:
+            return attempt(True)
         if until == 0:
             return self._look_once(words, attempt)
         if self._spin.until(is_over) or look():

@@ -53,7 +53,7 @@ static inline void shmq_release_lock(const struct shmq_ring *ring, struct shmq_p
         atomic_store_explicit(flag, 0, memory_order_release);
     }
     SHMQ_STORE("L3", &me->record->lock_busy, 0, memory_order_release);
-    ring->calls.futex_wake(ring->calls.context, owner, 1);
+    shmq_wake_turn(ring, 1);
 }
 
 /* Whether no live operation holds the lock, so that a closed gate means nothing. */

@@ -40,7 +40,7 @@ static inline void shmq_shut(const struct shmq_ring *ring, bool immediate)
     shmq_wake_all(ring, &header->items);
     shmq_wake_all(ring, &header->space);
     shmq_wake_all(ring, &header->idle);
-    ring->calls.futex_wake(ring->calls.context, &header->batch_owner, INT_MAX);
+    shmq_wake_turn(ring, UINT64_MAX);
 }
 
 /* Whether an item may come out of a lease slot, for which a get of this process has to wait at the end. A process that

@@ -35,8 +35,9 @@
 #include "looking.h"
 #include "tags.h"
 
-/* Times are monotonic, in ns: 0 does not wait. */
+/* Times are monotonic, in ns: 0 does not wait, but for an operation that is about to end. */
 #define FOREVER INT64_MAX
+#define ONE_LOOK INT64_C(-2) /* in the place of a time: wait for nothing at all; an event loop waits instead */
 
 #define GIL_LOOKS 64         /* looks of a spin with the GIL held, in 1 to 3 µs */
 #define CLOCK_LOOKS 32       /* looks between two readings of the clock */

@@ -177,8 +177,7 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t namespaces[SHMQ_NAMESPACES];
 
-    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock (not used
-       yet). */
+    /* Which bells wait, one bit for each record: for items, for space, for the turn of the batch lock. */
     _Alignas(SHMQ_LINE) _Atomic uint64_t bells[SHMQ_BELL_MASKS][SHMQ_BELL_WORDS];
 };
 
@@ -337,6 +336,7 @@ struct shmq_lease {
     X(WAKE_EPOCH, offsetof(struct shmq_wake_words, epoch))                                                             \
     X(WAKE_HINT, offsetof(struct shmq_wake_words, hint))                                                               \
     X(BATCH_OWNER_AT, offsetof(struct shmq_header, batch_owner))                                                       \
+    X(TURN, offsetof(struct shmq_header, batch_owner))                                                                 \
     X(GATE_AT, offsetof(struct shmq_header, gate))                                                                     \
     X(DEFINITIONS_OWNER_AT, offsetof(struct shmq_header, definitions_owner))                                           \
     X(PRODUCER_AT, offsetof(struct shmq_header, producer))                                                             \

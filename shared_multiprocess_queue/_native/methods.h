@@ -11,25 +11,27 @@
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
-/* The time at which a call has to end; -1 if the call is left to Python. */
+#define LEFT_TO_PYTHON INT64_C(-1) /* in the place of a time */
+
+/* The time at which a call has to end, or LEFT_TO_PYTHON. */
 static int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
         return 0;
     }
     if (block != Py_True) {
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     if (timeout == Py_None) {
         return FOREVER;
     }
     if (!PyFloat_CheckExact(timeout) && !(PyLong_CheckExact(timeout))) {
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     const double seconds = PyFloat_AsDouble(timeout);
     if (!(seconds >= 0)) {
         PyErr_Clear(); /* an int may be too large */
-        return -1;
+        return LEFT_TO_PYTHON;
     }
     if (seconds == 0) {
         return 0;
@@ -107,6 +109,43 @@ static PyObject *end_put(struct record *record, int found)
     return NULL;
 }
 
+/* The payloads of a put, as bytes objects with their tags, or NULL with an error. */
+static PyObject *encoded_by(const struct record *record)
+{
+    PyObject *payloads = PyList_New((Py_ssize_t)record->count);
+    for (uint64_t i = 0; payloads != NULL && i < record->count; i++) {
+        const struct payload *payload = &record->payloads[i];
+        /* The owner itself if it is the encoding, because a subclass of bytes has notes for withdraw; it may be a str. */
+        const bool is_encoding = payload->owner != NULL && PyBytes_Check(payload->owner);
+        PyObject *bytes = is_encoding ? Py_NewRef(payload->owner)
+                                      : PyBytes_FromStringAndSize(data_of(payload), payload->length);
+        PyObject *pair = bytes == NULL ? NULL : Py_BuildValue("(NI)", bytes, (unsigned int)payload->tag);
+        if (pair == NULL) {
+            Py_CLEAR(payloads);
+        } else {
+            PyList_SET_ITEM(payloads, (Py_ssize_t)i, pair);
+        }
+    }
+    return payloads;
+}
+
+/* End a put that has waited as it was asked to. If that was one look and there is no room, the result is what it has
+   encoded, for later looks. */
+SHMQ_RARE static PyObject *end_wait(struct record *record, int found, int64_t until)
+{
+    if (until != ONE_LOOK || is_over(found)) {
+        return end_put(record, found);
+    }
+    PyObject *payloads = encoded_by(record);
+    if (payloads == NULL) {
+        return end_put(record, FAILED);
+    }
+    if (!give_back(record)) {
+        Py_CLEAR(payloads);
+    }
+    return payloads;
+}
+
 /* A record that has one item to put, or NULL with an error. */
 static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload)
 {
@@ -133,7 +172,7 @@ SHMQ_RARE static PyObject *put_by_batch(Handle *self, struct payload *payload, i
         return NULL;
     }
     record->slots = shmq_slots_of(&record->ring, payload->length);
-    return end_put(record, put_batch_locked(record, until));
+    return end_wait(record, put_batch_locked(record, until), until);
 }
 
 /* Put an item for which there is memory. */
@@ -143,9 +182,9 @@ static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self,
     if (record == NULL) {
         return NULL;
     }
-    int found = attempt(record, false);
+    const int found = attempt(record, false);
     if (!is_over(found)) {
-        found = wait_until(record, until);
+        return end_wait(record, wait_until(record, until), until);
     }
     return end_put(record, found);
 }
@@ -182,17 +221,21 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
     return put_encoded(self, &payload, until);
 }
 
+/* Put an item. The item alone is put by one look; if there is no room, the result is what is encoded, as a list of one
+   payload. */
 static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 4) {
+    int64_t until = ONE_LOOK;
+    if (__builtin_expect(count == 4, true)) {
+        PyObject *not_given = self->state->not_given;
+        const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
+        until = is_plain ? deadline_of(args[1], args[2]) : LEFT_TO_PYTHON;
+        if (until == LEFT_TO_PYTHON) {
+            return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
+        }
+    } else if (count != 1) {
         PyErr_SetString(PyExc_TypeError, "put takes item, block, timeout and obj");
         return NULL;
-    }
-    PyObject *not_given = self->state->not_given;
-    const bool is_plain = !self->is_closed && args[0] != not_given && args[3] == not_given;
-    const int64_t until = is_plain ? deadline_of(args[1], args[2]) : -1;
-    if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put", "OOOO", args[0], args[1], args[2], args[3]);
     }
     return put_item(self, args[0], until);
 }
@@ -208,26 +251,10 @@ static uint64_t count_slots(const Handle *self, const struct payload *payloads, 
     return slots;
 }
 
-static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
+/* Put a list of items, of which there are not too many. */
+static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
 {
-    if (given != 3) {
-        PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
-        return NULL;
-    }
-    const int64_t until = self->is_closed ? -1 : deadline_of(args[1], args[2]);
-    if (until < 0) {
-        return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
-    }
-    PyObject *items = PySequence_List(args[0]);
-    if (items == NULL) {
-        return NULL;
-    }
     const Py_ssize_t count = PyList_GET_SIZE(items);
-    if ((uint64_t)count > self->capacity || (uint64_t)count > SHMQ_MAX_BATCH) {
-        PyObject *refused = PyObject_CallMethod(self->calls, "put_batch", "OOO", items, args[1], args[2]);
-        Py_DECREF(items);
-        return refused;
-    }
     char first[ARENA_FIRST];
     struct arena arena = {first, first + sizeof first, NULL};
     struct payload *payloads = PyMem_Calloc((size_t)count + 1, sizeof *payloads);
@@ -262,7 +289,7 @@ static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_
         record->slots = slots;
         payloads = NULL;
         encoded = 0;
-        result = end_put(record, put_batch_locked(record, until));
+        result = end_wait(record, put_batch_locked(record, until), until);
     }
 done:
     withdraw(self, payloads, (uint64_t)encoded); /* if there are any left, they were not put */
@@ -272,8 +299,65 @@ done:
     }
     PyMem_Free(payloads);
     arena_free(&arena);
+    return result;
+}
+
+static PyObject *handle_put_batch(Handle *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 3) {
+        PyErr_SetString(PyExc_TypeError, "put_batch takes items, block and timeout");
+        return NULL;
+    }
+    const int64_t until = self->is_closed ? LEFT_TO_PYTHON : deadline_of(args[1], args[2]);
+    if (until == LEFT_TO_PYTHON) {
+        return PyObject_CallMethod(self->calls, "put_batch", "OOO", args[0], args[1], args[2]);
+    }
+    PyObject *items = PySequence_List(args[0]);
+    if (items == NULL) {
+        return NULL;
+    }
+    const uint64_t count = (uint64_t)PyList_GET_SIZE(items);
+    PyObject *result = count > self->capacity || count > SHMQ_MAX_BATCH
+                           ? PyObject_CallMethod(self->calls, "put_batch", "OOO", items, args[1], args[2])
+                           : put_items(self, items, until);
     Py_DECREF(items);
     return result;
+}
+
+/* Put a list of items by one look, likewise; there are not too many. */
+static PyObject *handle_try_put_batch(Handle *self, PyObject *items)
+{
+    if (!PyList_CheckExact(items) || (uint64_t)PyList_GET_SIZE(items) > self->capacity) {
+        PyErr_SetString(PyExc_TypeError, "try_put_batch takes a list that fits");
+        return NULL;
+    }
+    return put_items(self, items, ONE_LOOK);
+}
+
+/* Put what is encoded if there is room now; return whether there was. */
+static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
+{
+    PyObject *bytes;
+    unsigned int tag;
+    if (!PyArg_ParseTuple(args, "SI", &bytes, &tag)) {
+        return NULL;
+    }
+    if ((uint64_t)PyBytes_GET_SIZE(bytes) > self->max_item_size) {
+        PyErr_SetString(PyExc_ValueError, "the payload is larger than the largest item");
+        return NULL;
+    }
+    struct payload payload = {.owner = Py_NewRef(bytes),
+                              .data = PyBytes_AS_STRING(bytes),
+                              .length = (uint32_t)PyBytes_GET_SIZE(bytes),
+                              .tag = tag};
+    PyObject *left = payload.length > self->at_once ? put_by_batch(self, &payload, ONE_LOOK)
+                                                    : put_encoded(self, &payload, ONE_LOOK);
+    if (left == NULL) {
+        return NULL;
+    }
+    const bool is_put = left == Py_None;
+    Py_DECREF(left);
+    return PyBool_FromLong(is_put);
 }
 
 static PyObject *get_items(Handle *self, uint64_t limit, int64_t until, bool is_batch)
@@ -350,15 +434,21 @@ static uint64_t limit_of(const Handle *self, PyObject *max_items)
     return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
 }
 
-/* Take one item for [block, timeout], a list of items for [max_items, block, timeout], or leases; see lease_items. */
+/* Take one item for [block, timeout], a list of items for [max_items, block, timeout], or leases, see lease_items; by one
+   look for [()] and [(max_items,)]. */
 static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
-    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : 0;
-    if (!self->is_closed && (count == 2 || count == 3)) {
-        const bool is_batch = count == 3;
-        const int64_t until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+    const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : -1;
+    const bool is_batch = count == 3 || count == 1;
+    int64_t until = LEFT_TO_PYTHON;
+    if (__builtin_expect(count == 2 || count == 3, true)) {
+        until = deadline_of(PyTuple_GET_ITEM(wish, count - 2), PyTuple_GET_ITEM(wish, count - 1));
+    } else if (count == 0 || count == 1) {
+        until = ONE_LOOK;
+    }
+    if (until != LEFT_TO_PYTHON && !self->is_closed) {
         const uint64_t limit = is_batch ? limit_of(self, PyTuple_GET_ITEM(wish, 0)) : 1;
-        if (until >= 0 && limit > 0) {
+        if (limit > 0) {
             return get_items(self, limit, until, is_batch);
         }
     }

@@ -9,17 +9,22 @@
 
 #include "participants.h"
 
-/* Ring up to `count` of the bells that wait on a side; returns how many of them exist.
+/* The masks of bells, in their order in the header. */
+enum shmq_bells { SHMQ_BELLS_OF_ITEMS, SHMQ_BELLS_OF_SPACE, SHMQ_BELLS_OF_TURN };
+
+static inline _Atomic uint64_t *shmq_bells(const struct shmq_ring *ring, enum shmq_bells which)
+{
+    return ring->header->bells[which];
+}
+
+/* Ring up to `count` of the bells that wait for something; returns how many of them exist.
 
    Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
    to wait meanwhile looks again after it has armed the hint [W3]. */
-static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struct shmq_wake_words *side, uint64_t count)
+static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t count)
 {
     struct shmq_header *header = ring->header;
-    if (side == &header->idle) {
-        return 0; /* no bell waits there */
-    }
-    _Atomic uint64_t *mask = header->bells[side == &header->items ? 0 : 1];
+    _Atomic uint64_t *mask = shmq_bells(ring, which);
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
     const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
@@ -51,6 +56,16 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, const struc
     return rung;
 }
 
+/* Ring up to `count` of the bells that wait on a side; none waits for the end of all items. */
+static inline uint64_t shmq_ring_bells_of(const struct shmq_ring *ring, const struct shmq_wake_words *side,
+                                          uint64_t count)
+{
+    const struct shmq_header *header = ring->header;
+    return side == &header->idle
+               ? 0
+               : shmq_ring_bells(ring, side == &header->items ? SHMQ_BELLS_OF_ITEMS : SHMQ_BELLS_OF_SPACE, count);
+}
+
 /* Wake up to `count` waiters of a side whose hint was seen armed: sleepers first, then bells. */
 static inline void shmq_wake_waiters(const struct shmq_ring *ring, struct shmq_wake_words *side, uint64_t hint,
                                      uint64_t count)
@@ -60,7 +75,7 @@ static inline void shmq_wake_waiters(const struct shmq_ring *ring, struct shmq_w
     const int slept = ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count);
     uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
     if (woken < count) {
-        woken += shmq_ring_bells(ring, side, count - woken);
+        woken += shmq_ring_bells_of(ring, side, count - woken);
     }
     if (woken == 0) {
         /* No process waits, so the hint is cleared. This publishes nothing; a newer arming has another version and
@@ -85,7 +100,23 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 {
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     ring->calls.futex_wake(ring->calls.context, &side->epoch, INT_MAX);
-    shmq_ring_bells(ring, side, SHMQ_RECORDS);
+    shmq_ring_bells_of(ring, side, SHMQ_RECORDS);
+}
+
+/* Wake batches that wait for their turn at the lock, which was just left: one that sleeps, or else one with a bell.
+
+   There is no hint. A bell sets its bit [B1] before it tries the lock again; between the store that frees the lock and
+   the load of the mask [B3] lies a system call, which is a full barrier. Not inlined, or each put would save registers
+   for it. */
+__attribute__((noinline, unused)) static void shmq_wake_turn(const struct shmq_ring *ring, uint64_t count)
+{
+    struct shmq_header *header = ring->header;
+    const int slept = ring->calls.futex_wake(ring->calls.context, &header->batch_owner,
+                                             count > INT_MAX ? INT_MAX : (int)count);
+    const uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
+    if (woken < count) {
+        shmq_ring_bells(ring, SHMQ_BELLS_OF_TURN, count - woken);
+    }
 }
 
 /* Whether a waiter may be asleep: a hint for the chain of wakes. If it is wrong, the bound of each sleep helps. */
@@ -98,6 +129,20 @@ static inline bool shmq_is_armed(struct shmq_wake_words *side)
 static inline void shmq_wake_idle(const struct shmq_ring *ring)
 {
     shmq_wake(ring, &ring->header->idle, UINT64_MAX);
+}
+
+/* Note that the bell of a record waits on a side; the caller looks again after this [W3]. */
+static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    /* [B1] seq_cst, before [W2]; pairs with [B3]. */
+    SHMQ_OR("B1", &shmq_bells(ring, which)[index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
+}
+
+/* Whether the bell of a record is noted to wait. */
+static inline bool shmq_wants_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    const uint64_t bits = SHMQ_LOAD("B3", &shmq_bells(ring, which)[index / 64], memory_order_relaxed);
+    return (bits >> index % 64 & 1) != 0;
 }
 
 /* Note that the caller is about to sleep; returns the epoch to sleep on. Before it sleeps, the caller looks once more,

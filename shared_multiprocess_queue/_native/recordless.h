@@ -70,6 +70,53 @@ static PyObject *handle_is_full(Handle *self, PyObject *nothing)
     return PyBool_FromLong(!shmq_has_room(&looker.ring));
 }
 
+/* The arguments of a call for the bell of a record: whether it waits for space, and the record's index. */
+static bool parse_bell(PyObject *const *args, Py_ssize_t count, bool *puts, uint32_t *index)
+{
+    const unsigned long value = count == 2 ? PyLong_AsUnsignedLong(args[1]) : SHMQ_RECORDS;
+    if (PyErr_Occurred()) {
+        return false;
+    }
+    if (value >= SHMQ_RECORDS) {
+        PyErr_SetString(PyExc_TypeError, "a bell is named by puts and the index of its record");
+        return false;
+    }
+    *puts = args[0] == Py_True;
+    *index = (uint32_t)value;
+    return true;
+}
+
+/* Note that a bell waits, and arm the hint; the caller attempts once more after this. */
+static PyObject *handle_want_bell(Handle *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct record looker;
+    bool puts;
+    uint32_t index;
+    if (!parse_bell(args, count, &puts, &index) || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    struct shmq_header *header = looker.ring.header;
+    shmq_want_bell(&looker.ring, puts ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS, index);
+    shmq_arm(puts ? &header->space : &header->items);
+    Py_RETURN_NONE;
+}
+
+/* Whether a bell still waits, and a call that does not wait would find nothing. */
+static PyObject *handle_waits_rightly(Handle *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct record looker;
+    bool puts;
+    uint32_t index;
+    if (!parse_bell(args, count, &puts, &index) || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    const struct shmq_ring *ring = &looker.ring;
+    return PyBool_FromLong(shmq_wants_bell(ring, puts ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS, index) &&
+                           !shmq_is_closed(ring) &&
+                           (puts ? !shmq_has_room(ring)
+                                 : PyObject_Size(self->kept_back) == 0 && shmq_is_empty(ring)));
+}
+
 /* Take a lease out of the home where it is noted, and make ready to end it: no signal comes in between. 0: it is not
    there, or the handle is closed. */
 static int begin_end(Handle *self, PyObject *const *args, struct record *looker, struct shmq_held *held)

@@ -124,6 +124,9 @@ static inline int wait_until(struct record *record, int64_t until)
     Handle *self = record->handle;
     struct shmq_header *header = record->ring.header;
     struct shmq_wake_words *side = record->side == SHMQ_PUT ? &header->space : &header->items;
+    if (until == ONE_LOOK) {
+        return attempt_again(record, true);
+    }
     if (until == 0) {
         return look_once(record);
     }
@@ -165,6 +168,9 @@ static inline int take_lock(struct record *record, int64_t until)
             return SHMQ_SHUT_DOWN;
         }
         const int64_t time = now();
+        if (until == ONE_LOOK) {
+            return SHMQ_NOTHING;
+        }
         if (time >= until) {
             SHMQ_ADD("count", &header->full_events, 1, memory_order_relaxed);
             return SHMQ_NOTHING;
@@ -187,7 +193,8 @@ static inline int put_batch_locked(struct record *record, int64_t until)
     }
     int found = take_lock(record, until != 0 ? until : now() + SHMQ_PATIENCE);
     if (found != SHMQ_DONE) {
-        return found == SHMQ_NOTHING && record->handle->has_doorbell[SHMQ_PUT] ? tell_doorbell(record) : found;
+        const bool is_told = found == SHMQ_NOTHING && until != ONE_LOOK && record->handle->has_doorbell[SHMQ_PUT];
+        return is_told ? tell_doorbell(record) : found;
     }
     found = attempt(record, false);
     if (!is_over(found)) {

@@ -19,7 +19,7 @@ from typing import Any, Final
 from .lazy_import import late
 
 _MONOTONIC: Final = 1
-_AT_ONCE: Final = 1  # ns
+AT_ONCE: Final = 1  # ns
 
 
 class _Timespec(ctypes.Structure):
@@ -74,20 +74,14 @@ _NONE_LEFT: Final = (
 
 
 class Bell:
-    """A descriptor that becomes readable when its name is rung, and once a period.
+    """A socket that becomes readable when its name is rung.
 
-    It is closed until ``open``. Descriptors that an interrupt leaves open are closed by ``close``, or with the object.
-
-    Args:
-        period: nanoseconds after which it becomes readable without a ring, again and again.
+    It is closed until ``open``. A descriptor that an interrupt leaves open is closed by ``close``, or with the object.
     """
 
-    def __init__(self, period: int) -> None:
+    def __init__(self) -> None:
         self._socket: Any = None
         self._identity: tuple[int, int] | None = None
-        self._numbers: list[int] = []  # of the descriptors beside the socket
-        self._timer = self._poll = -1
-        self._period = period
 
     def open(self, nonce: int, name: int) -> None:
         """Take a name.
@@ -100,27 +94,81 @@ class Bell:
             io.UnsupportedOperation: this system has no such sockets or timers.
             OSError: too many descriptors are open.
         """
-        library = _library()
-        if library is None:
+        if _library() is None:
             raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
-        socket = _socket()
         try:
-            self._socket = bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._identity = _identity_of(bell.fileno())
-            bell.bind(_address(nonce, name))
-            timer = self._note(library.timerfd_create, _MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-            if timer < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            with select.epoll() as poll:
-                poll.register(bell, select.EPOLLIN)
-                poll.register(timer, select.EPOLLIN)
-                self._timer = timer
-                self._poll = self._note(os.dup, poll.fileno())  # a number, because the object would close it
+            self._open(nonce, name)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise OSError(error.errno, _NONE_LEFT) from error
             raise
+
+    def _open(self, nonce: int, name: int) -> None:
+        socket = _socket()
+        self._socket = bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._identity = _identity_of(bell.fileno())
+        bell.bind(_address(nonce, name))
+
+    def is_whole(self) -> bool:
+        """Whether the descriptors are still this bell's: a program may close all its descriptors, as a daemon does."""
+        bell, identity = self._socket, self._identity  # copies, because another thread may close the bell
+        return None not in (bell, identity) and _identity_of(bell.fileno()) == identity
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 if the bell is closed, or if the program has closed its descriptors."""
+        bell = self._socket  # as above
+        return bell.fileno() if bell is not None and self.is_whole() else -1
+
+    def hear(self) -> bool:
+        """Take one ring away; return whether there was one."""
+        bell = self._socket  # as above
+        if bell is None:
+            return False
+        try:
+            return bool(bell.recv(1))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the descriptors; in a forked child, only the child's copies. May be called again."""
+        bell = self._socket
+        if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
+            bell.detach()  # the program has closed it, so the number may belong to another file by now
+        if bell is not None:
+            bell.close()
+        self._socket = self._identity = None
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 (the interpreter may be shutting down, and have no suppress any more)
+            self.close()
+        except Exception:
+            pass
+
+
+class TimedBell(Bell):
+    """A descriptor that becomes readable when its name is rung, and once a period.
+
+    Args:
+        period: nanoseconds after which it becomes readable without a ring, again and again.
+    """
+
+    def __init__(self, period: int) -> None:
+        self._numbers: list[int] = []  # of the descriptors beside the socket
+        self._timer = self._poll = -1
+        self._period = period
+        super().__init__()
+
+    def _open(self, nonce: int, name: int) -> None:
+        super()._open(nonce, name)
+        timer = self._note(_library().timerfd_create, _MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if timer < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        with select.epoll() as poll:
+            poll.register(self._socket, select.EPOLLIN)
+            poll.register(timer, select.EPOLLIN)
+            self._timer = timer
+            self._poll = self._note(os.dup, poll.fileno())  # a number, because the object would close it
 
     def _note(self, make: Any, *arguments: int) -> int:
         """Make a descriptor and note it, in one C call: an interrupt can come only after both."""
@@ -128,30 +176,25 @@ class Bell:
         return self._numbers[-1]
 
     def is_whole(self) -> bool:
-        """Whether the descriptors are still this bell's: a program may close all its descriptors, as a daemon does.
-
-        Only the socket is looked at, because the other two have no inode of their own.
-        """
-        bell, identity = self._socket, self._identity  # copies, because another thread may close the bell
-        return self._poll >= 0 and None not in (bell, identity) and _identity_of(bell.fileno()) == identity
+        """Whether the descriptors are still this bell's; only the socket is looked at, as the others have no inode."""
+        return self._poll >= 0 and super().is_whole()
 
     def fileno(self) -> int:
         """Return the descriptor; -1 if the bell is closed, or if the program has closed its descriptors."""
         poll = self._poll
         return poll if self.is_whole() else -1
 
-    def show(self) -> None:
-        """Make the descriptor readable."""
+    def show(self, after: int) -> None:
+        """Make the descriptor readable after some nanoseconds."""
         if self.is_whole():
-            self._start(_AT_ONCE)
+            self._start(after)
 
     def drain(self) -> None:
         """Make the descriptor unreadable until the next ring [B0], or the end of a period."""
         if not self.is_whole():
             return
-        with suppress(BlockingIOError):
-            while self._socket.recv(1):
-                pass
+        while self.hear():
+            pass
         self._start(self._period)
 
     def _start(self, first: int) -> None:
@@ -164,20 +207,11 @@ class Bell:
         self._timer = self._poll = -1
         bell, numbers = self._socket, self._numbers
         if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
-            bell.detach()  # the program has closed it, so the numbers may belong to other files by now
-            numbers.clear()
+            numbers.clear()  # the program has closed them, so the numbers may belong to other files by now
         while numbers:
             with suppress(OSError):  # one C call, as in _note: a number that is no longer in the list is closed
                 deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
-        if bell is not None:
-            bell.close()
-        self._socket = self._identity = None
-
-    def __del__(self) -> None:
-        try:  # noqa: SIM105 (the interpreter may be shutting down, and have no suppress any more)
-            self.close()
-        except Exception:
-            pass
+        super().close()
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ real = time.time_ns  # to show a time to people; no decision depends on it
 sleep = time.sleep
 
 FOREVER = math.inf
+ONE_LOOK = -2.0  # in the place of a deadline: wait for nothing at all; an event loop waits instead
 
 
 def deadline_of(block: bool, timeout: float | None, what: str = "timeout") -> float:

@@ -91,7 +91,7 @@ class BatchLock:
         if words.cas(BATCH_OWNER_AT, record.name, 0):  # [L2] release, pairs with [L1]
             self._flag.release()
         words.store(record.at + LOCK_BUSY, 0)
-        self._parking.wake_word(BATCH_OWNER_AT)
+        self._parking.wake_turn(words)
 
     def has_no_live_owner(self, words: Words) -> bool:
         """Whether no live batch holds the lock, so that a closed gate means nothing."""

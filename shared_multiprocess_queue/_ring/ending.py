@@ -22,7 +22,7 @@ on its way. So a put claims by compare-and-swap in this mode, too.
 from __future__ import annotations
 
 from .._platform.atomic_words import Reader, Words
-from .layout import BATCH_OWNER_AT, CLOSED, IDLE, ITEMS, SPACE, STOPPED, TAIL, Mode, stop_word
+from .layout import CLOSED, IDLE, ITEMS, SPACE, STOPPED, TAIL, Mode, stop_word
 from .parking import Parking
 
 
@@ -51,7 +51,7 @@ def shut(words: Words, mode: Mode, parking: Parking, immediate: bool) -> None:
     parking.wake_all(words, ITEMS)
     parking.wake_all(words, SPACE)
     parking.wake_all(words, IDLE)
-    parking.wake_word(BATCH_OWNER_AT, everyone=True)
+    parking.wake_turn(words, everyone=True)
 
 
 def _mark(words: Words, at: int, mark: int) -> None:

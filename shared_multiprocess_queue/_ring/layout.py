@@ -149,6 +149,7 @@ IDLE: Final = _header.line()  # the wake words of those that wait in join
 
 _locks = _header.line()
 BATCH_OWNER_AT: Final = _locks  # name of the participant that holds the batch lock, or 0
+TURN: Final = BATCH_OWNER_AT  # where batches wait for the lock
 GATE_AT: Final = _locks + 1 * WORD  # monotonic time in ns until which single puts wait for a batch, or 0
 DEFINITIONS_OWNER_AT: Final = _locks + 2 * WORD  # name of the participant that appends a definition, or 0
 
@@ -163,7 +164,7 @@ NAMESPACES_AT: Final = _header.line(8)  # identities of pid namespaces, 0 where 
 
 # One bit for each record: its bell waits. A mask has two lines of its own, because lines are fetched in pairs.
 RECORDS: Final = 1024
-BELL_MASKS: Final = 3  # for items, for space, for the turn of the batch lock (not used yet)
+BELL_MASKS: Final = 3  # for items, for space, for the turn of the batch lock
 BELL_WORDS: Final = RECORDS // 64  # of a mask
 BELLS_AT: Final = _header.line(BELL_MASKS * BELL_WORDS * WORD // LINE)
 RECORDS_START: Final = _header.line(0)
@@ -298,8 +299,8 @@ def record_at(index: int) -> int:
 
 
 def bells_of(side: int) -> int:
-    """Return the offset of the mask of the bells that wait on a side, ITEMS or SPACE."""
-    return BELLS_AT if side == ITEMS else BELLS_AT + BELL_WORDS * WORD
+    """Return the offset of the mask of the bells that wait on a side: ITEMS, SPACE or TURN."""
+    return BELLS_AT + (ITEMS, SPACE, TURN).index(side) * BELL_WORDS * WORD
 
 
 def name_of(index: int, generation: int) -> int:

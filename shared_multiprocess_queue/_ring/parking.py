@@ -28,9 +28,11 @@ from .._platform.system import SYSTEM, System
 from .layout import (
     BELLS_REFUSED_AT,
     GENERATION,
+    IDLE,
     NONCE_AT,
     RECORDS,
     RECORDS_USED_AT,
+    TURN,
     WAKE_EPOCH,
     WAKE_HINT,
     WORD,
@@ -82,6 +84,8 @@ class Parking:
         Each bit of a word is looked at once, so a mask that others keep filling is no reason to stay. A bell
         that begins to wait meanwhile looks again after it has armed the hint anew [W3].
         """
+        if side == IDLE:
+            return 0  # no bell waits there
         # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
         used = min(words.load(RECORDS_USED_AT), RECORDS)
         rung = 0
@@ -106,6 +110,10 @@ class Parking:
         while not (bits := words.load(at)) & bit:
             if words.cas(at, bits, bits | bit):  # [B1] seq, before [W2]; pairs with [B3]
                 return
+
+    def wants_bell(self, words: Words, side: int, index: int) -> bool:
+        """Whether the bit of a record's bell is set."""
+        return bool(words.load(bells_of(side) + index // 64 * WORD) & 1 << index % 64)
 
     def take_bell(self, words: Words, side: int, index: int) -> bool:
         """Take the bit of a record's bell away; return whether it was there."""
@@ -137,6 +145,14 @@ class Parking:
         if left > 0:
             self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
 
-    def wake_word(self, offset: int, everyone: bool = False) -> None:
-        """Wake one that sleeps on the word at ``offset``, or all of them."""
-        self.system.wake(self._base + offset, 0x7FFFFFFF if everyone else 1)
+    def wake_turn(self, words: Words, everyone: bool = False) -> None:
+        """Wake a batch that waits for the lock, which was just left, or all: one that sleeps, or else one with a bell.
+
+        There is no hint: the bell sets its bit [B1] before it tries the lock again.
+        """
+        if not self.wake_word(TURN, everyone) or everyone:
+            self._ring_bells(words, TURN, RECORDS if everyone else 1)
+
+    def wake_word(self, offset: int, everyone: bool = False) -> int:
+        """Wake one that sleeps on the word at ``offset``, or all of them; return how many there were."""
+        return self.system.wake(self._base + offset, 0x7FFFFFFF if everyone else 1)

@@ -11,5 +11,6 @@ Its parts, each an idea of its own:
     report       tables, and the goals of the design
     plot         pictures
     output       all of it in files
+    awaiting     tasks of asyncio beside their peers
     command      the command line
 """

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..harness.errors import SetupError
+from .awaiting import measure
 from .output import write
 from .peers import ALL
 from .report import print_all
@@ -23,6 +24,7 @@ _SCENARIOS = [scenario.name for scenario in (*MAIN, *GROWTH)]
 @click.option("--quick", is_flag=True, help="Once, and briefly: three minutes.")
 @click.option("--repeats", type=click.IntRange(1), help="Of each measurement; 5 if not given.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each measurement; 1 if not given.")
+@click.option("--awaiting", is_flag=True, help="Only tasks of asyncio, beside aioprocessing, janus and threads.")
 @click.option("--scenario", "scenarios", multiple=True, help="Only this; may be given again.")
 @click.option("--peer", "peers", multiple=True, help="Only this; may be given again.")
 @click.option(
@@ -32,6 +34,7 @@ def command(
     quick: bool,
     repeats: int | None,
     seconds: float | None,
+    awaiting: bool,
     scenarios: tuple[str, ...],
     peers: tuple[str, ...],
     output: Path | None,
@@ -43,6 +46,9 @@ def command(
     if output is not None and find_spec("matplotlib") is None:
         raise SetupError("--output draws pictures, and matplotlib is not installed; pip install -e '.[bench]'")
     console = Console()
+    if awaiting:
+        measure(seconds or (0.15 if quick else 1.0), console)
+        return
     plan = Plan(scenarios, peers, repeats or (1 if quick else 5), seconds or (0.15 if quick else 1.0), not quick)
     results = run(plan, console)
     if output is not None:

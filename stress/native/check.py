@@ -59,8 +59,8 @@ class Verdict:
 
 
 def _memory(operation: str, capacity: int, *, long: bool = False) -> Proof:
-    item_size = 8 if operation.endswith("_large") else 36  # of a slot
-    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", f"ITEM_SIZE={item_size}")
+    sizes = ("LARGE", "ITEM_SIZE=8") if operation.endswith("_large") else ("ITEM_SIZE=36",)
+    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", *sizes)
     return Proof("ring_memory", f"{operation}, capacity {capacity}, any memory", defines, None, long)
 
 

@@ -73,7 +73,28 @@ static bool attempt(struct actor *a, bool sure)
     if (is_put(a->kind)) {
         return put(a, a->number, 0, a->count, sure, a->kind != QUIT_PUT) == SHMQ_DONE;
     }
-    return get(a, a->kind == GET || a->kind == PARK_GET ? 1 : a->kind == GET_ALL ? world.capacity : 2, sure);
+    return get(a, a->kind == GET || a->kind == PARK_GET || a->kind == BELL_GET ? 1 : a->kind == GET_ALL ? world.capacity : 2, sure);
+}
+
+static uint32_t index_of(const struct actor *a)
+{
+    return (uint32_t)(a->me.name & 0xffff) - 1;
+}
+
+/* Wait on a bell no longer [B5]; as a task of Python does. */
+static void pass_on(struct actor *a, struct shmq_wake_words *side, bool is_answered)
+{
+    const enum shmq_bells which = is_put(a->kind) ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS;
+    const bool is_unrung = shmq_wants_bell(&a->ring, which, index_of(a));
+    step("B5");
+    const uint64_t bit = UINT64_C(1) << index_of(a) % 64;
+    const bool was_there = (atomic_fetch_and(&shmq_bells(&a->ring, which)[index_of(a) / 64], ~bit) & bit) != 0;
+    if (was_there && !is_unrung) {
+        fail("a bit that another has set");
+    }
+    if (!was_there && !is_answered) {
+        shmq_wake(&a->ring, side, 1);
+    }
 }
 
 static void act(struct actor *a)
@@ -93,19 +114,31 @@ static void act(struct actor *a)
     }
     a->fate = IN_DOUBT;
     bool ok = attempt(a, false) || attempt(a, true);
-    while (!ok && (a->kind == PARK_GET || a->kind == PARK_PUT)) {
-        struct shmq_wake_words *side = a->kind == PARK_GET ? &a->ring.header->items : &a->ring.header->space;
+    struct shmq_wake_words *side = is_put(a->kind) ? &a->ring.header->space : &a->ring.header->items;
+    bool waits = false, is_answered = false; /* the ring, by taking something */
+    while (!ok && (a->kind == PARK_GET || a->kind == PARK_PUT || has_bell(a->kind))) {
+        if (has_bell(a->kind)) {
+            waits = true;
+            shmq_want_bell(&a->ring, is_put(a->kind) ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS, index_of(a));
+        }
         a->epoch = shmq_arm(side);
         ok = attempt(a, true);
         if (!ok) {
             step("sleep");
             a->sleeps = true;
-            a->woken = atomic_load(&side->epoch) != a->epoch;
+            a->woken = has_bell(a->kind) ? a->rung : atomic_load(&side->epoch) != a->epoch;
             if (_setjmp(a->here) == 0) {
                 next();
             }
             a->sleeps = a->woken = false;
         }
+        if (!ok && has_bell(a->kind)) {
+            a->rung = false; /* [B0] */
+            ok = is_answered = attempt(a, true);
+        }
+    }
+    if (waits) {
+        pass_on(a, side, is_answered);
     }
     if (a->kind == LOCKED && !ok) {
         shmq_release_lock(&a->ring, &a->me, &world.flag);

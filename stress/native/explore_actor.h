@@ -7,9 +7,22 @@
 
 /* ---- what is asked from outside ---- */
 
+static bool has_bell(enum kind kind)
+{
+    return kind == BELL_PUT || kind == BELL_GET;
+}
+
 static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
-    (void)context, (void)nonce, (void)name;
+    (void)context, (void)nonce;
+    for (unsigned i = 0; i < world.actors; i++) {
+        struct actor *a = &actors[i];
+        if (has_bell(a->kind) && a->me.name == name && a->started && !a->done && !a->dead) {
+            a->rung = true;
+            a->woken = a->sleeps;
+            return true;
+        }
+    }
     return false;
 }
 
@@ -26,7 +39,7 @@ static int wake_sleepers(void *context, _Atomic uint64_t *word, int count)
     int woken = 0;
     for (unsigned i = 0; i < world.actors && woken < count; i++) {
         struct actor *a = &actors[i];
-        if (a->sleeps && !a->woken && word == &side_of(a)->epoch) {
+        if (a->sleeps && !a->woken && !has_bell(a->kind) && word == &side_of(a)->epoch) {
             a->woken = true;
             woken++;
         }

@@ -10,7 +10,7 @@ static void be_born(struct actor *a, unsigned number)
     const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, world.spsc, life_begins(), calls);
     a->number = number;
-    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
+    a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = a->rung = false;
     a->taken = 0;
     a->fate = NEVER;
     a->item.mine = false;
@@ -81,17 +81,17 @@ static void judge(const enum kind *kinds)
             shmq_leave_role(&actors[i].ring.header->consumer, actors[i].me.name);
         }
         quits = quits || kinds[i] == QUIT_GET || kinds[i] == QUIT_PUT || kinds[i] == REPENT || kinds[i] == GHOST_GET;
-        wanted += is_put(kinds[i]) ? 0 : kinds[i] == GET || kinds[i] == PARK_GET ? 1 : kinds[i] == GET_ALL ? 3 : 2;
+        wanted += is_put(kinds[i]) ? 0 : kinds[i] == GET || kinds[i] == PARK_GET || kinds[i] == BELL_GET ? 1 : kinds[i] == GET_ALL ? 3 : 2;
         offered += is_put(kinds[i]) ? actors[i].count : 0;
     }
 
     /* An actor that still sleeps must have no reason to wake up. */
     for (unsigned i = 0; i < world.actors && world.deaths == 0 && !quits && !world.spsc; i++) {
         const struct actor *a = &actors[i];
-        if (a->sleeps && a->kind == PARK_PUT && shmq_has_room(&a->ring)) {
+        if (a->sleeps && (a->kind == PARK_PUT || a->kind == BELL_PUT) && shmq_has_room(&a->ring)) {
             fail("a put sleeps beside a free slot");
         }
-        if (a->sleeps && a->kind == PARK_GET) {
+        if (a->sleeps && (a->kind == PARK_GET || a->kind == BELL_GET)) {
             const uint64_t head = a->ring.header->head;
             if (shmq_slot_of(&a->ring, head)->word == shmq_word_of(head, SHMQ_FULL)) {
                 fail("a get sleeps beside an item");

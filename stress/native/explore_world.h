@@ -33,11 +33,13 @@ enum kind {
     QUIT_PUT, /* a batch that is abandoned between claim and publication */
     REPENT,   /* a put that is abandoned, and then another one */
     PARK_PUT, /* a put that sleeps when there is no room */
+    BELL_PUT, /* likewise, on a bell */
     GET,
     GET_TWO,
     GET_ALL,
     QUIT_GET, /* gets two, frees one, abandons the other */
     PARK_GET, /* a get that sleeps when there is nothing */
+    BELL_GET, /* likewise, on a bell */
     GHOST_GET, /* a get of two that all others take for dead */
     KINDS,
     /* only in lease_explore.c from here on */
@@ -56,8 +58,9 @@ enum kind {
 };
 
 static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",    "locked", "newcomer",
-                                         "quit-put", "repent",   "park-put",  "get",    "get-two",
-                                         "get-all",  "quit-get", "park-get",  "ghost-get", "",
+                                         "quit-put", "repent",   "park-put",  "bell-put", "get",
+                                         "get-two",  "get-all",  "quit-get",  "park-get", "bell-get",
+                                         "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
                                          "park-lease", "join",   "park-join", "bundle",    "shut",
                                          "stop"};
@@ -79,7 +82,7 @@ struct actor {
     struct shmq_item item;
     uint64_t adopting;
     unsigned char buffer[ITEM_SIZE];
-    bool sleeps, woken;
+    bool sleeps, woken, rung;
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
     uint64_t holds;

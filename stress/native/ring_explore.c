@@ -148,6 +148,10 @@ int main(int argc, char **argv)
         {PARK_GET, PARK_GET, PUT, PUT},
         {PARK_PUT, PARK_PUT, GET, GET},
         {PARK_PUT, GET, PUT, GET},
+        {BELL_GET, PARK_GET, PUT, PUT},
+        {BELL_GET, BELL_GET, PUT, PUT},
+        {BELL_GET, GET, PUT, PUT},
+        {BELL_PUT, BELL_PUT, GET, GET},
     };
     for (unsigned i = 0; i < sizeof fours / sizeof *fours; i++) {
         explore_all(4, is_long ? 2 : 1, 0, fours[i], is_long);

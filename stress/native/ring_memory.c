@@ -11,6 +11,9 @@
 
 #include <stdatomic.h>
 
+#ifndef LARGE /* items may take several slots */
+#define SHMQ_HAS_LARGE(ring) false
+#endif
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
 #include "looking.h"
 

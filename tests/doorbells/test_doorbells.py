@@ -288,7 +288,7 @@ def test_the_tick_heals_a_lost_ring(pair: tuple[SharedMemoryQueue, SharedMemoryQ
 
 def test_a_bell_that_is_full_counts_as_rung() -> None:
     nonce = int.from_bytes(os.urandom(8), "little")
-    bell = bells.Bell(SLOWLY)
+    bell = bells.TimedBell(SLOWLY)
     try:
         bell.open(nonce, 1 << 16 | 1)
         assert all(bells.ring(nonce, 1 << 16 | 1) for _ in range(5000))
@@ -430,15 +430,15 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
 ) -> None:
     _, waiter = pair
     before = descriptors()
-    show = bells.Bell.show
+    show = bells.TimedBell.show
 
-    def show_and_close(bell: bells.Bell) -> None:
-        show(bell)
+    def show_and_close(bell: bells.TimedBell, after: int) -> None:
+        show(bell, after)
         # It would wait for its own thread.
         monkeypatch.setattr("shared_multiprocess_queue._engine.membership._QUIET", 0)
         waiter.close()  # as a signal handler may
 
-    monkeypatch.setattr(bells.Bell, "show", show_and_close)
+    monkeypatch.setattr(bells.TimedBell, "show", show_and_close)
     with pytest.raises(QueueClosedError):
         waiter.readable  # noqa: B018
     assert descriptors() <= before
@@ -451,7 +451,7 @@ def test_a_doorbell_that_is_made_around_the_close_of_its_handle_is_refused(
 def test_a_bell_that_another_thread_closes_meanwhile_is_not_whole(at: str) -> None:
     closes_at: list[str] = []
 
-    class Closing(bells.Bell):
+    class Closing(bells.TimedBell):
         def __getattribute__(self, name: str) -> Any:
             if name in closes_at:
                 closes_at.clear()

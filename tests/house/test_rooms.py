@@ -80,6 +80,7 @@ DOORS: dict[str, set[str]] = {
     },
     "shared_memory_lock": {"_platform/package_mutex.py"},
     "socket": {"_platform/bells.py"},
+    "asyncio": {"_engine/awaiting.py", "_engine/tasks.py"},  # slow to import
     "psutil": {"_platform/processes.py"},
 }
 

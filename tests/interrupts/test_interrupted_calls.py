@@ -270,9 +270,9 @@ def test_a_batch_interrupted_at_its_release_of_the_lock_wakes(
     woken: list[int] = []
     wake = parking.wake_word
 
-    def note(at: int) -> None:
+    def note(at: int, everyone: bool = False) -> int:
         woken.append(at)
-        wake(at)
+        return wake(at, everyone)
 
     class Interrupted:
         def release(self) -> None:

@@ -1,0 +1,179 @@
+"""Awaiting beside its peers: how fast an event loop has items that are put elsewhere, and what a hundred waits cost.
+
+A row is the time from just before a put to just after the await that slept, the items a second of a loop that has much
+to take, or the processor time of a loop in which all handles wait. What has no processes gets its items from a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import multiprocessing
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from statistics import median, quantiles
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from shared_multiprocess_queue import SharedMemoryQueue
+
+CAPACITY: Final = 1024
+PAUSE: Final = 0.002  # seconds between two items, in which the loop falls asleep
+HANDLES: Final = 100
+
+Get = Callable[[], Awaitable[Any]]
+Put = Callable[[Any], object]
+Open = Callable[[], AbstractContextManager[tuple[Get, Put, Any]]]  # get, put, and what starts a producer
+
+
+def _put_all(put: Put, pause: float, count: int) -> None:
+    for _ in range(count):
+        if pause:
+            time.sleep(pause)
+        put(time.perf_counter_ns())
+
+
+def _process(*arguments: Any) -> Any:
+    return multiprocessing.get_context("fork").Process(target=_put_all, args=arguments, daemon=True)
+
+
+def _thread(*arguments: Any) -> Any:
+    return threading.Thread(target=_put_all, args=arguments, daemon=True)
+
+
+@contextmanager
+def _ours(get: Callable[[SharedMemoryQueue], Get]) -> Iterator[tuple[Get, Put, Any]]:
+    with SharedMemoryQueue(capacity=CAPACITY) as queue:
+        yield get(queue), queue.put, _process
+
+
+def _by_iteration(queue: SharedMemoryQueue) -> Get:
+    return aiter(queue).__anext__
+
+
+def _by_thread(queue: SharedMemoryQueue) -> Get:
+    return lambda: asyncio.to_thread(queue.get)
+
+
+@contextmanager
+def _asyncio_queue() -> Iterator[tuple[Get, Put, Any]]:
+    queue: asyncio.Queue[Any] = asyncio.Queue(CAPACITY)
+    loop = asyncio.get_running_loop()
+    yield queue.get, lambda item: asyncio.run_coroutine_threadsafe(queue.put(item), loop).result(), _thread
+
+
+@contextmanager
+def _janus() -> Iterator[tuple[Get, Put, Any]]:
+    import janus  # noqa: PLC0415
+
+    queue = janus.Queue(CAPACITY)
+    yield queue.async_q.get, queue.sync_q.put, _thread
+    queue.close()
+
+
+@contextmanager
+def _aioprocessing() -> Iterator[tuple[Get, Put, Any]]:
+    import aioprocessing  # noqa: PLC0415
+
+    queue = aioprocessing.AioQueue(CAPACITY)
+    yield queue.coro_get, queue.put, _process
+    queue.close()
+
+
+PEERS: Final[dict[str, tuple[Open, str]]] = {
+    "get_async": (lambda: _ours(lambda queue: queue.get_async), ""),
+    "async for": (lambda: _ours(_by_iteration), ""),
+    "to_thread(get)": (lambda: _ours(_by_thread), ""),
+    "aioprocessing": (_aioprocessing, "aioprocessing"),
+    "janus, a thread puts": (_janus, "janus"),
+    "asyncio.Queue, a thread puts": (_asyncio_queue, ""),
+}
+
+
+async def _wake(open_it: Open, count: int) -> list[float]:
+    """Return the microseconds from a put to its item, of each item."""
+    with open_it() as (get, put, producer):
+        process = producer(put, PAUSE, count)
+        process.start()
+        took = []
+        for _ in range(count):
+            sent = await get()
+            took.append((time.perf_counter_ns() - sent) / 1000)
+        await asyncio.to_thread(process.join)
+        return took
+
+
+async def _rate(open_it: Open, count: int) -> float:
+    """Return the items a second."""
+    with open_it() as (get, put, producer):
+        process = producer(put, 0, count)
+        process.start()
+        await get()
+        start = time.perf_counter()
+        for _ in range(count - 1):
+            await get()
+        took = time.perf_counter() - start
+        await asyncio.to_thread(process.join)
+        return (count - 1) / took
+
+
+def _wake_of_a_thread(count: int) -> list[float]:
+    """Return the same as ``_wake`` of a get that blocks: what an await is compared with."""
+    with SharedMemoryQueue[int](capacity=CAPACITY) as queue:
+        process = _process(queue.put, PAUSE, count)
+        process.start()
+        took: list[float] = []
+        for _ in range(count):
+            sent = queue.get()
+            took.append((time.perf_counter_ns() - sent) / 1000)
+        process.join()
+        return took
+
+
+async def _idle(seconds: float) -> float:
+    """Return the milliseconds of the processor in a second, of a loop in which ``HANDLES`` handles wait."""
+    with ExitStack() as stack:
+        tasks = [
+            asyncio.create_task(stack.enter_context(SharedMemoryQueue(capacity=1)).get_async()) for _ in range(HANDLES)
+        ]
+        await asyncio.sleep(0.5)
+        before = time.process_time()
+        await asyncio.sleep(seconds)
+        used = time.process_time() - before
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return used / seconds * 1000
+
+
+def measure(seconds: float, console: Console) -> None:
+    """Measure and print everything.
+
+    Args:
+        seconds: of each measurement, about.
+        console: where to print.
+    """
+    table = Table("", "wake-up p50 µs", "p99 µs", "items/s")
+    count = max(int(seconds / PAUSE), 10)
+
+    def add(name: str, took: list[float], rate: str) -> None:
+        table.add_row(name, f"{median(took):.0f}", f"{quantiles(took, n=100)[98]:.0f}", rate)
+
+    add("get, blocking", _wake_of_a_thread(count), "")
+    loops: dict[str, Any] = {"": None}
+    if importlib.util.find_spec("uvloop"):
+        loops[", uvloop"] = importlib.import_module("uvloop").new_event_loop
+    for name, (open_it, module) in PEERS.items():
+        if module and not importlib.util.find_spec(module):
+            continue
+        for suffix, factory in loops.items():
+            with asyncio.Runner(loop_factory=factory) as runner:
+                took = runner.run(_wake(open_it, count))
+                rate = runner.run(_rate(open_it, int(seconds * 20_000) + 10))
+                add(name + suffix, took, f"{rate:,.0f}")
+    console.print(table)
+    console.print(f"{HANDLES} handles that wait: {asyncio.run(_idle(seconds)):.2f} ms of the processor in a second")
