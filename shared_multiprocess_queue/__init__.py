@@ -3,15 +3,18 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, and ``Lease`` is what its ``lease`` returns. ``list_queues`` and ``inspect`` look at queues from outside; what they
-return has names that begin with ``Queue``. The other names are the errors.
+one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns. ``list_queues`` and
+``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. The other names are the
+errors.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from ._engine.dead_letter import DeadLetter
 from ._engine.lease import Lease
 from .errors import (
     CorruptQueueError,
+    DeadLetterGoneError,
     DeserializationError,
     Empty,
     Full,
@@ -43,6 +46,8 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "CorruptQueueError",
+    "DeadLetter",
+    "DeadLetterGoneError",
     "DeserializationError",
     "Empty",
     "Full",

@@ -174,7 +174,7 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
 
 class QueueMismatchError(SharedMemoryQueueError, ValueError):
-    """The queue exists, but has another capacity, item_size, mode or the like than the caller asked for.
+    """The queue exists, but was made with other sizes, another mode or another format than the caller asked for.
 
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
@@ -299,6 +299,24 @@ class LeasesRequiredError(SharedMemoryQueueError, ValueError, AttributeError):
 
 class LeaseLostError(SharedMemoryQueueError, RuntimeError):
     """A lease was ended that is over already, or is not this process's: that item may be delivered again."""
+
+
+class DeadLetterGoneError(SharedMemoryQueueError, RuntimeError):
+    """A dead letter was ended or put back, by this process or another, after it was looked at.
+
+    Attributes:
+        position: of its item in the queue.
+    """
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+    def __str__(self) -> str:
+        return (
+            f"the dead letter of position {self.position} is gone: it was ended or put back before; call "
+            f"dead_letters() again to see which are left"
+        )
 
 
 class LeasesHeldError(SharedMemoryQueueError, RuntimeError):

@@ -19,6 +19,7 @@ from ._engine import arguments as _arguments
 from ._engine import choice, lifecycle, metrics, opening, sweep
 from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
+from ._engine.dead_letter import DeadLetter
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
 from ._engine.lease import AwaitedLease, Lease, only_with_leases
@@ -71,7 +72,7 @@ class SharedMemoryQueue(Generic[T]):
             Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
         capacity: number of slots, each for one item. When attaching, leave capacity, item_size, mode, leases,
-            max_item_size and delete out, or pass the values of the queue; a default counts as left out.
+            max_deliveries, max_item_size and delete out, or pass the values of the queue; a default counts as left out.
         item_size: largest size of a serialised item in one slot, in bytes. The queue takes memory for capacity x
             item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
@@ -81,6 +82,8 @@ class SharedMemoryQueue(Generic[T]):
             one that consumes, which is enforced; threads may share such a handle.
         leases: most items that are in processing at once, so that the item of a consumer that dies goes to another; see
             ``lease``. 0: the queue does not know which items are being processed.
+        max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; see
+            ``dead_letters``. Needs leases. 0: it is delivered as often as it comes back.
         max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
             than a slot takes several adjacent ones, at most all; a put waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
@@ -101,8 +104,8 @@ class SharedMemoryQueue(Generic[T]):
         ValueError: an argument can never work.
         QueueExistsError: with create, without exist_ok: a queue of that name exists; a FileExistsError.
         QueueNotFoundError: without create: there is no queue of that name; a FileNotFoundError.
-        QueueMismatchError: the queue exists and has another capacity, item_size, mode, leases, max_item_size, delete or
-            serializer; a ValueError.
+        QueueMismatchError: the queue exists and has another value of one of these, or another format; a
+            ValueError.
         QueueNotReadyError: a live process is still creating the queue when the timeout is over; a TimeoutError.
         LayoutVersionError: another version of this package made the queue.
         CorruptQueueError: the segment is damaged, or is no queue.
@@ -153,6 +156,7 @@ class SharedMemoryQueue(Generic[T]):
         *,
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
+        max_deliveries: SupportsIndex = DEFAULTS.max_deliveries,
         max_item_size: SupportsIndex | None = None,
         serializer: Serializer = DEFAULT_FORMAT.serializer,
         dumps: Callable[[Any], Any] | None = None,
@@ -168,7 +172,7 @@ class SharedMemoryQueue(Generic[T]):
         engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine, wanted_format)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
-        asked = _arguments.sizes(capacity, item_size, mode, leases, delete, is_anonymous, max_item_size)
+        asked = _arguments.sizes(capacity, item_size, mode, leases, max_deliveries, delete, is_anonymous, max_item_size)
         make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
         segment_name, _ = lifecycle.names(self._name, self._run_id)
         if may_exist:
@@ -188,7 +192,12 @@ class SharedMemoryQueue(Generic[T]):
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(
-            wanted.capacity, wanted.item_size, wanted.mode, wanted.leases, wanted.max_item_size
+            wanted.capacity,
+            wanted.item_size,
+            wanted.mode,
+            wanted.leases,
+            wanted.max_deliveries,
+            wanted.max_item_size,
         )
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED, self._format.name
@@ -574,6 +583,27 @@ class SharedMemoryQueue(Generic[T]):
         """
         return self._with_leases("join").join(timeout)
 
+    def dead_letters(self) -> list[DeadLetter[T]]:
+        """Return the dead letters: the items that came back after ``max_deliveries`` deliveries; the oldest first.
+
+        An item goes there when its lease is given back, or when a get finds that the process that had it is dead. There
+        is room for as many as there are leases, at most 1,024. If it is taken, the oldest stay: the item is delivered
+        again, behind all that is in the queue, and ``get_metrics()["dead_letters_refused"]`` counts it.
+
+        The call only looks. A letter stays until its ``done()`` or ``put_back()``; ``DeadLetter`` has an example.
+
+        Raises:
+            QueueClosedError: this handle is closed; a ValueError and an OSError.
+            TooManyParticipantsError: every record of the queue is in use; an OSError.
+        """
+        member = self._check_open()
+        with member.operation() as record:
+            leases = member.ring.leases
+            if leases is None or leases.dead_letters is None:
+                return []
+            letters = leases.dead_letters.letters(record.words)
+        return [DeadLetter(self, member, self._codec, letter) for letter in letters]
+
     def _with_leases(self, method: str) -> LeaseCalls:
         self._check_open()
         if not self.leases:
@@ -662,6 +692,8 @@ class SharedMemoryQueue(Generic[T]):
             second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
             items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
             that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
+            ``max_deliveries`` (of the queue), ``dead_letters`` (that are there), ``dead_letters_total`` (items that
+            became one), ``dead_letters_refused`` (times that an item did not, because their places were taken),
             ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
             ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing",
             "seconds"}``, one for each live process that blocks others now, with the seconds since this handle first
@@ -706,6 +738,11 @@ class SharedMemoryQueue(Generic[T]):
         return self._geometry.leases
 
     @property
+    def max_deliveries(self) -> int:
+        """Deliveries after which an item that comes back becomes a dead letter; 0: it never does."""
+        return self._geometry.max_deliveries
+
+    @property
     def serializer(self) -> str:
         """How items are written: "pickle", "plain", or the names of ``dumps`` and ``loads``."""
         return self._format.name
@@ -725,6 +762,8 @@ class SharedMemoryQueue(Generic[T]):
         state = "closed" if self.closed else f"{self._engine.size()}/{self.capacity} items"
         if self.leases and not self.closed:
             state += f", {len(self._membership.look().leased())}/{self.leases} leased"
+        if self.max_deliveries and not self.closed and (dead := self._membership.look().dead_letters()):
+            state += f", {dead} dead"
         run = f", run_id={self._run_id!r}" if self._run_id else ""
         written = "" if self._format == DEFAULT_FORMAT else f", serializer={self.serializer!r}"
         return f"<{type(self).__name__} {self._name!r}{run}, {self.mode}{written}, {state}>"

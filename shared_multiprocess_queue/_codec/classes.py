@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
-__all__ = ["attributes", "bases", "mro", "namespace", "slots", "type_name"]
+__all__ = ["attributes", "bases", "module", "mro", "namespace", "slots", "type_name"]
 
 
 def namespace(cls: type) -> dict[str, Any]:
@@ -21,6 +21,15 @@ def type_name(cls: type) -> str:
     except AttributeError:  # it was deleted
         return type.__repr__(cls)
     return f"{module}.{qualname}" if type(module) is type(qualname) is str else type.__repr__(cls)
+
+
+def module(cls: type) -> str:
+    """Return the name of the module of a class; "" if it has none."""
+    try:
+        found = _of_type("__module__", cls)
+    except AttributeError:  # it was deleted
+        return ""
+    return found if type(found) is str else ""
 
 
 def attributes(obj: Any) -> dict[Any, Any]:

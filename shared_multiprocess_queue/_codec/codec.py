@@ -41,27 +41,29 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
-from pickle import Pickler, Unpickler, UnpicklingError, dumps, loads
+from pickle import PickleBuffer, Pickler, Unpickler, UnpicklingError, dumps, loads
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from .._platform import clock
+from .._platform import clock, memory
 from .._platform.lazy_import import late
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueueError
 from . import classes, deflate, scalars
 from . import definitions as _defining
 from .blame import advice, describe, is_of_a_signal_handler, pass_on, path_to
+from .buffers import AnyPieces, Buffers, Pieces, array_pieces, key_of_array, parts_of, whole
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
-from .tags import DEFLATED, MAIN, OBJECTS, PICKLE, STR
+from .tags import BUFFERS, DEFLATED, MAIN, OBJECTS, PICKLE, STR
 
 __all__ = ["Codec", "DefinitionStore"]
 
-_DEFLATABLE = frozenset({PICKLE, STR, MAIN})  # bytes travel as they are; other items are never too large
+_DEFLATABLE = frozenset({PICKLE, STR, MAIN, BUFFERS})  # bytes travel as they are; other items are never too large
 
 _PROTOCOL = 5
 
@@ -74,6 +76,7 @@ _OF_SPAWNED = MAIN_MODULES[1]
 
 _KEPT_SIZE = 1 << 16  # for each item an _ItemPickler allocates a buffer of the longest stream that it has ever written
 _KEPT_PICKLERS = 8
+_KEPT_STREAMS = 256
 _LARGEST_FRAME = 1 << 18  # of pickle, which closes a frame at 64 KiB; a longer part is data
 _REFUSED = 1_000_000_000  # ns in which a refused definition is not offered again
 
@@ -150,7 +153,9 @@ class Codec:
     def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
         self._item_size = item_size
-        self.read_plain: Callable[[bytes], Any] = _read_plain  # until an engine has its own; see read_plain_by
+        # Until an engine has its own; see read_plain_by and copy_by.
+        self.read_plain: Callable[[bytes], Any] = _read_plain
+        self._copy_of: Callable[[Any], Any] = memory.copy_of
         # Keys of names whose definitions are in the store, together with the definitions that those need.
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
@@ -170,7 +175,11 @@ class Codec:
         """Read everyday objects by a reader of the engine from here on."""
         self.read_plain = partial(read, self.load)
 
-    def encode(self, item: object) -> tuple[bytes, int]:
+    def copy_by(self, copy: Callable[[Any], Any]) -> None:
+        """Copy buffers that arrive by a function of the engine from here on; see ``memory.copy_of``."""
+        self._copy_of = copy
+
+    def encode(self, item: object) -> tuple[Any, int]:
         """Turn an item into bytes.
 
         Args:
@@ -178,15 +187,19 @@ class Codec:
                 contain any classes, functions and modules.
 
         Returns:
-            The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself.
+            The payload, and the tag that ``decode`` needs with it. The payload of ``bytes`` is the object itself. A
+            payload in ``Pieces`` refers to memory of the item, from which the put copies it.
 
         Raises:
             SerializationError: an object in the item can exist only in this process.
         """
         return scalars.encode(item) or self.encode_object(item)
 
-    def encode_object(self, item: object) -> tuple[bytes, int]:
+    def encode_object(self, item: Any) -> tuple[Any, int]:
         """Turn an item that needs pickle into bytes, for ``encode``."""
+        key = key_of_array(item)
+        if key is not None and not _has_reducer(type(item)):
+            return array_pieces(_stream_of_array(item, key), PICKLE, PickleBuffer(item)), BUFFERS
         try:
             pickler = _spare_picklers.pop()
         except IndexError:
@@ -206,23 +219,28 @@ class Codec:
                 parts.append(_program().ending)
             else:
                 tag = PICKLE
-            payload = parts[0] if len(parts) == 1 else b"".join(parts)
-            if pickler.set_aside:
-                payload = _leading(payload, pickler.set_aside)
+            stream = parts[0] if len(parts) == 1 else b"".join(parts)
+            payload: Any = stream
+            if pickler.buffers:
+                payload, tag = pickler.buffers.pieces(stream, tag, pickler.set_aside), BUFFERS
+            elif pickler.set_aside:
+                payload = _leading(stream, pickler.set_aside)
         except BaseException:
             withdraw(pickler.set_aside)
             raise
-        if len(payload) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
+        if len(stream) <= _KEPT_SIZE and len(_spare_picklers) < _KEPT_PICKLERS:
             pickler.forget()
             _spare_picklers.append(pickler)
         return payload, tag
 
-    def withdraw(self, payload: bytes) -> None:
+    def withdraw(self, payload: bytes | Pieces) -> None:
         """Close the objects set aside for the receiver, as the item was not put; ``encode`` returned the payload."""
-        if type(payload) is _Leading:
+        if isinstance(payload, _Leading | Pieces):
             withdraw(payload.keys)
+        if isinstance(payload, Pieces):
+            payload.release()
 
-    def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
+    def fit(self, payload: bytes | Pieces, tag: int, index: int | None = None) -> tuple[Any, int]:
         """Make a payload smaller that is too large for a slot.
 
         Args:
@@ -236,14 +254,16 @@ class Codec:
         Raises:
             ItemTooLargeError: the payload is too large even deflated, or is ``bytes``, which travel as they are.
         """
+        if isinstance(payload, Pieces) and payload.pack(self._item_size):
+            return payload, tag
         smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE else None
         if smaller is None or len(smaller) > self._item_size:
             self.withdraw(payload)
             size = None if smaller is None else len(smaller)
             raise ItemTooLargeError(len(payload), self._item_size, index, size)
-        return _leading(smaller, payload.keys if type(payload) is _Leading else []), DEFLATED
+        return _leading(smaller, payload.keys if isinstance(payload, _Leading | Pieces) else []), DEFLATED
 
-    def decode(self, payload: bytes, tag: int) -> Any:
+    def decode(self, payload: bytes | AnyPieces, tag: int) -> Any:
         """Turn bytes back into an item.
 
         Args:
@@ -256,10 +276,14 @@ class Codec:
         Raises:
             DeserializationError: the item cannot be rebuilt in this process, or the tag is not one of this module.
         """
+        if tag == BUFFERS:
+            return self._decode_buffers(payload)
+        if not isinstance(payload, bytes):  # only those of buffers are in pieces
+            payload = whole(payload)
         if tag == PICKLE:
             return self._unpickle(payload, loads, payload)
         if tag == MAIN:
-            return self._decode_main(payload)
+            return self._decode_main(payload, payload, ())
         try:  # any other exception comes from a signal handler or another thread, and is no error of the item
             if tag in scalars.TAGS:
                 return scalars.decode(payload, tag)
@@ -275,7 +299,7 @@ class Codec:
             payload,
         )
 
-    def _unpickle(self, payload: bytes, load: Callable[[Any], Any], source: object) -> Any:
+    def _unpickle(self, payload: bytes | AnyPieces, load: Callable[[Any], Any], source: object) -> Any:
         # No direct call of load: after a call the interpreter looks for exceptions of other threads (_engine/calls.py),
         # and would raise them inside the try, as if they were errors of the item.
         unpickling = map(load, (source,))
@@ -287,14 +311,14 @@ class Codec:
             self.fail_to_decode(payload, error)
         return item
 
-    def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
+    def fail_to_decode(self, payload: bytes | AnyPieces, error: Exception) -> NoReturn:
         """Raise the error of ``decode`` for an error that unpickling has raised."""
         pass_on(error)
         raise DeserializationError(
             f"an item cannot be turned back into an object: {describe(error)}{explanation(error)}; this process must "
             f"be able to import what the item names and to rebuild it; its bytes are in the attribute 'raw' of this "
             f"error",
-            payload,
+            whole(payload),
         ) from error
 
     def _finish(self, pickler: _ItemPickler) -> None:
@@ -339,29 +363,42 @@ class Codec:
     def _ending(self, pickler: _ItemPickler, definitions: dict[bytes, bytes]) -> bytes:
         """The end of an item that a bare ``loads`` cannot read; the dictionary of definitions may be empty."""
         along = dumps(definitions, _PROTOCOL)
-        if sum(map(len, pickler.parts)) + len(along) + _TRAILER.size > self._item_size:
+        size = pickler.buffers.size + sum(map(len, pickler.parts)) + len(along) + _TRAILER.size
+        if size > self._item_size:
             along = dumps({}, _PROTOCOL)
         origin = pickler.origin or _program().origin
         return along + _TRAILER.pack(0, len(along), origin[:8], origin[8:])
 
-    def _decode_main(self, payload: bytes) -> Any:
-        end = len(payload) - _TRAILER.size
+    def _decode_buffers(self, payload: bytes | AnyPieces) -> Any:
+        try:
+            stream, tag, buffers = parts_of(payload, self._copy_of)
+            if tag not in (PICKLE, MAIN):
+                raise ValueError(f"its stream has the tag {tag}, and streams with that tag have no buffers")
+        except ValueError as error:
+            self.fail_to_decode(payload, error)
+        if tag == MAIN:
+            return self._decode_main(stream, payload, buffers)
+        return self._unpickle(payload, partial(loads, buffers=buffers), stream)
+
+    def _decode_main(self, stream: bytes, payload: bytes | AnyPieces, buffers: Collection[Any]) -> Any:
+        """Read a stream with the tag MAIN, which stands in a payload, and wants buffers."""
+        end = len(stream) - _TRAILER.size
         if end < 0:
             self.fail_to_decode(payload, UnpicklingError("its end is missing"))
-        names, along, edition, program = _TRAILER.unpack_from(payload, end)
+        names, along, edition, program = _TRAILER.unpack_from(stream, end)
         own = _program()
         if own.owns(program, edition) and not along:
-            bare = payload[end - names : end]
+            bare = stream[end - names : end]
             # A name that __main__ lacks here (in a spawned child, a class below `if __name__ == "__main__":`; in a
             # forked child, one made after the fork) still has its definition. A failed `loads` could have built parts
             # of the item already, and a second try would build them twice. So the names are looked up first.
             has_all = own.has_plainly(bare) or self._unpickle(payload, own.has_all, bare)
-            if has_all and own.has_name_of_spawned(payload):
-                return self._unpickle(payload, loads, payload)
+            if has_all and own.has_name_of_spawned(stream):
+                return self._unpickle(payload, partial(loads, buffers=buffers), stream)
         definitions: dict[bytes, bytes] = {}
         if along:
-            definitions = self._unpickle(payload, loads, payload[end - along : end])
-        reader = _Reader(payload, program, edition, lambda key: definitions.get(key) or self._find(key))
+            definitions = self._unpickle(payload, loads, stream[end - along : end])
+        reader = _Reader(stream, program, edition, lambda key: definitions.get(key) or self._find(key), buffers)
         return self._unpickle(payload, _Reader.load, reader)
 
     def _find(self, key: bytes) -> bytes | None:
@@ -369,6 +406,21 @@ class Codec:
             return self._definitions.find(key)
         except SharedMemoryQueueError as error:
             raise _OutOfReachError(error) from None
+
+
+def _has_reducer(kind: type) -> bool:
+    return kind in copyreg.dispatch_table or kind in (registered(kind) or ())
+
+
+def _stream_of_array(item: object, key: Hashable) -> bytes:
+    """Return the stream of an array, without its numbers; it is the same for all arrays with that key."""
+    stream = _streams_of_arrays.get(key)
+    if stream is None:
+        stream = dumps(item, _PROTOCOL, buffer_callback=lambda buffer: False)
+        if len(_streams_of_arrays) >= _KEPT_STREAMS:
+            _streams_of_arrays.clear()
+        _streams_of_arrays[key] = stream
+    return stream
 
 
 def _digest(size: int, *parts: bytes) -> bytes:
@@ -581,6 +633,7 @@ class _ItemPickler(Pickler):
         may_name: whether the stream may have names that were not noted: of an ``lru_cache``, a type variable, or any
             object whose ``__reduce__`` returns a str.
         set_aside: keys of the objects that multiprocessing keeps for the receiver of the item.
+        buffers: that are too large for the stream.
     """
 
     def __init__(self) -> None:
@@ -591,7 +644,14 @@ class _ItemPickler(Pickler):
             # Pickle passes a large buffer itself, which may change before the parts are joined.
             parts.append(part if type(part) is bytes else bytes(part))
 
-        super().__init__(SimpleNamespace(write=write), _PROTOCOL)
+        this = weakref.ref(self)  # a circle would keep the buffer of a pickler that is dropped
+
+        def take(buffer: Any) -> bool:
+            pickler = this()
+            assert pickler is not None
+            return pickler.buffers.take(buffer, pickler._last, pickler._met)
+
+        super().__init__(SimpleNamespace(write=write), _PROTOCOL, buffer_callback=take)
         self.names: dict[bytes, _Name] = {}
         self.origin = b""
         self.is_explicit = False
@@ -601,6 +661,8 @@ class _ItemPickler(Pickler):
         # Types of objects that go by pickle. As with ForkingPickler, a reducer that is registered meanwhile is used for
         # the next item.
         self._left_to_pickle: set[type] = set()
+        self._met: set[type] = set()  # those, and types with a reducer of multiprocessing
+        self.buffers = Buffers()
         self.may_name = False
         self.set_aside: list[int] = []
         self._newest_before = 0
@@ -618,6 +680,9 @@ class _ItemPickler(Pickler):
         if self.set_aside:
             self.set_aside = []  # the payload keeps the old list
         self._left_to_pickle.clear()
+        self._met.clear()
+        if self.buffers:
+            self.buffers = Buffers()
 
     def reducer_override(self, obj: Any) -> Any:
         """Tell pickle how to reduce any object that is not of an exact built-in type."""
@@ -626,6 +691,9 @@ class _ItemPickler(Pickler):
         if kind is type or kind is FunctionType:
             return self._reduce_nameable(obj)
         if kind not in self._left_to_pickle:
+            self._met.add(kind)
+            if self.buffers:
+                self.buffers.meet((kind,))
             reducers = self._reducers
             if reducers is None:
                 reducers = self._reducers = registered(kind)
@@ -713,6 +781,8 @@ class _ItemPickler(Pickler):
 # whose __reduce__ encodes another item.
 _spare_picklers: list[_ItemPickler] = []
 
+_streams_of_arrays: dict[Hashable, bytes] = {}
+
 
 @late
 def _cloud() -> type[Any]:
@@ -790,8 +860,15 @@ def _begin(program: bytes, edition: bytes, qualname: str, build: Callable[..., A
 class _Reader(Unpickler):
     """Reads a stream in which the bare names of ``__main__`` belong to ``program`` and ``edition``."""
 
-    def __init__(self, stream: bytes, program: bytes, edition: bytes, find: Callable[[bytes], bytes | None]) -> None:
-        super().__init__(io.BytesIO(stream))
+    def __init__(
+        self,
+        stream: bytes,
+        program: bytes,
+        edition: bytes,
+        find: Callable[[bytes], bytes | None],
+        buffers: Collection[Any] = (),
+    ) -> None:
+        super().__init__(io.BytesIO(stream), buffers=buffers)
         self._program = program
         self._edition = edition
         self._find = find

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._platform.lazy_import import late
+from .buffers import AnyPieces, whole
 
 __all__ = ["deflated", "inflated"]
 
@@ -26,7 +27,7 @@ def _zlib() -> Any:
     return zlib
 
 
-def deflated(payload: bytes, tag: int, item_size: int) -> bytes | None:
+def deflated(payload: bytes | AnyPieces, tag: int, item_size: int) -> bytes | None:
     """Make a payload smaller.
 
     Args:
@@ -39,7 +40,7 @@ def deflated(payload: bytes, tag: int, item_size: int) -> bytes | None:
     """
     if len(payload) > _GREATEST_RATIO * item_size:
         return None
-    stream: bytes = _zlib().compress(payload, _LEVEL)
+    stream: bytes = _zlib().compress(whole(payload), _LEVEL)
     return bytes([tag]) + stream
 
 

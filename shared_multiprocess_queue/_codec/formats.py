@@ -33,22 +33,25 @@ class ItemCodec(Protocol):
     def read_plain_by(self, read: PlainReader) -> None:
         """Read everyday objects by a reader of the engine, which takes ``load``, too."""
 
-    def encode(self, item: object) -> tuple[bytes, int]:
+    def copy_by(self, copy: Callable[[Any], Any]) -> None:
+        """Copy buffers that arrive by a function of the engine."""
+
+    def encode(self, item: object) -> tuple[Any, int]:
         """Turn an item into a payload and its tag."""
 
-    def encode_object(self, item: object) -> tuple[bytes, int]:
+    def encode_object(self, item: Any) -> tuple[Any, int]:
         """Turn an item that is no bare value into a payload and its tag."""
 
-    def fit(self, payload: bytes, tag: int, index: int | None = None) -> tuple[bytes, int]:
+    def fit(self, payload: Any, tag: int, index: int | None = None) -> tuple[Any, int]:
         """Make a payload smaller that is too large for a slot, or raise."""
 
-    def withdraw(self, payload: bytes) -> None:
+    def withdraw(self, payload: Any) -> None:
         """Take back what ``encode`` has set aside for the receiver of an item that was not put."""
 
-    def decode(self, payload: bytes, tag: int) -> Any:
+    def decode(self, payload: Any, tag: int) -> Any:
         """Turn a payload back into an item."""
 
-    def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
+    def fail_to_decode(self, payload: Any, error: Exception) -> NoReturn:
         """Raise the error of ``decode`` for one that was raised while the native engine read."""
 
 

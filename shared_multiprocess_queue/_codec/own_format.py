@@ -36,6 +36,9 @@ class OwnCodec:
     def read_plain_by(self, read: object) -> None:
         """Do nothing: ``loads`` reads all items."""
 
+    def copy_by(self, copy: object) -> None:
+        """Do nothing: no item has buffers beside it."""
+
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes, of whatever type it is.
 

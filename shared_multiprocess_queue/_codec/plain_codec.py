@@ -47,6 +47,9 @@ class PlainCodec:
         """Read everyday objects by a reader of the engine from here on."""
         self.read_plain = partial(read, self.load)
 
+    def copy_by(self, copy: object) -> None:
+        """Do nothing: no item has buffers beside it."""
+
     def encode(self, item: object) -> tuple[bytes, int]:
         """Turn an item into bytes.
 

@@ -9,16 +9,19 @@ socket, a type that exists without multiprocessing; the first socket in an item 
 
 A tensor of torch does not go by its registered reducer. That would move the whole storage into shared memory, even for
 one row of a batch, and only relatives of the sender could open it. An ordinary tensor in memory of its own goes by
-value, with its own numbers and no others.
+value, with its own numbers and no others. They are copied at once, because torch may free or move the memory of a
+tensor under a put that waits, though others refer to it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pickle import PickleBuffer
 from types import TracebackType
 from typing import Any
 
+from .._platform import memory
 from .._platform.lazy_import import late
 from .blame import global_text
 
@@ -77,20 +80,18 @@ def _is_ordinary(tensor: Any) -> bool:
     )
 
 
-def _numbers(tensor: Any) -> bytearray:
+def _numbers(tensor: Any) -> PickleBuffer:
     """Return a copy of the memory of a contiguous tensor."""
-    from ctypes import addressof, c_char, memmove  # noqa: PLC0415
+    from ctypes import c_ubyte  # noqa: PLC0415
 
-    numbers = bytearray(tensor.nbytes)
-    if numbers:
-        memmove(addressof(c_char.from_buffer(numbers)), tensor.data_ptr(), len(numbers))
-    return numbers
+    size = tensor.nbytes
+    return PickleBuffer(memory.copy_of((c_ubyte * size).from_address(tensor.data_ptr()) if size else b""))
 
 
-def _tensor(numbers: bytearray, dtype: Any, shape: tuple[int, ...]) -> Any:
+def _tensor(numbers: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Build a tensor on the memory of ``numbers``; torch has been imported to read the dtype."""
     torch = sys.modules["torch"]
-    return torch.frombuffer(numbers, dtype=dtype).reshape(shape) if numbers else torch.empty(shape, dtype=dtype)
+    return torch.empty(shape, dtype=dtype) if 0 in shape else torch.frombuffer(numbers, dtype=dtype).reshape(shape)
 
 
 def newest_shared() -> int:

@@ -17,7 +17,8 @@ TRUE: Final = 6
 INT: Final = 7  # of 64 bits; INT and FLOAT are in the byte order of the machine, because a queue stays on one machine
 FLOAT: Final = 8
 OBJECTS: Final = 9  # see plain.py
-DEFLATED: Final = 11  # see deflate.py; 10, 12 and 255 are reserved
+BUFFERS: Final = 10  # see buffers.py
+DEFLATED: Final = 11  # see deflate.py; 12 and 255 are reserved
 OWN: Final = 13  # what the program's own dumps has returned; see own_format.py
 
 CONSTANTS: Final = {NONE: None, FALSE: False, TRUE: True}

@@ -10,7 +10,16 @@ from .._codec.formats import Format, Serializer
 from .._codec.own_format import name_of
 from .._platform import clock
 from .._ring import stated_format
-from .._ring.layout import MAX_BATCH, MAX_CAPACITY, MAX_ITEM_SIZE, MAX_LEASES, MODES, Geometry, Mode
+from .._ring.layout import (
+    MAX_BATCH,
+    MAX_CAPACITY,
+    MAX_DELIVERIES,
+    MAX_ITEM_SIZE,
+    MAX_LEASES,
+    MODES,
+    Geometry,
+    Mode,
+)
 from ..errors import ArgumentError, QueueMismatchError, shown
 
 
@@ -33,6 +42,7 @@ class Sizes(NamedTuple):
     mode: Mode
     delete: bool
     leases: int = 0
+    max_deliveries: int = 0
     max_item_size: int = 0  # 0: as item_size
 
 
@@ -98,6 +108,7 @@ def sizes(
     item_size: SupportsIndex,
     mode: str,
     leases: SupportsIndex,
+    max_deliveries: SupportsIndex,
     delete: bool,
     is_anonymous: bool = False,
     max_item_size: SupportsIndex | None = None,
@@ -114,6 +125,7 @@ def sizes(
         _mode(mode),
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
+        _between("max_deliveries", max_deliveries, MAX_DELIVERIES, "deliveries of an item", least=0),
         0 if max_item_size is None else _between("max_item_size", max_item_size, MAX_ITEM_SIZE, "bytes"),
     )
 
@@ -130,7 +142,9 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
     Raises:
         QueueMismatchError: a value differs from that of the queue.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases, found.max_item_size)
+    own = Sizes(
+        found.capacity, found.item_size, found.mode, delete, found.leases, found.max_deliveries, found.max_item_size
+    )
     differing = [
         what
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)

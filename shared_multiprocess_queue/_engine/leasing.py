@@ -233,7 +233,7 @@ class Leasing:
                 leases.give_back(words, held)
                 closing.ending.clear()
         while closing.taken or kept_back(closing):
-            leases.give_back(words, held_by(closing.taken[0]))
+            leases.give_back(words, held_by(closing.taken[0]), was_delivered=False)
             closing.taken.clear()
 
 

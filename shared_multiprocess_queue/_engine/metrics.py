@@ -62,6 +62,10 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         ],
         "redelivered": seen.redelivered,
         "lease_waits": seen.lease_waits,
+        "max_deliveries": seen.geometry.max_deliveries,
+        "dead_letters": seen.dead_letters,
+        "dead_letters_total": seen.dead_letters_total,
+        "dead_letters_refused": seen.dead_letters_refused,
         "participants": dict(Counter(one.process.pid for one in seen.participants if one.liveness != "dead")),
         "blocked_by": [
             {"pid": blocker.process.pid, "position": blocker.position, "doing": blocker.doing, "seconds": seconds}

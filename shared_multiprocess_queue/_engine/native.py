@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from .._codec.formats import ItemCodec
-from .._native.extension import Handle, note_fork, read_plain
+from .._native.extension import Handle, copy_of, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
@@ -52,6 +52,7 @@ class NativeEngine:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
         codec.read_plain_by(read_plain)
+        codec.copy_by(copy_of)
         handle = Handle(
             segment=member.segment.buffer,
             lock=member.flag.buffer,
@@ -68,6 +69,7 @@ class NativeEngine:
             kept_back=member.records.kept_back,
             on_keep_back=member.on_keep_back,
             leases=member.geometry.leases,
+            max_deliveries=member.geometry.max_deliveries,
             max_item_size=member.geometry.max_item_size,
         )
         member.add_native(handle)

@@ -15,6 +15,7 @@ from functools import partial
 from queue import Empty, Full
 from typing import Any, Final, SupportsIndex, TypeVar, cast
 
+from .._codec.buffers import whole
 from .._codec.formats import ItemCodec
 from .._platform.clock import seconds_of
 from .._ring.claim import Payload
@@ -88,7 +89,8 @@ class Tasks:
         else:
             payloads = self._calls.try_put(item)
         if payloads:
-            await self._wait_to_put(side, payloads, partial(self._put, *payloads[0]), seconds)
+            [(payload, tag)] = payloads
+            await self._wait_to_put(side, payloads, partial(self._put, whole(payload), tag), seconds)
 
     async def put_batch(self, items: Iterable[Any], timeout: float | None) -> None:
         """Put several items at once."""

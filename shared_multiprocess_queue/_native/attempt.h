@@ -108,15 +108,37 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write the items of a put that had the lock, in as many slots as they take. */
-SHMQ_APART static void write_batch(struct record *record, uint64_t position)
+/* Write a claimed item of any size, which may be in pieces if it takes one slot; returns the number of its slots. */
+static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
+                                 uint32_t index)
 {
+    if (payload->tag == TAG_BUFFERS && payload->length <= ring->item_size) {
+        shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
+        return 1;
+    }
+    const char *const data = payload->tag == TAG_BUFFERS ? payload->pieces[0].data : data_of(payload);
+    return shmq_write_large(ring, position, data, payload->length, payload->tag, index);
+}
+
+/* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
+SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
+{
+    struct shmq_ring *ring = &record->ring;
+    struct shmq_participant *me = &record->me;
+    if ((record->unusual & HAS_LOCK) != 0) {
+        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
+        shmq_open_gate(ring, shmq_gate(ring));
+        shmq_release_lock(ring, me, lock_flag(record));
+        record->unusual &= ~(unsigned)HAS_LOCK;
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
+    }
     uint64_t slots = 0;
     for (uint64_t i = 0; i < record->count; i++) {
-        const struct payload *payload = &record->payloads[i];
-        slots += shmq_write_large(&record->ring, position + slots, data_of(payload), payload->length, payload->tag,
-                                  (uint32_t)slots);
+        slots += write_any(ring, position + slots, &record->payloads[i], (uint32_t)slots);
     }
+    return 0;
 }
 
 /* Put all items, or none. */
@@ -127,7 +149,7 @@ static inline int attempt_put(struct record *record, bool sure)
     if (take_role(record, record->side) < 0) {
         return FAILED;
     }
-    if (!record->has_lock) {
+    if ((record->unusual & HAS_LOCK) == 0) {
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
@@ -149,18 +171,11 @@ static inline int attempt_put(struct record *record, bool sure)
     if (claimed != SHMQ_DONE) {
         return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
-    if (record->has_lock) {
-        /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
-        shmq_open_gate(ring, shmq_gate(ring));
-        shmq_release_lock(ring, me, lock_flag(record));
-        record->has_lock = false;
-        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
-            return FAILED;
-        }
-        write_batch(record, position);
-    } else {
-        const struct payload *payload = record->payloads;
+    const struct payload *payload = record->payloads;
+    if (record->unusual == 0) {
         shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
+    } else if (write_unusual(record, position) < 0) {
+        return FAILED;
     }
     if (shmq_publish_items(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
@@ -190,10 +205,20 @@ static inline int make_room(struct record *record, uint64_t count)
     return 0;
 }
 
-static inline void add_taken(struct record *record, PyObject *bytes, uint32_t tag)
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
 {
     record->payloads[record->count++] = (struct payload){
         .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
 }
 
 /* Take items that interrupted gets of this handle had taken. */
@@ -210,7 +235,7 @@ static inline int take_kept_back(struct record *record)
         }
         PyObject *bytes;
         unsigned int tag;
-        if (!PyArg_ParseTuple(pair, "SI", &bytes, &tag)) {
+        if (!PyArg_ParseTuple(pair, "OI", &bytes, &tag)) {
             Py_DECREF(pair);
             return FAILED;
         }
@@ -220,31 +245,62 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Copy a claimed item of one slot. The copy is a bytes object, or in the record's arena if the item is an object; making
-   one runs no other code. False: memory is short, and the items of the get go to other gets. */
+/* Give the claimed items of a get to other gets, because memory is short; returns false. */
+SHMQ_RARE static bool abandon_claimed(struct record *record)
+{
+    clear_payloads(record, 0);
+    record->is_marked = !shmq_abandon(&record->ring, &record->me);
+    PyErr_NoMemory();
+    return false;
+}
+
+/* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
+   into pieces. */
+SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
+{
+    if (item->tag == TAG_OBJECTS) {
+        char *copy = item->length > ARENA_LARGEST ? NULL : arena_take(&record->arena, item->length);
+        if (copy == NULL) {
+            return NOT_IN_PIECES;
+        }
+        memcpy(copy, item->data, item->length);
+        record->payloads[record->count++] =
+            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return TAKEN;
+    }
+    if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {
+        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
+    }
+    const module_state *state = record->handle->state;
+    PyObject *pieces;
+    const enum taking taking = take_pieces(state->taken, state->block, item, &pieces);
+    if (taking == TAKEN) {
+        add_taken(record, pieces, item->tag);
+    }
+    return taking;
+}
+
+/* Copy a claimed item of one slot. The copy is a bytes object, or as take_apart makes it; making one runs no other code.
+   False with an error: memory is short, and the items of the get go to other gets. */
 static inline __attribute__((always_inline)) bool copy_claimed(struct record *record, const struct shmq_item *item)
 {
-    if (item->tag >= TAG_NONE && item->tag <= TAG_FLOAT && item->length <= SHMQ_WORD) { /* spares an allocation */
+    if (item->length <= SHMQ_WORD && item->tag >= TAG_NONE && item->tag <= TAG_FLOAT) { /* spares an allocation */
         struct payload *payload = &record->payloads[record->count++];
         *payload = (struct payload){.owner = NULL, .length = item->length, .tag = item->tag};
         memcpy(payload->scalar, item->data, item->length);
         return true;
     }
-    const bool is_small_object = item->tag == TAG_OBJECTS && item->length <= ARENA_LARGEST;
-    char *copy = is_small_object ? arena_take(&record->arena, item->length) : NULL;
-    if (copy != NULL) {
-        memcpy(copy, item->data, item->length);
-        record->payloads[record->count++] =
-            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
-        return true;
+    if (__builtin_expect(item->tag >= TAG_OBJECTS, 0)) {
+        const enum taking taking = take_apart(record, item);
+        if (taking != NOT_IN_PIECES) {
+            return taking == TAKEN || abandon_claimed(record);
+        }
     }
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data, item->length);
     if (bytes == NULL) {
-        clear_payloads(record, 0);
-        record->is_marked = !shmq_abandon(&record->ring, &record->me);
-        return false;
+        return abandon_claimed(record);
     }
-    add_taken(record, bytes, item->tag);
+    add_taken_bytes(record, bytes, item->tag);
     return true;
 }
 
@@ -253,12 +309,10 @@ SHMQ_APART static bool copy_claimed_large(struct record *record, uint64_t positi
 {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, item->length);
     if (bytes == NULL) {
-        clear_payloads(record, 0);
-        record->is_marked = !shmq_abandon(&record->ring, &record->me);
-        return false;
+        return abandon_claimed(record);
     }
     shmq_copy_out(&record->ring, position, item->length, PyBytes_AS_STRING(bytes), false);
-    add_taken(record, bytes, item->tag);
+    add_taken_bytes(record, bytes, item->tag);
     return true;
 }
 
@@ -320,7 +374,7 @@ static inline int adopt(struct record *record, uint64_t position)
     if (_PyBytes_Resize(&bytes, item.length) < 0) {
         return FAILED;
     }
-    add_taken(record, bytes, item.tag);
+    add_taken_bytes(record, bytes, item.tag);
     return SHMQ_DONE;
 }
 

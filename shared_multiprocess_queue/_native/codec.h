@@ -8,8 +8,8 @@
 #define PICKLE_PROTOCOL 5
 #define LOOKED_THROUGH 256 /* objects of an item; pickling more takes much longer than the codec's checks */
 #define LOOKED_DEEP 16
-#define GIVE_UPS 4            /* after so many items of a type, one after the other, that are not plain, */
-#define GIVE_UP_FOR 16        /* only every item of this number is looked at */
+#define GIVE_UPS 4     /* after so many items of a type, one after the other, that are not plain, */
+#define GIVE_UP_FOR 16 /* only every item of this number is looked at */
 
 /* Whether all items are left to the codec. */
 static inline bool has_own_format(const Handle *self)
@@ -147,10 +147,34 @@ static PyObject *encode_by_codec(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
-/* Let the codec make a payload smaller that is too large; it raises ItemTooLargeError if it cannot. */
-static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload *payload)
+/* Set a payload to what the codec has returned, bytes or pieces, but for its length. Pieces that take several slots
+   become one. False with an error, and without an owner. */
+static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag, struct arena *arena,
+                        struct payload *payload, Py_ssize_t *length)
 {
-    PyObject *bytes = payload->owner != NULL && PyBytes_Check(payload->owner)
+    payload->owner = NULL;
+    payload->tag = tag;
+    if (PyBytes_Check(encoded)) {
+        payload->data = PyBytes_AS_STRING(encoded);
+        *length = PyBytes_GET_SIZE(encoded);
+    } else {
+        *length = PyObject_Size(encoded);
+        if (*length < 0 || (payload->pieces = pieces_of(encoded, arena)) == NULL) {
+            return false;
+        }
+        if (*length > (Py_ssize_t)self->item_size && *length <= (Py_ssize_t)self->max_item_size &&
+            (payload->pieces = one_piece(payload->pieces, (uint32_t)*length, arena)) == NULL) {
+            return false;
+        }
+    }
+    payload->owner = Py_NewRef(encoded);
+    return true;
+}
+
+/* Let the codec make a payload smaller that is too large for a slot; it raises ItemTooLargeError if it cannot. */
+static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct arena *arena, struct payload *payload)
+{
+    PyObject *bytes = payload->owner != NULL && (PyBytes_Check(payload->owner) || payload->tag == TAG_BUFFERS)
                           ? Py_NewRef(payload->owner)
                           : PyBytes_FromStringAndSize(data_of(payload), length);
     PyObject *place = index < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(index);
@@ -162,20 +186,18 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct payload
     Py_CLEAR(payload->owner);
     PyObject *smaller;
     unsigned int tag;
-    if (fitting == NULL || !PyArg_ParseTuple(fitting, "SI", &smaller, &tag)) {
+    if (fitting == NULL || !PyArg_ParseTuple(fitting, "OI", &smaller, &tag) ||
+        !set_encoded(self, smaller, tag, arena, payload, &length)) {
         Py_XDECREF(fitting);
         return FAILED;
     }
-    if (PyBytes_GET_SIZE(smaller) > (Py_ssize_t)self->max_item_size) { /* it would overwrite other slots */
+    Py_DECREF(fitting);
+    if (length > (Py_ssize_t)self->max_item_size) { /* it would overwrite other slots */
         PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
-        Py_DECREF(fitting);
+        Py_CLEAR(payload->owner);
         return FAILED;
     }
-    payload->owner = Py_NewRef(smaller);
-    payload->tag = tag;
-    payload->data = PyBytes_AS_STRING(smaller);
-    payload->length = (uint32_t)PyBytes_GET_SIZE(smaller);
-    Py_DECREF(fitting);
+    payload->length = (uint32_t)length;
     return 0;
 }
 
@@ -242,19 +264,16 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *
         PyObject *encoded = encode_by_codec(self, item);
         PyObject *bytes = encoded;
         unsigned int tag = TAG_PICKLE;
-        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "SI", &bytes, &tag))) {
+        if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "OI", &bytes, &tag)) ||
+            !set_encoded(self, bytes, tag, arena, payload, &length)) {
             Py_XDECREF(encoded);
             return FAILED;
         }
-        payload->owner = Py_NewRef(bytes);
-        payload->tag = tag;
-        payload->data = PyBytes_AS_STRING(bytes);
-        length = PyBytes_GET_SIZE(bytes);
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->at_once) {
         if (length > (Py_ssize_t)self->max_item_size) {
-            if (fit(self, index, length, payload) < 0) {
+            if (fit(self, index, length, arena, payload) < 0) {
                 return FAILED;
             }
         } else {
@@ -344,7 +363,7 @@ static int withdraw(Handle *self, const struct payload *payloads, uint64_t count
 {
     for (uint64_t i = 0; i < count; i++) {
         PyObject *owner = payloads[i].owner;
-        if (owner != NULL && PyBytes_Check(owner) && !PyBytes_CheckExact(owner)) {
+        if (owner != NULL && (PyBytes_Check(owner) ? !PyBytes_CheckExact(owner) : payloads[i].tag == TAG_BUFFERS)) {
             PyObject *before = raised();
             PyObject *done = PyObject_CallOneArg(self->codec[WITHDRAW], owner);
             if (done != NULL && before != NULL) {

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dead_letters.h"
 #include "parking.h"
 #include "recovery.h"
 
@@ -47,20 +48,18 @@ static inline void shmq_shut(const struct shmq_ring *ring, bool immediate)
    has an item itself does not wait: two that collect several before they process them would wait for each other. */
 static inline bool shmq_keeps_the_end_away(const struct shmq_ring *ring)
 {
-    bool found = false;
+    bool found = ring->dead > 0 && shmq_dead_slot_has_item(ring); /* [D5] before the lease slots */
     const uint32_t ready = shmq_leases_ready(ring);
     for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = &ring->lease_heads[index];
         /* [D5] after [D3] and [D4]; seq_cst, then acquire, as [J4]. */
         const uint64_t holder = SHMQ_LOAD("D5", &lease->holder, memory_order_seq_cst);
         const uint64_t count = SHMQ_LOAD("D5", &lease->count, memory_order_acquire);
-        if (holder == ring->owner) {
-            if (count != 0) {
-                return false;
-            }
-        } else {
-            found = found || holder != 0 || count != 0;
+        if (holder == ring->owner && count != 0 &&
+            SHMQ_LOAD("D5", &lease->due, memory_order_relaxed) == ring->owner) {
+            return false; /* it was handed out, and is not held for a moment */
         }
+        found = found || count != 0 || (holder != 0 && holder != ring->owner);
     }
     return found;
 }

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "arena.h"
+#include "buffers.h"
 #include "plain.h"
 #include "processes.h"
 #include "large_ring.h"
@@ -45,9 +46,8 @@
 #define MOST_MISSES 6        /* after 2^6 - 1 waits without a spin, one wait spins again */
 
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
+#define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
-#define SHMQ_APART                                                                                                     \
-    __attribute__((noinline)) /* keeps the registers of a large function out of the smallest items' path */
 #define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
@@ -55,17 +55,19 @@ typedef struct {
     PyObject *empty, *full, *shut_down;
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
+    PyTypeObject *block, *taken; /* see buffers.h */
     struct plain plain;
 } module_state;
 
 /* The bytes of an item. */
 struct payload {
-    /* Keeps the bytes alive. Of a taken item, the bytes object itself. NULL if the bytes are in an arena, as those of
-       the tag OBJECTS may be, or in `scalar`. */
+    /* Keeps the bytes alive. Of a taken item, the bytes object itself, or those of the tag BUFFERS in pieces. NULL if the
+       bytes are in an arena, as those of the tag OBJECTS may be, or in `scalar`. */
     PyObject *owner;
     union {
         const char *data;
         char scalar[SHMQ_WORD];
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
     };
     uint32_t length;
     uint32_t tag;
@@ -91,11 +93,16 @@ struct record {
     uint64_t limit;     /* of a get */
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
-    bool has_lock;      /* the batch lock */
+    unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
     struct shmq_held *held; /* what it has leased, with room for held_room */
     uint64_t held_room;
     PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
+};
+
+enum unusual {
+    HAS_LOCK = 1, /* the batch lock; all puts of several items have it when they claim */
+    HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, which may be in pieces */
 };
 
 /* The functions and methods of the codec that a handle calls; NULL where it has None. Without DUMPS and LOADS nothing is
@@ -115,9 +122,10 @@ typedef struct handle {
     uint32_t item_size;
     uint32_t max_item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
-    Py_ssize_t bare_most; /* at_once, or -1 to leave even bare items to the codec */
+    Py_ssize_t bare_most; /* bytes of a bare item that is put as it is, neither long nor larger than at_once; or -1 to
+                             leave even bare items to the codec */
     uint32_t bare_tag;    /* TAG_BYTES, or likewise a tag that no item has */
-    uint32_t leases;
+    uint32_t leases, max_deliveries;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;
     int64_t slice; /* the longest sleep */
@@ -153,7 +161,7 @@ static inline const char *data_of(const struct payload *payload)
     return payload->owner == NULL && payload->tag != TAG_OBJECTS ? payload->scalar : payload->data;
 }
 
-/* The bytes object of a payload that was taken. */
+/* The bytes, as the codec takes them, of a payload that was taken. */
 static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)

@@ -4,7 +4,8 @@
    compiler adds up the offsets, so a new word cannot overlap another.
 
        [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][format name]
-       [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
+       [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][dead heads ...]
+       [dead payloads ...][definitions]
 
    The byte order is that of the machine. All words are shared with processes that may write anything at any time, so
    all are atomic. This file needs only C11. */
@@ -156,6 +157,7 @@ struct shmq_header {
     _Alignas(SHMQ_LINE) _Atomic uint64_t redelivered; /* more counts */
     _Atomic uint64_t lease_waits;
     _Atomic uint64_t dead_letters;
+    _Atomic uint64_t dead_letters_refused;
 
     struct shmq_wake_words items; /* of getters */
     struct shmq_wake_words space; /* of putters */
@@ -208,9 +210,52 @@ struct shmq_lease {
     _Atomic uint64_t delay;
     _Atomic uint32_t length;
     _Atomic uint32_t meta;
+    _Atomic uint64_t link; /* 1 + index of the dead slot to or from which an item moves, or has moved; 0: none yet */
 };
 
-/* ---- the definitions, behind the leases ---- */
+/* ---- the head of a dead slot; its word: version << 19 | lease << 3 | state, see layout.py ---- */
+
+#define SHMQ_DEAD_FREE UINT64_C(0)
+#define SHMQ_DEAD_BURYING UINT64_C(1)  /* the item of the lease slot is being copied to here */
+#define SHMQ_DEAD_BURIED UINT64_C(2)   /* has the item; the lease slot does not know that yet */
+#define SHMQ_DEAD_LETTER UINT64_C(3)   /* holds a dead letter */
+#define SHMQ_DEAD_OFFERED UINT64_C(4)  /* is being put back; whether the queue takes it is to be decided */
+#define SHMQ_DEAD_PUT_BACK UINT64_C(5) /* holds an item of the queue, which waits for a lease slot */
+#define SHMQ_DEAD_GIVEN UINT64_C(6)    /* its item has gone to the lease slot */
+#define SHMQ_DEAD_STATE_MASK UINT64_C(7)
+#define SHMQ_DEAD_LEASE_SHIFT 3
+#define SHMQ_DEAD_LEASE_MASK 0xFFFFU
+#define SHMQ_DEAD_VERSION_SHIFT 19
+
+struct shmq_dead {
+    _Alignas(SHMQ_LINE) _Atomic uint64_t word;
+    _Atomic uint64_t count; /* how often its item was taken, before it became a dead letter */
+    _Atomic uint64_t position;
+    _Atomic uint32_t length;
+    _Atomic uint32_t meta;
+};
+
+/* The word that follows, with another state, and with the lease slot that it names. */
+static inline uint64_t shmq_next_dead_word(uint64_t word, uint64_t state, uint32_t lease)
+{
+    return ((word >> SHMQ_DEAD_VERSION_SHIFT) + 1) << SHMQ_DEAD_VERSION_SHIFT |
+           (uint64_t)lease << SHMQ_DEAD_LEASE_SHIFT | state;
+}
+
+static inline uint64_t shmq_dead_state(uint64_t word)
+{
+    return word & SHMQ_DEAD_STATE_MASK;
+}
+
+/* Whether a word names a lease slot, which has to take the next step. */
+static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
+{
+    const uint64_t state = shmq_dead_state(word);
+    return (word >> SHMQ_DEAD_LEASE_SHIFT & SHMQ_DEAD_LEASE_MASK) == lease &&
+           (state == SHMQ_DEAD_BURYING || state == SHMQ_DEAD_BURIED || state == SHMQ_DEAD_GIVEN);
+}
+
+/* ---- the definitions, behind the dead letters ---- */
 
 #define SHMQ_DEFINITIONS_SIZE (1 << 20)
 #define SHMQ_DEFINITIONS_END 0
@@ -225,6 +270,8 @@ struct shmq_lease {
 #define SHMQ_MAX_CAPACITY (UINT64_C(1) << 31)
 #define SHMQ_MAX_ITEM_SIZE ((UINT64_C(1) << 31) - 1)
 #define SHMQ_MAX_LEASES 65535
+#define SHMQ_MAX_DELIVERIES 65535
+#define SHMQ_MAX_DEAD 1024
 #define SHMQ_MAX_SEGMENT_SIZE (UINT64_C(1) << 46)
 
 /* The distance between two slots, in bytes. It is rounded up, so that a payload can be written in whole words. */
@@ -234,10 +281,16 @@ struct shmq_lease {
 /* The distance between two payloads of lease slots. */
 #define SHMQ_LEASE_STRIDE(max_item_size) (((uint64_t)(max_item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
+/* The number of dead slots. */
+#define SHMQ_DEAD_SLOTS(leases, max_deliveries)                                                                        \
+    ((max_deliveries) == 0 ? 0 : (leases) < SHMQ_MAX_DEAD ? (leases) : SHMQ_MAX_DEAD)
+
 /* The whole segment, in bytes. */
-#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_item_size)                                                  \
+#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries, max_item_size)                                  \
     (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) +                                                  \
-     (uint64_t)(leases) * (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(max_item_size)) + SHMQ_DEFINITIONS_SIZE)
+     ((uint64_t)(leases) + SHMQ_DEAD_SLOTS(leases, max_deliveries)) *                                                  \
+         (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(max_item_size)) +                                              \
+     SHMQ_DEFINITIONS_SIZE)
 
 /* ---- times, which both engines keep; nanoseconds ---- */
 
@@ -327,6 +380,7 @@ struct shmq_lease {
     X(REDELIVERED_AT, offsetof(struct shmq_header, redelivered))                                                       \
     X(LEASE_WAITS_AT, offsetof(struct shmq_header, lease_waits))                                                       \
     X(DEAD_LETTERS_AT, offsetof(struct shmq_header, dead_letters))                                                     \
+    X(DEAD_LETTERS_REFUSED_AT, offsetof(struct shmq_header, dead_letters_refused))                                     \
     X(ITEMS, offsetof(struct shmq_header, items))                                                                      \
     X(SPACE, offsetof(struct shmq_header, space))                                                                      \
     X(RETURNED_AT, offsetof(struct shmq_header, returned))                                                             \
@@ -367,7 +421,25 @@ struct shmq_lease {
     X(LEASE_DELAY, offsetof(struct shmq_lease, delay))                                                                 \
     X(LEASE_LENGTH, offsetof(struct shmq_lease, length))                                                               \
     X(LEASE_META, offsetof(struct shmq_lease, meta))                                                                   \
+    X(LEASE_LINK, offsetof(struct shmq_lease, link))                                                                   \
     X(LEASE_HEAD_SIZE, sizeof(struct shmq_lease))                                                                      \
+    X(DEAD_FREE, SHMQ_DEAD_FREE)                                                                                       \
+    X(DEAD_BURYING, SHMQ_DEAD_BURYING)                                                                                 \
+    X(DEAD_BURIED, SHMQ_DEAD_BURIED)                                                                                   \
+    X(DEAD_LETTER, SHMQ_DEAD_LETTER)                                                                                   \
+    X(DEAD_OFFERED, SHMQ_DEAD_OFFERED)                                                                                 \
+    X(DEAD_PUT_BACK, SHMQ_DEAD_PUT_BACK)                                                                               \
+    X(DEAD_GIVEN, SHMQ_DEAD_GIVEN)                                                                                     \
+    X(DEAD_STATE_MASK, SHMQ_DEAD_STATE_MASK)                                                                           \
+    X(DEAD_LEASE_SHIFT, SHMQ_DEAD_LEASE_SHIFT)                                                                         \
+    X(DEAD_LEASE_MASK, SHMQ_DEAD_LEASE_MASK)                                                                           \
+    X(DEAD_VERSION_SHIFT, SHMQ_DEAD_VERSION_SHIFT)                                                                     \
+    X(DEAD_WORD, offsetof(struct shmq_dead, word))                                                                     \
+    X(DEAD_COUNT, offsetof(struct shmq_dead, count))                                                                   \
+    X(DEAD_POSITION, offsetof(struct shmq_dead, position))                                                             \
+    X(DEAD_LENGTH, offsetof(struct shmq_dead, length))                                                                 \
+    X(DEAD_META, offsetof(struct shmq_dead, meta))                                                                     \
+    X(DEAD_HEAD_SIZE, sizeof(struct shmq_dead))                                                                        \
     X(DEFINITIONS_SIZE, SHMQ_DEFINITIONS_SIZE)                                                                         \
     X(DEFINITIONS_END, SHMQ_DEFINITIONS_END)                                                                           \
     X(DEFINITIONS_FIRST, SHMQ_DEFINITIONS_FIRST)                                                                       \
@@ -375,6 +447,8 @@ struct shmq_lease {
     X(MAX_CAPACITY, SHMQ_MAX_CAPACITY)                                                                                 \
     X(MAX_ITEM_SIZE, SHMQ_MAX_ITEM_SIZE)                                                                               \
     X(MAX_LEASES, SHMQ_MAX_LEASES)                                                                                     \
+    X(MAX_DELIVERIES, SHMQ_MAX_DELIVERIES)                                                                             \
+    X(MAX_DEAD, SHMQ_MAX_DEAD)                                                                                         \
     X(MAX_SEGMENT_SIZE, SHMQ_MAX_SEGMENT_SIZE)
 
 /* ---- what must hold ---- */
@@ -392,6 +466,8 @@ _Static_assert(SHMQ_STRIDE(1) == SHMQ_LINE && SHMQ_STRIDE(48) == SHMQ_LINE && SH
                "slots are whole lines");
 
 _Static_assert(sizeof(struct shmq_record) == SHMQ_LINE, "a record is one line");
+_Static_assert(sizeof(struct shmq_lease) == SHMQ_LINE && sizeof(struct shmq_dead) == SHMQ_LINE,
+               "a lease slot and a dead slot have a head of one line");
 _Static_assert(sizeof(struct shmq_wake_words) == SHMQ_LINE, "each side wakes on a line of its own");
 _Static_assert(SHMQ_RECORDS_START % SHMQ_LINE == 0 && SHMQ_SLOTS_START % SHMQ_LINE == 0, "records and slots are on lines");
 _Static_assert(offsetof(struct shmq_header, tail) == 2 * SHMQ_LINE, "head and tail are two lines apart");

@@ -85,7 +85,8 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
             return SHMQ_SHUT_DOWN;
         }
         const uint64_t head = SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire);
-        *count = shmq_look_for_returns(ring, most, sure, held);
+        bool look_again;
+        *count = shmq_look_for_returns(ring, me, most, sure, held, &look_again);
         if (*count > 0) {
             return SHMQ_DONE;
         }
@@ -103,6 +104,9 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
                                             shmq_find_orphan(ring, &position))) {
             found = shmq_rescue_to_lease(ring, me, position, held);
             *count = 1;
+        }
+        if (found == SHMQ_NOTHING && sure && look_again) {
+            return SHMQ_HELD; /* there may be more; the caller minds its deadline before the next look */
         }
         if (found == SHMQ_NOTHING && sure && SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire) != head) {
             found = SHMQ_AGAIN; /* what waited for head may be due */
@@ -162,16 +166,24 @@ static inline bool shmq_is_any_held(const struct shmq_ring *ring)
     return false;
 }
 
+/* What changes whenever a letter is put back. */
+static inline uint64_t shmq_version(const struct shmq_ring *ring)
+{
+    return ring->dead > 0 ? SHMQ_LOAD("J5", &ring->header->returned, memory_order_seq_cst) >> 1 : 0;
+}
+
 /* Whether at some moment of this call every item that had been put was ended. Items move from the ring to the lease
-   slots and never back, so a look in this direction misses none. In a queue that was stopped only those count that live
-   processes have. */
+   slots and never back, so a look in this direction misses none. What was put back moves from a dead slot to a lease
+   slot, and comes before these; a letter that is put back behind the look has changed the version. In a queue that was
+   stopped only those count that live processes have. */
 static inline bool shmq_is_quiet(const struct shmq_ring *ring)
 {
     for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
         if (shmq_is_stopped(ring)) {
             return !shmq_is_any_held(ring);
         }
-        /* [J1] seq_cst, pairs with [J5]. */
+        /* [J1] seq_cst, each; pairs with [J5][M6]. */
+        const uint64_t version = shmq_version(ring);
         const uint64_t tail = SHMQ_LOAD("J1", &ring->header->tail, memory_order_seq_cst);
         const enum shmq_result ring_is = shmq_is_ring_finished(ring, shmq_unmarked(tail));
         if (ring_is == SHMQ_AGAIN) {
@@ -180,7 +192,8 @@ static inline bool shmq_is_quiet(const struct shmq_ring *ring)
         if (ring_is != SHMQ_DONE || shmq_lease_has_item(ring)) { /* [J4] after [J3] */
             return false;
         }
-        if (SHMQ_LOAD("J5", &ring->header->tail, memory_order_seq_cst) == tail) { /* [J5] nothing was claimed meanwhile */
+        /* [J5] seq_cst, each: nothing was claimed, and no letter was put back, meanwhile. */
+        if (SHMQ_LOAD("J5", &ring->header->tail, memory_order_seq_cst) == tail && shmq_version(ring) == version) {
             return true;
         }
     }

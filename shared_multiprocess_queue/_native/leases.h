@@ -5,7 +5,7 @@
    The holder owns a lease slot, and nothing else writes it. An item leaves the ring in two steps: its word becomes
    GIVEN and names the lease slot [E4], which decides what has it; once the lease slot counts it [E5], the word is freed
    [E6]. An heir of a dead holder settles the lease slot first: the ring's word tells what the lease slot
-   itself may not know. */
+   itself may not know. `due` of a lease slot whose item was handed out is the owner word of its holder. */
 
 #ifndef SHMQ_LEASES_H
 #define SHMQ_LEASES_H
@@ -58,9 +58,13 @@ static inline bool shmq_take_lease(const struct shmq_ring *ring, uint32_t index,
     return true;
 }
 
-/* Whether any lease slot has an item; begins where one was found last, because each end of a lease may ask this. */
+/* Whether any lease slot has an item; begins where one was found last, because each end of a lease may ask this. What
+   was put back comes first: it moves from a dead slot to a lease slot. */
 static inline bool shmq_lease_has_item(const struct shmq_ring *ring)
 {
+    if (ring->dead > 0 && shmq_dead_slot_has_item(ring)) {
+        return true;
+    }
     const uint32_t ready = shmq_leases_ready(ring);
     uint32_t index = *ring->busy_lease < ready ? *ring->busy_lease : 0;
     for (uint32_t i = 0; i < ready; i++, index = index + 1 < ready ? index + 1 : 0) {
@@ -92,26 +96,15 @@ static inline void shmq_leave_lease(const struct shmq_ring *ring, uint32_t index
         if (shmq_is_closed(ring)) {
             shmq_wake_all(ring, &ring->header->items); /* they may wait for just this end [D5] */
         } else if (SHMQ_LOAD("G2", &shmq_slot_of(ring, head)->word, memory_order_acquire) ==
-                   shmq_word_of(head, SHMQ_FULL)) { /* otherwise a getter would wake in vain */
+                       shmq_word_of(head, SHMQ_FULL) ||
+                   (ring->dead > 0 && (SHMQ_LOAD("E10", &ring->header->returned, memory_order_relaxed) & 1) != 0)) {
+            /* Otherwise a getter would wake in vain. What was put back may wait for this lease slot. */
             shmq_wake(ring, &ring->header->items, 1);
         }
     }
     if ((SHMQ_LOAD("W4", &ring->header->idle.hint, memory_order_seq_cst) & 1) != 0 && shmq_may_be_quiet(ring)) {
         shmq_wake_idle(ring);
     }
-}
-
-static inline void shmq_say_returned(const struct shmq_ring *ring)
-{
-    _Atomic uint64_t *returned = &ring->header->returned;
-    for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
-        const uint64_t before = SHMQ_LOAD("E10", returned, memory_order_relaxed);
-        /* [E10] seq_cst, after [E9]: once this is armed, the item can be taken. */
-        if (SHMQ_CAS("E10", returned, before, (before | 1) + 2, memory_order_seq_cst, memory_order_relaxed)) {
-            break;
-        }
-    }
-    shmq_wake(ring, &ring->header->items, 1);
 }
 
 /* Give a lease slot up; if an item is in it, it has come back. */
@@ -150,7 +143,7 @@ static inline uint64_t shmq_slots_of_lease(const struct shmq_ring *ring, struct 
     return length <= ring->max_item_size ? shmq_slots_of(ring, length) : 1;
 }
 
-/* Learn from the ring what a lease slot of this process does not know yet; returns its count. */
+/* Learn from the ring, and from a dead slot, what a lease slot of this process does not know yet; returns its count. */
 static inline uint64_t shmq_settle_lease(const struct shmq_ring *ring, uint32_t index)
 {
     struct shmq_lease *lease = shmq_lease_of(ring, index);
@@ -173,6 +166,10 @@ static inline uint64_t shmq_settle_lease(const struct shmq_ring *ring, uint32_t 
                      memory_order_relaxed)) {
             shmq_wake(ring, &ring->header->space, slots);
         }
+    }
+    if (ring->dead > 0) {
+        shmq_settle_move(ring, index);
+        count = SHMQ_LOAD("E5", &lease->count, memory_order_relaxed);
     }
     return count;
 }
@@ -202,6 +199,7 @@ static inline void shmq_hand_out_again(const struct shmq_ring *ring, uint32_t in
     /* [E7] relaxed, before anything of the item is looked at: to deserialise it may kill. */
     SHMQ_STORE("E7", &lease->count, count, memory_order_relaxed);
     SHMQ_STORE("E7", &lease->since, ring->calls.now(ring->calls.context, false), memory_order_relaxed);
+    SHMQ_STORE("E7", &lease->due, ring->owner, memory_order_relaxed);
     SHMQ_ADD("count", &ring->header->redelivered, 1, memory_order_relaxed);
     *held = (struct shmq_held){index, SHMQ_LOAD("E3", &lease->position, memory_order_relaxed), count, 0};
 }
@@ -279,7 +277,7 @@ static inline void shmq_copy_to_lease(const struct shmq_ring *ring, const struct
     atomic_store_explicit(&lease->length, stated, memory_order_relaxed);
     atomic_store_explicit(&lease->meta, SHMQ_LOAD("G2", &slot->meta, memory_order_relaxed), memory_order_relaxed);
     atomic_store_explicit(&lease->since, ring->calls.now(ring->calls.context, false), memory_order_relaxed);
-    atomic_store_explicit(&lease->due, 0, memory_order_relaxed);
+    atomic_store_explicit(&lease->due, ring->owner, memory_order_relaxed);
     SHMQ_STORE("E3", &lease->position, position, memory_order_relaxed);
 }
 
@@ -366,8 +364,36 @@ static inline bool shmq_done(const struct shmq_ring *ring, const struct shmq_hel
     return true;
 }
 
+/* Leave a lease slot, so that its item is handed out once more when head has got to `due`; 0: at once. */
+static inline void shmq_leave_returned(const struct shmq_ring *ring, uint32_t index, uint64_t due)
+{
+    struct shmq_lease *lease = shmq_lease_of(ring, index);
+    SHMQ_STORE("E9", &lease->delay, 0, memory_order_relaxed);
+    SHMQ_STORE("E9", &lease->due, due, memory_order_relaxed);
+    shmq_leave_lease(ring, index);
+    shmq_say_returned(ring);
+}
+
+/* Whether an item that was taken so often is not delivered once more. */
+static inline bool shmq_is_spent(const struct shmq_ring *ring, uint64_t count)
+{
+    return ring->dead > 0 && count >= ring->max_deliveries;
+}
+
+/* Make the item of a lease slot, which comes back, a dead letter; if there is no room, it goes last instead. */
+static inline void shmq_bury(const struct shmq_ring *ring, uint32_t index)
+{
+    if (shmq_bury_item(ring, index)) {
+        shmq_leave_lease(ring, index);
+    } else {
+        shmq_leave_returned(ring, index,
+                            shmq_unmarked(SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire)));
+    }
+}
+
 /* End a lease and give its item back, to be handed out once `delay` ns have passed, or, if `last`, behind all that is
-   in the ring now. If the queue was stopped, the item is dropped. False: it is over, or another process's. */
+   in the ring now. If the queue was stopped, the item is dropped. After its last delivery it becomes a dead letter, if
+   there is room; otherwise it goes last. False: it is over, or another process's. */
 static inline bool shmq_give_back(const struct shmq_ring *ring, const struct shmq_held *held, uint64_t delay, bool last)
 {
     if (!shmq_is_as_known(ring, held)) {
@@ -375,6 +401,10 @@ static inline bool shmq_give_back(const struct shmq_ring *ring, const struct shm
     }
     if (shmq_is_stopped(ring)) {
         return shmq_done(ring, held);
+    }
+    if (shmq_is_spent(ring, held->count)) {
+        shmq_bury(ring, held->index);
+        return true;
     }
     struct shmq_lease *lease = shmq_lease_of(ring, held->index);
     const uint64_t due = delay != 0 ? ring->calls.now(ring->calls.context, true) + delay

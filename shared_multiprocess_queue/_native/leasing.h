@@ -45,7 +45,7 @@ static inline int list_leases(struct record *record, uint64_t count)
     }
     if (leased == NULL) {
         for (i = 0; i < count && record->forks == forks; i++) { /* in a child they are the parent's */
-            shmq_give_back(&record->ring, &record->held[i], 0, false);
+            shmq_leave_returned(&record->ring, record->held[i].index, 0); /* they were not delivered */
         }
         return FAILED;
     }

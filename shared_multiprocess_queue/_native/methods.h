@@ -109,14 +109,16 @@ static PyObject *end_put(struct record *record, int found)
     return NULL;
 }
 
-/* The payloads of a put, as bytes objects with their tags, or NULL with an error. */
+/* The payloads of a put, as bytes objects or pieces with their tags, or NULL with an error. */
 static PyObject *encoded_by(const struct record *record)
 {
     PyObject *payloads = PyList_New((Py_ssize_t)record->count);
     for (uint64_t i = 0; payloads != NULL && i < record->count; i++) {
         const struct payload *payload = &record->payloads[i];
-        /* The owner itself if it is the encoding, because a subclass of bytes has notes for withdraw; it may be a str. */
-        const bool is_encoding = payload->owner != NULL && PyBytes_Check(payload->owner);
+        /* The owner itself if it is the encoding, because pieces and a subclass of bytes have notes for withdraw; it may be
+           a str. */
+        const bool is_encoding =
+            payload->tag == TAG_BUFFERS || (payload->owner != NULL && PyBytes_Check(payload->owner));
         PyObject *bytes = is_encoding ? Py_NewRef(payload->owner)
                                       : PyBytes_FromStringAndSize(data_of(payload), payload->length);
         PyObject *pair = bytes == NULL ? NULL : Py_BuildValue("(NI)", bytes, (unsigned int)payload->tag);
@@ -147,7 +149,8 @@ SHMQ_RARE static PyObject *end_wait(struct record *record, int found, int64_t un
 }
 
 /* A record that has one item to put, or NULL with an error. */
-static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload)
+static inline __attribute__((always_inline)) struct record *record_with(Handle *self, struct payload *payload,
+                                                                        bool may_be_long)
 {
     struct record *record = borrow(self, SHMQ_PUT);
     if (record == NULL || make_room(record, 1) < 0) {
@@ -160,6 +163,7 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
     }
     record->payloads[0] = *payload;
     record->count = record->slots = 1;
+    record->unusual = may_be_long && payload->length >= SHMQ_LONG ? HAS_LONG : 0;
     return record;
 }
 
@@ -167,7 +171,7 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
    looks to that after its claim. */
 SHMQ_RARE static PyObject *put_by_batch(Handle *self, struct payload *payload, int64_t until)
 {
-    struct record *record = record_with(self, payload);
+    struct record *record = record_with(self, payload, true);
     if (record == NULL) {
         return NULL;
     }
@@ -176,9 +180,10 @@ SHMQ_RARE static PyObject *put_by_batch(Handle *self, struct payload *payload, i
 }
 
 /* Put an item for which there is memory. */
-static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self, struct payload *payload, int64_t until)
+static inline __attribute__((always_inline)) PyObject *put_encoded(Handle *self, struct payload *payload,
+                                                                   bool may_be_long, int64_t until)
 {
-    struct record *record = record_with(self, payload);
+    struct record *record = record_with(self, payload, may_be_long);
     if (record == NULL) {
         return NULL;
     }
@@ -198,7 +203,7 @@ SHMQ_APART static PyObject *put_object(Handle *self, PyObject *item, int64_t unt
     PyObject *result = NULL;
     const int encoded = encode(self, item, -1, &arena, &payload);
     if (encoded == 0) {
-        result = put_encoded(self, &payload, until);
+        result = put_encoded(self, &payload, true, until);
     } else if (encoded == BY_BATCH) {
         result = put_by_batch(self, &payload, until);
     }
@@ -218,7 +223,7 @@ static PyObject *put_item(Handle *self, PyObject *item, int64_t until)
         return put_object(self, item, until);
     }
     payload.length = (uint32_t)length;
-    return put_encoded(self, &payload, until);
+    return put_encoded(self, &payload, false, until);
 }
 
 /* Put an item. The item alone is put by one look; if there is no room, the result is what is encoded, as a list of one
@@ -287,6 +292,7 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
         record->payloads = payloads;
         record->count = record->room = (uint64_t)count;
         record->slots = slots;
+        record->unusual = HAS_LONG; /* perhaps */
         payloads = NULL;
         encoded = 0;
         result = end_wait(record, put_batch_locked(record, until), until);
@@ -350,8 +356,12 @@ static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
                               .data = PyBytes_AS_STRING(bytes),
                               .length = (uint32_t)PyBytes_GET_SIZE(bytes),
                               .tag = tag};
+    const struct shmq_piece whole[] = {{payload.data, 0, payload.length}, {NULL, 0, 0}};
+    if (tag == TAG_BUFFERS) {
+        payload.pieces = whole;
+    }
     PyObject *left = payload.length > self->at_once ? put_by_batch(self, &payload, ONE_LOOK)
-                                                    : put_encoded(self, &payload, ONE_LOOK);
+                                                    : put_encoded(self, &payload, true, ONE_LOOK);
     if (left == NULL) {
         return NULL;
     }

@@ -1,6 +1,7 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
-   unit of its own. In order: layout, participants, parking, batch_lock, slots, large, recovery, ending, leases, returns, ring,
-   large_ring, leased_ring, looking, arena, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
+   unit of its own. In order: layout, participants, parking, batch_lock, slots, large, recovery, dead_letters, ending,
+   leases, returns, ring, large_ring, leased_ring, looking, arena, buffers, plain <- handle <- records <- attempt <-
+   leasing <- wait, codec <- methods
    <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
@@ -13,18 +14,19 @@
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"segment",  "lock",   "capacity", "item_size", "at_once",   "spsc",         "owner",  "slice",
-                            "may_spin", "engine", "codec",    "calls",     "kept_back", "on_keep_back", "leases", "max_item_size", NULL};
+    static char *names[] = {"segment",        "lock",         "capacity", "item_size",      "at_once",       "spsc", "owner",
+                            "slice",          "may_spin",     "engine",   "codec",          "calls",         "kept_back",
+                            "on_keep_back",   "leases",       "max_deliveries",             "max_item_size", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps",    "loads",  "encode",         "encode_object", "fit",
                                                    "withdraw", "decode", "fail_to_decode", "load"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
-    unsigned int item_size, at_once, leases, max_item_size;
+    unsigned int item_size, at_once, leases, max_deliveries, max_item_size;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOOII", names, &segment, &lock, &capacity, &item_size,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOOIII", names, &segment, &lock, &capacity, &item_size,
                                      &at_once, &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
-                                     &on_keep_back, &leases, &max_item_size)) {
+                                     &on_keep_back, &leases, &max_deliveries, &max_item_size)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -41,6 +43,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->max_item_size = max_item_size;
     self->at_once = at_once;
     self->leases = leases;
+    self->max_deliveries = max_deliveries;
     self->spsc = spsc;
     self->owner = owner;
     self->forks = forks;
@@ -57,7 +60,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         }
     }
     const bool is_own = self->codec[LOAD] == NULL;
-    self->bare_most = is_own ? -1 : (Py_ssize_t)at_once;
+    self->bare_most = is_own ? -1 : at_once < SHMQ_LONG ? (Py_ssize_t)at_once : SHMQ_LONG - 1;
     self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
@@ -70,7 +73,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         bytes < SHMQ_SLOTS_START || (bytes - SHMQ_SLOTS_START) / SHMQ_STRIDE(item_size) < capacity ||
         leases > SHMQ_MAX_LEASES || max_item_size < item_size || max_item_size > SHMQ_MAX_ITEM_SIZE ||
         ((uint64_t)max_item_size + item_size - 1) / item_size > capacity ||
-        bytes < SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_item_size) ||
+        bytes < SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries, max_item_size) ||
         (uintptr_t)self->segment.buf % SHMQ_LINE != 0 || self->lock.len < 4 || (uintptr_t)self->lock.buf % 4 != 0) {
         PyErr_Format(PyExc_ValueError,
                      "%llu slots of %u bytes and %u lease slots of %u bytes do not fit into a segment of %llu bytes, or "
@@ -312,6 +315,8 @@ static int module_exec(PyObject *module)
         (state->role_taken = import_from(errors, "RoleTakenError")) == NULL ||
         (state->too_many = import_from(errors, "TooManyParticipantsError")) == NULL ||
         (state->not_given = import_from("shared_multiprocess_queue._engine.arguments", "NOT_GIVEN")) == NULL ||
+        (state->block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL)) == NULL ||
+        (state->taken = (PyTypeObject *)PyType_FromModuleAndSpec(module, &taken_spec, NULL)) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
@@ -329,6 +334,8 @@ static int module_exec(PyObject *module)
     VISIT(state->role_taken);                                                                                          \
     VISIT(state->too_many);                                                                                            \
     VISIT(state->not_given);                                                                                           \
+    VISIT(state->block);                                                                                               \
+    VISIT(state->taken);                                                                                               \
     VISIT(state->handle_type)
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -389,6 +396,12 @@ static PyObject *module_read_plain(PyObject *module, PyObject *args)
     return plain_read(&state->plain, load, PyBytes_AS_STRING(payload), (size_t)PyBytes_GET_SIZE(payload));
 }
 
+static PyObject *module_copy_of(PyObject *module, PyObject *data)
+{
+    const module_state *state = PyModule_GetState(module);
+    return copy_of(state->block, data);
+}
+
 static PyMethodDef module_methods[] = {
     {"note_fork", note_fork, METH_NOARGS, "Note that this process is a forked child; called right after the fork."},
     {"note_child", note_child, METH_NOARGS, "Note that a child of this process begins, which may use its queues."},
@@ -397,6 +410,7 @@ static PyMethodDef module_methods[] = {
      "has just begun."},
     {"watch_signals", watch_signals, METH_NOARGS,
      "See that queues without users are removed if this process ends by SIGTERM or SIGHUP."},
+    {"copy_of", module_copy_of, METH_O, "Copy a buffer into memory of its own, as _platform/memory.py does."},
     {"read_plain", module_read_plain, METH_VARARGS, "Read everyday objects, as _codec/plain.py does, which says how."},
     {NULL, NULL, 0, NULL},
 };

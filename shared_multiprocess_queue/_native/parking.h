@@ -131,6 +131,25 @@ static inline void shmq_wake_idle(const struct shmq_ring *ring)
     shmq_wake(ring, &ring->header->idle, UINT64_MAX);
 }
 
+/* Count that an item comes back, so that a look of join knows that it was no moment. */
+static inline void shmq_note_return(const struct shmq_ring *ring, uint64_t armed)
+{
+    _Atomic uint64_t *returned = &ring->header->returned;
+    for (int attempt = 0; attempt < SHMQ_ATTEMPTS; attempt++) {
+        const uint64_t before = SHMQ_LOAD("E10", returned, memory_order_relaxed);
+        if (SHMQ_CAS("E10", returned, before, (before | armed) + 2, memory_order_seq_cst, memory_order_relaxed)) {
+            break;
+        }
+    }
+}
+
+/* Let gets look for what came back, and wake one. */
+static inline void shmq_say_returned(const struct shmq_ring *ring)
+{
+    shmq_note_return(ring, 1); /* [E10] seq_cst, after [E9]: once this is armed, the item can be taken */
+    shmq_wake(ring, &ring->header->items, 1);
+}
+
 /* Note that the bell of a record waits on a side; the caller looks again after this [W3]. */
 static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {

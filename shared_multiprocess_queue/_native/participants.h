@@ -52,6 +52,10 @@ struct shmq_ring {
     struct shmq_lease *lease_heads;
     unsigned char *lease_payloads;
     uint32_t *busy_lease; /* where this process has found an item last */
+    uint32_t max_deliveries; /* after which an item that comes back is a dead letter; 0: none */
+    uint32_t dead; /* number of dead slots */
+    struct shmq_dead *dead_heads;
+    unsigned char *dead_payloads;
     uint64_t owner; /* the owner word of this process */
     struct shmq_calls calls;
     uint64_t fresh_below; /* slots of positions below may have no number yet; 0: all have one */
@@ -98,7 +102,7 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->item_size = item_size;
     ring->max_item_size = item_size;
     ring->spsc = spsc;
-    ring->leases = 0;
+    ring->leases = ring->dead = ring->max_deliveries = 0;
     ring->owner = owner;
     ring->calls = calls;
     ring->fresh_below = 0;
@@ -110,14 +114,21 @@ static inline void shmq_open_large(struct shmq_ring *ring, uint32_t max_item_siz
     ring->max_item_size = max_item_size;
 }
 
-/* Say that the queue has leases; the caller has checked their number, too, and keeps busy_lease, which may be any. */
-static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases, uint32_t *busy_lease)
+/* Say that the queue has leases, and dead letters perhaps; the caller has checked these numbers, too, and keeps
+   busy_lease, which may be any. */
+static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases, uint32_t max_deliveries,
+                                    uint32_t *busy_lease)
 {
     unsigned char *heads = ring->slots + ring->capacity * ring->stride;
     ring->leases = leases;
     ring->lease_heads = (struct shmq_lease *)(void *)heads;
     ring->lease_payloads = heads + leases * sizeof(struct shmq_lease);
     ring->busy_lease = busy_lease;
+    ring->max_deliveries = max_deliveries;
+    ring->dead = SHMQ_DEAD_SLOTS(leases, max_deliveries);
+    heads = ring->lease_payloads + leases * SHMQ_LEASE_STRIDE(ring->max_item_size);
+    ring->dead_heads = (struct shmq_dead *)(void *)heads;
+    ring->dead_payloads = heads + ring->dead * sizeof(struct shmq_dead);
 }
 
 /* The number of lease slots that have memory; no other was ever taken. seq_cst, so that a look at the lease slots [J4]

@@ -19,7 +19,7 @@ static bool begin_look(Handle *self, struct record *looker)
     shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
               (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now, call_reserve});
     shmq_open_large(&looker->ring, self->max_item_size);
-    shmq_open_leases(&looker->ring, self->leases, &self->busy_lease);
+    shmq_open_leases(&looker->ring, self->leases, self->max_deliveries, &self->busy_lease);
     looker->ring.fresh_below = fresh_below(self);
     return true;
 }

@@ -85,7 +85,7 @@ static inline struct record *new_record(Handle *self)
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
     shmq_open_large(&record->ring, self->max_item_size);
-    shmq_open_leases(&record->ring, self->leases, &self->busy_lease);
+    shmq_open_leases(&record->ring, self->leases, self->max_deliveries, &self->busy_lease);
     record->ring.fresh_below = fresh_below(self);
     if (!shmq_take_record(&record->ring, &record->me)) {
         fail_with(PyObject_CallFunction(self->state->too_many, "i", SHMQ_RECORDS));
@@ -195,7 +195,7 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
     }
     record->side = side;
     record->passed_on = record->shut = 0;
-    record->has_lock = false;
+    record->unusual = 0;
     return record;
 }
 

@@ -12,6 +12,7 @@
 #define TAG_INT 7
 #define TAG_FLOAT 8
 #define TAG_OBJECTS 9
+#define TAG_BUFFERS 10
 #define NO_TAG UINT32_MAX
 
 #define SHMQ_TAGS(X)                                                                                                   \
@@ -23,6 +24,7 @@
     X(TRUE, TAG_TRUE)                                                                                                  \
     X(INT, TAG_INT)                                                                                                    \
     X(FLOAT, TAG_FLOAT)                                                                                                \
-    X(OBJECTS, TAG_OBJECTS)
+    X(OBJECTS, TAG_OBJECTS)                                                                                            \
+    X(BUFFERS, TAG_BUFFERS)
 
 #endif

@@ -135,7 +135,7 @@ static inline int wait_until(struct record *record, int64_t until)
         found = attempt_again(record, true);
     }
     while (!is_over(found) && now() < until) {
-        if (record->has_lock) {
+        if ((record->unusual & HAS_LOCK) != 0) {
             record->shut = shmq_shut_gate(&record->ring, (uint64_t)now());
         }
         SHMQ_ADD("count", record->side == SHMQ_PUT ? &header->put_waits : &header->get_waits, 1, memory_order_relaxed);
@@ -182,7 +182,7 @@ static inline int take_lock(struct record *record, int64_t until)
             return FAILED;
         }
     }
-    record->has_lock = true;
+    record->unusual |= HAS_LOCK;
     return SHMQ_DONE;
 }
 
@@ -200,7 +200,7 @@ static inline int put_batch_locked(struct record *record, int64_t until)
     if (!is_over(found)) {
         found = wait_until(record, until);
     }
-    if (record->has_lock && record->forks == forks) {
+    if ((record->unusual & HAS_LOCK) != 0 && record->forks == forks) {
         shmq_open_gate(&record->ring, record->shut);
         shmq_release_lock(&record->ring, &record->me, lock_flag(record));
     }

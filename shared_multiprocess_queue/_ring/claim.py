@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, Protocol
 
 from .._platform import processes
 from .layout import TAG_BITS
 
-Payload = tuple[bytes, int]
-"""The bytes of an item and their codec tag."""
+
+class Pieces(Protocol):
+    """The bytes of an item that lie in several places."""
+
+    @property
+    def pieces(self) -> tuple[tuple[int, Any], ...]:
+        """Where each one begins, and its bytes: a buffer of one dimension. What is in between has no meaning."""
+
+    def __len__(self) -> int: ...
+
+
+Payload = tuple[Any, int]
+"""The bytes of an item, or its ``Pieces``, and their codec tag."""
 
 CORRUPT: Final = 1 << TAG_BITS
 """The tag of a payload whose slot said more bytes than a slot holds; no codec has it."""
@@ -26,13 +37,14 @@ class Held:
         left: the outcome of the compare-and-swap that gives it up; empty before that.
         position: of the item that is in it, or that it is for.
         deliveries: how often the item was taken, this time included; 0: it is not known to be there.
+        is_of_dead: whether it was taken from a dead process.
         goes_back: whether an interrupted operation gives the item back, because it did not look for one.
         home: where the lease is noted once the caller has the item.
     """
 
-    __slots__ = ("deliveries", "forks", "goes_back", "home", "index", "left", "owner", "position", "won")
+    __slots__ = ("deliveries", "forks", "goes_back", "home", "index", "is_of_dead", "left", "owner", "position", "won")
 
-    def __init__(self, index: int, owner: int, goes_back: bool = False) -> None:
+    def __init__(self, index: int, owner: int, goes_back: bool = False, is_of_dead: bool = False) -> None:
         self.index = index
         self.owner = owner
         self.forks = processes.forks
@@ -41,6 +53,7 @@ class Held:
         self.position = 0
         self.deliveries = 0
         self.goes_back = goes_back
+        self.is_of_dead = is_of_dead
         self.home: dict[Held, Held] = {}
 
     def is_ours(self) -> bool:
@@ -48,7 +61,7 @@ class Held:
         return bool(self.won and self.won[0]) and not (self.left and self.left[0])
 
 
-class LeasedPayload(tuple[bytes, int]):
+class LeasedPayload(Payload):
     """A payload that lies in a lease slot."""
 
     held: Held

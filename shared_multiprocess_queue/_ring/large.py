@@ -12,8 +12,8 @@ free, nothing of the item is left.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from .._platform.atomic_words import Words
 from .claim import CORRUPT, Payload
@@ -133,20 +133,18 @@ class Items:
             position += 1
         return found
 
-    def writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, bytes | memoryview]]:
+    def writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, memoryview | bytes]]:
         """Return what a put from ``position`` on writes, and to where in the segment."""
-        found: list[tuple[slice, bytes | memoryview]] = []
+        found: list[tuple[slice, memoryview | bytes]] = []
         index, size = 0, self._item_size
         for data, tag in payloads:
-            parts: list[bytes | memoryview] = [data]
-            if len(data) > size:
-                parts = [memoryview(data)[at : at + size] for at in range(0, len(data), size)]
-            for part in parts:
+            length = len(data)
+            for at in range(0, length or 1, size):
                 slot = self._slot(position + index)
-                start = slot + SLOT_PAYLOAD
-                header = (len(data), tag) if part is parts[0] else (len(part), MORE)
+                header = (length, tag) if at == 0 else (min(length - at, size), MORE)
                 packed = _SLOT_HEADER.pack(header[0], header[1] | index << TAG_BITS)
-                found += [(slice(slot + SLOT_LENGTH, start), packed), (slice(start, start + len(part)), part)]
+                found.append((slice(slot + SLOT_LENGTH, slot + SLOT_PAYLOAD), packed))
+                found += _parts_in(data, at, size, slot + SLOT_PAYLOAD)
                 index += 1
         return found
 
@@ -155,3 +153,12 @@ class Items:
         for p in range(position + slots - 1, position, -1):
             # [G8] release for the copy, pairs with [P2]. If it fails, another operation has freed the slot.
             words.cas(self._slot(p), p << STATE_BITS | FULL, p + self._capacity << STATE_BITS | FREE)
+
+
+def _parts_in(data: Any, at: int, size: int, start: int) -> Iterator[tuple[slice, memoryview]]:
+    """Return the parts of a payload, from ``at`` on, that one slot holds, and to where they go from ``start`` on."""
+    for begin, piece in ((0, data),) if isinstance(data, bytes) else data.pieces:
+        view = memoryview(piece)
+        first, last = max(at, begin), min(at + size, begin + view.nbytes)
+        if first < last:
+            yield slice(start + first - at, start + last - at), view[first - begin : last - begin]

@@ -1,7 +1,8 @@
 """Where everything lies in the segment, and how its words are encoded. Integers only; imports nothing of ours.
 
     [head][tail][constants][marks][counts][items wake][space wake][returns][idle wake][locks][roles][format name]
-    [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][definitions]
+    [namespaces][bells][records ...][slots ...][lease heads ...][lease payloads ...][dead heads ...]
+    [dead payloads ...][definitions]
 
 Native byte order, 64-bit words. What two sides write lies on cache lines of its own; ``head`` and ``tail`` are two
 lines apart, because the prefetcher of x86 fetches lines in pairs. Offsets are in bytes and accumulated, never typed in,
@@ -108,7 +109,7 @@ SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 
 _more_constants = _header.line()
 LEASES_AT: Final = _more_constants  # number of lease slots
-MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD  # 0; kept for dead letters, which are not there yet
+MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD  # after which an item that comes back is a dead letter; 0: none
 MAX_ITEM_SIZE_AT: Final = _more_constants + 2 * WORD  # item_size, or more if items may take several slots
 FORMAT_AT: Final = _more_constants + 3 * WORD  # of the items: one of FORMATS
 
@@ -134,7 +135,8 @@ BELLS_REFUSED_AT: Final = _counts + 6 * WORD  # rings without an answer
 _more_counts = _header.line()
 REDELIVERED_AT: Final = _more_counts  # times that a lease slot's item was handed out again
 LEASE_WAITS_AT: Final = _more_counts + 1 * WORD  # times that a get found an item and no free lease slot
-DEAD_LETTERS_AT: Final = _more_counts + 2 * WORD  # 0; likewise
+DEAD_LETTERS_AT: Final = _more_counts + 2 * WORD  # items that became dead letters
+DEAD_LETTERS_REFUSED_AT: Final = _more_counts + 3 * WORD  # items that did not, because all places for them were taken
 
 ITEMS: Final = _header.line()  # the wake words of getters: epoch, hint
 SPACE: Final = _header.line()  # the wake words of putters
@@ -192,10 +194,36 @@ LEASE_DUE: Final = 4 * WORD  # of what came back: from when on it may be taken; 
 LEASE_DELAY: Final = 5 * WORD  # ns; 0: due is a position, or 0 for at once
 LEASE_LENGTH: Final = 6 * WORD  # u32, bytes of payload
 LEASE_META: Final = 6 * WORD + 4  # u32, as in a slot
+LEASE_LINK: Final = 7 * WORD  # 1 + index of the dead slot to or from which an item moves, or has moved; 0: none yet
 LEASE_HEAD_SIZE: Final = LINE
 
+# ---- a dead slot ----------------------------------------------------------------------------------------------------
+# Where a dead letter lies: a head of one line, and a payload as large as that of a lease slot. There are as many as
+# lease slots, at most MAX_DEAD, if the queue has max_deliveries; otherwise none.
+# word = version << 19 | lease << 3 | state. The version counts up with each change, so no word comes a second time. The
+# states BURYING, BURIED and GIVEN name a lease slot that is held: its holder, or an heir, takes the next step.
+DEAD_FREE: Final = 0
+DEAD_BURYING: Final = 1  # the item of the lease slot is being copied to here
+DEAD_BURIED: Final = 2  # has the item; the lease slot does not know that yet
+DEAD_LETTER: Final = 3  # holds a dead letter
+DEAD_OFFERED: Final = 4  # the letter is being put back; whether the queue takes it is to be decided, by any process
+DEAD_PUT_BACK: Final = 5  # holds an item of the queue, which waits for a lease slot
+DEAD_GIVEN: Final = 6  # its item has gone to the lease slot
+DEAD_STATE_MASK: Final = 7
+DEAD_LEASE_SHIFT: Final = 3
+DEAD_LEASE_MASK: Final = 0xFFFF  # of a word that is shifted by that
+DEAD_VERSION_SHIFT: Final = 19
+
+DEAD_WORD: Final = 0
+DEAD_COUNT: Final = 1 * WORD  # how often its item was taken, before it became a dead letter
+DEAD_POSITION: Final = 2 * WORD  # of its item in the ring
+DEAD_LENGTH: Final = 3 * WORD  # u32, bytes of payload
+DEAD_META: Final = 3 * WORD + 4  # u32, as in a slot
+DEAD_HEAD_SIZE: Final = LINE
+
 # ---- the definitions ------------------------------------------------------------------------------------------------
-# A log behind the leases, in memory that is reserved only when it is written: end of the log in bytes, then entries.
+# A log behind the dead letters, in memory that is reserved only when it is written: end of the log in bytes, then
+# entries.
 DEFINITIONS_SIZE: Final = 1 << 20
 DEFINITIONS_END: Final = 0
 DEFINITIONS_FIRST: Final = LINE
@@ -207,6 +235,8 @@ AT_ONCE: Final = 2048  # bytes of a payload that get memory together with the nu
 MAX_CAPACITY: Final = 1 << 31
 MAX_ITEM_SIZE: Final = (1 << 31) - 1
 MAX_LEASES: Final = 65535
+MAX_DELIVERIES: Final = 65535
+MAX_DEAD: Final = 1024  # dead slots
 MAX_SEGMENT_SIZE: Final = 1 << 46  # what a 47-bit address space can still map
 
 # ---- times, which both engines keep, in nanoseconds -----------------------------------------------------------------
@@ -232,10 +262,14 @@ class Geometry(NamedTuple):
         max_item_size: that of an item, which may take several slots.
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
+        max_deliveries: after which an item that comes back is a dead letter; 0: none is.
+        dead: number of dead slots.
         stride: distance between slots, in bytes.
         lease_heads: offset of the first head of a lease slot.
         lease_payloads: offset of the first payload of a lease slot.
-        lease_stride: distance between those payloads, in bytes.
+        lease_stride: distance between those payloads, in bytes; those of dead slots have it, too.
+        dead_heads: offset of the first head of a dead slot.
+        dead_payloads: offset of the first payload of a dead slot.
         definitions: offset of the definitions.
         size: length of the whole segment, in bytes.
     """
@@ -245,15 +279,27 @@ class Geometry(NamedTuple):
     max_item_size: int
     mode: Mode
     leases: int
+    max_deliveries: int
+    dead: int
     stride: int
     lease_heads: int
     lease_payloads: int
     lease_stride: int
+    dead_heads: int
+    dead_payloads: int
     definitions: int
     size: int
 
     @classmethod
-    def of(cls, capacity: int, item_size: int, mode: Mode, leases: int = 0, max_item_size: int = 0) -> Geometry:
+    def of(
+        cls,
+        capacity: int,
+        item_size: int,
+        mode: Mode,
+        leases: int = 0,
+        max_deliveries: int = 0,
+        max_item_size: int = 0,
+    ) -> Geometry:
         """Return the geometry of a queue.
 
         Args:
@@ -261,16 +307,35 @@ class Geometry(NamedTuple):
             item_size: largest payload of a slot, in bytes.
             mode: "mpmc" or "spsc".
             leases: number of lease slots.
+            max_deliveries: after which an item that comes back is a dead letter; 0: none is.
             max_item_size: largest item, in bytes; 0 means item_size.
         """
         most = max_item_size or item_size
+        dead = min(leases, MAX_DEAD) if max_deliveries else 0
         stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
         heads = SLOTS_START + capacity * stride
         payloads = heads + leases * LEASE_HEAD_SIZE
         lease_stride = -(-most // LINE) * LINE
-        definitions = payloads + leases * lease_stride
-        size = definitions + DEFINITIONS_SIZE
-        return cls(capacity, item_size, most, mode, leases, stride, heads, payloads, lease_stride, definitions, size)
+        dead_heads = payloads + leases * lease_stride
+        dead_payloads = dead_heads + dead * DEAD_HEAD_SIZE
+        definitions = dead_payloads + dead * lease_stride
+        return cls(
+            capacity=capacity,
+            item_size=item_size,
+            max_item_size=most,
+            mode=mode,
+            leases=leases,
+            max_deliveries=max_deliveries,
+            dead=dead,
+            stride=stride,
+            lease_heads=heads,
+            lease_payloads=payloads,
+            lease_stride=lease_stride,
+            dead_heads=dead_heads,
+            dead_payloads=dead_payloads,
+            definitions=definitions,
+            size=definitions + DEFINITIONS_SIZE,
+        )
 
 
 def given_word(position: int, lease: int) -> int:
@@ -281,6 +346,23 @@ def given_word(position: int, lease: int) -> int:
 def is_given(word: int, position: int) -> bool:
     """Whether a word says that the item of a position has gone to a lease slot, whichever that is."""
     return word & (1 << GIVEN_LEASE_SHIFT) - 1 == (position & GIVEN_POSITION_MASK) << STATE_BITS | GIVEN
+
+
+def next_dead_word(word: int, state: int, lease: int = 0) -> int:
+    """Return the word of a dead slot that follows ``word``, with another state, and with the lease slot it names."""
+    version = (word >> DEAD_VERSION_SHIFT) + 1
+    return (version << DEAD_VERSION_SHIFT | lease << DEAD_LEASE_SHIFT | state) & WORD_MASK
+
+
+def dead_state(word: int) -> int:
+    """Return the state of a dead slot's word."""
+    return word & DEAD_STATE_MASK
+
+
+def names_lease(word: int, lease: int) -> bool:
+    """Whether the word of a dead slot names a lease slot, which has to take the next step."""
+    named = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
+    return named == lease and dead_state(word) in (DEAD_BURYING, DEAD_BURIED, DEAD_GIVEN)
 
 
 def unmarked(end: int) -> int:

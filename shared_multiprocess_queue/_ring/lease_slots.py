@@ -7,6 +7,7 @@ from typing import Final
 
 from .._platform.atomic_words import Words
 from .claim import CORRUPT, Held, LeasedPayload
+from .dead_letters import DeadLetters
 from .growth import Growth
 from .large import Items
 from .layout import (
@@ -43,6 +44,7 @@ class LeaseSlots(Items):
 
     Attributes:
         growth: gives memory as it is used; None: all was reserved at creation.
+        dead_letters: the dead slots; None if the queue has none.
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, parking: Parking) -> None:
@@ -51,6 +53,13 @@ class LeaseSlots(Items):
         self._parking = parking
         self._system = parking.system
         self.growth: Growth | None = None
+        self.dead_letters = DeadLetters(buffer, geometry, parking) if geometry.dead else None
+
+    def release(self) -> None:
+        """Let go of the memory; may be called again."""
+        super().release()
+        if self.dead_letters is not None:
+            self.dead_letters.release()
 
     def _ready(self, words: Words) -> int:
         return self._geometry.leases if self.growth is None else self.growth.leases_ready(words)
@@ -87,14 +96,14 @@ class LeaseSlots(Items):
         stated = (_CUT, 0) if tag == CORRUPT else (length, tag | self.place_in_put(position) << TAG_BITS)
         self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = _LENGTH_AND_META.pack(*stated)
         words.announce(head + LEASE_SINCE, self._system.now())
-        words.announce(head + LEASE_DUE, 0)
+        words.announce(head + LEASE_DUE, held.owner)
         words.announce(head + LEASE_POSITION, position)  # [E3]
 
     def _payload(self, index: int) -> int:
         return self._geometry.lease_payloads + index * self._geometry.lease_stride
 
     def settle(self, words: Words, held: Held) -> int:
-        """Learn from the ring what a lease slot of this operation does not know yet; return its count."""
+        """Learn from the ring, and from a dead slot, what a lease slot does not know yet; return its count."""
         head = self._head(held.index)
         position = words.load(head + LEASE_POSITION)
         slot = self._slot(position)
@@ -108,6 +117,8 @@ class LeaseSlots(Items):
             # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
             if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
                 self._parking.wake(words, SPACE, slots)
+        if self.dead_letters is not None:
+            self.dead_letters.settle(words, held.index)
         return words.load(head + LEASE_COUNT)
 
     def _slots_of_lease(self, head: int) -> int:

@@ -1,4 +1,7 @@
-"""A look at a queue with leases: what came back counts as there, what is being processed does not."""
+"""A look at a queue with leases: what came back counts as there, what is being processed does not.
+
+Dead letters are not there, either, until they are put back.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,14 @@ from collections.abc import Iterable, Iterator
 from .._platform.processes import Identity
 from . import ending
 from .layout import (
+    DEAD_BURIED,
+    DEAD_BURYING,
+    DEAD_GIVEN,
+    DEAD_HEAD_SIZE,
+    DEAD_LETTER,
+    DEAD_OFFERED,
+    DEAD_PUT_BACK,
+    DEAD_WORD,
     GIVEN,
     GIVEN_LEASE_SHIFT,
     HEAD,
@@ -15,14 +26,17 @@ from .layout import (
     LEASE_DUE,
     LEASE_HEAD_SIZE,
     LEASE_HOLDER,
+    LEASE_LINK,
     LEASE_POSITION,
     LEASE_SINCE,
     LEASES_READY_AT,
     STATE_MASK,
     TAIL,
     WORD_MASK,
+    dead_state,
     given_word,
     is_given,
+    names_lease,
     parse_owner,
     unmarked,
 )
@@ -45,21 +59,38 @@ class LeasedLook(Look):
         return holder == 0 or self.liveness(holder) == "dead"
 
     def _has_item(self, index: int, head: int) -> bool:
+        link = self.load(head + LEASE_LINK)
+        if 0 < link <= self.geometry.dead:
+            word = self.load(self._dead_head(link - 1) + DEAD_WORD)
+            if names_lease(word, index) and dead_state(word) != DEAD_BURYING:  # a move that has not ended
+                return dead_state(word) == DEAD_GIVEN
         position = self.load(head + LEASE_POSITION)
         return bool(self.load(head + LEASE_COUNT)) or self.load(self._slot(position)) == given_word(position, index)
+
+    def _dead_head(self, index: int) -> int:
+        return self.geometry.dead_heads + index * DEAD_HEAD_SIZE
+
+    def _dead_slots_in(self, *states: int) -> int:
+        """Return how many dead slots are in one of these states."""
+        words = (self.load(self._dead_head(index) + DEAD_WORD) for index in range(self.geometry.dead))
+        return sum(dead_state(word) in states for word in words)
+
+    def dead_letters(self) -> int:
+        """Return how many dead letters there are."""
+        return self._dead_slots_in(DEAD_LETTER, DEAD_BURIED)
 
     def _is_stopped(self) -> bool:
         return ending.is_stopped(self, self.geometry.mode)
 
     def items(self) -> int:
-        """Return how many items are there: in the ring, or come back, due or not."""
+        """Return how many items are there: in the ring, or come back, due or not, or put back."""
         if self._is_stopped():
             return 0
         head = unmarked(self.load(HEAD))  # before tail, as in ``Look.items``
         size = min(max(unmarked(self.load(TAIL)) - head, 0), self.geometry.capacity)
         if size and super().is_empty():
             size = 0
-        return size + len(self.came_back())
+        return size + self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK) + len(self.came_back())
 
     def came_back(self) -> list[int]:
         """Return the heads of the lease slots whose item no live process has."""
@@ -73,7 +104,7 @@ class LeasedLook(Look):
         """Whether a get would find nothing, though it looked for the dead, and for what came back."""
         if self._is_stopped():
             return True
-        if not super().is_empty():
+        if not super().is_empty() or self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK):
             return False
         # The ring is empty, so what waits for head does not wait.
         return not any(self._is_due(head) or not self.load(head + LEASE_DELAY) for head in self.came_back())

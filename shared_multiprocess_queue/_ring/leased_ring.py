@@ -28,9 +28,9 @@ from .layout import (
     record_at,
     unmarked,
 )
-from .leases import Leases
 from .parking import Parking
 from .participants import Participants, Record
+from .returns import ReturningLeases
 from .ring import DONE, HELD, NOTHING, SHUT_DOWN, Ring
 
 _LOOKS: Final = 4096  # of a join, before it minds its deadline
@@ -43,12 +43,12 @@ class LeasedRing(Ring):
         leases: the lease slots.
     """
 
-    leases: Leases
+    leases: ReturningLeases
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
         super().__init__(buffer, geometry, participants, parking)
         self._lease_slots = geometry.leases
-        self.leases = Leases(buffer, geometry, participants, parking)
+        self.leases = ReturningLeases(buffer, geometry, participants, parking)
 
     def release(self) -> None:
         """Let go of the memory; may be called again."""
@@ -62,10 +62,15 @@ class LeasedRing(Ring):
         words = record.words
         while True:
             head = words.load(HEAD) if sure else 0  # [G1] acquire
-            if self.leases.look_for_returns(words, record.claim, limit, sure):
+            came_back = self.leases.look_for_returns(words, record.claim, limit, sure)
+            if came_back:
                 return DONE
             found = super().try_get(record, limit, sure)
-            if found != NOTHING or not sure or words.load(HEAD) == head:
+            if found != NOTHING or not sure:
+                return found
+            if came_back is None:
+                return HELD  # there may be more; the caller minds its deadline before the next look
+            if words.load(HEAD) == head:
                 return found
             # What was given back behind all others waits for head, which has moved: it may be due.
 
@@ -161,19 +166,22 @@ class LeasedRing(Ring):
     def is_quiet(self, words: Words) -> bool:
         """Whether at some moment of this call every item that had been put was ended.
 
-        Items move from the ring to the lease slots and never back, so a look in this direction misses none. In a queue
-        that was stopped only those count that live processes have.
+        Items move from the ring to the lease slots and never back, so a look in this direction misses none. What was
+        put back moves from a dead slot to a lease slot, and comes before these; a letter that is put back behind the
+        look has changed the version. In a queue that was stopped only those count that live processes have.
         """
         for _ in range(_LOOKS):
             if ending.is_stopped(words, self._mode):
                 return not (self._is_any_taken(words) or self.leases.is_any_held(words))
+            version = self.leases.version(words)  # [J1] seq, pairs with [J5][M6]
             tail = words.load(TAIL)  # [J1] seq, pairs with [J5]
             found = self._is_ring_finished(words, unmarked(tail))
             if found is None:
                 continue
             if not found or self.leases.has_items(words):  # [J4] after [J3]
                 return False
-            if words.load(TAIL) == tail:  # [J5] seq: nothing was claimed since [J1]
+            # [J5] seq: nothing was claimed, and no letter was put back, since [J1]
+            if words.load(TAIL) == tail and self.leases.version(words) == version:
                 return True
         return False  # other processes keep putting; the caller minds its deadline
 

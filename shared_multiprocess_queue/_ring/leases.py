@@ -14,22 +14,22 @@ exactly one has it, and which one can be read after a death. Once the lease slot
 The process that finds a dead holder takes the slot over and *settles* it: the ring's word at the slot's position tells
 what the slot itself may not know yet.
 
-What came back has ``due`` and ``delay``. Due 0: at once. Delay 0: due is a position of the ring, and the item waits
-until head has got there. Otherwise due is a monotonic time, which is believed for ``delay`` ns at most.
+``due`` of an item that was handed out is the owner word of its holder; a lease slot that is held for a moment has
+another value there. What came back has ``due`` and ``delay``. Due 0: at once. Delay 0: due is a position of the ring,
+and the item waits until head has got there. Otherwise due is a monotonic time, which is believed for ``delay`` ns at
+most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from .._platform.atomic_words import Words
 from . import ending
-from .claim import Claim, Held, LeasedPayload
+from .claim import Claim, Held, LeasedPayload, Payload
 from .layout import (
-    FAR_AHEAD,
     FULL,
-    GIVEN_LEASE_SHIFT,
     HEAD,
     IDLE,
     ITEMS,
@@ -41,13 +41,10 @@ from .layout import (
     LEASE_SINCE,
     LEASE_WAITS_AT,
     LOOK_AT,
-    LOOK_EVERY,
-    LOOK_LATEST,
     REDELIVERED_AT,
     RETURNED_AT,
     STATE_BITS,
     TAIL,
-    WORD_MASK,
     Geometry,
     unmarked,
 )
@@ -56,16 +53,6 @@ from .parking import Parking
 from .participants import Participants
 
 _MOST_DELIVERIES: Final = (1 << 32) - 1  # at which the count stays
-_LOOK_SHARE: Final = 50  # a look for the dead comes after at least this many times what the last one took
-
-
-class _Candidate(NamedTuple):
-    """A lease slot whose item may be handed out again."""
-
-    position: int
-    lease: int
-    owner: int  # 0, or that of a dead process
-    due: int
 
 
 class Leases(LeaseSlots):
@@ -87,7 +74,7 @@ class Leases(LeaseSlots):
 
     def _take_slot(self, words: Words, claim: Claim, index: int, owner: int, goes_back: bool = False) -> Held | None:
         """Try to take a lease slot from no process, or from a dead one; note it in the claim."""
-        held = Held(index, self._participants.owner, goes_back)
+        held = Held(index, self._participants.owner, goes_back, is_of_dead=bool(owner))
         claim.slots.append(held)
         # [E2] acq_rel, pairs with [E9]: all that the last holder has stored is visible. Noted with no step in between.
         words.cas_noted(self._head(index) + LEASE_HOLDER, owner, held.owner, held.won)
@@ -121,11 +108,11 @@ class Leases(LeaseSlots):
                     break
             elif self.is_dropped(words, claim, held):
                 continue
-            elif self._due(words, head) is None:
+            elif self.due(words, head) is None:
                 self.give_up(words, claim, held)
             else:
                 self.give_up_reserved(words, claim, but=held)
-                self._hand_out_again(words, claim, held)
+                self.hand_out_again(words, claim, held)
                 return 0
         if not claim.slots and self.growth is not None and self.growth.add_leases(words):
             return self.reserve(words, claim, wanted)
@@ -163,7 +150,7 @@ class Leases(LeaseSlots):
         came_back = words.load(self._head(held.index) + LEASE_COUNT)
         self._leave(words, held)
         if came_back:
-            self._say_returned(words)
+            self._parking.say_returned(words)
         claim.slots.remove(held)
 
     def give_up_reserved(self, words: Words, claim: Claim, but: Held | None = None) -> None:
@@ -180,9 +167,14 @@ class Leases(LeaseSlots):
             head = words.load(HEAD)
             if ending.is_closed(words):
                 self._parking.wake_all(words, ITEMS)  # they may wait for just this end [D5]
-            elif words.load(self._slot(head)) == head << STATE_BITS | FULL:  # otherwise a getter would wake in vain
+            elif words.load(self._slot(head)) == head << STATE_BITS | FULL or self._is_any_put_back(words):
+                # otherwise a getter would wake in vain
                 self._parking.wake(words, ITEMS, 1)
         self.wake_idle(words)
+
+    def _is_any_put_back(self, words: Words) -> bool:
+        """Whether an item may wait in a dead slot for a lease slot."""
+        return self.dead_letters is not None and bool(words.peek(RETURNED_AT) & 1)
 
     def is_dropped(self, words: Words, claim: Claim, held: Held) -> bool:
         """Drop the item of a lease slot that this operation has just taken, if the queue was stopped meanwhile."""
@@ -204,109 +196,21 @@ class Leases(LeaseSlots):
             claim.taken.append(self._read(held))
         claim.slots.remove(held)
 
-    def _hand_out_again(self, words: Words, claim: Claim, held: Held) -> None:
+    def hand_out_again(self, words: Words, claim: Claim, held: Held) -> None:
         head = self._head(held.index)
         count = words.load(head + LEASE_COUNT)
         # [E7] relaxed, before anything of the item is looked at: to deserialise it may kill
         words.announce(head + LEASE_COUNT, min(count + 1, _MOST_DELIVERIES))
         words.announce(head + LEASE_SINCE, self._system.now())
+        words.announce(head + LEASE_DUE, held.owner)
         words.add(REDELIVERED_AT, 1)
         self.hand_out(words, claim, held)
-
-    # ---- what came back, and what the dead have left ----------------------------------------------------------------
-
-    def look_for_returns(self, words: Words, claim: Claim, wanted: int, sure: bool) -> bool:
-        """Take items that came back, and those of dead holders, into the ``taken`` of the claim, the oldest first.
-
-        A look at all lease slots is made if one may have come back, if it is time to look for the dead, or if ``sure``:
-        the caller is about to find nothing.
-
-        Returns:
-            Whether there was any.
-        """
-        returned, look_at = words.peek(RETURNED_AT), words.peek(LOOK_AT)
-        now = self._system.now()
-        is_time = not now < look_at <= now + FAR_AHEAD
-        if not (sure or returned & 1 or is_time):
-            return False
-        candidates, earliest = self._candidates(words, is_time)
-        rest = list(candidates)
-        while rest and len(claim.taken) < wanted:
-            self._take_candidate(words, claim, rest.pop(0))
-        if is_time and not [one for one in rest if one.owner]:
-            took = self._system.now() - now
-            words.cas(LOOK_AT, look_at, min(earliest, now + min(max(LOOK_EVERY, _LOOK_SHARE * took), LOOK_LATEST)))
-        if returned & 1 and not rest:
-            words.cas(RETURNED_AT, returned, returned & ~1)  # a release since then has another version, and stays
-        return bool(claim.taken)
-
-    def _candidates(self, words: Words, for_dead: bool) -> tuple[list[_Candidate], int]:
-        """Return what may be handed out, in order, and the time at which the next of the others is due."""
-        found: list[_Candidate] = []
-        behind: list[tuple[int, _Candidate]] = []  # waits for head, by the position
-        earliest = WORD_MASK
-        alive = {0: True, self._participants.owner: True}  # verdicts of this look
-        for index in range(self._ready(words)):
-            head = self._head(index)
-            owner = words.load(head + LEASE_HOLDER)  # [E1] acquire, pairs with [E9]
-            if owner:
-                if for_dead and owner not in alive:
-                    alive[owner] = self._participants.is_alive(owner)
-                if not alive.get(owner, True):
-                    found.append(_Candidate(words.load(head + LEASE_POSITION), index, owner, 0))
-            elif words.load(head + LEASE_COUNT):  # [E1] acquire
-                one = _Candidate(words.load(head + LEASE_POSITION), index, 0, words.load(head + LEASE_DUE))
-                if self._due(words, head) is not None:
-                    found.append(one)
-                elif words.load(head + LEASE_DELAY):
-                    earliest = min(earliest, one.due)
-                else:
-                    behind.append((one.due, one))
-        if len(behind) == self._geometry.leases:  # head cannot move: all lease slots wait for it
-            found.append(min(behind)[1])
-        return sorted(found), earliest
-
-    def _take_candidate(self, words: Words, claim: Claim, one: _Candidate) -> None:
-        held = self._take_slot(words, claim, one.lease, one.owner)
-        if held is None:
-            return
-        count = self.settle(words, held)
-        if self.is_dropped(words, claim, held):
-            return
-        if not count or (not one.owner and words.load(self._head(one.lease) + LEASE_DUE) != one.due):
-            self.give_up(words, claim, held)
-        else:
-            self._hand_out_again(words, claim, held)
 
     def holder(self, words: Words, index: int) -> int:
         """Return the owner word of the process that holds a lease slot, or 0."""
         return words.load(self._head(index) + LEASE_HOLDER)  # [E1] acquire
 
-    def inherit(self, words: Words, claim: Claim, word: int, for_put: bool) -> bool | None:
-        """Settle the lease slot that a GIVEN word names, if its holder is dead; a get then has its item.
-
-        Returns:
-            False: the holder lives. True: the item is in the ``taken`` of the claim. None: look again.
-        """
-        index = word >> GIVEN_LEASE_SHIFT
-        owner = self.holder(words, index)
-        if not owner:
-            return None
-        if self._participants.is_alive(owner):
-            return False
-        held = self._take_slot(words, claim, index, owner, for_put)
-        if held is None:
-            return None
-        count = self.settle(words, held)
-        if self.is_dropped(words, claim, held):
-            return None
-        if not count or for_put:
-            self.give_up(words, claim, held)
-            return None
-        self._hand_out_again(words, claim, held)
-        return True
-
-    def _due(self, words: Words, head: int) -> int | None:
+    def due(self, words: Words, head: int) -> int | None:
         """Return what the ``due`` of a returned item says, if it may be taken now; otherwise None."""
         due = words.load(head + LEASE_DUE)
         if not due:
@@ -327,38 +231,61 @@ class Leases(LeaseSlots):
         self._leave(words, held)
         return True
 
-    def give_back(self, words: Words, held: Held, delay: int = 0, last: bool = False) -> bool:
+    def give_back(
+        self, words: Words, held: Held, delay: int = 0, last: bool = False, was_delivered: bool = True
+    ) -> bool:
         """End a lease and give its item back; return False if it is not this process's any more.
 
-        If the queue was stopped, the item is dropped.
+        If the queue was stopped, the item is dropped. After its last delivery it becomes a dead letter, if there is
+        room; otherwise it goes last.
 
         Args:
             words: the caller's access.
             held: the lease.
             delay: ns that have to pass until the item is handed out again.
             last: whether all that is in the ring now goes first.
+            was_delivered: whether a caller has had the item.
         """
         if not self._is_as_known(words, held):
             return False
         if ending.is_stopped(words, self._geometry.mode):
             return self.done(words, held)
         head = self._head(held.index)
+        if was_delivered and self.is_spent(held.deliveries):
+            return self.bury(words, held)
         due = self._system.now() + delay if delay else unmarked(words.load(TAIL)) if last else 0
         words.announce(head + LEASE_DELAY, delay)
         words.announce(head + LEASE_DUE, due)
         self._leave(words, held)
-        self._say_returned(words)
+        self._parking.say_returned(words)
         while delay and words.load(LOOK_AT) > due:
             words.cas(LOOK_AT, words.load(LOOK_AT), due)
         return True
 
-    def _say_returned(self, words: Words) -> None:
-        while True:
-            returned = words.load(RETURNED_AT)
-            # [E10] seq, after [E9]: once this is armed, the item can be taken
-            if words.cas(RETURNED_AT, returned, (returned | 1) + 2 & WORD_MASK):
-                break
-        self._parking.wake(words, ITEMS, 1)
+    def is_spent(self, deliveries: int) -> bool:
+        """Whether an item that was taken so often is not delivered once more."""
+        return self.dead_letters is not None and deliveries >= self._geometry.max_deliveries
+
+    def bury(self, words: Words, held: Held) -> bool:
+        """Make the item of a lease slot, which comes back, a dead letter; if there is no room, it goes last instead.
+
+        Returns:
+            True.
+        """
+        assert self.dead_letters is not None
+        if self.dead_letters.bury(words, held.index):
+            self._leave(words, held)
+        else:
+            self.leave_returned(words, held, unmarked(words.load(TAIL)))
+        return True
+
+    def leave_returned(self, words: Words, held: Held, due: int) -> None:
+        """Leave a lease slot, so that its item is handed out once more when head has got to ``due``; 0: at once."""
+        head = self._head(held.index)
+        words.announce(head + LEASE_DELAY, 0)
+        words.announce(head + LEASE_DUE, due)
+        self._leave(words, held)
+        self._parking.say_returned(words)
 
     def _is_as_known(self, words: Words, held: Held) -> bool:
         head = self._head(held.index)
@@ -374,7 +301,12 @@ class Leases(LeaseSlots):
             self._parking.wake_all(words, IDLE)
 
     def has_items(self, words: Words) -> bool:
-        """Whether any lease slot has an item; begins where one was found last, as each end of a lease may ask this."""
+        """Whether any lease slot has an item; begins where one was found last, as each end of a lease may ask this.
+
+        What was put back comes first: it moves from a dead slot to a lease slot.
+        """
+        if self.dead_letters is not None and self.dead_letters.has_items(words):
+            return True
         ready, first = self._ready(words), self._busy
         for step in range(ready):
             head = self._head((first + step) % ready)
@@ -386,21 +318,23 @@ class Leases(LeaseSlots):
 
     # ---- the end of work --------------------------------------------------------------------------------------------
 
+    def version(self, words: Words) -> int:
+        """Return what changes whenever a letter is put back."""
+        return words.load(RETURNED_AT) >> 1 if self.dead_letters is not None else 0
+
     def keep_the_end_away(self, words: Words) -> bool:
         """Whether an item may come out of a lease slot, for which a get of this process has to wait at the end.
 
         A process that has an item itself does not wait: two that collect several before they process them would wait
         for each other.
         """
-        found = False
+        found = self.dead_letters is not None and self.dead_letters.has_items(words)  # [D5] before the lease slots
         for head in map(self._head, range(self._ready(words))):
             holder = words.load(head + LEASE_HOLDER)  # [D5] after [D3] and [D4], as [J4]
             count = words.load(head + LEASE_COUNT)
-            if holder == self._participants.owner:
-                if count:
-                    return False
-            elif holder or count:
-                found = True
+            if holder == self._participants.owner and count and words.load(head + LEASE_DUE) == holder:
+                return False  # it was handed out, and is not held for a moment
+            found = found or bool(count) or holder not in (0, self._participants.owner)
         return found
 
     def is_any_held(self, words: Words) -> bool:
@@ -419,21 +353,24 @@ class Leases(LeaseSlots):
         for held in list(claim.slots):
             if not held.is_ours() or held in map(_held_of, claim.taken):
                 claim.slots.remove(held)
-            elif not self.settle(words, held) or held.goes_back:
+            elif (count := self.settle(words, held)) and held.is_of_dead and self.is_spent(count):
+                self.bury(words, held)
+                claim.slots.remove(held)
+            elif not count or held.goes_back:
                 self.give_up(words, claim, held)
             else:
-                self._hand_out_again(words, claim, held)
+                self.hand_out_again(words, claim, held)
         for held in list(claim.ending):
             if not held.left:
-                if words.load(self._head(held.index) + LEASE_COUNT):
+                if self.settle(words, held):
                     held.home[held] = held  # it has not happened
                 else:
                     self._leave(words, held)
             if held.left and held.left[0]:
-                self._say_returned(words)  # it may have been given back
+                self._parking.say_returned(words)  # it may have been given back
                 self.wake_idle(words)
             claim.ending.remove(held)
 
 
-def _held_of(payload: tuple[bytes, int]) -> Held | None:
+def _held_of(payload: Payload) -> Held | None:
     return payload.held if isinstance(payload, LeasedPayload) else None

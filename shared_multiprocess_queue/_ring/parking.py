@@ -29,13 +29,16 @@ from .layout import (
     BELLS_REFUSED_AT,
     GENERATION,
     IDLE,
+    ITEMS,
     NONCE_AT,
     RECORDS,
     RECORDS_USED_AT,
+    RETURNED_AT,
     TURN,
     WAKE_EPOCH,
     WAKE_HINT,
     WORD,
+    WORD_MASK,
     bells_of,
     name_of,
     record_at,
@@ -144,6 +147,18 @@ class Parking:
         left = until - self.system.now()
         if left > 0:
             self.system.wait(self._base + offset, expected, int(min(left, SLICE)))
+
+    def note_return(self, words: Words, armed: int = 0) -> None:
+        """Count that an item comes back, so that a look of join knows that it was no moment."""
+        while True:
+            returned = words.load(RETURNED_AT)
+            if words.cas(RETURNED_AT, returned, (returned | armed) + 2 & WORD_MASK):
+                return
+
+    def say_returned(self, words: Words) -> None:
+        """Let gets look for what came back, and wake one."""
+        self.note_return(words, armed=1)  # [E10] seq, after [E9]: once this is armed, the item can be taken
+        self.wake(words, ITEMS, 1)
 
     def wake_turn(self, words: Words, everyone: bool = False) -> None:
         """Wake a batch that waits for the lock, which was just left, or all: one that sleeps, or else one with a bell.

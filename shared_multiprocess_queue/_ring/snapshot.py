@@ -32,6 +32,8 @@ from .layout import (
     CONSUMER_AT,
     CREATED_AT,
     CREATOR_AT,
+    DEAD_LETTERS_AT,
+    DEAD_LETTERS_REFUSED_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
     DELETE_AT,
@@ -53,6 +55,8 @@ from .layout import (
     MAGIC_AT,
     MAX_BATCH,
     MAX_CAPACITY,
+    MAX_DELIVERIES,
+    MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE,
     MAX_ITEM_SIZE_AT,
     MAX_LEASES,
@@ -141,17 +145,18 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    leases, largest = words.load(LEASES_AT), words.load(MAX_ITEM_SIZE_AT)
+    leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
-    if can_be and mode < len(MODES) and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
-        found = Geometry.of(capacity, item_size, MODES[mode], leases, largest)
+    can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
+    if can_be and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
         f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
-        f"{largest}, mode {mode} and leases {leases}, which does not fit its {size:,} bytes; unlink this queue "
-        f"and create it again"
+        f"{largest}, mode {mode}, leases {leases} and max_deliveries {most}, which does not fit its {size:,} bytes; "
+        f"unlink this queue and create it again"
     )
 
 
@@ -386,6 +391,10 @@ class Look:
         """Return the items that live processes have leased."""
         return ()
 
+    def dead_letters(self) -> int:
+        """Return how many dead letters there are."""
+        return 0
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -433,6 +442,9 @@ class Snapshot:
         redelivered: times that an item was handed out again.
         lease_waits: times that a get found an item and no lease for it.
         leased: the items that are being processed.
+        dead_letters: dead letters that are there.
+        dead_letters_total: items that became dead letters.
+        dead_letters_refused: times that an item did not, because all places for dead letters were taken.
         participants: the records that are taken.
         blockers: live processes that hold what others need.
     """
@@ -448,6 +460,9 @@ class Snapshot:
         self.redelivered = load(REDELIVERED_AT)
         self.lease_waits = load(LEASE_WAITS_AT)
         self.leased = look.leased()
+        self.dead_letters = look.dead_letters()
+        self.dead_letters_total = load(DEAD_LETTERS_AT)
+        self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
         self.participants = look.participants()

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from .._codec import deflate
+from .._codec.buffers import parts_of
 from .._codec.codec import Codec, DefinitionStore
-from .._codec.tags import BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, OWN, PICKLE, STR
+from .._codec.tags import BUFFERS, BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, OWN, PICKLE, STR
 from ..errors import DeserializationError, shown
 
 KINDS: Final = {
@@ -20,6 +21,7 @@ KINDS: Final = {
     INT: "int",
     FLOAT: "float",
     OBJECTS: "plain",
+    BUFFERS: "pickle and buffers",
     DEFLATED: "deflated",
     OWN: "own",
 }
@@ -53,6 +55,12 @@ def preview(payload: bytes, tag: int, item_size: int) -> str:
         return f"{kind_of(tag)}: {preview(payload, tag, item_size)}" if tag != DEFLATED else "(deflated twice)"
     if tag in _PICKLES:
         return _named(payload)
+    if tag == BUFFERS:
+        try:
+            stream, _, found = parts_of(payload, memoryview)
+        except ValueError as error:
+            return f"(damaged: {error})"
+        return f"{_named(stream)}; {len(found):,} buffers of {sum(map(len, found)):,} bytes"
     if tag == STR:
         return shown(payload.decode("utf-8", "replace"))
     if tag in (BYTES, OWN) or tag not in KINDS:

@@ -150,6 +150,28 @@ _WITH_LEASES: Final = (
     "mpmc:3 3f 2 lease+release+lease2 lease2+done put",
 )
 
+_WITH_LETTERS: Final = (
+    "mpmc:1:1 1 1 lease+release lease+done",
+    "mpmc:1:1 1 1 lease lease+done",
+    "mpmc:1:1 1 1 lease+release+put_back lease+done",
+    "mpmc:1:1 1 1 lease+release+put_back lease+done quiet",
+    "mpmc:2:1 1 1 lease+release put_back lease+done quiet",
+    "mpmc:2:1 2 2 lease+release+put_back lease+done+lease+done lease+done",
+    "mpmc:2:1 1 1 lease+release+put_back lease+release+put_back quiet",
+    "mpmc:1:1 1 1 lease+release+put_back lease_wait+done",
+    "mpmc:1:1 2 2 lease+release+put_back lease_wait+done lease+done",
+    "mpmc:1:1 1 1 lease+release+put_back lease+done shutdown",
+    "mpmc:1:1 1 1 lease+release+put_back lease+done+lease+done shutdown",
+    "mpmc:1:1 1 1 lease+release+put_back shutdown+lease+done",
+    "mpmc:1:1 1 1 lease+release+drop put_back lease+done",
+    "mpmc:1:1 1 1 lease+release+put_back lease+done stop+quiet",
+    "mpmc:1:1 2 2 lease+release+lease lease+done",
+    "mpmc:2:1 2 2 lease2+release+release put_back lease+done",
+    "mpmc:1:2 1 1 lease+release+lease lease+done quiet",
+    "mpmc:1:1 1 1 lease put lease+done",
+    "spsc:1:1 1 1 put lease+release+put_back+lease+done",
+)
+
 _OF_ATOMICS: Final = (
     "mpmc 2 0 a:put A:put a:take2",
     "mpmc 2 1 a:take A:put a:take",
@@ -163,6 +185,10 @@ _OF_ATOMICS: Final = (
     "mpmc:1 1 1 a:lease+done!_leave+lease a:lease+done",
     "mpmc:2 2 2 a:lease2!take+release a:lease+done",
     "mpmc:2 2 1 a:lease+done A:lease+done a:put",
+    "mpmc:1:1 1 1 a:lease+release!bury a:lease+done+put_back",
+    "mpmc:1:1 1 1 a:lease+release+put_back!_decide a:lease+done",
+    "mpmc:1:1 1 1 a:lease+release+put_back+lease!take+done a:lease+done",
+    "mpmc:2:1 2 2 a:lease a:lease+done A:lease_wait a:shutdown",
 )
 """Threads of one handle, which the native engine's GIL keeps apart; and interrupts, which it serves elsewhere."""
 
@@ -172,7 +198,7 @@ _POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 def programs(engines: Engines) -> Iterator[Program]:
     """Yield all programs, for one engine or with both side by side."""
-    for text in (*_TEXTS, *_WITH_LEASES):
+    for text in (*_TEXTS, *_WITH_LEASES, *_WITH_LETTERS):
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))

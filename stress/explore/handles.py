@@ -41,10 +41,16 @@ class Memory:
     name = "explored"
 
     def __init__(
-        self, capacity: int, mode: Mode, leases: int = 0, is_fresh: bool = False, has_large: bool = False
+        self,
+        capacity: int,
+        mode: Mode,
+        leases: int = 0,
+        is_fresh: bool = False,
+        has_large: bool = False,
+        max_deliveries: int = 0,
     ) -> None:
         largest = capacity * ITEM_SIZE if has_large else ITEM_SIZE
-        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases, largest)
+        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases, max_deliveries, largest)
         self.buffer = memoryview(mmap.mmap(-1, self.geometry.size))
         self.words = self.buffer.cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
@@ -75,8 +81,8 @@ class Memory:
         """Do nothing, because the other handles use this memory."""
 
     def held(self) -> list[str]:
-        """Return the items that lie in FULL slots, and in lease slots."""
-        found = self._leased()
+        """Return the items that lie in FULL slots, in lease slots, and, put back, in dead slots."""
+        found = self._leased() + self._put_back()
         for index in range(self.geometry.capacity):
             at = self.slot(index)
             word = self.words[at >> 3]
@@ -101,8 +107,37 @@ class Memory:
         found = []
         for index in range(self.geometry.leases):
             head, at = self.lease_head(index), self.geometry.lease_payloads + index * self.geometry.lease_stride
-            if self.words[head + layout.LEASE_COUNT >> 3]:
+            if self.words[head + layout.LEASE_COUNT >> 3] and not self.is_buried(index):
                 length = int.from_bytes(self.buffer[head + layout.LEASE_LENGTH :][:4], sys.byteorder)
+                found.append(bytes(self.buffer[at:][:length]).decode())
+        return found
+
+    def dead_head(self, index: int) -> int:
+        """Return the offset of a dead slot's head."""
+        return self.geometry.dead_heads + index * layout.DEAD_HEAD_SIZE
+
+    def dead_states(self) -> list[int]:
+        """Return the states of the dead slots."""
+        return [layout.dead_state(self.words[self.dead_head(index) >> 3]) for index in range(self.geometry.dead)]
+
+    def is_buried(self, lease: int) -> bool:
+        """Whether the item of a lease slot has gone to a dead slot."""
+        states = self.dead_states()
+        words = [self.words[self.dead_head(index) >> 3] for index in range(self.geometry.dead)]
+        return any(
+            state == layout.DEAD_BURIED and layout.names_lease(word, lease)
+            for word, state in zip(words, states, strict=True)
+        )
+
+    def _put_back(self) -> list[str]:
+        found = []
+        for index, state in enumerate(self.dead_states()):
+            word = self.words[self.dead_head(index) >> 3]
+            lease = word >> layout.DEAD_LEASE_SHIFT & layout.DEAD_LEASE_MASK
+            is_counted = state == layout.DEAD_GIVEN and self.words[self.lease_head(lease) + layout.LEASE_COUNT >> 3]
+            if state in (layout.DEAD_PUT_BACK, layout.DEAD_GIVEN) and not is_counted:
+                length = int.from_bytes(self.buffer[self.dead_head(index) + layout.DEAD_LENGTH :][:4], sys.byteorder)
+                at = self.geometry.dead_payloads + index * self.geometry.lease_stride
                 found.append(bytes(self.buffer[at:][:length]).decode())
         return found
 
@@ -330,6 +365,8 @@ class Handle:
         leases = self.engine.membership.ring.leases
         if leases is not None:
             leases._bytes = _Bytes(leases._bytes, step)  # type: ignore[assignment]
+            if (letters := leases.dead_letters) is not None:
+                letters._bytes = _Bytes(letters._bytes, step)  # type: ignore[assignment]
         codec = Codec(cast(Any, None))  # bytes need no definitions
         calls = self.engine.open(codec)
         self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself

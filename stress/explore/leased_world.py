@@ -8,6 +8,10 @@ a join returns only if nothing was left to end at a moment of it. After a shutdo
 item has found the end, and once a join has returned after an immediate one, nothing is handed out; a get that sleeps
 waits for a lease.
 
+Of dead letters: a dead slot that names a lease slot names one that is held and knows of it; no two dead slots, and no
+dead slot and a lease slot, have the item of one position; no item is delivered more often than it may be, unless there
+was no room for a letter. What was put back counts as left, for joins and for the end.
+
 Here it is always time to look for the dead, because the time of the next look is taken back before each step and each
 get: otherwise each look would need a jump of time.
 """
@@ -27,7 +31,7 @@ from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 from shared_multiprocess_queue.errors import ShutDown
 
 from .handles import PATIENCE, Handle
-from .program import ENDS, LEASE_ENDS, LEASES, PUTS, QUIETS, TAKES
+from .program import ENDS, LEASE_ENDS, LEASES, LETTERS, PUTS, QUIETS, TAKES
 from .scheduler import Violation
 from .verdict import Call, judge_end
 from .world import FIRST, World
@@ -53,6 +57,7 @@ class Ledger:
         self._holder: dict[str, int] = {}
         self._ended: set[str] = set()
         self.may_be_ended: set[str] = set()
+        self.offered: set[str] = set()  # letters that were put back, perhaps: their deliveries begin anew
         self.losses = 0
         self.is_over = False  # nothing can come any more
 
@@ -75,7 +80,7 @@ class Ledger:
                 raise Violation(f"handed out while a live process has it: {item}")
             self._handed[item] += 1
             most = self._handed[item] + self.losses
-            if not self._handed[item] <= deliveries <= most:
+            if not (deliveries if item in self.offered else self._handed[item]) <= deliveries <= most:
                 raise Violation(f"{item} was handed out for the {self._handed[item]}. time and told {deliveries}")
             self._holder[item] = pid
             self.may_be_ended.discard(item)
@@ -132,6 +137,8 @@ class LeasedHandle(Handle):
             return super().call(name, items)
         if name in LEASE_ENDS:
             return self._end(name)
+        if name in LETTERS:
+            return self.move_letter(name)
         if name in QUIETS:
             return self._calls.join_until(self._scheduler.now + PATIENCE if name == "quiet_wait" else 0)
         answer = super().call(name.replace("lease", "take"), items)
@@ -145,6 +152,10 @@ class LeasedHandle(Handle):
         self._memory.words[layout.LOOK_AT >> 3] = 0
         given: list[tuple[Held, str]] = self._gets.get(limit, until, _deliver, self.home())
         self.ledger.handed_out(self.pid, [(item, held.deliveries) for held, item in given])
+        most = self._memory.geometry.max_deliveries
+        was_refused = self._memory.words[layout.DEAD_LETTERS_REFUSED_AT >> 3]
+        if most and not was_refused and any(held.deliveries > most for held, _ in given):
+            raise Violation(f"delivered more often than it may be: {given}")
         self.leased.update(given)
         return [item.encode() for _, item in given]
 
@@ -167,6 +178,31 @@ class LeasedHandle(Handle):
         leasing.give_back(self.home(), held, last=name == "last")
         return True
 
+    def move_letter(self, name: str) -> bool | None:
+        """Put the first dead letter back, or end it; None: there is none."""
+        member, ledger = self.engine.membership, self.ledger
+        with member.operation() as record:
+            assert member.ring.leases is not None
+            dead = member.ring.leases.dead_letters
+            assert dead is not None
+            letters = dead.letters(record.words)
+            if not letters:
+                return None
+            item = letters[0].payload[0].decode()
+            if name == "put_back":
+                ledger.offered.add(item)
+                is_back = dead.put_back(record.words, letters[0])
+            else:
+                ledger.may_be_ended.add(item)
+                is_back = dead.drop(record.words, letters[0])
+                if is_back:
+                    ledger.ended(item)
+                else:
+                    ledger.may_be_ended.discard(item)
+        if is_back is None:
+            raise ShutDown
+        return is_back
+
     def _done(self, held: Held) -> None:
         leasing = self.engine.membership.leasing
         assert leasing is not None
@@ -186,7 +222,8 @@ class LeasedHandle(Handle):
         """Return the item of a lease."""
         ring = self.engine.membership.ring
         assert ring.leases is not None
-        return ring.leases._read(held)[0].decode()
+        text: str = ring.leases._read(held)[0].decode()
+        return text
 
 
 def _deliver(taken: list[Payload]) -> Any:
@@ -257,7 +294,10 @@ class LeasedWorld(World):
     def _has_item(self, handle: Handle) -> bool:
         """Whether the process of a handle has leased an item."""
         owner = cast(LeasedHandle, handle).owner
-        return any(self._word(at) == owner and self._word(at + layout.LEASE_COUNT) for at in self._heads())
+        return any(
+            self._word(at) == owner == self._word(at + layout.LEASE_DUE) and self._word(at + layout.LEASE_COUNT)
+            for at in self._heads()
+        )
 
     def _is_stopped(self) -> bool:
         return bool(self._word(layout.stop_word(self.program.mode)) & layout.STOPPED)
@@ -278,6 +318,27 @@ class LeasedWorld(World):
                 head = heads[word >> layout.GIVEN_LEASE_SHIFT]
                 if not self._word(head) or not layout.is_given(word, self._word(head + layout.LEASE_POSITION)):
                     raise Violation("a slot names a lease slot that is free, or that has another position")
+
+        self._check_dead_slots()
+
+    def _check_dead_slots(self) -> None:
+        memory, heads = self._memory, self._heads()
+        here = []
+        for index, state in enumerate(memory.dead_states()):
+            word = self._word(memory.dead_head(index))
+            for lease, head in enumerate(heads):
+                knows = self._word(head) and self._word(head + layout.LEASE_LINK) == index + 1
+                if layout.names_lease(word, lease) and not knows:
+                    raise Violation("a dead slot names a lease slot that is free, or that does not know of it")
+            if state in (layout.DEAD_BURIED, layout.DEAD_LETTER, layout.DEAD_OFFERED, layout.DEAD_PUT_BACK):
+                here.append(self._word(memory.dead_head(index) + layout.DEAD_POSITION))
+        here += [
+            self._word(head + layout.LEASE_POSITION)
+            for lease, head in enumerate(heads)
+            if self._word(head + layout.LEASE_COUNT) and not memory.is_buried(lease)
+        ]
+        if len(set(here)) < len(here):
+            raise Violation(f"an item lies in two places: {here}")
 
     def _check_reserved(self) -> None:
         """The process of the running actor holds no empty lease slot."""
@@ -325,7 +386,12 @@ class LeasedWorld(World):
         process = self._processes[call.actor]
         if call.is_put or (self._processes.count(process) == 1 and self._has_item(self._handles[process])):
             return False  # a process that has an item waits for no other
-        return any(self._word(at) or self._word(at + layout.LEASE_COUNT) for at in self._heads())
+        return self._is_any_put_back() or any(
+            self._word(at) or self._word(at + layout.LEASE_COUNT) for at in self._heads()
+        )
+
+    def _is_any_put_back(self) -> bool:
+        return not {layout.DEAD_OFFERED, layout.DEAD_PUT_BACK, layout.DEAD_GIVEN}.isdisjoint(self._memory.dead_states())
 
     def _stall(self) -> None:
         super()._stall()
@@ -348,6 +414,8 @@ class LeasedWorld(World):
             ]
             if is_full and (0, 0) in states:
                 raise Violation("a get sleeps beside an item and a lease slot: the wake was lost")
+            if self._is_any_put_back() and (0, 0) in states:
+                raise Violation("a get sleeps beside an item that was put back and a lease slot: the wake was lost")
             if any(not holder and count for holder, count in states):
                 raise Violation("a get sleeps beside an item that came back: the wake was lost")
 
@@ -375,6 +443,8 @@ class LeasedWorld(World):
             judge_end(self._history)
         else:
             self._drain()
+        if self.program.max_deliveries:
+            self._end_letters()
         if not self._survivor.call("quiet", []):
             raise Violation("a join does not return though nothing is left")
         if self._is_stopped():
@@ -389,6 +459,16 @@ class LeasedWorld(World):
             return
         self._pass_a_lap()
         self._pass_a_lap()
+
+    def _end_letters(self) -> None:
+        """Deliver each letter once more, or, if the queue was shut down, drop it; then none may be left."""
+        survivor = cast(LeasedHandle, self._survivor)
+        while survivor.move_letter("drop" if self._is_closed() else "put_back"):
+            pass
+        if not self._is_closed():
+            self._drain()
+        if any(self._memory.dead_states()) and not self._is_stopped():
+            raise Violation(f"a dead slot stays taken: {self._memory.dead_states()}")
 
     def _pass_a_lap(self) -> None:
         cast(LeasedHandle, self._survivor).ledger = Ledger([], self._dead)  # the items have the names of the last lap

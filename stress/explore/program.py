@@ -6,8 +6,9 @@ thread of the handle before it. The slots of capacity ``2f`` are fresh: each get
 call with ``!17`` behind it is interrupted at the 17th point at which Python serves signals in it, one with ``!cas``
 where it first enters a function of that name.
 
-``mpmc:2`` is a queue with two leases. In one of fresh slots, the lease slots behind the first get memory when they are
-needed. Of ``2d`` items in it, a get that is dead has claimed the first.
+``mpmc:2`` is a queue with two leases, ``mpmc:2:1`` one with two leases that allows one delivery. In one of fresh slots,
+the lease slots behind the first get memory when they are needed. Of ``2d`` items in it, a get that is dead has claimed
+the first.
 
 In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and
 such a large one. Of the items in it, the first is large.
@@ -40,6 +41,8 @@ LEASES: Final = {"lease": 1, "lease2": 2, "lease_wait": 1}
 """Calls that lease, and how many items at most."""
 LEASE_ENDS: Final = ("done", "release", "last")
 """Calls that end the oldest lease of the handle: the item is processed, given back, or given back behind all others."""
+LETTERS: Final = ("put_back", "drop")
+"""Calls that put the first dead letter back, or end it."""
 QUIETS: Final = ("quiet", "quiet_wait")
 """Joins of the queue."""
 LOOKS: Final = ("is_empty", "is_full")
@@ -47,7 +50,7 @@ ENDS: Final = ("shutdown", "stop")
 """Calls that end the work; ``stop`` is an immediate shutdown."""
 JOIN: Final = "join"
 """If this is an actor's first call, it opens its handle only then; other actors have theirs before."""
-CALLS: Final = (*PUTS, *TAKES, *LOOKS, *LEASES, *LEASE_ENDS, *QUIETS, *ENDS, JOIN)
+CALLS: Final = (*PUTS, *TAKES, *LOOKS, *LEASES, *LEASE_ENDS, *LETTERS, *QUIETS, *ENDS, JOIN)
 _MODES: Final[dict[str, Mode]] = {"mpmc": "mpmc", "spsc": "spsc"}
 ENGINES: Final = {"a": "atomics", "n": "native"}
 
@@ -95,6 +98,7 @@ class Program:
     is_fresh: bool = False
     has_orphan: bool = False
     has_large: bool = False
+    max_deliveries: int = 0
 
     def __str__(self) -> str:
         texts = []
@@ -103,10 +107,9 @@ class Program:
             letter = actor.engine[0].upper() if actor.is_thread else actor.engine[0]
             texts.append(f"{letter}:{'+'.join(calls)}")
         mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
-        capacity, filled = (
-            f"{self.capacity}{'l' * self.has_large}{'f' * self.is_fresh}",
-            f"{self.filled}{'d' * self.has_orphan}",
-        )
+        mode += f":{self.max_deliveries}" if self.max_deliveries else ""
+        capacity = f"{self.capacity}{'l' * self.has_large}{'f' * self.is_fresh}"
+        filled = f"{self.filled}{'d' * self.has_orphan}"
         return " ".join([mode, capacity, filled, *texts])
 
 
@@ -123,11 +126,13 @@ def parse_program(text: str) -> Program:
     """
     try:
         mode, capacity, filled, *actors = text.split()
-        mode, _, leases = mode.partition(":")
+        mode, leases, most = (*mode.split(":"), "", "")[:3]
         plans, is_fresh = tuple(map(_parse_actor, actors)), capacity.endswith("f")
         has_large, has_orphan = "l" in capacity, filled.endswith("d")
         number, there = int(capacity.removesuffix("f").removesuffix("l")), int(filled.removesuffix("d"))
-        program = Program(_MODES[mode], number, there, plans, int(leases or 0), is_fresh, has_orphan, has_large)
+        program = Program(
+            _MODES[mode], number, there, plans, int(leases or 0), is_fresh, has_orphan, has_large, int(most or 0)
+        )
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
     slots = program.filled + (has_large and program.filled > 0)

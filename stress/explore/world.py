@@ -27,7 +27,14 @@ class World:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
-        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh, program.has_large)
+        self._memory = Memory(
+            program.capacity,
+            program.mode,
+            program.leases,
+            program.is_fresh,
+            program.has_large,
+            program.max_deliveries,
+        )
         self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
         self._filled = [item_named(f"f{i}", 2 if program.has_large and i == 0 else 1) for i in range(program.filled)]
         if not program.is_fresh:

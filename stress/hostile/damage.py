@@ -34,6 +34,7 @@ _HEADER: Final = (
                 "REDELIVERED_AT",
                 "LEASE_WAITS_AT",
                 "DEAD_LETTERS_AT",
+                "DEAD_LETTERS_REFUSED_AT",
                 "RETURNED_AT",
                 "LOOK_AT",
             ),

@@ -54,6 +54,8 @@ enum kind {
     BUNDLE,     /* leases two items, one after the other, and ends both; sleeps when there is none */
     SHUT,       /* shuts the queue down */
     STOP,       /* likewise, at once, and joins */
+    PUT_BACK,   /* puts a dead letter back */
+    DROP,       /* ends a dead letter */
     ALL_KINDS
 };
 
@@ -63,7 +65,7 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
                                          "park-lease", "join",   "park-join", "bundle",    "shut",
-                                         "stop"};
+                                         "stop",     "put-back", "drop"};
 
 struct actor {
     unsigned number;
@@ -88,6 +90,7 @@ struct actor {
     uint64_t holds;
     uint32_t busy_lease;
     bool finds_the_end;
+    bool joins, saw_quiet; /* whether it is in a join, and all was ended at a moment of it */
 };
 
 struct note {
@@ -100,6 +103,7 @@ static struct {
     uint64_t capacity, filled, laps;
     bool spsc;
     unsigned actors, most_switches, most_deaths;
+    unsigned letters; /* dead letters at the start */
 
     unsigned switches, deaths;
     unsigned depth, recorded;

@@ -6,6 +6,7 @@
 #include "explore_actor.h"
 
 #define INDEXES 10 /* of the items of one putter */
+#define LETTER 8   /* index of the filler that is a dead letter at the start */
 
 /* What is known of an item, beside the segment. */
 static struct knowledge {
@@ -52,10 +53,16 @@ static void check_words(const struct shmq_ring *ring)
 
 static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned index)
 {
-    unsigned leased = 0, waiting = 0;
+    unsigned leased = 0, waiting = 0, dead = 0;
     for (uint32_t i = 0; i < ring->leases; i++) {
         const unsigned char *item = shmq_lease_payload(ring, i);
-        leased += shmq_lease_of(ring, i)->count > 0 && item[0] == putter && item[1] == index;
+        leased += shmq_has_leased_item(ring, i) && item[0] == putter && item[1] == index;
+    }
+    for (uint32_t i = 0; i < ring->dead; i++) {
+        const uint64_t state = shmq_dead_state(shmq_dead_of(ring, i)->word);
+        const unsigned char *item = shmq_dead_payload(ring, i);
+        dead += state != SHMQ_DEAD_FREE && state != SHMQ_DEAD_BURYING && state != SHMQ_DEAD_GIVEN &&
+                item[0] == putter && item[1] == index;
     }
     for (uint64_t i = 0; i < ring->capacity; i++) {
         const struct shmq_slot *slot = shmq_slot_of(ring, i);
@@ -65,7 +72,10 @@ static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned i
     if (leased > 1) {
         fail("an item in two lease slots");
     }
-    if (leased + waiting == 0 && !shmq_is_stopped(ring)) {
+    if (dead > 1 || dead + leased > 1) {
+        fail("an item in a dead slot, and in another one or in a lease slot");
+    }
+    if (leased + waiting + dead == 0 && !shmq_is_stopped(ring)) {
         fail("an accepted item is nowhere");
     }
 }
@@ -83,13 +93,53 @@ static void note_ends(struct actor *a)
     }
 }
 
+/* Why not all is ended, NULL if it is. A letter that is offered may be a letter still. */
+static const char *why_not_quiet(const struct shmq_ring *ring)
+{
+    const uint64_t tail = shmq_unmarked(ring->header->tail);
+    for (uint64_t i = 0; i < ring->capacity; i++) {
+        const uint64_t word = shmq_slot_of(ring, i)->word;
+        const uint64_t state = word & SHMQ_STATE_MASK;
+        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
+            return "an item is in the ring, and all was said to be ended";
+        }
+    }
+    for (uint32_t i = 0; i < ring->dead; i++) {
+        const uint64_t state = shmq_dead_state(shmq_dead_of(ring, i)->word);
+        if (state == SHMQ_DEAD_PUT_BACK || state == SHMQ_DEAD_GIVEN) {
+            return "an item was put back, and all was said to be ended";
+        }
+    }
+    for (uint32_t i = 0; i < ring->leases; i++) {
+        if (shmq_lease_of(ring, i)->count > 0 && shmq_has_leased_item(ring, i)) {
+            return "an item is leased, and all was said to be ended";
+        }
+    }
+    return NULL;
+}
+
 static void inspect(void)
 {
     const struct shmq_ring *ring = &survivor.ring;
+    for (unsigned i = 0; i < world.actors; i++) {
+        actors[i].saw_quiet = actors[i].saw_quiet || (actors[i].joins && why_not_quiet(ring) == NULL);
+    }
+    for (uint32_t i = 0; i < ring->dead; i++) {
+        const uint64_t word = shmq_dead_of(ring, i)->word;
+        for (uint32_t index = 0; index < ring->leases; index++) {
+            const struct shmq_lease *lease = shmq_lease_of(ring, index);
+            if (shmq_names_lease(word, index) && (lease->holder == 0 || lease->link != i + 1)) {
+                fail("a dead slot names a lease slot that is not held or does not know of it");
+            }
+        }
+    }
     for (unsigned i = 0; i <= world.actors; i++) {
         note_ends(i < world.actors ? &actors[i] : &survivor);
     }
     check_words(ring);
+    if (world.letters > 0 && !known[FILLER][LETTER].ended) {
+        check_item(ring, FILLER, LETTER);
+    }
     for (unsigned i = 0; i < world.filled; i++) {
         if (!known[FILLER][i].ended) {
             check_item(ring, FILLER, i);
@@ -118,18 +168,9 @@ static bool observe(bool (*what)(const struct shmq_ring *))
 
 static void check_quiet(const struct shmq_ring *ring)
 {
-    const uint64_t tail = shmq_unmarked(ring->header->tail);
-    for (uint64_t i = 0; i < ring->capacity; i++) {
-        const uint64_t word = shmq_slot_of(ring, i)->word;
-        const uint64_t state = word & SHMQ_STATE_MASK;
-        if (state == SHMQ_FULL || state == SHMQ_GIVEN || (state == SHMQ_FREE && shmq_position_of(word) < tail)) {
-            fail("an item is in the ring, and all was said to be ended");
-        }
-    }
-    for (uint32_t i = 0; i < ring->leases; i++) {
-        if (shmq_lease_of(ring, i)->count > 0) {
-            fail("an item is leased, and all was said to be ended");
-        }
+    const char *why = why_not_quiet(ring);
+    if (why != NULL) {
+        fail(why);
     }
 }
 
@@ -185,6 +226,9 @@ static void hand_out(struct actor *a, const struct shmq_held *held)
     if (held->count <= what->handed || held->count > 1 + what->handed + world.deaths) {
         fail("a count that is not the number of deliveries");
     }
+    if (segment_deliveries > 0 && held->count > segment_deliveries && a->ring.header->dead_letters_refused == 0) {
+        fail("an item was delivered more often than it may be");
+    }
     what->worker = a->number + 1;
     what->handed++;
     a->held[a->holds++] = *held;
@@ -237,14 +281,43 @@ static void end_leases(struct actor *a)
     a->holds = 0;
 }
 
+/* ---- dead letters; the product does in Python what stands here ---- */
+
+static bool move_letter(struct actor *a)
+{
+    for (uint32_t i = 0; i < a->ring.dead; i++) {
+        struct shmq_dead *slot = shmq_dead_of(&a->ring, i);
+        const uint64_t word = SHMQ_LOAD("M5", &slot->word, memory_order_acquire);
+        if (shmq_dead_state(word) != SHMQ_DEAD_LETTER || (a->kind != DROP && observe(shmq_is_closed))) {
+            continue;
+        }
+        struct knowledge *what = knowledge_of(shmq_dead_payload(&a->ring, i));
+        const uint64_t next = shmq_next_dead_word(word, a->kind == DROP ? SHMQ_DEAD_FREE : SHMQ_DEAD_OFFERED, 0);
+        if (!SHMQ_CAS("M5", &slot->word, word, next, memory_order_seq_cst, memory_order_relaxed)) {
+            continue;
+        }
+        if (a->kind == DROP) {
+            what->ended = true;
+        } else {
+            what->handed = 0;
+            shmq_decide_offer(&a->ring, &slot->word, next);
+        }
+        return true;
+    }
+    return false;
+}
+
 /* ---- join ---- */
 
 static bool join(struct actor *a)
 {
+    a->joins = true;
+    a->saw_quiet = why_not_quiet(&a->ring) == NULL;
     const bool quiet = shmq_is_quiet(&a->ring);
+    a->joins = false;
     if (quiet && observe(shmq_is_stopped)) {
         check_stopped(&a->ring);
-    } else if (quiet) {
+    } else if (quiet && (a->ring.dead == 0 || !a->saw_quiet)) { /* without letters, [J5] is the last step */
         check_quiet(&a->ring);
     }
     return quiet;
@@ -263,6 +336,10 @@ static bool attempt_one(struct actor *a, bool sure)
         return done;
     }
     if (a->kind == SHUT) {
+        return true;
+    }
+    if (a->kind == PUT_BACK || a->kind == DROP) {
+        move_letter(a);
         return true;
     }
     if (a->kind == STOP || a->kind == JOIN || a->kind == PARK_JOIN) {

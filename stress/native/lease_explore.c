@@ -4,7 +4,9 @@
    Before each step: a word that names a lease slot names one that is held and says the same position (L1); each
    accepted item that is not ended lies in the ring or in a lease slot (L2), and in one lease slot at most (L3). No
    operation waits, scans or returns with a lease slot without an item (L4). Whenever an item is handed out: it is not
-   ended, no living actor has it, and the count exceeds the number of earlier hand-outs, by no more than the deaths. If
+   ended, no living actor has it, and the count exceeds the number of earlier hand-outs, by no more than the deaths. An
+   item is in one dead slot at most, and not in a lease slot at the same time; none is delivered more often than it may
+   be, unless there was no room for a letter. If
    join returns, everything is ended at that moment; likewise if a get finds the end of a queue that was shut down, and
    then nothing is handed out and no put accepted any more. Once an immediate shutdown and a join have returned, nothing
    is handed out. Afterwards a survivor takes and ends what is left: each accepted
@@ -51,13 +53,52 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
         for (segment_leases = 1; segment_leases <= 2; segment_leases++) {
             world.base = segment_new(world.capacity, ITEM_SIZE, false);
             for (world.laps = is_long ? 0 : 1; world.laps < 2; world.laps++) {
-                for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
-                    explore(kinds);
+                for (world.letters = 0; world.letters <= (segment_deliveries > 0); world.letters++) {
+                    for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
+                        explore(kinds);
+                    }
                 }
             }
             free(world.base);
         }
     }
+}
+
+/* With dead letters: one delivery is allowed, and a letter may be there at the start. */
+static void explore_letters(bool is_long)
+{
+    segment_deliveries = 1;
+    static const enum kind movers[] = {LEASE, RELEASE, KEEP, PUT_BACK, DROP, JOIN, PARK_LEASE, PUT};
+    for (unsigned a = 0; a < sizeof movers / sizeof *movers; a++) {
+        for (unsigned b = a; b < 5; b++) {
+            const enum kind kinds[] = {movers[b], movers[a]};
+            explore_all(2, is_long ? 3 : 2, 0, kinds, is_long ? 2 : 1, is_long);
+            explore_all(2, is_long ? 2 : 1, 1, kinds, is_long ? 2 : 1, is_long);
+            explore_all(2, is_long ? 1 : 0, 2, kinds, 1, is_long);
+        }
+    }
+    report("two operations, dead letters");
+    static const enum kind moves[][3] = {
+        {PUT_BACK, KEEP, JOIN},    {PUT_BACK, LEASE, JOIN},  {PUT_BACK, RELEASE, JOIN}, {RELEASE, LEASE, PUT_BACK}, {PUT_BACK, LEASE, SHUT},
+        {PUT_BACK, LEASE, LEASE},  {KEEP, LEASE, LEASE},      {PUT_BACK, DROP, LEASE},    {RELEASE, RELEASE, LEASE},
+        {PUT_BACK, PARK_LEASE, LEASE}, {PUT_BACK, LEASE, STOP}, {RELEASE, LEASE, PARK_JOIN}, {PUT_BACK, PARK_LEASE, SHUT},
+    };
+    for (unsigned i = 0; i < sizeof moves / sizeof *moves; i++) {
+        explore_all(3, is_long ? 2 : 1, 0, moves[i], 1, is_long);
+        explore_all(3, is_long ? 1 : 0, 1, moves[i], 1, is_long);
+    }
+    report("three operations, dead letters");
+    static const enum kind behind_a_look[] = {LEASE, PUT_BACK, KEEP, JOIN};
+    world.actors = 4;
+    world.most_switches = 2;
+    world.most_deaths = 0;
+    world.capacity = world.laps = world.letters = world.filled = 1;
+    segment_leases = 2;
+    world.base = segment_new(world.capacity, ITEM_SIZE, false);
+    explore(behind_a_look);
+    free(world.base);
+    report("four operations, dead letters");
+    segment_deliveries = 0;
 }
 
 int main(int argc, char **argv)
@@ -71,6 +112,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < ACTORS; i++) {
         create(&actors[i]);
     }
+    explore_letters(is_long);
     for (unsigned a = 0; a < count; a++) {
         for (unsigned b = a > 3 ? a : 3; b < count; b++) {
             const enum kind kinds[] = {pairs[a], pairs[b]};

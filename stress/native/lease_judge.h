@@ -10,12 +10,12 @@ static void be_born(struct actor *a, unsigned number)
     const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
     a->busy_lease = 0;
-    shmq_open_leases(&a->ring, segment_leases, &a->busy_lease);
+    shmq_open_leases(&a->ring, segment_leases, segment_deliveries, &a->busy_lease);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
     a->taken = 0;
     a->holds = 0;
-    a->finds_the_end = false;
+    a->finds_the_end = a->joins = a->saw_quiet = false;
     a->fate = NEVER;
     a->item.mine = false;
     a->count = count_of(a->kind);
@@ -24,11 +24,28 @@ static void be_born(struct actor *a, unsigned number)
     }
 }
 
-/* Take and end all that is there. */
+/* Take and end all that is there; what the dead had becomes dead letters, one look after the other. */
 static void drain(void)
 {
-    while (lease(&survivor, 1, true)) {
-        end_leases(&survivor);
+    for (unsigned looks = 0; looks < 2; looks++) {
+        while (lease(&survivor, 1, true)) {
+            end_leases(&survivor);
+        }
+    }
+}
+
+/* End the dead letters: put back and delivered once more, or, if the queue was shut down, dropped. */
+static void end_letters(void)
+{
+    survivor.kind = shmq_is_closed(&survivor.ring) ? DROP : PUT_BACK;
+    while (move_letter(&survivor)) {
+    }
+    survivor.kind = LEASE;
+    drain();
+    for (uint32_t i = 0; i < survivor.ring.dead; i++) {
+        if (shmq_dead_of(&survivor.ring, i)->word % 8 != SHMQ_DEAD_FREE && !shmq_is_stopped(&survivor.ring)) {
+            fail("a dead slot stays taken");
+        }
     }
 }
 
@@ -36,7 +53,7 @@ static void set_up(const enum kind *kinds)
 {
     world.before_step = NULL;
     segment_reset(world.base, world.capacity, ITEM_SIZE, false);
-    atomic_store_explicit(&lives, 1, memory_order_relaxed);
+    atomic_store_explicit(&lives, FIRST_LIFE, memory_order_relaxed);
     world.steps = world.noted = world.switches = world.deaths = world.depth = 0;
     memset(known, 0, sizeof known);
     memset(&end, 0, sizeof end);
@@ -48,6 +65,14 @@ static void set_up(const enum kind *kinds)
         }
         end_leases(&survivor);
         memset(known, 0, sizeof known);
+    }
+    if (world.letters > 0) {
+        if (put(&survivor, FILLER, LETTER, 1, false, true) != SHMQ_DONE || !lease(&survivor, 1, false)) {
+            fail("a new queue does not work");
+        }
+        survivor.kind = RELEASE;
+        end_leases(&survivor);
+        survivor.kind = LEASE;
     }
     for (unsigned i = 0; i < world.filled; i++) {
         if (put(&survivor, FILLER, i, 1, false, true) != SHMQ_DONE) {
@@ -92,6 +117,9 @@ static void judge_sleepers(void)
             if (slot->holder == 0 && (slot->count > 0 ? slot->due == 0 : is_there)) {
                 fail("a get sleeps beside an item and a lease slot for it");
             }
+            if (slot->holder == 0 && slot->count == 0 && shmq_put_back_items(&a->ring) > 0) {
+                fail("a get sleeps beside an item that was put back and a lease slot for it");
+            }
         }
     }
 }
@@ -129,7 +157,8 @@ static void judge(void)
     }
     const bool is_empty = shmq_is_empty(&survivor.ring);
     const bool is_there = lease(&survivor, 1, true);
-    if (is_there == is_empty && !keeps) {
+    const bool may_bury = segment_deliveries > 0 && world.deaths > 0; /* what was there is a letter, then */
+    if (is_there == is_empty && !keeps && !may_bury) {
         fail(is_empty ? "is_empty did not see an item" : "is_empty saw an item where none was");
     }
     end_leases(&survivor);
@@ -145,6 +174,7 @@ static void judge(void)
     }
     drain();
     inspect();
+    end_letters();
     judge_items();
 
     if (shmq_is_closed(&survivor.ring)) {

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#define SHMQ_BY_WORDS
 #ifndef LARGE /* items may take several slots */
 #define SHMQ_HAS_LARGE(ring) false
 #endif

@@ -11,9 +11,10 @@
 #include "looking.h"
 
 #define LIVES 65536
+#define FIRST_LIFE 1024 /* above all positions, with which `due` of a lease slot shares its place */
 
 static _Atomic bool is_living[LIVES]; /* by owner word */
-static _Atomic uint64_t lives = 1;
+static _Atomic uint64_t lives = FIRST_LIFE;
 
 static inline bool life_is_alive(void *context, uint64_t owner)
 {
@@ -46,8 +47,8 @@ static inline uint64_t life_now(void *context, bool exact)
     return atomic_fetch_add_explicit(&now, 2 * SHMQ_FAR_AHEAD, memory_order_relaxed);
 }
 
-static uint32_t segment_leases; /* of the segments from here on */
-static uint32_t segment_max_item_size; /* likewise; 0: as item_size */
+static uint32_t segment_leases, segment_deliveries; /* of the segments from here on */
+static uint32_t segment_max_item_size;              /* likewise; 0: as item_size */
 
 static inline uint32_t segment_largest(uint32_t item_size)
 {
@@ -57,7 +58,8 @@ static inline uint32_t segment_largest(uint32_t item_size)
 /* Without definitions: what lies behind the last slot is for the address sanitizer to guard. */
 static inline size_t segment_length(uint64_t capacity, uint32_t item_size)
 {
-    return (size_t)(SHMQ_SEGMENT_SIZE(capacity, item_size, segment_leases, segment_largest(item_size)) -
+    return (size_t)(SHMQ_SEGMENT_SIZE(capacity, item_size, segment_leases, segment_deliveries,
+                                      segment_largest(item_size)) -
                     SHMQ_DEFINITIONS_SIZE);
 }
 
@@ -78,7 +80,8 @@ static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_si
         atomic_store_explicit(&slot->word, i << SHMQ_STATE_BITS | SHMQ_FREE, memory_order_relaxed);
     }
     memset((unsigned char *)base + SHMQ_SLOTS_START + capacity * SHMQ_STRIDE(item_size), 0,
-           segment_leases * (sizeof(struct shmq_lease) + (size_t)SHMQ_LEASE_STRIDE(segment_largest(item_size))));
+           (segment_leases + SHMQ_DEAD_SLOTS(segment_leases, segment_deliveries)) *
+               (sizeof(struct shmq_lease) + (size_t)SHMQ_LEASE_STRIDE(segment_largest(item_size))));
 }
 
 static inline void *segment_new(uint64_t capacity, uint32_t item_size, bool spsc)

@@ -68,7 +68,7 @@ static void scribble(uint64_t rounds)
             fail("no memory", ITEM_SIZE, 0);
         }
         shmq_open(&ring, base, capacity, ITEM_SIZE, random_below(&random, 4) == 0, 1 + random_below(&random, 3), calls);
-        shmq_open_leases(&ring, segment_leases, &busy_lease);
+        shmq_open_leases(&ring, segment_leases, segment_deliveries, &busy_lease);
         if (!shmq_take_record(&ring, &me)) {
             fail("no record", 0, 0);
         }

@@ -48,7 +48,8 @@ DOORS: dict[str, set[str]] = {
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
-    "pickle": {"_codec/codec.py", "_codec/definitions.py", *PROGRAMS},
+    # The numbers of a tensor are a PickleBuffer.
+    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", *PROGRAMS},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
@@ -65,14 +66,15 @@ DOORS: dict[str, set[str]] = {
     "multiprocessing.shared_memory": {"_platform/shared_memory.py"},
     "_posixshmem": {"_platform/shared_memory.py"},
     "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
-    "mmap": {"_platform/shared_memory.py"},
+    "mmap": {"_platform/shared_memory.py", "_platform/memory.py"},
     "resource": {"_platform/shared_memory.py", "cli/doctor.py"},
     "select": {"_platform/bells.py", "cli/top.py"},
-    # Addresses of the segment, and the system calls that Python has no functions for. A ctypes array of an item is the
-    # reducers' affair.
+    # Addresses of the segment, memory whose end is told, and the system calls that Python has no functions for. A
+    # ctypes array of an item is the reducers' affair.
     "ctypes": {
         "_platform/shared_memory.py",
         "_platform/atomic_words.py",
+        "_platform/memory.py",
         "_platform/futex.py",
         "_platform/bells.py",
         "_ring/parking.py",

@@ -70,7 +70,10 @@ def test_random_bytes_are_no_queue(tmp_path: Path) -> None:
         look_at(path)
 
 
-CONSTANTS = {layout.LEASES_AT, *range(layout.MAGIC_AT, layout.MAGIC_AT + layout.LINE)}
+CONSTANTS = {
+    *(layout.LEASES_AT, layout.MAX_DELIVERIES_AT),
+    *range(layout.MAGIC_AT, layout.MAGIC_AT + layout.LINE),
+}
 EDGES = [0, 1, 2, 3, layout.RECORDS, 1 << 61, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1]
 
 

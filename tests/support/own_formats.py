@@ -40,7 +40,8 @@ def _of_main(how: str) -> bytes:
     payload, tag = codec.encode([Attack(how), lambda: how])
     names = b"Attack"
     assert tag in (PICKLE, MAIN)
-    return payload + names + len(names).to_bytes(4, "little") + bytes(20)
+    found: bytes = payload + names + len(names).to_bytes(4, "little") + bytes(20)
+    return found
 
 
 def attacks() -> dict[str, bytes]:

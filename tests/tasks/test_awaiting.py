@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections.abc import Callable
 from queue import Empty, Full
@@ -42,6 +43,25 @@ def test_a_put_wakes_a_task(pair: Pair, run: Run[Any]) -> None:
         return found
 
     assert run(main()) == list(range(20))
+
+
+def test_items_with_large_buffers_wait_for_room_as_others_do(pair: Pair, run: Run[Any]) -> None:
+    """Their payloads are in pieces, of which a waiting put makes one."""
+    _, waiter = pair
+    items = [bytearray(3000 * i) for i in (2, 3, 4)]
+    wrapped = [{"buffer": pickle.PickleBuffer(item)} for item in items]
+
+    async def main() -> Any:
+        await waiter.put_batch_async([0, 1, 2])
+        tasks = [asyncio.create_task(waiter.put_async(wrapped[0]))]
+        await asleep(waiter, "put", 1)
+        tasks.append(asyncio.create_task(waiter.put_async(wrapped[1])))
+        tasks.append(asyncio.create_task(waiter.put_batch_async(wrapped[2:])))
+        found = [await waiter.get_async() for _ in range(6)]
+        await asyncio.gather(*tasks)
+        return found
+
+    assert run(main()) == [0, 1, 2, *({"buffer": item} for item in items)]
 
 
 def test_a_get_wakes_a_task_that_puts(pair: Pair, run: Run[Any]) -> None:

@@ -1,0 +1,190 @@
+"""Deaths, interrupts and any words at all, while items move between lease slots and dead slots."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from shared_multiprocess_queue import (
+    CorruptQueueError,
+    DeadLetterGoneError,
+    DeserializationError,
+    Empty,
+    LeaseLostError,
+    LeasesHeldError,
+    SharedMemoryQueue,
+    ShutDown,
+)
+from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring.claim import held_by
+from stress.hostile import damage
+from tests.support.interrupting import points
+from tests.support.mortal import dies
+from tests.support.queues import MakeQueue
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*given back:ResourceWarning"),
+]
+ALLOWED = (Empty, CorruptQueueError, DeserializationError, LeaseLostError, LeasesHeldError)
+forks = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+
+
+# ---- what a process does, in steps ----------------------------------------------------------------------------------
+
+
+def lease_and_give_back(engine: AtomicsEngine) -> None:
+    leasing = engine.membership.leasing
+    assert leasing is not None
+    with suppress(Empty):
+        for held in engine.get(1, 0, lambda taken: list(map(held_by, taken)), leasing.of_objects):
+            leasing.give_back(leasing.of_objects, held)
+
+
+def move_letter(engine: AtomicsEngine, puts_back: bool) -> None:
+    leases = engine.membership.ring.leases
+    assert leases is not None
+    dead = leases.dead_letters
+    assert dead is not None
+    with engine.membership.operation() as record:
+        for letter in dead.letters(record.words):
+            (dead.put_back if puts_back else dead.drop)(record.words, letter)
+
+
+def put_back(engine: AtomicsEngine) -> None:
+    move_letter(engine, puts_back=True)
+
+
+def put_back_and_lease(engine: AtomicsEngine) -> None:
+    put_back(engine)
+    lease_and_give_back(engine)
+
+
+def drop(engine: AtomicsEngine) -> None:
+    move_letter(engine, puts_back=False)
+
+
+def everything(q: SharedMemoryQueue) -> list[object]:
+    """Return all items that are there, and end them: those of the queue, then the dead letters."""
+    found: list[object] = []
+    until = time.monotonic() + 60
+    while not q.join(0) and time.monotonic() < until:
+        with suppress(Empty):
+            found.append(q.get(timeout=0.1))
+            q.task_done()
+    for letter in q.dead_letters():
+        found.append(letter.item)
+        letter.done()
+    return found
+
+
+@forks
+@pytest.mark.parametrize("operation", [lease_and_give_back, put_back, put_back_and_lease, drop])
+def test_no_step_at_which_a_mover_dies_loses_an_item_or_has_it_twice(
+    make_leased: MakeQueue, operation: Callable[[AtomicsEngine], None]
+) -> None:
+    q = make_leased(max_deliveries=1, leases=1)
+    for steps in itertools.count():
+        q.put(b"item")
+        if operation is not lease_and_give_back:
+            q.lease(timeout=60).release()
+        has_died = dies(q.name, q.run_id, operation, steps)
+        found = everything(q)
+        assert found == [b"item"] or (operation is drop and found == []), steps
+        with q._membership.operation() as record:
+            assert layout.dead_state(record.words.load(q._geometry.dead_heads)) == layout.DEAD_FREE, steps
+        if not has_died:
+            assert steps > 2, "the operation has hardly any steps: nothing was tested"
+            break
+
+
+# ---- interrupts -----------------------------------------------------------------------------------------------------
+
+
+def release(q: SharedMemoryQueue) -> None:
+    q.put("item")
+    q.lease(block=False).release()
+
+
+def release_and_put_back(q: SharedMemoryQueue) -> None:
+    release(q)
+    q.dead_letters()[0].put_back()
+
+
+def release_put_back_and_lease(q: SharedMemoryQueue) -> None:
+    release_and_put_back(q)
+    q.get(block=False)
+
+
+def release_and_drop(q: SharedMemoryQueue) -> None:
+    release(q)
+    q.dead_letters()[0].done()
+
+
+@pytest.mark.parametrize("operation", [release, release_and_put_back, release_put_back_and_lease, release_and_drop])
+def test_an_interrupt_anywhere_loses_no_letter_and_no_lease(
+    make_leased: MakeQueue, operation: Callable[[SharedMemoryQueue], None]
+) -> None:
+    q = make_leased(max_deliveries=1, leases=1)
+    for where in points(lambda: operation(q)):
+        with suppress(ValueError):
+            q.task_done()  # the get may have been completed
+        assert len(everything(q)) <= 1, where
+        with q._membership.operation() as record:
+            words = record.words
+            assert words.load(q._geometry.lease_heads + layout.LEASE_HOLDER) == 0, where
+            assert layout.dead_state(words.load(q._geometry.dead_heads)) == layout.DEAD_FREE, where
+        q.put("next")
+        assert q.get(block=False) == "next", where
+        q.task_done()
+    with suppress(ValueError):
+        q.task_done()
+    everything(q)
+
+
+# ---- any words ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_words_of_dead_slots_end_in_an_answer(make_leased: MakeQueue, seed: int) -> None:
+    rng = Random(seed)
+    q = make_leased(capacity=2, item_size=64, max_deliveries=1)
+    q.put_batch([1, 2])
+    q.lease(block=False).release()
+    lease = q.lease(block=False)
+    stage, geometry = damage.Stage(q), q._geometry
+    places = [geometry.dead_heads + number * layout.WORD for number in range(2 * layout.DEAD_HEAD_SIZE // layout.WORD)]
+    places += [geometry.lease_heads + index * layout.LEASE_HEAD_SIZE + layout.LEASE_LINK for index in range(2)]
+    for place in rng.sample(places, rng.randint(1, 6)):
+        version = rng.getrandbits(45) << layout.DEAD_VERSION_SHIFT
+        word = layout.next_dead_word(version, rng.randrange(8), rng.randrange(3))
+        stage.write(place, rng.choice([word, rng.randrange(4), rng.getrandbits(64), layout.WORD_MASK]))
+
+    def end_letters() -> None:
+        for letter in q.dead_letters():
+            with suppress(*ALLOWED, DeadLetterGoneError, ShutDown):
+                repr((letter, letter.raw, letter.deliveries, letter.item))
+                letter.put_back()
+            with suppress(DeadLetterGoneError):
+                letter.done()
+
+    calls: list[Callable[[], object]] = [
+        lambda: q.get(False),
+        lease.release,
+        end_letters,
+        lambda: q.lease_batch(2, block=False),
+        lambda: q.join(0),
+        lambda: (q.qsize(), q.empty(), q.full(), repr(q), q.get_metrics()),
+        end_letters,
+    ]
+    rng.shuffle(calls)
+    for call in calls:
+        with suppress(*ALLOWED):
+            call()
