@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shared_multiprocess_queue import (
@@ -30,7 +31,7 @@ def leases(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-def taken(q: SharedMemoryQueue, most: int = 1) -> list[bytes]:
+def taken(q: SharedMemoryQueue, most: int = 1) -> list[Any]:
     """Take items, and end their leases."""
     found = q.get_batch(most, block=False)
     for _ in found if q.leases else ():
@@ -123,6 +124,43 @@ def test_objects_of_each_kind_may_be_large(make_queue: MakeQueue, each_engine: s
     for item in ("é" * 1000, list(range(500)), {"a": [1.5] * 100}, {str(i): b"x" * i for i in range(60)}, 1 << 4000):
         q.put(item)
         assert q.get() == item
+
+
+@pytest.mark.parametrize("extra", range(3))
+def test_arrays_arrive_in_several_slots(make_queue: MakeQueue, each_engine: str, leases: int, extra: int) -> None:
+    """Of an odd slot, so that the pieces do not end where slots end."""
+    q = make_queue(capacity=60, item_size=1000 + extra, max_item_size=40_000, leases=leases)
+    with SharedMemoryQueue(q.name, run_id=q.run_id, engine="atomics") as other:
+        arrays = [np.frombuffer(os.urandom(8 * n), dtype=np.int64) for n in (900, 1, 2000, 1200)]
+        for sender, receiver in ((q, other), (other, q), (q, q)):
+            sender.put({"small": np.arange(3), "large": arrays}, block=False)
+            sender.put(arrays[0], block=False)
+            assert q.qsize() > 30
+            found, single = taken(receiver, 2)
+            assert all(map(np.array_equal, found["large"], arrays))
+            assert np.array_equal(found["small"], np.arange(3))
+            assert np.array_equal(single, arrays[0])
+            assert single.flags.writeable
+            assert q.empty()
+
+
+def test_large_dead_letters(make_queue: MakeQueue, each_engine: str) -> None:
+    q = make_queue(capacity=5, item_size=SLOT, max_item_size=5 * SLOT, leases=3, max_deliveries=1)
+    with SharedMemoryQueue(q.name, run_id=q.run_id, engine="atomics") as other:
+        items = [os.urandom(size) for size in (5 * SLOT, 2 * SLOT + 1, SLOT)]
+        for burying, looking in ((q, other), (other, q)):
+            for item in items:
+                q.put(item, block=False)
+                burying.lease(block=False).release()
+                assert q.empty()
+            letters = looking.dead_letters()
+            assert [letter.item for letter in letters] == items
+            for letter in letters:
+                letter.put_back()
+            for item in items:
+                with burying.lease(block=False) as lease:
+                    assert (lease.item, lease.deliveries) == (item, 1)
+            assert not looking.dead_letters()
 
 
 @pytest.mark.parametrize(
