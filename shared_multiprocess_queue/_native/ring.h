@@ -3,8 +3,9 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h; participants.h <- slots.h <- large.h <- recovery.h <- ending.h
-   <- leases.h <- returns.h <- ring.h <- large_ring.h, leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h; participants.h <- slots.h <- writing.h, large.h; large.h <-
+   recovery.h <- ending.h <- leases.h <- returns.h <- ring.h <- large_ring.h, leased_ring.h; recovery.h is the part of
+   _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -55,6 +56,7 @@
 #include "large.h"
 #include "recovery.h"
 #include "returns.h"
+#include "writing.h"
 
 /* Fetch the first two lines of a slot for writing while the claim goes on, because they are in the cache of the core
    that has used the slot last. A round trip then takes 0.6 µs instead of 0.9. The processor itself fetches the rest of
@@ -183,79 +185,6 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
     }
     shmq_withdraw_put(me);
     return SHMQ_HELD;
-}
-
-/* Load eight bytes, aligned or not. */
-static inline uint64_t shmq_bytes(const unsigned char *from)
-{
-    uint64_t word;
-    memcpy(&word, from, SHMQ_WORD);
-    return word;
-}
-
-/* Copy bytes into words of a claimed slot. */
-static inline void shmq_copy_in(_Atomic uint64_t *words, const unsigned char *from, uint32_t length)
-{
-#ifdef SHMQ_HAS_STRINGS
-    if (length >= SHMQ_LONG && length <= SHMQ_LONGEST) {
-        shmq_copy_string(words, from, length);
-        return;
-    }
-#endif
-    for (; length >= 4 * SHMQ_WORD; length -= 4 * SHMQ_WORD, from += 4 * SHMQ_WORD, words += 4) { /* twice as fast */
-        const uint64_t first = shmq_bytes(from), second = shmq_bytes(from + SHMQ_WORD);
-        const uint64_t third = shmq_bytes(from + 2 * SHMQ_WORD), fourth = shmq_bytes(from + 3 * SHMQ_WORD);
-        atomic_store_explicit(words, first, memory_order_relaxed);
-        atomic_store_explicit(words + 1, second, memory_order_relaxed);
-        atomic_store_explicit(words + 2, third, memory_order_relaxed);
-        atomic_store_explicit(words + 3, fourth, memory_order_relaxed);
-    }
-    for (; length >= SHMQ_WORD; length -= SHMQ_WORD, from += SHMQ_WORD) {
-        atomic_store_explicit(words++, shmq_bytes(from), memory_order_relaxed);
-    }
-    if (length > 0) {
-        uint64_t word = 0;
-        memcpy(&word, from, length);
-        atomic_store_explicit(words, word, memory_order_relaxed);
-    }
-}
-
-/* Begin to write an item of so many bytes, at most item_size, into a claimed slot; index is its place in its batch, 0 for
-   a single put. */
-static inline void shmq_write_head(struct shmq_slot *slot, uint32_t length, uint32_t tag, uint32_t index)
-{
-    SHMQ_STEP("P7");
-    /* [P7] relaxed, published by [P8]. Not plain, because an adopter may read them meanwhile, and then drop its
-       copy. */
-    atomic_store_explicit(&slot->length, length, memory_order_relaxed);
-    atomic_store_explicit(&slot->meta, tag | index << SHMQ_TAG_BITS, memory_order_relaxed);
-}
-
-/* Write an item. */
-static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, const void *data, uint32_t length,
-                              uint32_t tag, uint32_t index)
-{
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    shmq_write_head(slot, length, tag, index);
-    shmq_copy_in((_Atomic uint64_t *)(void *)slot->payload, data, length);
-}
-
-/* A part of an item that lies elsewhere than the next one. */
-struct shmq_piece {
-    const void *data; /* NULL behind the last */
-    uint32_t at;      /* in the payload; a multiple of a word */
-    uint32_t length;
-};
-
-/* Write an item of which the parts lie in several places. */
-static inline void shmq_write_pieces(const struct shmq_ring *ring, uint64_t position, const struct shmq_piece *pieces,
-                                     uint32_t length, uint32_t tag, uint32_t index)
-{
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    shmq_write_head(slot, length, tag, index);
-    for (; pieces->data != NULL; pieces++) {
-        shmq_copy_in((_Atomic uint64_t *)(void *)(slot->payload + pieces->at), pieces->data, pieces->length);
-    }
 }
 
 /* Whether a single put would find its slot free now, or free it when it looks for dead operations. */

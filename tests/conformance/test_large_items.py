@@ -131,7 +131,7 @@ def test_arrays_arrive_in_several_slots(make_queue: MakeQueue, each_engine: str,
     """Of an odd slot, so that the pieces do not end where slots end."""
     q = make_queue(capacity=60, item_size=1000 + extra, max_item_size=40_000, leases=leases)
     with SharedMemoryQueue(q.name, run_id=q.run_id, engine="atomics") as other:
-        arrays = [np.frombuffer(os.urandom(8 * n), dtype=np.int64) for n in (900, 1, 2000, 1200)]
+        arrays = [np.frombuffer(os.urandom(8 * n), dtype=np.int64).copy() for n in (900, 1, 2000, 1200)]
         for sender, receiver in ((q, other), (other, q), (q, q)):
             sender.put({"small": np.arange(3), "large": arrays}, block=False)
             sender.put(arrays[0], block=False)
