@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from queue import Empty, Full
-from typing import Final
+from typing import Final, Literal
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -40,6 +40,8 @@ __all__ = [
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -73,32 +75,48 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
     """The item, serialised, is larger than the queue takes.
 
     Attributes:
-        size: bytes that the item needs; with serializer="plain" it may be more, if this is over 8 times the limit.
-        limit: ``max_item_size`` of the queue, in bytes.
+        size: bytes that the item needs; at least so many, if ``is_exact`` is False.
+        limit: ``max_item_size`` of the queue, in bytes; of one on a server, ``item_size``.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
             are, an item of more than 64 times the limit is too large to try, and only a queue with serializer="pickle"
             deflates.
+        is_exact: False if the item was not counted to its end: with serializer="plain", beyond 8 times the limit.
     """
 
-    def __init__(self, size: int, limit: int, index: int | None = None, deflated: int | None = None) -> None:
-        super().__init__(size, limit, index, deflated)
+    def __init__(
+        self, size: int, limit: int, index: int | None = None, deflated: int | None = None, is_exact: bool = True
+    ) -> None:
+        super().__init__(size, limit, index, deflated, is_exact)
         self.size = size
         self.limit = limit
         self.index = index
         self.deflated = deflated
+        self.is_exact = is_exact
 
     def __str__(self) -> str:
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
+        size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
+        enough = f"max_item_size={self.size} or more" if self.is_exact else "a larger max_item_size"
         return (
-            f"{which} takes {self.size:,} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create a SharedMemoryQueue with max_item_size={self.size} or more, or send a smaller item"
+            f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
+            f"{self.limit:,}; create a SharedMemoryQueue with {enough}, or send a smaller item"
         )
 
 
 class SerializationError(SharedMemoryQueueError, ValueError):
-    """Something in the item cannot be turned into bytes; the message says where it is, ``__cause__`` why."""
+    """Something in the item cannot be turned into bytes; the message says where it is, ``__cause__`` why.
+
+    Attributes:
+        index: place of the item in its batch, from 0; None for a single item.
+    """
+
+    index: int | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.index is None else f"at index {self.index} of the batch: {text}"
 
 
 class DeserializationError(SharedMemoryQueueError, ValueError):
@@ -188,18 +206,21 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
         self.found = found
 
     def __str__(self) -> str:
+        sizes = {what: own for what, own in self.found.items() if what != "serializer"}
+        differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in sizes.items())
+        own = ", ".join(f"{what}={own!r}" for what, own in sizes.items())
         if "serializer" in self.found:
             asked, found = (_way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
+            also = f"; it has {differing} too" if sizes else ""
+            and_own = f", and with {own}" if sizes else ""
             return (
-                f"the items of queue {self.args[0]!r} are written with {found}, and this process asks for {asked}; "
-                f"open it with {found}, as all its processes have to; for another format create a queue of another "
-                f"name or run_id"
+                f"the items of queue {self.args[0]!r} are written with {found}, and this process asks for {asked}"
+                f"{also}; open it with {found}, as all its processes have to{and_own}; for another format create a "
+                f"queue of another name or run_id"
             )
-        differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in self.found.items())
-        own = ", ".join(f"{what}={own!r}" for what, own in self.found.items())
         return (
             f"the queue {self.args[0]!r} has {differing} and keeps what it was created with; to attach to it leave "
-            f"{' and '.join(self.found)} out, or pass {own}; for other values create a queue of another name or run_id"
+            f"{' and '.join(sizes)} out, or pass {own}; for other values create a queue of another name or run_id"
         )
 
 
@@ -212,6 +233,23 @@ def _way_to_ask(name: str) -> str:
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
     """A live process is still creating the queue of that name."""
+
+
+class QueueUnavailableError(SharedMemoryQueueError, ConnectionError):
+    """The server of a remote queue could not be reached for too long.
+
+    Attributes:
+        outcome: "unknown" if the call may have had its effect all the same, as its request was sent and no answer came;
+            "not done" if it has not.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class QueueRefusedError(SharedMemoryQueueError, OSError):
+    """The server of a remote queue refuses what is asked: its memory is full, or a right or a setting is missing."""
 
 
 class LayoutVersionError(SharedMemoryQueueError, RuntimeError):

@@ -87,7 +87,8 @@ class SharedMemoryQueue(Generic[T]):
         max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
             than a slot takes several adjacent ones, at most all; a put waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
-            process that gets it; for queues whose writers are not trusted. Each process passes the same.
+            process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
+            asks for "pickle".
         dumps: turns an item into bytes, or an object with a buffer, in the place of the serializer; a function with a
             name, because the queue keeps its name. Each process passes the same, and ``loads`` as well.
         loads: turns these bytes back into an item.
@@ -225,8 +226,9 @@ class SharedMemoryQueue(Generic[T]):
             segment, self._geometry, flag = lifecycle.attach(self._name, self._run_id, until, identity)
             try:
                 sweep.opened(segment)
-                _arguments.agree(self._name, asked, self._geometry, sweep.goes_with_its_users(segment))
-                _arguments.agree_on_format(self._name, self._format, lifecycle.format_name(segment))
+                goes = sweep.goes_with_its_users(segment)
+                found_format = lifecycle.format_name(segment)
+                _arguments.agree(self._name, asked, self._geometry, goes, self._format, found_format)
                 if self._start(engine_class, segment, flag):
                     return
             except BaseException:
@@ -276,7 +278,8 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
-            ItemTooLargeError: the serialised item is larger than ``max_item_size``, even deflated; a ValueError.
+            ItemTooLargeError: the serialised item is larger than ``max_item_size``, with serializer="pickle" even
+                deflated; a ValueError.
             SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the producer.

@@ -134,20 +134,21 @@ def path_to(culprit: object, item: object, definitions: Collection[int]) -> str 
 def _path_to(culprit: object, item: object, definitions: Collection[int]) -> str | None:
     seen = {id(item): item}
     todo = deque([("item", item)])
+    as_type: str | None = None  # where an object of that type is, if the type itself is no part
     while todo:
         path, whole = todo.popleft()
-        if type(whole) is culprit:
-            return f"type({path})"
+        if as_type is None and type(whole) is culprit:
+            as_type = f"type({path})"
         for before, after, part in _steps(whole, definitions):
             if part is culprit:
                 return f"{before}{path}{after}"
             if any(type(part) is leaf for leaf in _LEAVES) or id(part) in seen or len(path) > _LONGEST:
                 continue
             if len(seen) >= _MOST:
-                return None
+                return as_type
             seen[id(part)] = part
             todo.append((f"{before}{path}{after}", part))
-    return None
+    return as_type
 
 
 def _steps(whole: Any, definitions: Collection[int]) -> Iterator[_Step]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, NoReturn
 
@@ -13,6 +15,16 @@ from .definitions import MAIN_MODULES
 from .tags import OWN
 
 __all__ = ["OwnCodec", "name_of"]
+
+
+class _Loading(partial[Any]):
+    """Calls a function by ``loading[payload]``.
+
+    After a call the interpreter looks for exceptions of other threads (_engine/calls.py), and would raise them in the
+    ``try`` of ``decode``, as if they were errors of the item. After a subscription in C it does not look.
+    """
+
+    __getitem__ = partial.__call__
 
 
 class OwnCodec:
@@ -31,6 +43,7 @@ class OwnCodec:
     def __init__(self, dumps: Callable[[Any], Any], loads: Callable[[bytes], Any], item_size: int) -> None:
         self._dumps = dumps
         self._loads = loads
+        self._loading = _Loading(loads)
         self._item_size = item_size
 
     def read_plain_by(self, read: object) -> None:
@@ -44,6 +57,7 @@ class OwnCodec:
 
         Raises:
             SerializationError: ``dumps`` has raised an error, or returned no bytes.
+            ItemTooLargeError: it has returned a buffer that is too large, which is not copied.
         """
         try:
             found = self._dumps(item)
@@ -56,13 +70,19 @@ class OwnCodec:
         if type(found) is bytes:
             return found, OWN
         try:
-            return bytes(memoryview(found)), OWN
-        except (TypeError, ValueError, BufferError) as error:
+            with memoryview(found) as view:
+                size = view.nbytes
+                data = bytes(view) if size <= self._item_size else b""
+        except Exception as error:
+            pass_on(error)
             hint = "; let it end in .encode()" if isinstance(found, str) else ""
             raise SerializationError(
                 f"the queue's dumps, {name_of(self._dumps)}, has returned an object of type "
                 f"{classes.type_name(type(found))}, and must return bytes, or what has a buffer of bytes{hint}"
             ) from error
+        if size > self._item_size:
+            raise ItemTooLargeError(size, self._item_size)
+        return data, OWN
 
     encode_object = encode
 
@@ -90,15 +110,10 @@ class OwnCodec:
                 f"item was not looked at, and its bytes are in the attribute 'raw' of this error",
                 payload,
             )
-        # No direct call: after a call the interpreter looks for exceptions of other threads (_engine/calls.py), and
-        # would raise them inside the try, as if they were errors of the item.
-        loading = map(self._loads, (payload,))
         try:
-            for item in loading:
-                return item
+            return self._loading[payload]
         except Exception as error:
             self.fail_to_decode(payload, error)
-        self.fail_to_decode(payload, StopIteration())
 
     def fail_to_decode(self, payload: bytes, error: Exception) -> NoReturn:
         """Raise the error of ``decode`` for an error that ``loads`` has raised."""
@@ -114,13 +129,23 @@ def name_of(function: Callable[..., Any]) -> str:
     """Return the name by which other processes know a function: "module:qualified name", as in an entry point.
 
     Of a method it is that of its class, whatever object it is bound to. "" if the function has none, as a lambda, a
-    ``functools.partial`` or an object with ``__call__``.
+    ``functools.partial`` or an object with ``__call__``. The module of ``python -m package.module`` has its own name.
     """
     qualname = getattr(function, "__qualname__", None)
-    owner = getattr(function, "__self__", None)
     module = getattr(function, "__module__", None)
-    if not isinstance(module, str):  # a function or a method in C
-        module = owner.__name__ if isinstance(owner, ModuleType) else getattr(type(owner), "__module__", None)
+    if not isinstance(module, str):
+        module = _module_in_c(function)
     if not isinstance(qualname, str) or not isinstance(module, str) or "<lambda>" in qualname:
         return ""
-    return f"{'__main__' if module in MAIN_MODULES else module}:{qualname}"
+    if module in MAIN_MODULES:
+        module = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "__main__")
+    return f"{module}:{qualname}"
+
+
+def _module_in_c(function: Callable[..., Any]) -> object:
+    """Return the name of the module of a function in C that does not know it, or of a method: that of its class."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, ModuleType):
+        return owner.__name__
+    cls = getattr(function, "__objclass__", owner if isinstance(owner, type) else type(owner))
+    return getattr(cls, "__module__", None)

@@ -84,7 +84,8 @@ class PlainCodec:
         Raises:
             ItemTooLargeError: always.
         """
-        raise ItemTooLargeError(len(payload), self._item_size, index)
+        is_exact = tag != OBJECTS or len(payload) <= _COUNTED * self._item_size
+        raise ItemTooLargeError(len(payload), self._item_size, index, is_exact=is_exact)
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.

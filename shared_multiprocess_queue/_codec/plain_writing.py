@@ -81,7 +81,9 @@ class _Writer:
         if kind is not tuple and kind is not frozenset:
             self._note(item)
         short, most, long = _CONTAINERS[kind]
-        parts = list(item.items() if kind is dict else item)
+        # A dict is copied first, in one step. Making the pairs takes memory, for which Python 3.11 may collect garbage,
+        # and a finaliser that runs then may change the dict.
+        parts = list(item.copy().items() if kind is dict else item)
         count = len(parts)
         self._add(bytes([short + count]) if count < most else struct.pack("=BI", long, count))
         for part in (half for pair in parts for half in pair) if kind is dict else parts:

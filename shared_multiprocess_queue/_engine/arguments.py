@@ -20,7 +20,7 @@ from .._ring.layout import (
     Geometry,
     Mode,
 )
-from ..errors import ArgumentError, QueueMismatchError, shown
+from ..errors import ArgumentError, CorruptQueueError, QueueMismatchError, shown
 
 
 class _NotGiven:
@@ -136,23 +136,42 @@ def _flag(what: str, value: bool) -> bool:
     raise ArgumentError(f"{what} must be True or False, not {shown(value)} of type {type(value).__name__}")
 
 
-def agree(name: str, asked: Sizes, found: Geometry, delete: bool) -> None:
-    """Check that a queue is what a caller asks for; a default asks for nothing.
+def agree(name: str, asked: Sizes, found: Geometry, delete: bool, asked_format: Format, found_format: str) -> None:
+    """Check that a queue is what a caller asks for.
+
+    Args:
+        name: of the queue.
+        asked: by the caller; a default asks for nothing.
+        found: in the queue.
+        delete: whether the queue goes with its users.
+        asked_format: by the caller, always: leaving it out asks for pickle.
+        found_format: what the queue states.
 
     Raises:
-        QueueMismatchError: a value differs from that of the queue.
+        QueueMismatchError: a value, or the format, differs from that of the queue.
+        CorruptQueueError: the queue states a format that there is not.
     """
     own = Sizes(
         found.capacity, found.item_size, found.mode, delete, found.leases, found.max_deliveries, found.max_item_size
     )
-    differing = [
-        what
+    differing: list[tuple[str, Any, Any]] = [
+        (what, value, theirs)
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)
         if value not in (theirs, default)
     ]
+    own_format = stated_format.stated(asked_format.name)
+    if own_format != found_format:
+        if not stated_format.is_known(found_format):
+            raise CorruptQueueError(
+                f"the header of queue {name!r} is damaged: it states {found_format!r} as the format of its items; if "
+                f"the queue is no longer needed, remove it by SharedMemoryQueue.remove({name!r}), and create it again"
+            )
+        differing.append(("serializer", own_format, found_format))
     if differing:
         raise QueueMismatchError(
-            name, {what: getattr(asked, what) for what in differing}, {what: getattr(own, what) for what in differing}
+            name,
+            {what: value for what, value, _ in differing},
+            {what: theirs for what, _, theirs in differing},
         )
 
 
@@ -181,22 +200,6 @@ def format_of(serializer: str, dumps: object, loads: object) -> Format:
     if known != DEFAULT_FORMAT.serializer:
         raise ArgumentError(f"serializer={known!r} and dumps and loads exclude each other")
     return Format(known, (cast(Any, dumps), cast(Any, loads)))
-
-
-def agree_on_format(name: str, asked: Format, found: str) -> None:
-    """Check that the items of a queue are written as a caller asks for; leaving it out asks for pickle.
-
-    Args:
-        name: of the queue.
-        asked: by the caller.
-        found: what the queue states.
-
-    Raises:
-        QueueMismatchError: they are not.
-    """
-    own = stated_format.stated(asked.name)
-    if own != found:
-        raise QueueMismatchError(name, {"serializer": own}, {"serializer": found})
 
 
 def countable(items: Iterable[object], capacity: int) -> list[object]:

@@ -21,7 +21,14 @@ from .._codec.formats import ItemCodec
 from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
 from .._ring.layout import Geometry
-from ..errors import CorruptQueueError, DeserializationError, SharedMemoryQueueError, ShutDown
+from ..errors import (
+    CorruptQueueError,
+    DeserializationError,
+    ItemTooLargeError,
+    SerializationError,
+    SharedMemoryQueueError,
+    ShutDown,
+)
 from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
@@ -76,7 +83,11 @@ def encoded_batch(codec: ItemCodec, geometry: Geometry, items: list[object]) -> 
     payloads: list[Payload] = []
     try:
         for index, item in enumerate(items):
-            payloads.append(encoded(codec, geometry, item, index))
+            try:
+                payloads.append(encoded(codec, geometry, item, index))
+            except (SerializationError, ItemTooLargeError) as error:
+                error.index = index
+                raise
         slots = sum(-(-len(data) // geometry.item_size) or 1 for data, _ in payloads)
         check_slots(len(payloads), slots, geometry.capacity)
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
+from .._codec.buffers import whole
 from .._ring.claim import CORRUPT
 from ..errors import DeadLetterGoneError, ShutDown
 from .calls import corrupt_slot
@@ -65,7 +66,7 @@ class DeadLetter(Generic[T]):
     @property
     def raw(self) -> bytes:
         """The bytes of the item, as they lay in the queue."""
-        return self._letter.payload[0]
+        return whole(self._letter.payload[0])
 
     @property
     def deliveries(self) -> int:

@@ -17,6 +17,7 @@ from .._native.extension import Handle, copy_of, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
+from ..errors import ItemTooLargeError, SerializationError
 from .arguments import check_slots
 from .calls import NotPlain, corrupt_slot
 from .contract import Calls, EngineName
@@ -153,6 +154,11 @@ class NativeEngine:
     def too_many_slots(self, count: int, slots: int) -> None:
         """Say that the items of a batch take more slots than there are."""
         check_slots(count, slots, self.membership.geometry.capacity)
+
+    def say_which(self, error: ValueError, index: int) -> None:
+        """Say in the error of an item which of its batch it is."""
+        if isinstance(error, SerializationError | ItemTooLargeError):
+            error.index = index
 
     def corrupt_slot(self) -> NoReturn:
         """Say that a slot stated what it cannot hold."""

@@ -201,16 +201,18 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct arena *
     return 0;
 }
 
-/* Write an everyday object; false to leave it to pickle. */
+/* Write an everyday object; false to leave it to the codec. If that does not pickle, each item is looked at, because it
+   would write plain ones in Python, while other threads run. */
 SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *arena, struct payload *payload)
 {
     const PyTypeObject *const type = Py_TYPE(item);
-    const bool is_usual = self->given_up.count >= GIVE_UPS && type == self->given_up.type;
+    const bool pickles = self->codec[DUMPS] != NULL;
+    const bool is_usual = pickles && self->given_up.count >= GIVE_UPS && type == self->given_up.type;
     if (is_usual && ++self->given_up.count % GIVE_UP_FOR != 0) {
         return false;
     }
     size_t length;
-    const char *const bytes = plain_write(&self->state->plain, item, self->max_item_size, arena, &length);
+    const char *const bytes = plain_write(&self->state->plain, item, pickles, self->max_item_size, arena, &length);
     if (bytes == NULL) {
         if (type != self->given_up.type) {
             self->given_up.type = type;
@@ -283,6 +285,21 @@ static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *
     }
     payload->length = (uint32_t)length;
     return 0;
+}
+
+/* Say in the error of an item which of its batch it is. What is no ValueError is no error of the item. */
+SHMQ_RARE static void say_which(Handle *self, Py_ssize_t index)
+{
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyObject *error = raised();
+        PyObject *said = PyObject_CallMethod(self->engine, "say_which", "On", error, index);
+        if (said != NULL) {
+            raise_again(error);
+            Py_DECREF(said);
+        } else {
+            Py_DECREF(error);
+        }
+    }
 }
 
 /* Let the codec say which item could not be rebuilt. What is no Exception is no error of the item, and stays set. */

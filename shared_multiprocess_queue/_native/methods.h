@@ -271,6 +271,7 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
     }
     for (; encoded < count; encoded++) {
         if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
+            say_which(self, encoded);
             goto done;
         }
     }

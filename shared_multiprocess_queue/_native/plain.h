@@ -32,9 +32,10 @@ struct plain {
     X((plain)->of_complex);                                                                                            \
     X((plain)->extra_reducers)
 
-/* Write an item into an arena. Returns the bytes, which stay the arena's, or NULL, without an error, to give up. */
-__attribute__((visibility("hidden"))) const char *plain_write(struct plain *plain, PyObject *item, size_t limit,
-                                                              struct arena *arena, size_t *length);
+/* Write an item into an arena. Returns the bytes, which stay the arena's, or NULL, without an error, to give up: also if
+   a reducer is registered for something in the item, and is to be asked. */
+__attribute__((visibility("hidden"))) const char *plain_write(struct plain *plain, PyObject *item, bool asks_reducers,
+                                                              size_t limit, struct arena *arena, size_t *length);
 
 /* Read an item; NULL with an error. `load` imports a module of a name; a function, because an import must not be cut
    short. */

@@ -24,7 +24,7 @@ struct plain_writer {
     char *at, *end; /* of the memory that may be used now, which begins at arena->at */
     size_t limit;
     bool has_stopped_gc;
-    unsigned by_itself; /* a bit for each type that no function reduces */
+    unsigned by_itself; /* a bit for each type that no function reduces; all, if none is asked */
     struct seen seen;
 };
 

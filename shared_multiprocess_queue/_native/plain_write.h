@@ -127,7 +127,8 @@ static bool plain_write_value(struct plain_writer *w, PyObject *value, int depth
     return plain_write_rare(w, value, depth);
 }
 
-const char *plain_write(struct plain *plain, PyObject *item, size_t limit, struct arena *arena, size_t *length)
+const char *plain_write(struct plain *plain, PyObject *item, bool asks_reducers, size_t limit, struct arena *arena,
+                        size_t *length)
 {
     struct plain_writer w;
     w.plain = plain;
@@ -135,7 +136,7 @@ const char *plain_write(struct plain *plain, PyObject *item, size_t limit, struc
     w.limit = limit;
     w.at = w.end = arena->at;
     w.has_stopped_gc = false;
-    w.by_itself = 0;
+    w.by_itself = asks_reducers ? 0 : ~0U;
     w.seen.count = 0;
     w.seen.table = NULL;
     const bool written = plain_write_value(&w, item, 0);

@@ -58,11 +58,14 @@ def delay_of(delay: float) -> float:
 
 
 def _non_negative(timeout: float, what: str, choice: str, advice: str) -> float:
+    kind = type(timeout)
     try:
-        seconds = float(timeout + 0)  # the addition refuses a text, which float() would parse
+        # No call for the usual types: what a signal handler raises after a call would be taken for an error of the
+        # number. The addition refuses a text, which float() would parse.
+        seconds = timeout + 0.0 if kind is int or kind is float else float(timeout + 0)
     except OverflowError:
         seconds = math.copysign(math.inf, timeout > 0 or -1)  # an int that is too large for a float
-    except (TypeError, ValueError, ArithmeticError):  # another exception comes from outside, as of a signal handler
+    except (TypeError, ValueError, ArithmeticError):
         raise TypeError(f"{what!r} must be a number of seconds{choice}, not {shown(timeout)}") from None
     if not seconds >= 0:
         raise ArgumentError(f"{what!r} must be a non-negative number of seconds, not {shown(timeout)}{advice}")

@@ -14,6 +14,7 @@ from .._platform.atomic_words import Reader, Words
 from .layout import FORMAT_AT, FORMAT_NAME_AT, FORMAT_NAME_SIZE, FORMATS, WORD
 
 _DIGEST: Final = 8  # bytes, of a name for which there is no room
+_CUT: Final = "..."
 _OWN: Final = FORMATS.index("own")
 
 
@@ -22,8 +23,13 @@ def stated(name: str) -> str:
     data = name.encode("utf-8", "backslashreplace")
     if len(data) <= FORMAT_NAME_SIZE and name.isprintable():
         return name
-    digest = f"...{blake2b(data, digest_size=_DIGEST).hexdigest()}"
+    digest = f"{_CUT}{blake2b(data, digest_size=_DIGEST).hexdigest()}"
     return ascii(name)[1:-1][: FORMAT_NAME_SIZE - len(digest)] + digest
+
+
+def is_known(name: str) -> bool:
+    """Return whether ``stated`` may have returned this name, so that the header is not damaged for all one can tell."""
+    return name in FORMATS[:_OWN] or ":" in name or _CUT in name
 
 
 def write(words: Words, name: str) -> None:

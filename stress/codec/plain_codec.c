@@ -16,7 +16,7 @@ static PyObject *write_item(PyObject *module, PyObject *args)
     char first[8]; /* small, so that most items need more */
     struct arena arena = {first, first + sizeof first, NULL};
     size_t length;
-    const char *const bytes = plain_write(&plain, item, (size_t)limit, &arena, &length);
+    const char *const bytes = plain_write(&plain, item, true, (size_t)limit, &arena, &length);
     PyObject *const result = bytes == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(bytes, (Py_ssize_t)length);
     arena_free(&arena);
     return result;

@@ -40,13 +40,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     demand(PyErr_Occurred() == NULL, "there is an item, and an error");
     struct arena arena = {NULL, NULL, NULL};
     size_t length = 0;
-    const char *const written = plain_write(&plain, item, INT32_MAX, &arena, &length);
+    const char *const written = plain_write(&plain, item, true, INT32_MAX, &arena, &length);
     demand(written != NULL, "an item that was read cannot be written");
     PyObject *const again = plain_read(&plain, load, written, length);
     demand(again != NULL, "an item that was written cannot be read");
     struct arena other = {NULL, NULL, NULL};
     size_t length_again = 0;
-    const char *const twice = plain_write(&plain, again, INT32_MAX, &other, &length_again);
+    const char *const twice = plain_write(&plain, again, true, INT32_MAX, &other, &length_again);
     /* The order of a set may be another one: that of NaNs follows from their places. */
     demand(twice != NULL && length_again == length, "an item is written in two ways");
     Py_DECREF(item);

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from shared_multiprocess_queue import Empty, Full
+from shared_multiprocess_queue._platform import clock
 from tests.support.queues import MakeQueue, drained
 from tests.support.waiting import LONG, eventually, in_thread, sleeps
 
@@ -40,6 +41,21 @@ def test_a_negative_timeout_is_refused_always(make: MakeQueue) -> None:
         with pytest.raises(ValueError, match="timeout"):
             call()
     assert drained(q) == [1]
+
+
+class HandlerError(ValueError):
+    """What a signal handler raises."""
+
+
+def test_what_a_signal_handler_raises_is_no_error_of_a_usual_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers run after calls, such as that of float."""
+
+    def interrupted(number: float) -> float:
+        raise HandlerError
+
+    monkeypatch.setattr(clock, "float", interrupted, raising=False)
+    assert clock.seconds_of(True, 2) == 2
+    assert clock.seconds_of(True, 1 << 4000) == clock.FOREVER
 
 
 def test_a_timeout_is_waited_for_in_full(make: MakeQueue) -> None:

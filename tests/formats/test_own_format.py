@@ -6,9 +6,9 @@ import array
 import ctypes
 import functools
 import itertools
-import json
 import signal
 import threading
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +21,7 @@ from shared_multiprocess_queue import (
     SerializationError,
     SharedMemoryQueue,
 )
-from shared_multiprocess_queue._codec.own_format import name_of
-from shared_multiprocess_queue.errors import ArgumentError
+from shared_multiprocess_queue._codec import own_format
 from tests.support.interrupting import interrupted_at
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue, drained
@@ -158,6 +157,27 @@ def test_an_item_that_is_too_large_says_how_large(make: MakeOwn) -> None:
     assert q.get() == "z" * 98
 
 
+def test_a_buffer_that_is_too_large_is_not_copied(make: MakeOwn) -> None:
+    def dumps(item: int) -> bytearray:
+        return bytearray(item)
+
+    q = make(dumps, as_it_is, item_size=100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ItemTooLargeError) as caught:
+            q.put(1 << 22)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.size, caught.value.limit, caught.value.index) == (1 << 22, 100, None)
+    assert most < 3 << 21  # the buffer itself, and no second one
+    with pytest.raises(ItemTooLargeError) as caught:
+        q.put_batch([1, 2, 101])
+    assert (caught.value.size, caught.value.index) == (101, 2)
+    q.put(100)
+    assert q.get() == bytes(100)
+
+
 # ---- errors of dumps ------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +191,7 @@ def test_dumps_that_returns_no_bytes_is_an_error(make: MakeOwn, made: Any) -> No
         with pytest.raises(SerializationError, match="must return bytes") as caught:
             q.put_batch(item) if isinstance(item, list) else q.put(item)
         assert type(made).__name__ in str(caught.value)
+        assert caught.value.index == (0 if isinstance(item, list) else None)
         assert ("encode()" in str(caught.value)) == (type(made) is str)
     assert q.empty()
 
@@ -180,9 +201,40 @@ def test_what_dumps_raises_is_the_cause_of_an_error(make: MakeOwn) -> None:
     with pytest.raises(SerializationError, match=r"own_formats:to_json, has raised TypeError") as caught:
         q.put({"a": b"bytes"})
     assert isinstance(caught.value.__cause__, TypeError)
-    with pytest.raises(SerializationError):
+    with pytest.raises(
+        SerializationError, match=r"^at index 1 of the batch: an item of type builtins\.bytes "
+    ) as caught:
         q.put_batch([1, b"bytes"])
+    assert caught.value.index == 1
     assert q.empty()
+
+
+class HandlerError(ValueError):
+    """What a signal handler raises."""
+
+
+def test_what_a_signal_handler_raises_meanwhile_is_no_error_of_the_item(
+    make: MakeOwn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(number: int, frame: object) -> None:
+        raise HandlerError
+
+    def interrupted(found: Any) -> memoryview:
+        signal.raise_signal(signal.SIGUSR1)
+        return memoryview(found)
+
+    q = make(bytearray, as_it_is)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(own_format, "memoryview", interrupted, raising=False)
+            with pytest.raises(HandlerError):
+                q.put(b"1")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert q.empty()
+    q.put(b"2")
+    assert q.get() == b"2"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -237,6 +289,22 @@ def test_an_item_that_loads_refuses_is_an_error_with_its_bytes(make: MakeOwn, ba
     assert caught.value.raw == to_json(bad)
     with pytest.raises(Empty):
         q.get_nowait()
+
+
+def test_an_error_of_loads_is_the_cause_as_it_is(make: MakeOwn) -> None:
+    error = StopIteration("why")
+    q = make(loads=raising(error))
+    q.put(1)
+    with pytest.raises(DeserializationError, match="has raised StopIteration: why") as caught:
+        q.get()
+    assert caught.value.__cause__ is error
+
+
+def raising(error: Exception) -> Callable[[bytes], Any]:
+    def loads(data: bytes) -> Any:
+        raise error
+
+    return loads
 
 
 def test_a_lease_of_an_item_that_loads_refuses_stays_open(make: MakeOwn) -> None:
@@ -322,66 +390,3 @@ def test_an_interrupt_anywhere_in_a_call_loses_no_item(make: MakeOwn) -> None:
         if of_put is None and of_get is None:
             break
     assert ended >= 2
-
-
-# ---- names ----------------------------------------------------------------------------------------------------------
-
-
-class Coder:
-    """A format with a state, as those of msgspec have it."""
-
-    def dumps(self, item: object) -> bytes:
-        return to_json(item)
-
-    @classmethod
-    def of_class(cls, item: object) -> bytes:
-        return to_json(item)
-
-    @staticmethod
-    def of_none(item: object) -> bytes:
-        return to_json(item)
-
-    def __call__(self, item: object) -> bytes:
-        return to_json(item)
-
-
-HERE = __name__
-
-
-@pytest.mark.parametrize(
-    ("function", "name"),
-    [
-        (to_json, "tests.support.own_formats:to_json"),
-        (json.loads, "json:loads"),
-        (Coder().dumps, f"{HERE}:Coder.dumps"),
-        (Coder.of_class, f"{HERE}:Coder.of_class"),
-        (Coder.of_none, f"{HERE}:Coder.of_none"),
-        (bytes, "builtins:bytes"),
-        (len, "builtins:len"),
-        (json.JSONEncoder().encode, "json.encoder:JSONEncoder.encode"),
-        (b"".join, "builtins:bytes.join"),
-        (lambda item: item, ""),
-        (functools.partial(to_json), ""),
-        (Coder(), ""),
-    ],
-)
-def test_a_function_is_known_by_its_module_and_its_name(function: Callable[..., Any], name: str) -> None:
-    assert name_of(function) == name
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"serializer": "json"}, "serializer must be 'pickle' or 'plain', not 'json'"),
-        ({"serializer": None}, "serializer must be"),
-        ({"dumps": to_json}, "loads is missing"),
-        ({"loads": from_json}, "dumps is missing"),
-        ({"dumps": to_json, "loads": 5}, "loads must be a function, not 5"),
-        ({"dumps": lambda item: item, "loads": from_json}, "dumps must have a name"),
-        ({"dumps": to_json, "loads": functools.partial(from_json)}, "loads must have a name"),
-        ({"dumps": to_json, "loads": from_json, "serializer": "plain"}, "exclude each other"),
-    ],
-)
-def test_arguments_that_cannot_be_are_refused(run_id: str, arguments: dict[str, Any], text: str) -> None:
-    with pytest.raises(ArgumentError, match=text):
-        SharedMemoryQueue("q", create=True, run_id=run_id, **arguments)

@@ -6,11 +6,14 @@ import collections
 import copyreg
 import datetime as dt
 import enum
+import gc
+import itertools
 import pickle
 import sys
 import threading
 import uuid
 import zoneinfo
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -25,6 +28,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
 )
 from shared_multiprocess_queue._codec import plain
+from shared_multiprocess_queue._engine import choice
 from shared_multiprocess_queue._engine.definition_log import Definitions
 from stress.codec.likeness import alike
 from stress.codec.writer import write
@@ -122,6 +126,8 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "the item itself": (print, "item", "builtin_function_or_method"),
     "a function": ((1, len), "item[1]", "builtin_function_or_method"),
     "a class": ([int], "item[0]", "of type builtins.type"),
+    "the class of what it is in": ([1, {"a": list}], "item[1]['a']", "of type builtins.type"),
+    "the class of a part": (([1], list), "item[1]", "of type builtins.type"),
     "a named tuple": ([Point(1, 2)], "item[0]", "Point"),
     "a member of an enum": ({"c": Colour.RED}, "item['c']", "Colour"),
     "a str of a subclass": ([Text("a")], "item[0]", "Text"),
@@ -163,9 +169,18 @@ def test_a_list_that_has_itself_is_refused(q: SharedMemoryQueue) -> None:
 
 
 def test_a_batch_with_a_part_that_is_refused_is_not_put(q: SharedMemoryQueue) -> None:
-    with pytest.raises(SerializationError, match=r"^item cannot be put .*: it is of type builtins"):
-        q.put_batch([[1], object(), [2]])
+    for batch, index in (([[1], object(), [2]], 1), ([1, 2, object()], 2)):
+        with pytest.raises(
+            SerializationError, match=rf"^at index {index} of the batch: item cannot be put .*: it is "
+        ) as c:
+            q.put_batch(batch)
+        assert c.value.index == index
+        copied = pickle.loads(pickle.dumps(c.value))
+        assert (str(copied), copied.index) == (str(c.value), index)
     assert q.empty()
+    with pytest.raises(SerializationError) as caught:
+        q.put(object())
+    assert caught.value.index is None
 
 
 def test_items_of_a_type_that_was_refused_before_go_through(q: SharedMemoryQueue) -> None:
@@ -197,9 +212,28 @@ def test_an_immutable_object_in_many_places_takes_little_time(q: SharedMemoryQue
     item: Any = ("x",)
     for _ in range(60):  # 2 ** 60 strs
         item = (item, item)
-    with pytest.raises(ItemTooLargeError) as caught:
+    with pytest.raises(ItemTooLargeError, match=r"takes at least .* with a larger item_size, or") as caught:
         q.put(item)
+    assert not caught.value.is_exact
     assert q.item_size < caught.value.size <= 9 * q.item_size
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copied), copied.is_exact) == (str(caught.value), False)
+
+
+@pytest.mark.parametrize("item", [[1.5] * 27, [1.5] * 28, [1.5] * 300, "x" * 3000], ids=["243", "252", "2705", "str"])
+def test_a_size_that_was_not_counted_to_its_end_is_no_item_size_to_take(
+    make_queue: MakeQueue, each_engine: str, item: Any
+) -> None:
+    q = make_queue(capacity=1, item_size=31, serializer="plain")  # 8 times that is 248
+    with pytest.raises(ItemTooLargeError) as caught:
+        q.put_batch([item])
+    assert caught.value.index == 0
+    assert caught.value.is_exact == (f"item_size={caught.value.size} or more" in str(caught.value))
+    assert caught.value.is_exact == (len(item) < 28 or isinstance(item, str))
+    if caught.value.is_exact:
+        with make_queue("larger", capacity=1, item_size=caught.value.size, serializer="plain") as larger:
+            larger.put(item)
+            assert larger.get() == item
 
 
 def test_where_the_stack_is_nearly_full_a_put_says_so(q: SharedMemoryQueue) -> None:
@@ -270,6 +304,82 @@ def test_an_item_that_another_thread_changes_has_no_wrong_bytes(make_queue: Make
         over.set()
         thread.join()
         sys.setswitchinterval(before)
+
+
+def refused_item(q: SharedMemoryQueue) -> None:
+    with pytest.raises(SerializationError):
+        q.put([print])
+
+
+def too_large_item(q: SharedMemoryQueue) -> None:
+    with pytest.raises(ItemTooLargeError):
+        q.put(["x" * 70_000])
+
+
+@pytest.mark.skipif(not choice.has_native(), reason="the native engine is not built here")
+@pytest.mark.parametrize("refused", [refused_item, too_large_item], ids=lambda f: f.__name__)
+def test_a_plain_item_is_of_one_moment_after_refusals_too(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch, refused: Callable[[SharedMemoryQueue], None]
+) -> None:
+    """Another thread counts in all parts of an item, one after the other. So two parts differ by at most 1."""
+    q = make_queue(capacity=2, item_size=1 << 16, serializer="plain", engine="native")
+    monkeypatch.setitem(copyreg.dispatch_table, complex, lambda number: (str, ("reduced",)))  # is not asked
+    parts = [[0] for _ in range(200)]
+    item = [2j, parts]
+    over = threading.Event()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def count() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            for part in parts:
+                part[0] = number
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        for _ in range(5):
+            for _ in range(4):
+                refused(q)
+            for _ in range(15):
+                q.put(item)
+                numbers = [number for (number,) in q.get()[1]]
+                assert max(numbers) - min(numbers) <= 1
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(before)
+
+
+class Changing:
+    """Garbage that a collection finds, and whose finaliser then changes a container."""
+
+    def __init__(self, change: Callable[[], object]) -> None:
+        self.change = change
+        self.itself = self
+
+    def __del__(self) -> None:
+        self.change()
+
+
+@pytest.mark.parametrize("kind", [dict, set, list])
+def test_a_finaliser_may_change_what_is_being_put(make_queue: MakeQueue, each_engine: str, kind: type) -> None:
+    q = make_queue(capacity=1, item_size=1 << 16, serializer="plain")
+    item: Any = kind(dict.fromkeys(range(2000)))
+    new = itertools.count(10_000)
+    change = {"dict": lambda: item.update({next(new): 1}), "set": lambda: item.add(next(new)), "list": item.clear}
+    before = gc.get_threshold()
+    gc.collect()
+    gc.set_threshold(100, 5, 5)
+    try:
+        for _ in range(50):
+            Changing(change[kind.__name__])
+            q.put(item)
+            assert type(q.get()) is kind
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_an_interrupt_anywhere_in_a_put_or_get_loses_nothing(make_queue: MakeQueue) -> None:

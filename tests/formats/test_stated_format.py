@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared_multiprocess_queue import QueueMismatchError, SharedMemoryQueue
+from shared_multiprocess_queue import CorruptQueueError, QueueMismatchError, SharedMemoryQueue
 from shared_multiprocess_queue._ring import stated_format
 from shared_multiprocess_queue._ring.layout import FORMAT_AT, FORMAT_NAME_AT, FORMAT_NAME_SIZE, WORD
+from shared_multiprocess_queue._ring.layout import FORMATS as FORMATS_OF_HEADER
 from tests.support.hostile_settings import few
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
@@ -64,6 +65,30 @@ def test_a_process_that_asks_for_another_format_is_refused(
         if asked in WAYS_TO_ASK:
             assert f"this process asks for {WAYS_TO_ASK[asked]};" in text
         assert str(pickle.loads(pickle.dumps(caught.value))) == text
+
+
+def test_sizes_and_format_that_differ_are_named_together(make_queue: MakeQueue, each_engine: str, run_id: str) -> None:
+    make_queue(capacity=3, serializer="plain")
+    with pytest.raises(QueueMismatchError) as caught:
+        SharedMemoryQueue("q", create=True, exist_ok=True, capacity=5, run_id=run_id)
+    assert caught.value.asked == {"capacity": 5, "serializer": "pickle"}
+    assert caught.value.found == {"capacity": 3, "serializer": "plain"}
+    text = str(caught.value)
+    assert "are written with serializer='plain', and this process asks for serializer='pickle' (the default)" in text
+    assert "; it has capacity=3, not 5, too; open it with serializer='plain'," in text
+    assert ", and with capacity=3;" in text
+
+
+def test_a_format_that_there_is_not_is_damage(make_queue: MakeQueue, each_engine: str, run_id: str) -> None:
+    q = make_queue(serializer="plain")
+    words = q._membership.memory.words()
+    before = words.load(FORMAT_AT)
+    for number in (7, FORMATS_OF_HEADER.index("own")):  # the second without a name
+        words.store(FORMAT_AT, number)
+        with pytest.raises(CorruptQueueError, match=r"header of queue 'q' is damaged: .* format of its items"):
+            SharedMemoryQueue("q", run_id=run_id, serializer="plain")
+    words.store(FORMAT_AT, before)
+    SharedMemoryQueue("q", run_id=run_id, serializer="plain").close()
 
 
 @pytest.mark.parametrize("name", [*FORMATS][1:3])
@@ -118,13 +143,14 @@ def test_a_name_is_read_as_it_was_written(name: str) -> None:
     assert stated_format.stated(name) == name
     stated_format.write(words, name)
     assert stated_format.read(words) == name
+    assert stated_format.is_known(name)
 
 
 def test_a_name_that_is_too_long_is_stated_in_short() -> None:
     long = [f"module:{'x' * 150}{end} module:loads" for end in "ab"]
     short = [stated_format.stated(name) for name in long]
     assert short[0] != short[1]
-    assert all(len(name.encode()) == FORMAT_NAME_SIZE for name in short)
+    assert all(len(name.encode()) == FORMAT_NAME_SIZE and stated_format.is_known(name) for name in short)
     assert [stated_format.stated(name) for name in short] == short
 
 
