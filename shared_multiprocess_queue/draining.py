@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from ._codec.formats import Format, Serializer
+from ._engine import sweep
 from ._engine.atomics import AtomicsEngine
 from ._engine.lease import Lease
 from ._platform.clock import deadline_of
@@ -23,20 +24,25 @@ class Drain:
     With leases an item that was not ended comes back, whatever becomes of this process. Without them it is this
     process's from ``take`` on: ``close`` puts it back, behind all others; a kill loses it.
 
+    A queue that goes with its last user does not go with this one, unless ``take`` has found nothing in it.
+
     Args:
         name: of the queue.
         run_id: of the queue.
         serializer: as the queue states it; no item is read by it.
+        identity: device and inode of its segment; another queue of its name is not attached to.
 
     Raises:
+        QueueNotFoundError: another queue has its name.
         SharedMemoryQueueError, OSError: as of ``SharedMemoryQueue``, which attaches.
     """
 
-    def __init__(self, name: str, run_id: str, serializer: str) -> None:
+    def __init__(self, name: str, run_id: str, serializer: str, identity: tuple[int, int]) -> None:
         as_stated = Format(cast(Serializer, serializer))  # that of a program has a name here, and no functions
         self._queue: SharedMemoryQueue[Any] = SharedMemoryQueue.__new__(SharedMemoryQueue)
         engine_class = self._queue._prepare(name, run_id, "atomics", as_stated)
-        self._queue._attach(engine_class, until=deadline_of(True, _PATIENCE))
+        self._queue._attach(engine_class, identity=identity, until=deadline_of(True, _PATIENCE))
+        self._is_empty = False
         self._lease: Lease[Any] | None = None
         self._payload: Payload | None = None
 
@@ -53,6 +59,7 @@ class Drain:
             else:
                 self._payload = cast(AtomicsEngine, self._queue._engine).get(1, 0, lambda taken: taken[0])
             return self._payload
+        self._is_empty = True
         return None
 
     def end(self) -> None:
@@ -72,6 +79,8 @@ class Drain:
             lease.release()
         elif payload is not None and payload[1] != CORRUPT:
             self._queue._membership.keep_back([payload])
+        if not self._is_empty:
+            sweep.keep(self._queue._membership.segment)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # the caller is told what is left
             self._queue.close()

@@ -266,11 +266,13 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
         self.expected = expected
 
     def __str__(self) -> str:
+        from shlex import quote  # noqa: PLC0415 (only for this message)
+
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
             f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the queue is no "
             f"longer needed, remove it by SharedMemoryQueue.remove({self.args[0].removesuffix('-queue')!r}), or by the "
-            f"command shmq rm {self.args[0].removesuffix('-queue')!r}, and create it again"
+            f"command shmq rm {quote(self.args[0].removesuffix('-queue'))}, and create it again"
         )
 
 

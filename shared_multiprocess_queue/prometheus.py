@@ -130,8 +130,8 @@ class SharedMemoryQueueCollector(Collector):
 
 
 def label_of(name: str) -> str:
-    """Return a name as a label can have it: what is no text is escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """Return a name as a label can have it: a backslash, and what is no printable character, is escaped."""
+    return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in name)
 
 
 def _empty(family: _Family) -> CounterMetricFamily | GaugeMetricFamily:

@@ -55,6 +55,22 @@ def _tasks_class() -> type[Tasks]:
     return Tasks
 
 
+class _AwaitedItems(Generic[T]):
+    """The items of a queue, each awaited; not an async generator, because an exception would end that."""
+
+    def __init__(self, queue: SharedMemoryQueue[T]) -> None:
+        self._queue = queue
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._queue.get_async()
+        except ShutDown:
+            raise StopAsyncIteration from None
+
+
 class SharedMemoryQueue(Generic[T]):
     """A bounded first-in-first-out queue of Python objects in named shared memory.
 
@@ -439,12 +455,12 @@ class SharedMemoryQueue(Generic[T]):
         """
         await self._tasks().put_batch(items, timeout)
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Take one item after the other, and await the next, until the queue is shut down and nothing can come."""
-        tasks = self._tasks()
-        with suppress(ShutDown):
-            while True:
-                yield await tasks.get(None)
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Take one item after the other, and await the next, until the queue is shut down and nothing can come.
+
+        A step that is cancelled takes nothing, and does not end the iteration.
+        """
+        return _AwaitedItems(self)
 
     def lease_async(self, timeout: float | None = None) -> AwaitedLease[T]:
         """Take the next item as ``lease`` does, by ``async with`` or by ``await``; other tasks run meanwhile.

@@ -18,6 +18,7 @@ sides of a loop look in which calls wait. That heals what a death may cost, as i
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -76,8 +77,8 @@ class _Call:
             self.woken = None
 
     def wake(self) -> None:
-        """Let the task look; nothing, if it is about to."""
-        if self.woken is not None and not self.woken.done():
+        """Let the task look; nothing, if it is about to, or if its loop is closed, in which no task goes on."""
+        if self.woken is not None and not self.woken.done() and not self.woken.get_loop().is_closed():
             self.woken.set_result(None)
 
     def end(self) -> None:
@@ -90,12 +91,15 @@ class _Tick:
     """Looks once a slice at the sides of one event loop in which calls wait; without any it stops."""
 
     def __init__(self) -> None:
-        self._sides: set[Side] = set()
+        self._sides: weakref.WeakSet[Side] = weakref.WeakSet()  # a call that waits keeps its side
         self._is_due = False
 
     def add(self, side: Side) -> None:
         """Look at a side from now on."""
         self._sides.add(side)
+        self._start()
+
+    def _start(self) -> None:
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(min(side.period for side in self._sides) / 1e9, self._look)
@@ -106,9 +110,11 @@ class _Tick:
 
     def _look(self) -> None:
         self._is_due = False
-        for side in list(self._sides):
+        sides = list(self._sides)
+        if sides:
+            self._start()  # first, so that no error ends the looks
+        for side in sides:
             side.look()
-            self.add(side)
 
 
 _ticks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Tick] = weakref.WeakKeyDictionary()
@@ -123,7 +129,9 @@ class Side:
 
     Attributes:
         is_over: whether its handle was closed, or this is a forked child.
+        is_deaf: whether its bell cannot be rung.
         record: of the bell, which announces nothing; None before the first call waits.
+        batch: the one that waits, and looks once a slice; None if there is none.
         period: ns between two looks.
     """
 
@@ -136,6 +144,8 @@ class Side:
         self._tick = _ticks.setdefault(self._loop, _Tick())
         self._rings = True  # whether there are bells here
         self._has_heard = False  # a ring since the bit was last set
+        self._lock = threading.RLock()  # of the end
+        self._is_parents = False  # in a forked child
         self.is_over = False
         self.is_deaf = False
         self.record: Record | None = None
@@ -168,6 +178,7 @@ class Side:
             misses: what it raises if it has to be called again, and what is raised when the time is over.
             timeout: seconds; None waits for ever.
         """
+        self._check_not_over()
         if timeout == 0:
             return await self._once_more(attempt, misses)
         call = _Call()
@@ -197,11 +208,15 @@ class Side:
         raise misses
 
     async def _once_more(self, attempt: Callable[[], T], misses: type[Exception]) -> T:
-        """Attempt after a turn of the loop, in which an operation that was about to end has mostly ended."""
+        """Attempt after a turn of the loop, in which an operation that was about to end has mostly ended.
+
+        In that turn the first call that waits looks; what it leaves is for this one.
+        """
+        self.wake_first()
         await asyncio.sleep(0)
-        if not self._calls:
-            with suppress(misses):
-                return attempt()
+        self._check_not_over()
+        with suppress(misses):
+            return attempt()
         self._count_miss()
         raise misses
 
@@ -214,11 +229,20 @@ class Side:
             self.record.words.add(self._waits_at, 1)
         self._tick.add(self)
         await call.sleep()
-        if self.is_over:
-            self._member.check_open()
+        self._check_not_over()
+
+    def _check_not_over(self) -> None:
+        if self._is_parents:
             raise QueueClosedError(
                 "this call waits for a queue of the parent process; call again in this process, in its own event loop"
             )
+        if self.is_over:
+            self._member.refuse()
+
+    def wake_first(self) -> None:
+        """Let the first call look, if any waits."""
+        if self._calls:
+            self._calls[0].wake()
 
     def _leave(self, call: _Call, has_taken: bool) -> None:
         is_first = self._calls[0] is call
@@ -229,7 +253,7 @@ class Side:
             self._tick.remove(self)
             self._rest(has_taken)
         elif is_first:
-            self._calls[0].wake()  # there may be more; and the call that leaves may have been rung
+            self.wake_first()  # there may be more; and the call that leaves may have been rung
 
     def _rest(self, has_taken: bool) -> None:
         """Wait no longer. A ring that was not answered by taking something is another waiter's."""
@@ -283,13 +307,18 @@ class Side:
         record = self.record
         if record is None or self.is_over or not self._calls:
             return
-        if self.batch is not None or not self._member.waits_rightly(record.words, self._side, record.index):
-            self._calls[0].wake()
+        waits_rightly = False  # after an error, too: the call meets it and raises it
+        with suppress(Exception):
+            waits_rightly = self.batch is None and self._member.waits_rightly(record.words, self._side, record.index)
+        if not waits_rightly:
+            self.wake_first()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End all calls, in the thread of their loop."""
+        """End all calls, in the thread of their loop; may be called again."""
+        if self.is_over:
+            return
         if not self._loop.is_running() or self._loop is asyncio._get_running_loop():
             self._end()
             return
@@ -297,12 +326,19 @@ class Side:
             self._loop.call_soon_threadsafe(self._end_late)
 
     def _end_late(self) -> None:
-        self._end()
-        self._member.ended()
+        if not self.is_over:
+            self._end()
+            self._member.ended()
 
     def _end(self) -> None:
-        if self.is_over:
-            return
+        with self._lock:
+            if self.is_over:
+                return
+            self._give_up()
+        for call in self._calls:
+            call.wake()
+
+    def _give_up(self) -> None:
         self._tick.remove(self)
         record = self.record
         if record is not None:
@@ -315,12 +351,10 @@ class Side:
             self._member.parking.wake(record.words, self._side, 1)  # as a doorbell does
             self._member.records.recover(record)
         self.is_over = True
-        for call in self._calls:
-            call.wake()
 
     def forget(self) -> None:
         """In a forked child, close its copy of the socket; bit and ring are the parent's."""
-        self.is_over = True
+        self.is_over = self._is_parents = True
         self._bell.close()
 
 
@@ -347,7 +381,7 @@ class Batch:
             Full: it has no room yet, or other batches have their turn.
         """
         record = self._side.opened()
-        self._side.batch = self
+        self._side.batch = self._side.batch or self  # another may wait while this has its last look
         if not (self._has_lock or self._take_turn(record)):
             if ending.is_closed(record.words):
                 raise ShutDown
@@ -382,7 +416,9 @@ class Batch:
 
     def let_go(self) -> None:
         """Wait no longer; may be called again."""
-        record, self._side.batch = self._side.record, None
+        record = self._side.record
+        if self._side.batch is self:
+            self._side.batch = None
         if record is None or self._side.is_over:
             return
         words, parking = record.words, self._member.parking
@@ -392,8 +428,10 @@ class Batch:
             self._member.batch_lock.release(record)
         if self._wants_turn:
             self._wants_turn = False
-            if not parking.take_bell(words, TURN, record.index):  # [B5]
+            if self._side.batch is None and not parking.take_bell(words, TURN, record.index):  # [B5]
                 parking.wake_turn(words)
+        if self._side.batch is not None:
+            self._side.wake_first()  # this may have taken the bit of its turn; it looks, and sets it again
 
 
 def _hear(reference: Callable[[], Side | None]) -> None:

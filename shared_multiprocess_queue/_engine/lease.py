@@ -178,6 +178,8 @@ class Lease(Generic[T]):
 class AwaitedLease(Generic[T]):
     """What ``SharedMemoryQueue.lease_async`` returns: ``async with`` awaits a ``Lease`` and ends it; ``await`` gets it.
 
+    It is for one lease.
+
     Args:
         take: awaits a lease.
     """
@@ -185,14 +187,29 @@ class AwaitedLease(Generic[T]):
     __slots__ = ("_lease", "_take")
 
     def __init__(self, take: Callable[[], Coroutine[Any, Any, Lease[T]]]) -> None:
-        self._take = take
+        self._take: Callable[[], Coroutine[Any, Any, Lease[T]]] | None = take
+
+    def _taking(self) -> Coroutine[Any, Any, Lease[T]]:
+        take, self._take = self._take, None
+        if take is None:
+            raise RuntimeError("this was awaited before, and is for one lease; call lease_async() again for the next")
+        return take()
 
     def __await__(self) -> Generator[Any, Any, Lease[T]]:
-        return self._take().__await__()
+        return self._taking().__await__()
 
     async def __aenter__(self) -> Lease[T]:
-        self._lease = await self._take()
+        self._lease = await self._taking()
         return self._lease
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("what lease_async() returns is for 'async with'; lease() is for 'with'")
+
+    def __exit__(self, *_: object) -> None:
+        """Be there, so that ``with`` comes to the error of ``__enter__``."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("what lease_async() returns cannot be pickled or copied: it belongs to this process")
 
     async def __aexit__(
         self,

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
@@ -200,10 +200,18 @@ class Membership:
         """
         if self.state is not State.OPEN:
             self.close(wait=False)  # what a close() in a signal handler of this thread could not complete
-            raise QueueClosedError(
-                f"this handle of queue {self._name!r} is closed; open the queue again by its name, if it has "
-                f"one and is still there"
-            )
+            self.refuse()
+
+    def refuse(self) -> NoReturn:
+        """Raise the error of a closed handle.
+
+        Raises:
+            QueueClosedError: always.
+        """
+        raise QueueClosedError(
+            f"this handle of queue {self._name!r} is closed; open the queue again by its name, if it has "
+            f"one and is still there"
+        )
 
     # ---- operations -------------------------------------------------------------------------------------------------
 

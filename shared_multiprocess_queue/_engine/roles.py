@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import Words
@@ -54,15 +54,24 @@ class Roles:
             RoleTakenError: another live handle has it.
         """
         until = 0
-        while (holder := self._try(words, role)) is not None:
+        while (holder := self.attempt(words, role)) is not None:
             # A consumer that closes is the producer for as long as it puts items back.
             until = until or self._system.now() + PATIENCE
             if self._system.now() > until:
-                name = "producer" if role == PRODUCER_AT else "consumer"
-                raise RoleTakenError(name, self._participants.pid_of(words, holder))
+                self.refuse(words, role, holder)
             self._system.sleep(NAP / 1e9)
 
-    def _try(self, words: Words, role: int) -> int | None:
+    def refuse(self, words: Words, role: int, holder: int) -> NoReturn:
+        """Say that another has the role.
+
+        Raises:
+            RoleTakenError: always.
+        """
+        name = "producer" if role == PRODUCER_AT else "consumer"
+        raise RoleTakenError(name, self._participants.pid_of(words, holder))
+
+    def attempt(self, words: Words, role: int) -> int | None:
+        """Try to be the one producer (consumer); return the name of another participant that is, or None."""
         native = self.native  # another thread may close meanwhile
         if native is not None:
             return native.take_role(role == PRODUCER_AT)

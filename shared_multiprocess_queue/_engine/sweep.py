@@ -81,6 +81,14 @@ def closed(segment: Segment) -> None:
         _remove(*key)
 
 
+def keep(segment: Segment) -> None:
+    """Let a queue that goes with its users outlive its use by this process: the next creation of a queue removes it."""
+    key = segment.name, segment.identity()
+    _ours.get(key, weakref.WeakSet()).discard(segment)
+    if not _ours.get(key):
+        _ours.pop(key, None)
+
+
 def hand_over(segment: Segment) -> handing_over.Ticket | None:
     """Give the use of a queue to the child that multiprocessing is starting now, if the queue goes with its users."""
     if not goes_with_its_users(segment):

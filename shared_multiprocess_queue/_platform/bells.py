@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .lazy_import import late
 
@@ -68,8 +68,8 @@ def ring(nonce: int, name: int) -> bool:
 
 _NO_BUFFERS: Final = 105  # ENOBUFS of Linux
 _NONE_LEFT: Final = (
-    "to wait on a queue takes three descriptors, four while they are made, and too few are left; raise the limit "
-    "(ulimit -n), or close files or queues that are no longer needed"
+    "to wait on a queue takes {}, and too few are left; raise the limit (ulimit -n), or close files or queues that are "
+    "no longer needed"
 )
 
 
@@ -77,7 +77,12 @@ class Bell:
     """A socket that becomes readable when its name is rung.
 
     It is closed until ``open``. A descriptor that an interrupt leaves open is closed by ``close``, or with the object.
+
+    Attributes:
+        takes: the descriptors of a bell, for an error message.
     """
+
+    takes: ClassVar = "one descriptor for each event loop and side of a handle, two while it is made"
 
     def __init__(self) -> None:
         self._socket: Any = None
@@ -94,14 +99,14 @@ class Bell:
             io.UnsupportedOperation: this system has no such sockets or timers.
             OSError: too many descriptors are open.
         """
-        if _library() is None:
-            raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
         try:
+            if _library() is None:
+                raise io.UnsupportedOperation("waiting for a queue with select or an event loop needs Linux")
             self._open(nonce, name)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-                raise OSError(error.errno, _NONE_LEFT) from error
+                raise OSError(error.errno, _NONE_LEFT.format(self.takes)) from error
             raise
 
     def _open(self, nonce: int, name: int) -> None:
@@ -152,6 +157,8 @@ class TimedBell(Bell):
     Args:
         period: nanoseconds after which it becomes readable without a ring, again and again.
     """
+
+    takes: ClassVar = "three descriptors, four while they are made"
 
     def __init__(self, period: int) -> None:
         self._numbers: list[int] = []  # of the descriptors beside the socket

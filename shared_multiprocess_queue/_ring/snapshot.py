@@ -167,12 +167,14 @@ class Look:
         words: of the segment. What it raises, because the segment was cut for example, passes through.
         geometry: as ``check`` has returned it.
         system: tells which processes live.
+        most: slots that it goes through for the first item, beyond which there counts as one, and for those of gets.
     """
 
-    __slots__ = ("_capacity", "_stride", "_system", "_verdicts", "geometry", "load")
+    __slots__ = ("_capacity", "_most", "_stride", "_system", "_verdicts", "geometry", "load")
 
-    def __init__(self, words: Reader, geometry: Geometry, system: System = SYSTEM) -> None:
+    def __init__(self, words: Reader, geometry: Geometry, system: System = SYSTEM, *, most: int = MAX_CAPACITY) -> None:
         self._system = system
+        self._most = most
         self.load = words.load
         self.geometry = geometry
         self._capacity = geometry.capacity
@@ -238,12 +240,13 @@ class Look:
             return False, 0
         dead = 0
         # That of head in any case: a dead get of the lap before may still hold it, without a record that names it.
-        for position in range(head, max(min(tail, head + self._capacity), head + 1)):
+        end = max(min(tail, head + self._capacity), head + 1)
+        for position in range(head, min(end, head + self._most)):
             found = self._holds(position, head, tail, puts, gets)
             if found == _ITEM:
                 return False, dead
             dead += found == _DEAD
-        return True, dead
+        return end <= head + self._most, dead
 
     def _holds(self, position: int, head: int, tail: int, puts: list[range], gets: list[range]) -> int:
         """Say what the slot of a position holds for a getter.
@@ -273,9 +276,11 @@ class Look:
 
     def _held(self, announced: list[range], head: int, tail: int) -> Iterator[int]:
         """Yield, in order, the positions among those announced that a get has claimed and not freed."""
-        first = max(tail - self._capacity, 0)
+        first, most = max(tail - self._capacity, 0), self._most
         for begin, end in sorted((positions.start, positions.stop) for positions in announced):
-            for position in range(max(begin, first), min(end, head, tail)):
+            looked_at = range(max(begin, first), min(end, head, tail))[:most]
+            most -= len(looked_at)
+            for position in looked_at:
                 if self.load(self._slot(position)) == position << STATE_BITS | FULL:
                     yield position
             first = max(first, end)  # what several announce is looked at once

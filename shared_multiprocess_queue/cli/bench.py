@@ -46,13 +46,14 @@ def bench_command(seconds: float, as_json: bool) -> None:
         print_json("bench", engines=results, cores=cores, load=load, item_bytes=len(_ITEM), seconds=seconds)
         return
     screen = console()
+    us = "µs" if screen.encoding.lower().startswith("utf") else "us"
     screen.print(f"items of {len(_ITEM)} bytes; {cores} cores, load {load:.1f}")
     for engine, found in results.items():
         screen.print(f"{engine}:")
-        screen.print(f"  put and get in one process       {found['put_get_us']:10,.2f} µs")
+        screen.print(f"  put and get in one process       {found['put_get_us']:10,.2f} {us}")
         screen.print(f"  from one process to another      {found['items_per_second']:10,.0f} items/s")
-        screen.print(f"  round trip between processes     {found['round_trip_us']:10,.2f} µs (median)")
-        screen.print(f"    of which one in a hundred took {found['round_trip_p99_us']:10,.2f} µs or more")
+        screen.print(f"  round trip between processes     {found['round_trip_us']:10,.2f} {us} (median)")
+        screen.print(f"    of which one in a hundred took {found['round_trip_p99_us']:10,.2f} {us} or more")
 
 
 def _measure(engine: EngineName, seconds: float) -> dict[str, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import resource
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,7 +37,8 @@ _SMALL: Final = 64 << 20  # bytes of shared memory that a container has if nothi
 _PROBE: Final = 1 << 20
 _FEW_DESCRIPTORS: Final = 256
 _PATIENCE: Final = 10.0  # seconds
-_LOGIN_SETTINGS: Final = "/etc/systemd/logind.conf"
+_LOGIN_PLACES: Final = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
+_LOGIN_SETTINGS: Final = "logind.conf"
 _LINGER: Final = "/var/lib/systemd/linger"
 _FIRST_USER: Final = 1000  # uid of the first account of a person
 
@@ -155,15 +158,30 @@ def _removal(queues: list[QueueFile]) -> Iterator[Finding]:
     """Look whether systemd removes the queues of a user at the end of the last session."""
     if os.getuid() < _FIRST_USER or not Path("/run/systemd/system").is_dir():
         return
-    with_user = Path(_LINGER, os.environ.get("USER", "")).exists()
     try:
-        settings = Path(_LOGIN_SETTINGS).read_text(encoding="utf-8")
-    except OSError:
-        settings = ""
-    values = [line.partition("=")[2].strip() for line in settings.splitlines() if line.startswith("RemoveIPC=")]
-    if not with_user and (values or ["yes"])[-1].lower() in ("yes", "true", "1", "on"):
+        lingers = Path(_LINGER, pwd.getpwuid(os.getuid()).pw_name).exists()
+    except KeyError:  # a user without a name has no session either
+        return
+    if not lingers and _removes_ipc():
         text = "systemd removes queues when this user logs out; set RemoveIPC=no, or loginctl enable-linger"
         yield Finding("logging out", "look", text)
+
+
+def _removes_ipc() -> bool:
+    """Whether systemd has RemoveIPC: the last file that states it wins, first the main one, then those beside it."""
+    main = next((file for place in _LOGIN_PLACES if (file := Path(place, _LOGIN_SETTINGS)).exists()), None)
+    beside: dict[str, Path] = {}  # of files of one name the first place wins
+    for place in _LOGIN_PLACES:
+        for file in Path(place).glob(f"{_LOGIN_SETTINGS}.d/*.conf"):
+            beside.setdefault(file.name, file)
+    answer = "yes"
+    for file in ([main] if main else []) + [beside[key] for key in sorted(beside)]:
+        with suppress(OSError):
+            for line in file.read_text("utf-8", "replace").splitlines():
+                key, _, value = line.partition("=")
+                if key.strip() == "RemoveIPC":
+                    answer = value.strip().lower() or "yes"
+    return answer in ("yes", "y", "true", "t", "1", "on")
 
 
 # ---- the engines ----------------------------------------------------------------------------------------------------
@@ -209,9 +227,9 @@ def _queues(queues: list[QueueFile]) -> Iterator[Finding]:
     for queue in queues:
         label = name(queue.name)
         if queue.state == "damaged":
-            yield Finding("queues", "wrong", f"{label} is damaged: {queue.why}; shmq rm removes it")
+            yield Finding("queues", "wrong", f"{label} is damaged: {queue.why}; shmq rm {_quoted(queue)} removes it")
         elif queue.state == "layout":
-            yield Finding("queues", "look", f"{label}: {queue.why}; shmq rm removes it")
+            yield Finding("queues", "look", f"{label}: {queue.why}; shmq rm {_quoted(queue)} removes it")
         elif queue.state == "leftover":
             yield Finding("queues", "look", f"{label}: {queue.why}; shmq gc removes it")
         if queue.look is not None:
@@ -221,6 +239,10 @@ def _queues(queues: list[QueueFile]) -> Iterator[Finding]:
         text = f"{number(len(unused), 'queue')} without a user, {size(sum(queue.memory for queue in unused))}; shmq gc"
         yield Finding("queues", "look", text)
     yield Finding("queues", "fine", f"{number(len(queues), 'queue')} of this user")
+
+
+def _quoted(queue: QueueFile) -> str:
+    return name(shlex.quote(queue.name))
 
 
 def _look(label: str, queue: QueueFile) -> Iterator[Finding]:

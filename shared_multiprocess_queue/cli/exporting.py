@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from glob import escape
 from typing import Final
 
 import click
 
 from .._platform import clock
+from ..errors import QueueNotFoundError
 from ..looking import list_queues
 from ..looking.files import inspected
-from .output import EXIT_CODES, answering, fail, name, print_json
+from .looks import run_id_option
+from .output import EXIT_CODES, NOT_PERMITTED, NOT_USABLE, answering, fail, name, print_json
 from .stop_signals import StopSignals
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -22,21 +26,22 @@ _SLICE: Final = 0.2  # seconds between two looks at signals
 @click.option("--format", "form", type=click.Choice(["openmetrics", "json"]), default="openmetrics", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--serve", metavar="[HOST:]PORT", help="Serve /metrics until a signal; on loopback without a HOST.")
+@run_id_option
 @answering
-def metrics_command(names: tuple[str, ...], everything: bool, form: str, as_json: bool, serve: str | None) -> None:
+def metrics_command(
+    names: tuple[str, ...], everything: bool, form: str, as_json: bool, serve: str | None, run_id: str
+) -> None:
     """Print metrics of queues for Prometheus, or serve them.
 
-    A NAME may be a pattern, as in a shell. Each scrape looks at the queues anew.
+    A NAME may be a pattern, as in a shell, if no queue has that name. Each scrape looks at the queues anew.
     """
     if bool(names) == everything:
         raise click.UsageError("give the names of queues, or --all")
-    for each in names:
-        if not set(each) & set("*?["):
-            inspected(each, "", mapped=False)  # a queue that is not there is an error; a pattern may match none
+    patterns = [_pattern(each, run_id) for each in names]
     if as_json or form == "json":
         if serve is not None:
             raise click.UsageError("--serve serves what Prometheus reads, and not JSON")
-        queues = {queue.name: queue for pattern in names or ("*",) for queue in list_queues(pattern)}
+        queues = {queue.name: queue for pattern in patterns or ("*",) for queue in list_queues(pattern)}
         print_json("metrics", queues=[queue.as_dict() for queue in queues.values()])
         return
     try:
@@ -49,9 +54,9 @@ def metrics_command(names: tuple[str, ...], everything: bool, form: str, as_json
             f"shmq metrics needs the package {error.name}: pip install 'shared-multiprocess-queue[cli,metrics]'"
         ) from error
     registry = CollectorRegistry()
-    registry.register(SharedMemoryQueueCollector(*names))
+    registry.register(SharedMemoryQueueCollector(*patterns))
     if serve is None:
-        click.echo(generate_latest(registry).decode(), nl=False)  # type: ignore[no-untyped-call]
+        click.echo(generate_latest(registry), nl=False)  # type: ignore[no-untyped-call]
         return
     host, port = _address(serve)
     with StopSignals() as signals:
@@ -64,6 +69,28 @@ def metrics_command(names: tuple[str, ...], everything: bool, form: str, as_json
         finally:
             server.shutdown()
             server.server_close()
+
+
+def _pattern(queue_name: str, run_id: str) -> str:
+    """Return the pattern of a queue, or of several.
+
+    Raises:
+        QueueNotFoundError: it is the name of a queue, and there is none; a pattern may match none.
+        click.ClickException: there is one, and it has no metrics.
+    """
+    try:
+        queue = inspected(queue_name, run_id, mapped=False)
+    except QueueNotFoundError:
+        if set(queue_name) & set("*?["):
+            return f"{escape(run_id)}-{queue_name}" if run_id else queue_name
+        raise
+    if queue.state == "denied":
+        raise fail(f"{name(queue.name)}: {queue.why}", NOT_PERMITTED)
+    if queue.uid != os.geteuid():
+        raise fail(f"{name(queue.name)} is of user {queue.uid}; metrics are of the queues of this user", NOT_PERMITTED)
+    if queue.state != "ok":
+        raise fail(f"{name(queue.name)} has no metrics: {queue.why}", NOT_USABLE)
+    return escape(queue.name)
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -135,6 +135,7 @@ def peek_command(queue_name: str, most: int, unpickle: bool, yes: bool, run_id: 
     """
     if unpickle and not yes:
         ask(f"Load the items of {name(queue_name)}, and run whatever code they name?")
+    queue = inspected(queue_name, run_id, mapped=False)
     items = _peeked(queue_name, run_id, most, unpickle)
     if as_json:
         print_json("peek", items=[_item(item, content) for item, content in items])
@@ -143,6 +144,8 @@ def peek_command(queue_name: str, most: int, unpickle: bool, yes: bool, run_id: 
         screen.print(screens.items_table(screen, items))
     else:
         click.echo("no items", err=True)
+    if queue.state == "damaged":
+        raise fail(f"{name(queue.name)} is damaged, so these may not be its next items: {queue.why}", NOT_USABLE)
 
 
 def _item(item: QueuedItem, content: str) -> dict[str, Any]:

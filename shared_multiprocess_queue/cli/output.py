@@ -80,6 +80,8 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if sys.stdout is None:  # its descriptor would be given to the next file that is opened
+            raise fail("stdout is closed; send it to /dev/null if it is not wanted")
         try:
             command(*args, **kwargs)
         except BrokenPipeError:
@@ -96,7 +98,12 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
 def ask(question: str) -> None:
     """Ask on stderr, and end the command with exit code 1 if the answer is no, or if no answer comes."""
-    click.confirm(safe(question), abort=True, err=True)
+    try:
+        click.confirm(safe(question), abort=True, err=True)
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise SystemExit(128 + signal.SIGINT) from None
+        raise
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------
@@ -123,9 +130,9 @@ def name(text: str) -> str:
     return safe(text).replace("\n", "\\n")
 
 
-def console() -> Console:
+def console(stderr: bool = False) -> Console:
     """Return the console of the output: no markup, colours and a limit of width only in a terminal."""
-    found = Console(highlight=False, markup=False, emoji=False)
+    found = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not found.is_terminal:
         found.width = _UNLIMITED
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import stat
 import struct
 import sys
 from contextlib import ExitStack, suppress
@@ -11,13 +13,15 @@ from io import FileIO
 from typing import Final
 
 import click
+from rich.console import Console
 
 from .._engine.removing import remove_if_unused
 from .._platform import clock, processes
 from ..draining import Drain
-from ..errors import RoleTakenError, SharedMemoryQueueError
+from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
 from ..looking.files import ENDING, NOT_LOOKED, look_at
+from ..looking.previews import names_main
 from ..queue import SharedMemoryQueue
 from . import screens
 from .looks import json_option, run_id_option, yes_option
@@ -27,6 +31,7 @@ from .output import (
     NOT_PERMITTED,
     NOT_USABLE,
     Duration,
+    Failed,
     answering,
     ask,
     code_of,
@@ -35,10 +40,9 @@ from .output import (
     name,
     number,
     print_json,
-    safe,
     size,
 )
-from .stop_signals import InterruptedBySignal, StopSignals
+from .stop_signals import StopSignals
 
 # ---- rm -------------------------------------------------------------------------------------------------------------
 
@@ -60,11 +64,14 @@ def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) 
         try:
             _remove(each, run_id, force)
             removed.append(each)
+        except click.Abort:
+            click.echo(f"{name(each)} stays", err=True)
+            worst = max(worst, NO)
         except click.ClickException as error:
-            click.echo(error.format_message(), err=True)
+            error.show()
             worst = max(worst, error.exit_code)
         except (SharedMemoryQueueError, OSError) as error:
-            click.echo(safe(str(error)), err=True)
+            fail(str(error)).show()
             worst = max(worst, code_of(error))
     if as_json:
         print_json("rm", removed=removed)
@@ -84,7 +91,7 @@ def _remove(queue_name: str, run_id: str, force: bool) -> None:
         ask(f"{label} {doubt}. Remove it all the same?")
         if inspect(queue_name, run_id).identity != queue.identity:
             raise fail(f"{label} is another queue by now, and stays; look again")
-    if queue.in_use is None or doubt:
+    if force or queue.in_use is None or doubt:
         SharedMemoryQueue.remove(queue_name, run_id, force=True)
     else:  # a process that has attached since the look keeps the queue
         SharedMemoryQueue.remove(queue_name, run_id)
@@ -124,12 +131,13 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
     """
     found = [queue for queue in list_queues(pattern) if _is_unused(queue, older_than)]
     chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
-    if not as_json:
-        _print_unused(found, set(map(id, chosen)) if yes else None)
+    asks = bool(chosen) and not yes and not dry_run
+    if asks or not as_json:
+        _print_unused(console(stderr=as_json), found, set(map(id, chosen)) if yes else None)
     removed: list[QueueFile] = []
     kept: list[QueueFile] = []
     if chosen and not dry_run:
-        if not yes:
+        if asks:
             ask(f"Remove {number(len(chosen), 'queue')}?")
         for queue in chosen:
             (removed if _collect(queue) else kept).append(queue)
@@ -181,8 +189,7 @@ def _content(queue: QueueFile) -> tuple[object, ...]:
     return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items))
 
 
-def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
-    screen = console()
+def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
     if not found:
         screen.print("no queue without a user")
         return
@@ -196,6 +203,7 @@ def _print_unused(found: list[QueueFile], chosen: set[int] | None) -> None:
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
 _HEADER: Final = struct.Struct("<II")  # length and tag, before each item that is written
+_SLICE: Final = 0.1  # seconds between two looks at signals while a pipe is full
 _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
 
@@ -214,33 +222,49 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     queue. No item becomes an object, so no code of one runs. With leases an item is ended after it was written: a kill
     or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
     behind the others, if it cannot be written; if the queue does not take it, its bytes are in the error message. A
-    kill loses that one. What is in a pipe was written.
+    kill loses that one. What is in a pipe was written. A queue that goes with its last user goes with drain if it is
+    empty then, and no other process uses it.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
     queue = inspect(queue_name, run_id)
-    if queue.look is None:
+    look = queue.look
+    if look is None or queue.state != "ok":
         code = NOT_PERMITTED if queue.state == "denied" else NOT_USABLE
         raise fail(f"{name(queue.name)} cannot be drained: {queue.why}", code)
     if not yes:
-        there = number(queue.look.items, "item")
+        there = number(look.items, "item")
+        goes = ", and goes with its last user: if it is empty then, drain removes it" * (
+            look.delete and not queue.in_use
+        )
         fate = f"write them to {name(target)}" if target else "drop them"
-        ask(f"{name(queue.name)} has {there}. Take {f'{most:,} at most' if most else 'all'} and {fate}?")
+        ask(f"{name(queue.name)} has {there}{goes}. Take {f'{most:,} at most' if most else 'all'} and {fate}?")
+        if inspect(queue_name, run_id).identity != queue.identity:
+            raise fail(f"{name(queue.name)} is another queue by now, and nothing was taken; look again")
+    taken = _Taken()
+
+    def tell() -> None:
+        if as_json:
+            fields = {"items": taken.items, "bytes": taken.size, "damaged": taken.damaged, "of_main": taken.of_main}
+            print_json("drain", **fields, to=target)
+        else:
+            click.echo(str(taken), err=target == "-")
+
     with StopSignals() as signals, ExitStack() as stack:
+        drain = Drain(queue_name, run_id, look.serializer, (queue.device, queue.inode))
+        stack.callback(drain.close)
         file = None if target is None else stack.enter_context(_opened(target))
-        taken = _Taken()
-        drain = Drain(queue_name, run_id, queue.look.serializer)
         try:
             _drain(drain, file, most, signals, taken)
-        except (OSError, InterruptedBySignal, RoleTakenError) as error:
-            _say_what_is_left(drain.close(), error)
-            raise
-        finally:
-            drain.close()
-            if as_json:
-                print_json("drain", items=taken.items, bytes=taken.size, damaged=taken.damaged, to=target)
-            else:
-                click.echo(str(taken), err=target == "-")
+        except BaseException as error:
+            failed = _failed(drain.close(), error)
+            with suppress(OSError):  # what it says of an item must not be lost with the output
+                tell()
+            if failed is None:
+                raise
+            raise failed from error
+        drain.close()
+        tell()
 
 
 @dataclass
@@ -250,10 +274,12 @@ class _Taken:
     items: int = 0
     size: int = 0
     damaged: int = 0
+    of_main: int = 0
 
     def __str__(self) -> str:
         damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
-        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+        of_main = f", {self.of_main:,} of them of __main__: only its program can read those" if self.of_main else ""
+        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}{of_main}"
 
 
 def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
@@ -273,31 +299,39 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         if tag > _LAST_TAG:
             taken.damaged += 1
         elif file is not None:
-            _write(file, _HEADER.pack(len(payload), tag) + payload)
+            _write(file, _HEADER.pack(len(payload), tag) + payload, signals)
+            taken.of_main += names_main(payload, tag)
         drain.end()
         taken.items += 1
         taken.size += len(payload)
 
 
-def _say_what_is_left(item: tuple[bytes, int] | None, error: BaseException) -> None:
-    if isinstance(error, OSError) and not isinstance(error, SharedMemoryQueueError):
-        told = f"an item could not be written, and went back: {error.strerror}"
-        if item is not None:
-            payload, tag = item
-            told = f"an item could not be written ({error.strerror}), nor go back: tag {tag}, bytes {payload.hex()}"
-        raise fail(told) from error
+def _failed(item: tuple[bytes, int] | None, error: BaseException) -> Failed | None:
+    """Return how the command ends: with the bytes of an item that could not go back; None if the error says all."""
+    is_of_output = isinstance(error, OSError) and not isinstance(error, SharedMemoryQueueError)
+    why = error.strerror if isinstance(error, OSError) and is_of_output else str(error)
+    if item is not None:
+        payload, tag = item
+        return fail(f"an item could not be written ({why}), nor go back: tag {tag}, bytes {payload.hex()}")
+    return fail(f"an item could not be written, and went back: {why}") if is_of_output else None
 
 
-def _write(file: FileIO, frame: bytes) -> None:
+def _write(file: FileIO, frame: bytes, signals: StopSignals) -> None:
     """Write all of a frame; if that fails, a file that can be cut has none of it.
 
     Raises:
         OSError: it fails.
+        InterruptedBySignal: the user wants to stop, and the pipe has no room; part of it may be in there.
     """
     view, written = memoryview(frame), 0
+    most = (
+        len(frame) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else select.PIPE_BUF
+    )  # what a pipe with room takes
     try:
         while written < len(frame):
-            written += file.write(view[written:]) or 0
+            while not select.select([], [file], [], _SLICE)[1]:
+                signals.check()
+            written += file.write(view[written : written + most]) or 0
     except OSError:
         with suppress(OSError):
             file.truncate(file.tell() - written)
@@ -313,6 +347,6 @@ def _opened(target: str) -> FileIO:
     if target == "-":
         return FileIO(os.dup(sys.stdout.fileno()), "wb")
     try:
-        return FileIO(target, "xb")
+        return FileIO(target, "xb", opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         raise click.UsageError(f"{name(target)} exists already; drain writes to a new file") from None

@@ -143,12 +143,12 @@ def _wants_to_quit(descriptor: int, seconds: float) -> bool:
 
 @contextmanager
 def _keys(descriptor: int) -> Iterator[None]:
-    """Let keys come one by one and without echo. Ctrl-C stays a signal; Ctrl-Z would leave the terminal like this."""
+    """Let keys come one by one and without echo. Ctrl-C stays a signal; SIGTSTP or SIGQUIT would leave it so."""
     before = termios.tcgetattr(descriptor)
     changed = termios.tcgetattr(descriptor)
     changed[3] &= ~(termios.ICANON | termios.ECHO)
     changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0
-    changed[6][termios.VSUSP] = b"\0"
+    changed[6][termios.VSUSP] = changed[6][termios.VQUIT] = b"\0"
     termios.tcsetattr(descriptor, termios.TCSADRAIN, changed)
     try:
         yield

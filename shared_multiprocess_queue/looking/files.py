@@ -31,6 +31,7 @@ from ..errors import CorruptQueueError, LayoutVersionError, QueueNotFoundError, 
 from .found import Liveness, QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, State
 
 ENDING: Final = "-queue"
+MOST_SLOTS: Final = 100_000  # of claimed slots that a look goes through for the first item; others are not counted
 _NEW: Final = 1.0  # seconds for which a file without a byte may be that of a creator that has just begun
 
 
@@ -81,9 +82,18 @@ def listed(pattern: str, foreign: bool, mapped: bool) -> list[QueueFile]:
     """Return what ``list_queues`` does; ``mapped`` says whether to look at the mappings of processes, too."""
     _require_files()
     found = [name for name in names(ENDING) if fnmatchcase(name.removesuffix(ENDING), pattern)]
+    if not foreign:  # what another user has left there is not even opened
+        found = [name for name in found if _is_own(name)]
     seen = mappings() if found and mapped else NOT_LOOKED
     queues = [queue for name in found if (queue := look_at(name, seen)) is not None]
     return [queue for queue in queues if foreign or (queue.uid == os.geteuid() and queue.state != "foreign")]
+
+
+def _is_own(segment: str) -> bool:
+    try:
+        return status_of(segment).st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
 
 
 def inspect(name: str, run_id: str = "") -> QueueFile:
@@ -141,7 +151,7 @@ def open_look(file: SegmentFile) -> Look:
         QueueNotReadyError, LayoutVersionError, CorruptQueueError: it is no queue of this layout, or not yet.
     """
     geometry = check(file, file.name, file.status.st_size)
-    return (LeasedLook if geometry.leases else Look)(file, geometry)
+    return (LeasedLook if geometry.leases else Look)(file, geometry, most=MOST_SLOTS)
 
 
 def look_at(segment: str, seen: Mappings) -> QueueFile | None:
@@ -174,7 +184,9 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
     except QueueNotReadyError:
         is_new = not file.status.st_size and clock.real() / 1e9 - file.status.st_mtime < _NEW
         state = "unfinished" if in_use is not False or is_new else "leftover"
-        why = "a process is making it" if state == "unfinished" else "the process that was making it has died"
+        why = (
+            "a process is making it" if state == "unfinished" else "its creation has not ended, and no process uses it"
+        )
     except LayoutVersionError as error:
         state, why = "layout", f"it has layout {error.found}, and this version reads {error.expected}"
     except CorruptQueueError as error:

@@ -92,7 +92,8 @@ class QueueLook:
         full_events: times that Full was raised.
         empty_events: times that Empty was raised.
         orphans_recovered: items taken over from dead getters.
-        dead_puts: puts that died before they were complete.
+        dead_puts: puts that died before they were complete. Those that no process has passed yet are counted up to the
+            first item, in 100,000 slots at most; beyond these ``empty`` is False.
         bells_refused: rings of a doorbell that no process answered.
         redelivered: times that a leased item was handed out again.
         lease_waits: times that a get found an item and no lease for it.
@@ -156,8 +157,8 @@ class QueueFile:
     Attributes:
         name: of the segment, without its ending "-queue": ``name``, or ``run_id-name``. It may have any characters.
         state: "ok"; "damaged": its words say what no queue says; "layout": of another version of this package;
-            "unfinished": a process is making it; "leftover": the process that was making it has died; "foreign": no
-            queue; "denied": this user may not read it.
+            "unfinished": a process is making it; "leftover": its creation has not ended, and no process uses it;
+            "foreign": no queue; "denied": this user may not read it.
         why: what is wrong, in words; empty if it is ok.
         device: of the file; with ``inode`` it tells this queue from a later one of its name.
         inode: of the file.
@@ -190,4 +191,10 @@ class QueueFile:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all this as dicts, lists, texts and numbers, for JSON."""
-        return asdict(self)
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

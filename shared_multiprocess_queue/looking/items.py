@@ -39,7 +39,7 @@ from .._ring.layout import (
 )
 from .._ring.leased_look import LeasedLook
 from ..errors import QueueNotFoundError
-from .files import open_look, segment_of
+from .files import MOST_SLOTS, open_look, segment_of
 
 _ATTEMPTS: Final = 100
 _LENGTH_AND_META: Final = struct.Struct("=II")
@@ -122,7 +122,7 @@ class Items:
                 if found is not None:
                     yield found
         position = 0
-        while True:
+        for _ in range(MOST_SLOTS):
             head, tail = unmarked(self._file.load(HEAD)), unmarked(self._file.load(TAIL))
             position = max(position, head)
             if not position < min(tail, head + self.geometry.capacity):

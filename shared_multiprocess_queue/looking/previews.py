@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from .._codec import deflate
@@ -37,6 +38,16 @@ _OUTERMOST: Final = {"EMPTY_DICT": "dict", "EMPTY_LIST": "list", "EMPTY_SET": "s
 def kind_of(tag: int) -> str:
     """Return in a word how an item travels."""
     return KINDS.get(tag, f"tag {tag}")
+
+
+def names_main(payload: bytes, tag: int) -> bool:
+    """Whether an item is of ``__main__``: away from its queue, which has the definitions, few programs can read it."""
+    if tag == DEFLATED:
+        return payload[:1] == bytes([MAIN])
+    if tag == BUFFERS:
+        with suppress(ValueError):
+            return parts_of(payload, memoryview)[1] == MAIN
+    return tag == MAIN
 
 
 def preview(payload: bytes, tag: int, max_item_size: int) -> str:

@@ -75,6 +75,26 @@ def test_what_is_wrong_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
         assert verdicts("engine native")[0][0] == "look"
 
 
+def test_whether_systemd_removes_queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main file of the first place counts, then those beside it, by name; of one name that of the first place."""
+    places = [tmp_path / "etc", tmp_path / "lib"]
+    monkeypatch.setattr(doctor, "_LOGIN_PLACES", tuple(map(str, places)))
+
+    def write(file: str, text: str) -> bool:
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return doctor._removes_ipc()
+
+    assert doctor._removes_ipc()
+    assert not write("lib/logind.conf", "[Login]\nRemoveIPC=no\n")
+    assert write("etc/logind.conf", "[Login]\n#RemoveIPC=no\n")
+    assert not write("lib/logind.conf.d/20-own.conf", "[Login]\nRemoveIPC = false\n")
+    assert not write("etc/logind.conf.d/10-own.conf", "[Login]\nRemoveIPC=yes\n")
+    assert write("etc/logind.conf.d/20-own.conf", "[Login]\n")
+    assert not write("lib/logind.conf.d/30-own.conf", "[Login]\nRemoveIPC=no\n")
+
+
 @pytest.mark.usefixtures("alone")
 def test_what_is_wrong_with_queues(make_queue: MakeQueue, run_id: str) -> None:
     make_queue("idle").close()

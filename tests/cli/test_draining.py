@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
+import termios
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue, inspect
 from shared_multiprocess_queue._codec import tags
+from shared_multiprocess_queue._engine import sweep
+from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue.cli import removals
+from shared_multiprocess_queue.cli.stop_signals import StopSignals
+from stress.hostile import damage
 from tests.support.demo import COMMAND
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
+from tests.support.segments import attach, create
 from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG, eventually
 
@@ -119,11 +130,130 @@ def test_drain_to_a_full_disk_loses_nothing(make_queue: MakeQueue, run_id: str, 
         assert sorted(all_of(q)) == [b"one", b"two"]
 
 
+def test_drain_of_a_queue_that_goes_with_its_last_user(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked to go if it is empty, and by no drain that leaves items in it. Here it stays, as this process has it.
+
+    One that no process has can go at any moment of this test: any creation of a queue removes it.
+    """
+    q = make_queue(delete=True)
+    q.put_batch([b"one", b"two", b"three"])
+    asked: list[str] = []
+    monkeypatch.setattr(sweep, "_remove", lambda name, identity: asked.append(name))
+    monkeypatch.setattr(removals, "inspect", lambda *_: replace(inspect("q", run_id), in_use=False))
+    assert "goes with its last user" in shmq("drain", f"{run_id}-q", answer="n\n").errors
+    monkeypatch.setattr(sweep, "_ours", {})  # it belongs to no other handle of this process
+    assert shmq("drain", "--yes", "-n", 1, f"{run_id}-q").output == "1 item of 3 B taken\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(removals, "_write", no_room)
+        assert "went back" in shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q").errors
+    assert asked == []
+    assert shmq("drain", "--yes", f"{run_id}-q").output == "2 items of 8 B taken\n"
+    assert set(asked) == {f"{run_id}-q-queue"}
+
+
+def test_drain_counts_what_only_its_program_can_read(make_queue: MakeQueue, run_id: str, tmp_path: Path) -> None:
+    make_queue().put("text")
+    program = (
+        "import sys\nfrom shared_multiprocess_queue import SharedMemoryQueue\n"
+        "class Own: ...\n"
+        "with SharedMemoryQueue('q', run_id=sys.argv[1]) as q: q.put(Own()); q.put([Own(), bytearray(3000)])\n"
+    )
+    subprocess.run([sys.executable, "-c", program, run_id], timeout=LONG, check=True)
+    found = shmq_json("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    assert (found["items"], found["of_main"]) == (3, 2)
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_drain_cannot_write_is_told_though_its_count_cannot_be(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    q = make_queue()
+    q.put(b"one")
+    q.shutdown()
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND]
+    with Path("/dev/full").open("wb") as full:
+        command = [*limited, "drain", "--yes", "--to", str(tmp_path / "items"), f"{run_id}-q"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
+    assert done.returncode
+    assert "File too large), nor go back: tag 1, bytes 6f6e65" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--yes"]], ids=["at the question", "at the attach"])
+def test_drain_takes_nothing_of_a_queue_that_it_did_not_ask_about(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    first = create(run_id)
+
+    def renew(asked: object) -> object:
+        first.unlink()
+        with create(run_id) as other:
+            other.put("an item that nobody was asked about")
+        return asked
+
+    if options:
+        monkeypatch.setattr(StopSignals, "__enter__", renew)
+    else:
+        monkeypatch.setattr(removals, "ask", renew)
+    assert shmq("drain", *options, f"{run_id}-q").code == (3 if options else 1)
+    first.close()
+    with attach(run_id) as q:
+        assert q.qsize() == 1
+        q.unlink()
+
+
+def test_drain_makes_a_file_of_ones_own_and_none_without_a_queue(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    q = make_queue(mode="spsc")
+    q.put_batch([b"one", b"two"])
+    target = tmp_path / "items"
+    assert shmq("drain", "--yes", "--to", target, f"{run_id}-q").code == 0
+    assert target.stat().st_mode & 0o777 == 0o600
+    stage = damage.Stage(make_queue("damaged", engine="atomics"))
+    stage.write(layout.HEAD, 99)
+    other = tmp_path / "other"
+    code, _, errors = shmq("drain", "--yes", "--to", other, f"{run_id}-damaged")
+    assert code == 5
+    assert "contradict" in errors
+    assert not other.exists()
+
+
+@pytest.mark.parametrize("leases", [0, 1])
+def test_drain_into_a_full_pipe_can_be_stopped(make_queue: MakeQueue, run_id: str, leases: int) -> None:
+    q = make_queue(item_size=20_000, leases=leases)
+    q.put_batch([b"1" * 20_000, b"2" * 20_000])
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+
+        def waiting() -> int:
+            return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+        command = [*COMMAND, "drain", "--yes", "--to", "-", f"{run_id}-q"]
+        with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, text=True) as draining:
+            try:
+                eventually(lambda: waiting() == 4096, "a full pipe")
+                draining.send_signal(signal.SIGTERM)
+                assert draining.wait(LONG) == 128 + signal.SIGTERM
+            finally:
+                draining.kill()
+        assert sorted(item[:1] for item in all_of(q)) == [b"1", b"2"]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 TELLS_WHEN_IT_HAS_AN_ITEM = """
 import os
 from shared_multiprocess_queue.cli import app, removals
 
-def stop(file, frame):
+def stop(file, frame, signals):
     print("has one", flush=True)
     os.read(0, 1)
 

@@ -18,6 +18,7 @@ from shared_multiprocess_queue import inspect
 from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import screens
+from shared_multiprocess_queue.looking import files
 from shared_multiprocess_queue.looking.rates import Changes
 from stress.hostile import damage
 from tests.support.children import fork, in_child
@@ -203,12 +204,51 @@ def test_another_users_queue_is_denied_and_not_listed(make_queue: MakeQueue, run
     assert in_child(as_another_user) == 0
 
 
+def test_another_users_file_is_not_opened(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    path = SHM / f"{run_id}-q-queue"
+    path.write_bytes(b"x")
+    try:
+        os.chown(path, 65534, 65534)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "SegmentFile", lambda name: pytest.fail(f"{name} was opened"))
+            assert shmq("ls", "-q", f"{run_id}-*") == (0, "", "")
+        assert shmq("ls", "-q", "--all", f"{run_id}-*").output == f"{run_id}-q\n"
+    finally:
+        path.unlink()
+
+
+def test_a_closed_stdout_and_one_of_ascii(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue().put(1)
+    for command in (["drain", "--yes"], ["ls"], ["top", "--once"]):
+        closed = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *command, f"{run_id}-q"]
+        done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, timeout=LONG, check=False)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "Error: stdout is closed; send it to /dev/null if it is not wanted\n",
+        )
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*COMMAND, "bench", "--seconds", "0.05"]
+    done = subprocess.run(command, env=ascii_only, capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " us\n" in done.stdout
+
+
 # ---- peek -----------------------------------------------------------------------------------------------------------
 
 
 class Bomb:
     def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, (os.environ["BOMB"],)
+
+
+def test_peek_into_a_damaged_queue_says_so(make_queue: MakeQueue, run_id: str) -> None:
+    damage.Stage(make_queue(engine="atomics")).write(layout.HEAD, 99)
+    code, _, errors = shmq("peek", f"{run_id}-q")
+    assert code == 5
+    assert "is damaged" in errors
+    assert shmq_json("peek", f"{run_id}-q", code=5)["items"] == []
 
 
 def test_peek_shows_items_and_takes_none(make_queue: MakeQueue, run_id: str, each_engine: str) -> None:

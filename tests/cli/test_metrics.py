@@ -114,7 +114,33 @@ def test_labels_are_data(run_id: str, make_queue: MakeQueue) -> None:
         names = {key[1] for key in samples(shmq("metrics", f"{run_id}-*").output.encode().decode())}
     finally:
         copy.unlink()
-    assert names == {f'{run_id}-a"b\\c\nd', f"{run_id}-x\\udce9"}
+    assert names == {f'{run_id}-a"b\\\\c\\nd', f"{run_id}-x\\udce9"}
+
+
+def test_a_name_in_colours_is_no_other_name(run_id: str, make_queue: MakeQueue) -> None:
+    make_queue("\x1b[31mred")
+    make_queue("red")
+    names = {key[1] for key in samples(shmq("metrics", f"{run_id}-*").output)}
+    assert names == {f"{run_id}-\\x1b[31mred", f"{run_id}-red"}
+
+
+def test_a_name_comes_before_a_pattern(run_id: str, make_queue: MakeQueue) -> None:
+    make_queue("a[b]")
+    make_queue("ab")
+    for arguments in ([f"{run_id}-a[b]"], ["a[b]", "--run-id", run_id]):
+        assert {key[1] for key in samples(shmq("metrics", *arguments).output)} == {f"{run_id}-a[b]"}
+    assert {key[1] for key in samples(shmq("metrics", "a*", "--run-id", run_id).output)} == {
+        f"{run_id}-a[b]",
+        f"{run_id}-ab",
+    }
+
+
+def test_a_queue_without_metrics_is_told(run_id: str, make_queue: MakeQueue) -> None:
+    stage = damage.Stage(make_queue(engine="atomics"))
+    stage.write(layout.HEAD, 99)
+    code, output, errors = shmq("metrics", f"{run_id}-q")
+    assert (code, output) == (5, "")
+    assert "contradict" in errors
 
 
 @pytest.mark.parametrize("address", ["0", "127.0.0.1:0", "localhost:0"])

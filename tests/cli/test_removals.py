@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -17,7 +18,7 @@ import pytest
 from shared_multiprocess_queue import QueueNotFoundError, SharedMemoryQueue, inspect
 from shared_multiprocess_queue._platform import processes, shared_memory, use_lock
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue.cli import removals
+from shared_multiprocess_queue.cli import output, removals
 from shared_multiprocess_queue.looking.files import inspected
 from stress.hostile import damage
 from tests.support.children import end_of, fork
@@ -59,6 +60,36 @@ def test_rm_of_several_goes_on_after_an_error(run_id: str) -> None:
     code, _, errors = shmq("rm", f"{run_id}-none", f"{run_id}-q")
     assert code == 3
     assert f"{run_id}-none" in errors
+    assert segments_of(run_id) == set()
+
+
+def test_rm_of_several_goes_on_after_a_no(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue("a")
+    with make_queue("b"):
+        pass
+    code, output, errors = shmq("rm", "--json", f"{run_id}-a", f"{run_id}-b", answer="n\n")
+    assert code == 1
+    assert json.loads(output)["removed"] == [f"{run_id}-b"]
+    assert f"{run_id}-a stays" in errors
+    assert shmq("rm", f"{run_id}-b").errors.startswith("Error: there is no queue")
+
+
+def test_an_interrupt_at_a_question_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        output.ask("Is it so?")
+    assert caught.value.code == 128 + signal.SIGINT
+
+
+def test_force_removes_also_what_is_attached_to_after_the_look(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(run_id)
+    found = inspect("q", run_id)
+    monkeypatch.setattr(removals, "inspect", lambda *_: found)
+    with attach(run_id):
+        assert shmq("rm", "--force", f"{run_id}-q").code == 0
     assert segments_of(run_id) == set()
 
 
@@ -266,6 +297,14 @@ def test_gc_in_another_pid_namespace_leaves_what_is_used_here(run_id: str) -> No
         assert works(q)
     assert collect().endswith("1 queue removed\n")
     assert segments_of(run_id) == set()
+
+
+def test_gc_asks_about_what_it_has_shown_also_with_json(run_id: str) -> None:
+    leave(run_id, 1)
+    code, output, errors = shmq("gc", "--json", f"{run_id}-*", answer="y\n")
+    assert code == 0
+    assert errors.index(f"{run_id}-q") < errors.index("Remove 1 queue?")
+    assert json.loads(output)["removed"] == [f"{run_id}-q"]
 
 
 def test_gc_goes_by_the_lock_and_not_by_the_records(run_id: str) -> None:

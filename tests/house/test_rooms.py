@@ -77,7 +77,7 @@ DOORS: dict[str, set[str]] = {
     "fcntl": {"_platform/shared_memory.py", "_platform/use_lock.py"},
     "mmap": {"_platform/shared_memory.py", "_platform/memory.py"},
     "resource": {"_platform/shared_memory.py", "cli/doctor.py"},
-    "select": {"_platform/bells.py", "cli/top.py"},
+    "select": {"_platform/bells.py", "cli/removals.py", "cli/top.py"},
     # Addresses of the segment, memory whose end is told, and the system calls that Python has no functions for. A
     # ctypes array of an item is the reducers' affair.
     "ctypes": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -223,3 +224,27 @@ def test_processes_are_told_apart(make_queue: MakeQueue, run_id: str) -> None:
 
 def test_the_magic_mark_of_a_creator_is_what_the_look_knows() -> None:
     assert layout.UNFINISHED.to_bytes(8, sys.byteorder) == shared_memory.MARK
+
+
+def test_a_look_goes_through_a_bounded_number_of_slots(
+    make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a batch leaves it that was killed before it published."""
+    q = make_queue(capacity=8, engine="atomics")
+    stage = damage.Stage(q)
+    stage.write(layout.TAIL, 5)
+    look = inspect(f"{run_id}-q").look
+    assert look is not None
+    assert (look.items, look.empty, look.dead_puts) == (0, True, 5)
+    monkeypatch.setattr(files, "MOST_SLOTS", 3)
+    look = inspect(f"{run_id}-q").look
+    assert look is not None
+    assert (look.items, look.empty, look.dead_puts) == (5, False, 3)
+    assert q.empty()
+
+
+def test_as_dict_has_what_json_has(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue()
+    listed = inspect(f"{run_id}-q").as_dict()
+    assert listed == json.loads(json.dumps(listed))
+    assert listed["look"]["processes"]
