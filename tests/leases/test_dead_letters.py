@@ -195,7 +195,7 @@ def test_without_room_an_item_of_the_dead_goes_behind_all_others(make_leased: Ma
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
-    time.sleep(0.25)
+    damage.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
     assert [q.get(timeout=1), q.get(timeout=1)] == ["next", "killer"]
     assert q.get_metrics()["dead_letters_refused"] == 1
 
