@@ -30,8 +30,13 @@ def test_a_damaged_segment_ends_in_clear_errors(rng: Random) -> None:
 
 def test_a_machine_that_stands_still_hangs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watchdog counts what passes between its own looks, a little each, because a machine may be stopped."""
-    hour = itertools.count(time.monotonic(), 3600.0)
-    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: next(hour), sleep=time.sleep))
+    looks = itertools.count()
+    clock = time.monotonic  # at each of the first looks another hour has passed
+
+    def hours_later() -> float:
+        return clock() + 3600.0 * min(next(looks), 20)
+
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=hours_later, sleep=time.sleep))
     case = damage.make_case(Random("still"), tuple(ENGINES), tuple(actor.CALLS))
     assert run.Trial(replace(case, program=()), 0, "still").wait() is None
 
