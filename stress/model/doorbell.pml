@@ -301,10 +301,14 @@ proctype killer() {
   do
   :: crashes < CRASH && doomed == 255 ->
      crashes++;
+#ifdef VICTIM
+     doomed = VICTIM
+#else
      victim = 1;
      do :: victim < PRODUCERS + SLEEPERS + BELLS -> victim++ :: break od;
      doomed = victim;
      victim = 0
+#endif
   :: break
   od
 }
