@@ -136,6 +136,8 @@ class TimedBell(Bell):
     def poll(self) -> None:
         """Wait until the descriptor is readable, as ``select`` does."""
         scheduler = self._kernel.scheduler
+        if not self.is_whole():
+            scheduler.nap()  # its process is dead
         while self.is_whole() and not self.has_message and scheduler.now < self._until:
             scheduler.sleep(self.listener, True, self._until - scheduler.now)
 
@@ -190,12 +192,12 @@ class Loop(asyncio.AbstractEventLoop):
         self._is_closed = False
 
     def run(self, coroutines: list[Coroutine[Any, Any, Any]], leaves: bool) -> Any:
-        """Run tasks until the last one is done, and return its result.
+        """Run tasks until the last is done, and return its result.
 
         Args:
-            coroutines: of the tasks.
-            leaves: whether the first is cancelled, when all wait and the scheduler has let others run; if it is done
-                before, the others are cancelled.
+            coroutines: of one task, or of two.
+            leaves: whether the first is cancelled when both wait and the scheduler has let others run; if it is done
+                before, its result is returned, and the second is ended.
 
         Raises:
             asyncio.CancelledError: the last was cancelled.
@@ -205,12 +207,12 @@ class Loop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             while not last.is_done:
-                for task in tasks:
-                    if task.can_move():
-                        task.move()
-                if leaves and first.is_done and first is not last:
-                    last.move(is_cancelled=True)
+                if first.can_move():
+                    first.move()
+                if first is not last and first.is_done and not isinstance(first.error, asyncio.CancelledError):
                     return self._answer(first)
+                if last.can_move():
+                    last.move()
                 if any(task.can_move() for task in tasks):
                     self._kernel.scheduler.nap()  # it has given the loop a turn
                 elif not last.is_done:
