@@ -87,6 +87,8 @@ QUICK = (
     "python: announce beyond the mark up to which scans go",
     "python: no patience with an operation that is about to end",
     "python: wake before the change",
+    "python: count a refused ring",
+    "python: a task that leaves does not wake the next",
     "native: keep the lock after the claim",
 )
 
@@ -168,6 +170,6 @@ def test_what_is_no_program_is_refused(text: str) -> None:
 
 
 def test_a_schedule_is_its_text() -> None:
-    assert schedule_text(parse_schedule("3>1 9x 12>0")) == "3>1 9x 12>0"
+    assert schedule_text(parse_schedule("3>1 9x 12>0 14x1")) == "3>1 9x 12>0 14x1"
     with pytest.raises(ProgramError, match="'9y' is no decision"):
         parse_schedule("3>1 9y")
