@@ -157,6 +157,19 @@ static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells 
     SHMQ_OR("B1", &shmq_bells(ring, which)[index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
 }
 
+/* Take the bit of a record's bell back; returns whether it was there. */
+static inline bool shmq_take_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    _Atomic uint64_t *word = &shmq_bells(ring, which)[index / 64];
+    const uint64_t bit = UINT64_C(1) << index % 64;
+    if ((SHMQ_LOAD("B5", word, memory_order_acquire) & bit) == 0) {
+        return false;
+    }
+    /* [B5] acq_rel; pairs with [B3]. */
+    SHMQ_STEP("B5");
+    return (atomic_fetch_and_explicit(word, ~bit, memory_order_acq_rel) & bit) != 0;
+}
+
 /* Whether the bell of a record is noted to wait. */
 static inline bool shmq_wants_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {
