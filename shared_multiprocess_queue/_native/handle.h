@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
@@ -134,6 +135,11 @@ typedef struct handle {
     } spins[2];           /* by shmq_side */
     bool may_spin;        /* false with one processor */
     bool has_doorbell[2]; /* by shmq_side: whether the engine is told that an operation has found nothing */
+    struct {
+        int descriptor; /* -1 until a bell is rung */
+        dev_t device;
+        ino_t inode;
+    } ringer; /* the socket from which bells are rung */
     struct record *idle, *marked;
     Py_ssize_t operations; /* in progress */
     struct {
@@ -249,23 +255,55 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* Ring a bell, as _platform/bells.py does. The socket lives for this one ring: the program could close a descriptor
-   that is kept, and its number could then belong to another file. */
+/* Whether the socket that rings is still this handle's: the program could have closed it, as a daemon closes all its
+   descriptors, and its number could belong to another file. */
+static bool has_ringer(const Handle *self)
+{
+    struct stat status;
+    return self->ringer.descriptor >= 0 && fstat(self->ringer.descriptor, &status) == 0 &&
+           status.st_ino == self->ringer.inode && status.st_dev == self->ringer.device;
+}
+
+static void close_ringer(Handle *self)
+{
+    if (has_ringer(self)) {
+        close(self->ringer.descriptor);
+    }
+    self->ringer.descriptor = -1;
+}
+
+static bool open_ringer(Handle *self)
+{
+    struct stat status;
+    const int ringer = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (ringer < 0) {
+        return false;
+    }
+    if (fstat(ringer, &status) < 0) {
+        close(ringer);
+        return false;
+    }
+    self->ringer.descriptor = ringer;
+    self->ringer.device = status.st_dev;
+    self->ringer.inode = status.st_ino;
+    return true;
+}
+
+/* Ring a bell. The socket is kept, because it takes longer to make one than to ring. A ring has no bytes: should another
+   thread make a stream under its number just now, nothing is written to that. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
-    (void)context;
+    Handle *self = ((struct record *)context)->handle;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "shmq-%016llx-%llx",
                                 (unsigned long long)nonce, (unsigned long long)name);
-    const int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (sender < 0) {
+    if (!has_ringer(self) && !open_ringer(self)) {
         return false;
     }
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-    const ssize_t sent = sendto(sender, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
-    const bool is_rung = sent == 1 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
-    close(sender);
-    return is_rung;
+    const ssize_t sent =
+        sendto(self->ringer.descriptor, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+    return sent == 0 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
 }
 
 static uint64_t call_now(void *context, bool exact)

@@ -51,8 +51,7 @@ def _address(nonce: int, name: int) -> bytes:
 def ring(nonce: int, name: int) -> bool:
     """Ring the bell of a participant in the segment with this nonce, without waiting; return whether the bell exists.
 
-    The socket lives for this one ring. The program could close a descriptor that is kept, and its number could then
-    belong to another file.
+    The socket lives for this one ring: this engine takes longer for a ring than it takes to make a socket.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -60,7 +59,7 @@ def ring(nonce: int, name: int) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            sender.sendto(b"\0", socket.MSG_NOSIGNAL, _address(nonce, name))
+            sender.sendto(b"", socket.MSG_NOSIGNAL, _address(nonce, name))
     except OSError as error:
         return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full, so it has been rung
     return True
@@ -131,9 +130,10 @@ class Bell:
         if bell is None:
             return False
         try:
-            return bool(bell.recv(1))
+            bell.recv(1)  # a ring has no bytes
         except OSError:
             return False
+        return True
 
     def close(self) -> None:
         """Close the descriptors; in a forked child, only the child's copies. May be called again."""

@@ -124,7 +124,7 @@ static ssize_t explored_send(const struct sockaddr *address, socklen_t size)
 {
     const char *name = address->sa_data + 1;
     const socklen_t before = offsetof(struct sockaddr, sa_data) + 1;
-    return explored_call(6, Py_BuildValue("(y#)", name, (Py_ssize_t)(size - before))) != 0 ? 1 : -1;
+    return explored_call(6, Py_BuildValue("(y#)", name, (Py_ssize_t)(size - before))) != 0 ? 0 : -1;
 }
 
 /* In the place of processes.h. */
