@@ -153,6 +153,8 @@ class Side:
         self._has_heard = False  # a ring since the bit was last set
         self._lock = threading.RLock()  # of the end
         self._is_parents = False  # in a forked child
+        self._descriptor = -1  # of the bell, as the loop knows it
+        self._has_lost_it = False  # because the program has closed it
         self.is_over = False
         self.is_deaf = False
         self.record: Record | None = None
@@ -244,6 +246,11 @@ class Side:
             raise QueueClosedError(
                 "this call waits for a queue of the parent process; call again in this process, in its own event loop"
             )
+        if self._has_lost_it:
+            raise QueueClosedError(
+                "this program has closed the descriptor with which its tasks wait for this queue, so no item or place "
+                "would wake them; let the queue's descriptors be, and call again"
+            )
         if self.is_over:
             self._member.refuse()
 
@@ -287,7 +294,8 @@ class Side:
             self._bell.open(nonce, record.name)
             self.is_deaf = not (bells.ring(nonce, record.name) and self._bell.hear())
             reference = self.reference  # the loop must not keep a handle alive
-            self._loop.add_reader(self._bell.fileno(), lambda: _hear(reference))
+            self._descriptor = self._bell.fileno()
+            self._loop.add_reader(self._descriptor, lambda: _hear(reference))
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets
             self._bell.close()
             self._rings = False
@@ -320,6 +328,9 @@ class Side:
         except Exception:  # the call meets it, and raises it
             waits_rightly = False
         if not waits_rightly:
+            if self._rings and not self._bell.is_whole():
+                self._has_lost_it = True
+                self._end()
             self.wake_first()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -351,8 +362,9 @@ class Side:
         self._tick.remove(self)
         record = self.record
         if record is not None:
-            if self._bell.fileno() >= 0 and not self._loop.is_closed():
-                self._loop.remove_reader(self._bell.fileno())  # before the number can be another file's
+            is_left = self._bell.fileno() >= 0 or self._has_lost_it and not bells.is_open(self._descriptor)
+            if self._descriptor >= 0 and is_left and not self._loop.is_closed():
+                self._loop.remove_reader(self._descriptor)  # before the number can be another file's
             self._bell.close()
             if self.batch is not None:
                 self.batch.let_go()

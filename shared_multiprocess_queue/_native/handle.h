@@ -135,11 +135,6 @@ typedef struct handle {
     } spins[2];           /* by shmq_side */
     bool may_spin;        /* false with one processor */
     bool has_doorbell[2]; /* by shmq_side: whether the engine is told that an operation has found nothing */
-    struct {
-        int descriptor; /* -1 until a bell is rung */
-        dev_t device;
-        ino_t inode;
-    } ringer; /* the socket from which bells are rung */
     struct record *idle, *marked;
     Py_ssize_t operations; /* in progress */
     struct {
@@ -255,54 +250,48 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* Whether the socket that rings is still this handle's: the program could have closed it, as a daemon closes all its
-   descriptors, and its number could belong to another file. */
-static bool has_ringer(const Handle *self)
+/* The socket from which this process rings bells, made when it first rings one. It is kept, because to make and to close
+   a socket takes longer than to ring. */
+static struct {
+    int descriptor;
+    dev_t device;
+    ino_t inode;
+} ringer = {.descriptor = -1};
+
+/* Whether the descriptor is still that socket: the program could have closed it, as a daemon closes all its descriptors,
+   and its number could belong to another file. */
+static bool has_ringer(void)
 {
     struct stat status;
-    return self->ringer.descriptor >= 0 && fstat(self->ringer.descriptor, &status) == 0 &&
-           status.st_ino == self->ringer.inode && status.st_dev == self->ringer.device;
+    return ringer.descriptor >= 0 && fstat(ringer.descriptor, &status) == 0 && status.st_ino == ringer.inode &&
+           status.st_dev == ringer.device;
 }
 
-static void close_ringer(Handle *self)
-{
-    if (has_ringer(self)) {
-        close(self->ringer.descriptor);
-    }
-    self->ringer.descriptor = -1;
-}
-
-static bool open_ringer(Handle *self)
+static bool open_ringer(void)
 {
     struct stat status;
-    const int ringer = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (ringer < 0) {
+    ringer.descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (ringer.descriptor < 0 || fstat(ringer.descriptor, &status) < 0) {
         return false;
     }
-    if (fstat(ringer, &status) < 0) {
-        close(ringer);
-        return false;
-    }
-    self->ringer.descriptor = ringer;
-    self->ringer.device = status.st_dev;
-    self->ringer.inode = status.st_ino;
+    ringer.device = status.st_dev;
+    ringer.inode = status.st_ino;
     return true;
 }
 
-/* Ring a bell. The socket is kept, because it takes longer to make one than to ring. A ring has no bytes: should another
-   thread make a stream under its number just now, nothing is written to that. */
+/* Ring a bell, as _platform/bells.py does. A ring has no bytes: should another thread, just now, close the socket and
+   make a stream under its number, nothing is written to that. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
-    Handle *self = ((struct record *)context)->handle;
+    (void)context;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "shmq-%016llx-%llx",
                                 (unsigned long long)nonce, (unsigned long long)name);
-    if (!has_ringer(self) && !open_ringer(self)) {
+    if (!has_ringer() && !open_ringer()) {
         return false;
     }
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-    const ssize_t sent =
-        sendto(self->ringer.descriptor, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+    const ssize_t sent = sendto(ringer.descriptor, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
     return sent == 0 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
 }
 

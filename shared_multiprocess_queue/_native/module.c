@@ -32,7 +32,6 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     if (self == NULL) {
         return NULL;
     }
-    self->ringer.descriptor = -1;
     self->state = PyType_GetModuleState(type);
     self->engine = Py_NewRef(engine);
     self->calls = Py_NewRef(calls);
@@ -113,7 +112,6 @@ static void handle_dealloc(Handle *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     free_all_records(self);
-    close_ringer(self);
     PyBuffer_Release(&self->segment);
     PyBuffer_Release(&self->lock);
     handle_clear(self);
@@ -187,7 +185,6 @@ static PyObject *handle_release(Handle *self, PyObject *nothing)
         self->is_open = false;
         self->is_closed = true;
         free_all_records(self);
-        close_ringer(self);
         PyBuffer_Release(&self->segment);
         PyBuffer_Release(&self->lock);
         /* Engine and codec stay, because this call may come from the pickling of an item, which still needs them to

@@ -162,6 +162,7 @@ class TimedBell(Bell):
 
     def __init__(self, period: int) -> None:
         self._numbers: list[int] = []  # of the descriptors beside the socket
+        self._identities: dict[int, tuple[int, int] | None] = {}  # of what they are, as far as that is known
         self._timer = self._poll = -1
         self._period = period
         super().__init__()
@@ -176,6 +177,7 @@ class TimedBell(Bell):
             poll.register(timer, select.EPOLLIN)
             self._timer = timer
             self._poll = self._note(os.dup, poll.fileno())  # a number, because the object would close it
+        self._identities = {number: _identity_of(number) for number in self._numbers}
 
     def _note(self, make: Any, *arguments: int) -> int:
         """Make a descriptor and note it, in one C call: an interrupt can come only after both."""
@@ -183,8 +185,16 @@ class TimedBell(Bell):
         return self._numbers[-1]
 
     def is_whole(self) -> bool:
-        """Whether the descriptors are still this bell's; only the socket is looked at, as the others have no inode."""
-        return self._poll >= 0 and super().is_whole()
+        """Whether the descriptors are still this bell's.
+
+        All that are no files or sockets have one inode, so another epoll or timer in their place is not seen.
+        """
+        poll = self._poll  # as above
+        return poll >= 0 and self._is_own(poll) and super().is_whole()
+
+    def _is_own(self, number: int) -> bool:
+        identity = _identity_of(number)
+        return identity is not None and self._identities.get(number, identity) == identity
 
     def fileno(self) -> int:
         """Return the descriptor; -1 if the bell is closed, or if the program has closed its descriptors."""
@@ -215,10 +225,16 @@ class TimedBell(Bell):
         bell, numbers = self._socket, self._numbers
         if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
             numbers.clear()  # the program has closed them, so the numbers may belong to other files by now
+        numbers[:] = [number for number in numbers if self._is_own(number)]  # likewise, one of them
         while numbers:
             with suppress(OSError):  # one C call, as in _note: a number that is no longer in the list is closed
                 deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
         super().close()
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether a number is that of a descriptor."""
+    return _identity_of(descriptor) is not None
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

@@ -78,7 +78,7 @@ def test_one_loop_after_the_other(pair: Pair, run: Run[Any]) -> None:
     for i in range(3):
         sleeping = waiter.get_metrics()["get_waits"]
         assert run(main()) == i
-    assert len(descriptors()) <= len(before) + 1
+    assert len(descriptors()) <= len(before) + 2  # the bell, and the socket from which this process rings
     assert names_of(waiter) == 1  # the next loop takes the place of the last
     waiter.close()
     assert names_of(waker) == 0
