@@ -27,7 +27,8 @@ from .troubles import some_moment
 
 _WAVES: Final = 3  # of victims
 _VICTIMS: Final = 2  # of a wave, at most
-_CALLS: Final = 1000  # that each survivor makes beside the victims of a wave
+_STEPS: Final = {"native": 10, "mixed": 4, "atomics": 2}  # of a wave
+_CALLS: Final = 100  # that each survivor makes in a step, beside the victims
 _TAKERS: Final = 3  # tasks of a consumer
 _SHORT: Final = 2e-3  # seconds, at most, until a call is over or cancelled
 _REST: Final = 2e-3  # seconds, at most, for which a producer rests, so that getters fall asleep
@@ -54,7 +55,8 @@ def run(seed: str, engine: Engines, patience: float) -> Result:
                 for _ in range(rng.randint(1, _VICTIMS))
             ]
             current.wait_for_start(victims)
-            current.let_survivors_go_on(_CALLS)
+            for _ in range(_STEPS[engine]):
+                current.let_survivors_go_on(_CALLS)
             wait_exactly(some_moment(rng))
             current.kill(victims)
 
