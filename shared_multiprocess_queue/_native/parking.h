@@ -17,23 +17,20 @@ static inline _Atomic uint64_t *shmq_bells(const struct shmq_ring *ring, enum sh
     return ring->header->bells[which];
 }
 
-/* Ring up to `count` of the bells that wait for something; returns how many of them exist.
+/* Ring up to `count` of the bells of the records from `first` to before `end`; returns how many of them exist.
 
    Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
    to wait meanwhile looks again after it has armed the hint [W3]. */
-static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t count)
+static inline uint64_t shmq_ring_bells_between(const struct shmq_ring *ring, enum shmq_bells which, uint32_t first,
+                                               uint32_t end, uint64_t count)
 {
     struct shmq_header *header = ring->header;
     _Atomic uint64_t *mask = shmq_bells(ring, which);
-    /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
-       [W4]. */
-    const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
-    const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
     uint64_t rung = 0;
-    for (uint32_t index = 0; index < used && rung < count; index += 64) {
+    for (uint32_t index = first; index < end && rung < count; index = (index / 64 + 1) * 64) {
         const uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
-        for (uint32_t i = 0; i < 64 && index + i < used && bits >> i != 0 && rung < count; i++) {
-            const uint64_t bit = UINT64_C(1) << i;
+        for (uint32_t i = index; i < end && i / 64 == index / 64 && bits >> i % 64 != 0 && rung < count; i++) {
+            const uint64_t bit = UINT64_C(1) << i % 64;
             if ((bits & bit) == 0) {
                 continue;
             }
@@ -44,9 +41,9 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_b
                 continue;
             }
             /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
-            const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index + i].generation, memory_order_acquire);
+            const uint64_t generation = SHMQ_LOAD("B4", &ring->records[i].generation, memory_order_acquire);
             if (ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
-                                      shmq_name_of(index + i, generation))) {
+                                      shmq_name_of(i, generation))) {
                 rung++;
             } else {
                 SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
@@ -56,14 +53,30 @@ static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_b
     return rung;
 }
 
+/* Ring up to `count` of the bells that wait for something; returns how many of them exist.
+
+   `turn` is another number each time, and the walk begins there: from the first record on, the bell of the lowest would
+   be rung whenever it waits, and the others hardly ever. */
+static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t turn,
+                                       uint64_t count)
+{
+    /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
+       [W4]. */
+    const uint64_t mark = SHMQ_LOAD("B3", &ring->header->records_used, memory_order_acquire);
+    const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
+    const uint32_t first = used > 0 ? (uint32_t)(turn % used) : 0;
+    const uint64_t rung = shmq_ring_bells_between(ring, which, first, used, count);
+    return rung < count ? rung + shmq_ring_bells_between(ring, which, 0, first, count - rung) : rung;
+}
+
 /* Ring up to `count` of the bells that wait on a side; none waits for the end of all items. */
 static inline uint64_t shmq_ring_bells_of(const struct shmq_ring *ring, const struct shmq_wake_words *side,
-                                          uint64_t count)
+                                          uint64_t turn, uint64_t count)
 {
     const struct shmq_header *header = ring->header;
     return side == &header->idle
                ? 0
-               : shmq_ring_bells(ring, side == &header->items ? SHMQ_BELLS_OF_ITEMS : SHMQ_BELLS_OF_SPACE, count);
+               : shmq_ring_bells(ring, side == &header->items ? SHMQ_BELLS_OF_ITEMS : SHMQ_BELLS_OF_SPACE, turn, count);
 }
 
 /* Wake up to `count` waiters of a side whose hint was seen armed: sleepers first, then bells. */
@@ -71,11 +84,11 @@ static inline void shmq_wake_waiters(const struct shmq_ring *ring, struct shmq_w
                                      uint64_t count)
 {
     /* [W5] release; pairs with [W1], and the kernel compares again. */
-    SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
+    const uint64_t turn = SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     const int slept = ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count);
     uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
     if (woken < count) {
-        woken += shmq_ring_bells_of(ring, side, count - woken);
+        woken += shmq_ring_bells_of(ring, side, turn, count - woken);
     }
     if (woken == 0) {
         /* No process waits, so the hint is cleared. This publishes nothing; a newer arming has another version and
@@ -100,7 +113,7 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 {
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     ring->calls.futex_wake(ring->calls.context, &side->epoch, INT_MAX);
-    shmq_ring_bells_of(ring, side, SHMQ_RECORDS);
+    shmq_ring_bells_of(ring, side, 0, SHMQ_RECORDS);
 }
 
 /* Wake batches that wait for their turn at the lock, which was just left: one that sleeps, or else one with a bell.
@@ -115,7 +128,8 @@ __attribute__((noinline, unused)) static void shmq_wake_turn(const struct shmq_r
                                              count > INT_MAX ? INT_MAX : (int)count);
     const uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
     if (woken < count) {
-        shmq_ring_bells(ring, SHMQ_BELLS_OF_TURN, count - woken);
+        const uint64_t turn = SHMQ_LOAD("B3", &header->tail, memory_order_relaxed);
+        shmq_ring_bells(ring, SHMQ_BELLS_OF_TURN, turn, count - woken);
     }
 }
 
