@@ -362,7 +362,7 @@ class Side:
         self._tick.remove(self)
         record = self.record
         if record is not None:
-            is_left = self._bell.fileno() >= 0 or self._has_lost_it and not bells.is_open(self._descriptor)
+            is_left = self._bell.fileno() >= 0 or (self._has_lost_it and not bells.is_open(self._descriptor))
             if self._descriptor >= 0 and is_left and not self._loop.is_closed():
                 self._loop.remove_reader(self._descriptor)  # before the number can be another file's
             self._bell.close()

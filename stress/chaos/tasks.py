@@ -1,7 +1,7 @@
 """Tasks of asyncio that put and get, are cancelled and run out of time, in processes of which some are killed.
 
-A call that is cancelled, or whose time is over, has done nothing: a put is made again with the same items, and a get has
-taken none. So each item has to come once, as from threads.
+A call that is cancelled, or whose time is over, has done nothing: a put is made again with the same items, and a get
+has taken none. So each item has to come once, as from threads.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import importlib.util
 from collections.abc import Coroutine
+from contextlib import suppress
 from queue import Empty, Full
 from random import Random
 from typing import Any, Final
@@ -136,10 +137,8 @@ class _Consumer:
 
 async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
-    try:
+    with suppress(asyncio.CancelledError):
         await task
-    except asyncio.CancelledError:
-        pass
 
 
 def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from shared_multiprocess_queue._platform import bells
 
@@ -177,8 +177,8 @@ class _Task:
             self.is_done, self.error = True, error
 
 
-class Loop(asyncio.AbstractEventLoop):
-    """An event loop for the tasks of one call.
+class Loop:
+    """An event loop for the tasks of one call: what the package asks of one.
 
     Args:
         kernel: has the sockets.
@@ -204,7 +204,7 @@ class Loop(asyncio.AbstractEventLoop):
         """
         tasks = [_Task(coroutine) for coroutine in coroutines]
         first, last = tasks[0], tasks[-1]
-        asyncio._set_running_loop(self)
+        asyncio._set_running_loop(cast(Any, self))
         try:
             while not last.is_done:
                 if first.can_move():
@@ -261,7 +261,7 @@ class Loop(asyncio.AbstractEventLoop):
     # ---- what the package asks for ----------------------------------------------------------------------------------
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast(Any, self))
 
     def get_debug(self) -> bool:
         return False

@@ -10,13 +10,13 @@ where it first enters a function of that name.
 the lease slots behind the first get memory when they are needed. Of ``2d`` items in it, a get that is dead has claimed
 the first.
 
-A call ``..._bell`` waits on a doorbell, as a program with ``select`` does, and closes it; one ``..._await`` is awaited in
-an event loop of its own. A ``leave`` gives up when it has begun to wait and the scheduler lets it; ``heir_await`` are two
-gets of one loop, of which the first is cancelled then.
+A call ``..._bell`` waits on a doorbell, as a program with ``select`` does, and closes it; one ``..._await`` is awaited
+in an event loop of its own. A ``leave`` gives up when it has begun to wait and the scheduler lets it; ``heir_await``
+are two gets of one loop, of which the first is cancelled then.
 
 A schedule is a list of decisions ``step>actor`` (before that step, let this actor run), ``stepx`` (before that step,
-the running actor dies) and ``stepxactor`` (before that step, an actor dies that waits on a bell). Without a decision, an
-actor runs until it ends or waits, and then the next one does.
+the running actor dies) and ``stepxactor`` (before that step, an actor dies that waits on a bell). Without a decision,
+an actor runs until it ends or waits, and then the next one does.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ def draw_schedules(program: Program, most: int, seed: int) -> tuple[int, Finding
         for tried in range(1, most + 1):
             switches = [(random.randrange(length), random.choice(actors)) for _ in range(random.randint(1, 4))]
             deaths = [
-                (random.randrange(length), random.choice((DIES, DIES, *map(dies_asleep, actors))) if has_bells else DIES)
+                (
+                    random.randrange(length),
+                    random.choice((DIES, DIES, *map(dies_asleep, actors))) if has_bells else DIES,
+                )
                 for _ in range(random.choice((0, 0, 1, 1, 2)))
             ]
             schedule = tuple(sorted([(0, random.choice(actors)), *switches, *deaths]))
