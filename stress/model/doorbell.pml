@@ -301,7 +301,7 @@ proctype killer() {
   do
   :: crashes < CRASH && doomed == 255 ->
      crashes++;
-#ifdef VICTIM
+#ifdef VICTIM                         /* the only process that may die: runs with each in turn are as good as one with all */
      doomed = VICTIM
 #else
      victim = 1;
