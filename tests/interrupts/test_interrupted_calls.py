@@ -235,6 +235,7 @@ def test_an_interrupted_taking_of_a_record_leaves_it_to_the_next(make_queue: Mak
         assert sum(queue.get_metrics()["participants"].values()) <= 3, f"interrupted at {where}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_take_over_of_a_batch_keeps_no_lock(make_queue: MakeQueue) -> None:
     """An interrupt while the record of a dead batch is being taken does not keep that batch's lock.
 
