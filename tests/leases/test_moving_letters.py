@@ -58,7 +58,7 @@ def move_letter(engine: AtomicsEngine, puts_back: bool) -> None:
     dead = leases.dead_letters
     assert dead is not None
     with engine.membership.operation() as record:
-        for letter in dead.letters(record.words):
+        for letter in leases.letters(record.words, record.claim):
             (dead.put_back if puts_back else dead.drop)(record.words, letter)
 
 
@@ -87,6 +87,27 @@ def everything(q: SharedMemoryQueue) -> list[object]:
         found.append(letter.item)
         letter.done()
     return found
+
+
+@pytest.mark.slow
+@forks
+def test_after_the_death_of_a_mover_all_looks_agree(make_leased: MakeQueue) -> None:
+    lacks_a_letter = 0
+    for steps in itertools.count():
+        q = make_leased(max_deliveries=1, leases=1)
+        q.put(b"item")
+        has_died = dies(q.name, q.run_id, lease_and_give_back, steps, counts_loads=False)
+        before, size = q.get_metrics(), q.qsize()
+        letters, after = len(q.dead_letters()), q.get_metrics()
+        for metric, value in {"dead_letters": letters, "queue_size": size}.items():
+            assert before[metric] == after[metric] == value, steps
+        assert size + letters <= 1, steps
+        assert before["dead_letters_total"] == after["dead_letters_total"] <= letters, steps
+        lacks_a_letter += letters - after["dead_letters_total"]
+        q.unlink()
+        if not has_died:
+            break
+    assert lacks_a_letter == 1  # after the step that makes a letter, and before its count
 
 
 @forks
@@ -176,6 +197,27 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(
         assert q.dead_letters() == [], where
         lease().done()
         leave_one()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_an_interrupted_look_at_letters_loses_none(make_queue: MakeQueue) -> None:
+    q = make_queue(max_deliveries=1, leases=1, engine="atomics")
+    stage, geometry = damage.Stage(q), q._geometry
+
+    def leave_a_burial() -> None:
+        q.put("item")
+        q.lease(block=False).release()
+        at = geometry.dead_heads + layout.DEAD_WORD
+        stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0))
+        stage.lease(0, stage.word(geometry.dead_heads + layout.DEAD_POSITION))
+
+    leave_a_burial()
+    for where in points(q.dead_letters):
+        assert [letter.item for letter in q.dead_letters()] == ["item"], where
+        assert stage.word(geometry.lease_heads + layout.LEASE_HOLDER) == 0, where
+        assert everything(q) == ["item"], where
+        leave_a_burial()
 
 
 # ---- any words ------------------------------------------------------------------------------------------------------
