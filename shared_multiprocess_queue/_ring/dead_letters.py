@@ -291,4 +291,3 @@ class DeadLetters:
             return False
         self.settle(words, lease)
         return True
-
