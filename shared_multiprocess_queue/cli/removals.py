@@ -59,13 +59,14 @@ def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) 
     If a process uses a queue, or if the queue is damaged or of another layout, it asks first. A process that uses the
     queue goes on with one that has no name. What is no queue is never removed.
     """
-    lost: dict[str, dict[str, int]] = {}  # of each that was removed
-    worst = 0
+    removed, worst = [], 0
+    lost: list[dict[str, str | int]] = []
     for each in names:
         try:
             queue = _remove(each, run_id, force)
-            lost[each] = {"items": queue.look.items, "dead_letters": queue.look.dead_letters} if queue.look else {}
-            if held := _held(queue):
+            removed.append(each)
+            if (held := _held(queue)) and queue.look:
+                lost.append({"name": each, "items": queue.look.items, "dead_letters": queue.look.dead_letters})
                 click.echo(f"{name(each)} is removed, and had {held}", err=True)
         except click.Abort:
             click.echo(f"{name(each)} stays", err=True)
@@ -77,7 +78,7 @@ def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) 
             fail(str(error)).show()
             worst = max(worst, code_of(error))
     if as_json:
-        print_json("rm", removed=list(lost), lost=lost)
+        print_json("rm", removed=removed, lost=lost)
     if worst:
         raise SystemExit(worst)
 

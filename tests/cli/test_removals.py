@@ -72,7 +72,7 @@ def test_rm_tells_how_many_items_and_dead_letters_a_queue_has(run_id: str) -> No
         assert ", and has 1 item and 2 dead letters. Remove it" in shmq("rm", f"{run_id}-q", answer="n\n").errors
     code, output, _ = shmq("rm", "--json", f"{run_id}-q")
     assert code == 0
-    assert json.loads(output)["lost"] == {f"{run_id}-q": {"items": 1, "dead_letters": 2}}
+    assert json.loads(output)["lost"] == [{"name": f"{run_id}-q", "items": 1, "dead_letters": 2}]
     leave_letters(run_id, 1).close()
     assert shmq("rm", f"{run_id}-q").errors == f"{run_id}-q is removed, and had 1 dead letter\n"
 
