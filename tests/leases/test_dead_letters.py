@@ -365,6 +365,16 @@ def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue
     assert q.join(0)
 
 
+def test_an_offer_of_a_dead_process_in_a_stopped_queue_is_a_letter(make_leased: MakeQueue) -> None:
+    q = make_leased(max_deliveries=1)
+    bury(q, "bad")
+    stage = damage.Stage(q)
+    at = q._geometry.dead_heads + layout.DEAD_WORD
+    stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_OFFERED))
+    q.shutdown(immediate=True)
+    assert items_of(q) == ["bad"]
+
+
 @pytest.mark.parametrize("end", [DeadLetter.done, DeadLetter.put_back])
 def test_a_letter_seen_before_its_burial_ended_can_be_ended(
     make_leased: MakeQueue, end: Callable[[DeadLetter], None]
