@@ -224,7 +224,8 @@ class DeadLetters:
         """Make the item of a letter an item of the queue again, as if it was just put.
 
         Returns:
-            True: it is. False: the letter is gone. A letter: the queue was shut down, and this one stays.
+            True: it is. False: the letter is gone, and it is not known that this call put it back. A letter: the queue
+                was shut down, and this one stays.
         """
         if ending.is_closed(words):
             return letter
@@ -234,8 +235,11 @@ class DeadLetters:
             return False
         refused = next_dead_word(offered, DEAD_LETTER)
         is_taken = self._decide(words, at, offered)
-        if is_taken is None:
-            is_taken = words.load(at) != refused
+        if is_taken is None:  # another process has decided, and the next may have come already
+            word = words.load(at)
+            if word not in (refused, next_dead_word(offered, DEAD_PUT_BACK)):
+                return not ending.is_closed(words)  # otherwise it cannot be told which it was
+            is_taken = word != refused
         return is_taken or letter._replace(word=refused)
 
     def _decide(self, words: Words, at: int, offered: int) -> bool | None:
