@@ -93,7 +93,6 @@ def everything(q: SharedMemoryQueue) -> list[object]:
     return found
 
 
-@pytest.mark.slow
 @forks
 def test_after_the_death_of_a_mover_all_looks_agree(make_leased: MakeQueue) -> None:
     lacks_a_letter = 0
