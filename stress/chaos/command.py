@@ -32,7 +32,7 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "full": (full.run, 10),
     "churn": (troubles.run_churn, 50),
     "shutdown": (shutdown.run, 100),
-    "tasks": (tasks.run, 25),
+    "tasks": (tasks.run, 12),
     "leases": (leases.run_processing, 50),
     "leases-ending": (leases.run_ending, 50),
     "leases-heirs": (leases.run_heirs, 50),
