@@ -134,8 +134,8 @@ def test_a_socket_that_rings_and_was_closed_touches_nobodys(run_id: str, each_en
         q = SharedMemoryQueue("q", create=True, capacity=1, run_id=sys.argv[1])
         before = len(os.listdir("/proc/self/fd"))
         other = SharedMemoryQueue("q", run_id=sys.argv[1])
-        q.fileno()
         for i in range(3):
+            q.fileno()
             try:
                 q.get_nowait()
             except q.Empty:
@@ -166,9 +166,8 @@ def test_a_descriptor_that_the_program_closes_is_told_and_touched_no_more(make_q
     """``os.close(q.fileno())`` closes one of three; its number may be a stranger's from then on."""
     q = make_queue(capacity=1)
     doorbell, descriptor = q.readable, q.fileno()
-    os.close(descriptor)
     strangers = os.memfd_create("a stranger's")
-    assert strangers == descriptor
+    os.dup2(strangers, descriptor)
     with pytest.raises(QueueClosedError, match="has closed its descriptor"):
         doorbell.fileno()
     with pytest.raises(q.Empty):
@@ -177,5 +176,6 @@ def test_a_descriptor_that_the_program_closes_is_told_and_touched_no_more(make_q
     assert other != descriptor
     assert select.select([other], [], [], LONG)[0]
     q.close()
-    os.fstat(strangers)
+    assert os.path.sameopenfile(strangers, descriptor)
+    os.close(descriptor)
     os.close(strangers)

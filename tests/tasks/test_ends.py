@@ -418,15 +418,17 @@ def test_a_program_that_closes_the_descriptor_of_waiting_tasks_is_told(
         task = asyncio.create_task(waiter.get_async())
         await asleep(waiter, "get")
         descriptor = sides_of(waiter)[0]._bell.fileno()
-        os.close(descriptor)
+        strangers = os.memfd_create("a stranger's")
         if is_reused:
-            strangers = os.memfd_create("a stranger's")
-            assert strangers == descriptor
+            os.dup2(strangers, descriptor)
+        else:
+            os.close(descriptor)
         waker.put("not lost")
         with pytest.raises(QueueClosedError, match="has closed the descriptor with which its tasks wait"):
             await task
         if is_reused:
-            os.close(strangers)
+            os.close(descriptor)
+        os.close(strangers)
         return await waiter.get_async(), await waiting()
 
     async def waiting() -> Any:
