@@ -301,14 +301,10 @@ proctype killer() {
   do
   :: crashes < CRASH && doomed == 255 ->
      crashes++;
-#ifdef VICTIM                         /* the only process that may die: runs with each in turn are as good as one with all */
-     doomed = VICTIM
-#else
      victim = 1;
      do :: victim < PRODUCERS + SLEEPERS + BELLS -> victim++ :: break od;
      doomed = victim;
      victim = 0
-#endif
   :: break
   od
 }
