@@ -21,7 +21,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
@@ -250,49 +249,22 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* The socket from which this process rings bells, made when it first rings one. It is kept, because to make and to close
-   a socket takes longer than to ring. */
-static struct {
-    int descriptor;
-    dev_t device;
-    ino_t inode;
-} ringer = {.descriptor = -1};
-
-/* Whether the descriptor is still that socket: the program could have closed it, as a daemon closes all its descriptors,
-   and its number could belong to another file. */
-static bool has_ringer(void)
-{
-    struct stat status;
-    return ringer.descriptor >= 0 && fstat(ringer.descriptor, &status) == 0 && status.st_ino == ringer.inode &&
-           status.st_dev == ringer.device;
-}
-
-static bool open_ringer(void)
-{
-    struct stat status;
-    ringer.descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (ringer.descriptor < 0 || fstat(ringer.descriptor, &status) < 0) {
-        return false;
-    }
-    ringer.device = status.st_dev;
-    ringer.inode = status.st_ino;
-    return true;
-}
-
-/* Ring a bell, as _platform/bells.py does. A ring has no bytes: should another thread, just now, close the socket and
-   make a stream under its number, nothing is written to that. */
+/* Ring a bell, as _platform/bells.py does, from a socket of this one ring, which says why. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
     (void)context;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "shmq-%016llx-%llx",
                                 (unsigned long long)nonce, (unsigned long long)name);
-    if (!has_ringer() && !open_ringer()) {
+    const int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (sender < 0) {
         return false;
     }
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-    const ssize_t sent = sendto(ringer.descriptor, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
-    return sent == 0 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
+    const ssize_t sent = sendto(sender, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+    const bool is_rung = sent == 0 || errno == EAGAIN || errno == ENOBUFS; /* the receiver is full, so it has been rung */
+    close(sender);
+    return is_rung;
 }
 
 static uint64_t call_now(void *context, bool exact)

@@ -17,56 +17,63 @@ static inline _Atomic uint64_t *shmq_bells(const struct shmq_ring *ring, enum sh
     return ring->header->bells[which];
 }
 
-/* Ring up to `count` of the bells of the records from `first` to before `end`; returns how many of them exist.
+/* Which of `waiting` bells is the first to be rung at a turn, a number that is another one each time.
 
-   Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
-   to wait meanwhile looks again after it has armed the hint [W3]. */
-static inline uint64_t shmq_ring_bells_between(const struct shmq_ring *ring, enum shmq_bells which, uint32_t first,
-                                               uint32_t end, uint64_t count)
+   By multiples of the golden ratio, which are spread evenly even if only every second turn, say, comes here. */
+static inline uint32_t shmq_first_at(uint64_t turn, uint32_t waiting)
+{
+    return (uint32_t)((uint64_t)((uint32_t)turn * UINT32_C(0x9E3779B9)) * waiting >> 32);
+}
+
+/* Ring the bell of a record that was seen to wait, unless another waker does; returns whether it exists. */
+static inline bool shmq_ring_bell_of(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {
     struct shmq_header *header = ring->header;
-    _Atomic uint64_t *mask = shmq_bells(ring, which);
-    uint64_t rung = 0;
-    for (uint32_t index = first; index < end && rung < count; index = (index / 64 + 1) * 64) {
-        const uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
-        for (uint32_t i = index; i < end && i / 64 == index / 64 && bits >> i % 64 != 0 && rung < count; i++) {
-            const uint64_t bit = UINT64_C(1) << i % 64;
-            if ((bits & bit) == 0) {
-                continue;
-            }
-            /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: the waker that clears it
-               rings. */
-            SHMQ_STEP("B3");
-            if ((atomic_fetch_and_explicit(&mask[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
-                continue;
-            }
-            /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
-            const uint64_t generation = SHMQ_LOAD("B4", &ring->records[i].generation, memory_order_acquire);
-            if (ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
-                                      shmq_name_of(i, generation))) {
-                rung++;
-            } else {
-                SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
-            }
-        }
+    const uint64_t bit = UINT64_C(1) << index % 64;
+    /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: the waker that clears it rings. */
+    SHMQ_STEP("B3");
+    if ((atomic_fetch_and_explicit(&shmq_bells(ring, which)[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
+        return false;
     }
-    return rung;
+    /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
+    const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index].generation, memory_order_acquire);
+    if (!ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
+                               shmq_name_of(index, generation))) {
+        SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
+        return false;
+    }
+    return true;
 }
 
 /* Ring up to `count` of the bells that wait for something; returns how many of them exist.
 
-   `turn` is another number each time, and the walk begins there: from the first record on, the bell of the lowest would
-   be rung whenever it waits, and the others hardly ever. */
-static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t turn,
-                                       uint64_t count)
+   The mask is read once, so the walk ends even if another process keeps setting bits. A bell that begins to wait
+   meanwhile looks again after it has armed the hint [W3]. All have their turn: if the walk always began with the first
+   record, its bell would be rung whenever it waits, and the others hardly ever. Not inlined, because of the list. */
+__attribute__((noinline, unused)) static uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which,
+                                                                  uint64_t turn, uint64_t count)
 {
+    _Atomic uint64_t *mask = shmq_bells(ring, which);
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
     const uint64_t mark = SHMQ_LOAD("B3", &ring->header->records_used, memory_order_acquire);
     const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
-    const uint32_t first = used > 0 ? (uint32_t)(turn % used) : 0;
-    const uint64_t rung = shmq_ring_bells_between(ring, which, first, used, count);
-    return rung < count ? rung + shmq_ring_bells_between(ring, which, 0, first, count - rung) : rung;
+    uint16_t waiting[SHMQ_RECORDS];
+    uint32_t found = 0;
+    for (uint32_t index = 0; index < used; index += 64) {
+        const uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
+        for (uint32_t i = 0; i < 64 && index + i < used && bits >> i != 0; i++) {
+            if ((bits >> i & 1) != 0) {
+                waiting[found++] = (uint16_t)(index + i);
+            }
+        }
+    }
+    const uint32_t first = shmq_first_at(turn, found);
+    uint64_t rung = 0;
+    for (uint32_t i = 0; i < found && rung < count; i++) {
+        rung += shmq_ring_bell_of(ring, which, waiting[(first + i) % found]);
+    }
+    return rung;
 }
 
 /* Ring up to `count` of the bells that wait on a side; none waits for the end of all items. */

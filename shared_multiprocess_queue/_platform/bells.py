@@ -51,7 +51,9 @@ def _address(nonce: int, name: int) -> bytes:
 def ring(nonce: int, name: int) -> bool:
     """Ring the bell of a participant in the segment with this nonce, without waiting; return whether the bell exists.
 
-    The socket lives for this one ring: this engine takes longer for a ring than it takes to make a socket.
+    The socket lives for this one ring. One that is kept would be charged for all rings that no process has heard yet:
+    after some three hundred of them it would send no more, to whomever. It would also stay in the network namespace of
+    its first ring, and the program could close it.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -61,7 +63,7 @@ def ring(nonce: int, name: int) -> bool:
             sender.setblocking(False)
             sender.sendto(b"", socket.MSG_NOSIGNAL, _address(nonce, name))
     except OSError as error:
-        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full, so it has been rung
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # the receiver is full, so it has been rung
     return True
 
 

@@ -48,6 +48,14 @@ from .layout import (
 SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
 
 
+def first_at(turn: int, waiting: int) -> int:
+    """Return which of ``waiting`` bells is the first to be rung at a turn, a number that is another one each time.
+
+    By multiples of the golden ratio, which are spread evenly even if only every second turn, say, comes here.
+    """
+    return (turn * 0x9E3779B9 & 0xFFFFFFFF) * waiting >> 32
+
+
 class Parking:
     """Where the getters and putters of one segment sleep.
 
@@ -85,38 +93,34 @@ class Parking:
     def _ring_bells(self, words: Words, side: int, turn: int, count: int) -> int:
         """Ring up to ``count`` of the bells that wait on a side; return how many were there.
 
-        ``turn`` is another number each time, and the walk begins there: from the first record on, the bell of the
-        lowest would be rung whenever it waits, and the others hardly ever.
+        The mask is read once, so one that others keep filling is no reason to stay. A bell that begins to wait
+        meanwhile looks again after it has armed the hint anew [W3]. ``turn`` is another number each time. All have
+        their turn: if the walk always began with the first record, its bell would be rung whenever it waits, and the
+        others hardly ever.
         """
         if side == IDLE:
             return 0  # no bell waits there
         # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
         used = min(words.load(RECORDS_USED_AT), RECORDS)
-        first = turn % used if used else 0
-        rung = self._ring_bells_between(words, side, first, used, count)
-        return rung + self._ring_bells_between(words, side, 0, first, count - rung) if rung < count else rung
-
-    def _ring_bells_between(self, words: Words, side: int, first: int, end: int, count: int) -> int:
-        """Ring up to ``count`` of the bells of the records from ``first`` to before ``end``.
-
-        Each bit of a word is looked at once, so a mask that others keep filling is no reason to stay. A bell
-        that begins to wait meanwhile looks again after it has armed the hint anew [W3].
-        """
-        rung = 0
-        for base in range(first - first % 64, end, 64):
-            bits = words.load(bells_of(side) + base // 64 * WORD) & (1 << min(end - base, 64)) - 1
-            bits &= -1 << max(first - base, 0)
-            while bits and rung < count:
-                index = base + (bits & -bits).bit_length() - 1
+        waiting = []
+        for base in range(0, used, 64):
+            bits = words.load(bells_of(side) + base // 64 * WORD) & (1 << min(used - base, 64)) - 1
+            while bits:
+                waiting.append(base + (bits & -bits).bit_length() - 1)
                 bits &= bits - 1
-                if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
-                    continue
-                # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
-                generation = words.load(record_at(index) + GENERATION)
-                if bells.ring(words.load(NONCE_AT), name_of(index, generation)):
-                    rung += 1
-                else:
-                    words.add(BELLS_REFUSED_AT, 1)
+        first = first_at(turn, len(waiting))
+        rung = 0
+        for index in waiting[first:] + waiting[:first]:
+            if rung == count:
+                break
+            if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
+                continue
+            # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
+            generation = words.load(record_at(index) + GENERATION)
+            if bells.ring(words.load(NONCE_AT), name_of(index, generation)):
+                rung += 1
+            else:
+                words.add(BELLS_REFUSED_AT, 1)
         return rung
 
     def want_bell(self, words: Words, side: int, index: int) -> None:

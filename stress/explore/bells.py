@@ -54,7 +54,10 @@ class Kernel:
                 self.end(bell)
 
     def ring(self, nonce: int, name: int) -> bool:
-        """Ring a bell, in one step; return whether it exists."""
+        """Ring a bell, in one step; return whether it exists.
+
+        No ring fills a buffer: each comes from a socket of its own, and a receiver that is full has been rung.
+        """
         self.scheduler.step()
         bell = self._bound.get((nonce, name))
         if bell is not None:

@@ -124,7 +124,9 @@ static ssize_t explored_send(const struct sockaddr *address, socklen_t size)
 {
     const char *name = address->sa_data + 1;
     const socklen_t before = offsetof(struct sockaddr, sa_data) + 1;
-    return explored_call(6, Py_BuildValue("(y#)", name, (Py_ssize_t)(size - before))) != 0 ? 0 : -1;
+    const bool is_received = explored_call(6, Py_BuildValue("(y#)", name, (Py_ssize_t)(size - before))) != 0;
+    errno = ECONNREFUSED; /* the call has run Python */
+    return is_received ? 0 : -1;
 }
 
 /* In the place of processes.h. */
@@ -141,7 +143,7 @@ static bool shmq_process_is_alive(uint64_t pid, uint64_t start)
 #define clock_gettime explored_clock_gettime
 #define sched_yield explored_nap
 #define nanosleep(...) explored_nap()
-#define sendto(socket, bytes, count, flags, address, size) (errno = ECONNREFUSED, explored_send((address), (size)))
+#define sendto(socket, bytes, count, flags, address, size) explored_send((address), (size))
 #define syscall(number, word, operation, value, time, ...) explored_futex((word), (operation), (uint32_t)(value), (time))
 
 #endif
