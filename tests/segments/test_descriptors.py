@@ -124,43 +124,6 @@ def test_a_doorbell_whose_descriptors_were_closed_touches_nobodys(run_id: str, e
     assert segments_of(run_id) == set()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there are bells on Linux")
-def test_a_socket_that_rings_and_was_closed_touches_nobodys(run_id: str, each_engine: str) -> None:
-    """The native engine keeps one for the whole process."""
-    python(
-        """
-        import os, select, socket, sys
-        from shared_multiprocess_queue import SharedMemoryQueue
-        q = SharedMemoryQueue("q", create=True, capacity=1, run_id=sys.argv[1])
-        before = len(os.listdir("/proc/self/fd"))
-        other = SharedMemoryQueue("q", run_id=sys.argv[1])
-        for i in range(3):
-            q.fileno()
-            try:
-                q.get_nowait()
-            except q.Empty:
-                pass
-            assert not select.select([q], [], [], 0)[0]
-            other.put(i)
-            assert select.select([q], [], [], 0)[0]
-            assert q.get() == i
-            if i == 0:
-                kept = len(os.listdir("/proc/self/fd")) - before
-                assert kept in (3, 4)
-                os.closerange(3, 256)
-                pairs = [socket.socketpair() for _ in range(10)]
-        for one, another in pairs:
-            one.setblocking(False)
-            try:
-                raise SystemExit(f"a stranger was sent {one.recv(9)}")
-            except BlockingIOError:
-                one.close(), another.close()
-        q.unlink()
-        """,
-        run_id,
-    )
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
 def test_a_descriptor_that_the_program_closes_is_told_and_touched_no_more(make_queue: MakeQueue) -> None:
     """``os.close(q.fileno())`` closes one of three; its number may be a stranger's from then on."""

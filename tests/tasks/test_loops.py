@@ -7,6 +7,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from shared_multiprocess_queue.errors import QueueClosedError
 from tests.support.children import end_of, fork, python
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG, eventually, in_thread
-from tests.tasks.conftest import Pair, Run, asleep, sides_of
+from tests.tasks.conftest import ENGINES, Pair, Run, asleep, sides_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -81,7 +82,7 @@ def test_one_loop_after_the_other(pair: Pair, run: Run[Any]) -> None:
     for i in range(3):
         sleeping = waiter.get_metrics()["get_waits"]
         assert run(main()) == i
-    assert len(descriptors()) <= len(before) + 2  # the bell, and the socket from which this process rings
+    assert len(descriptors()) <= len(before) + 1
     assert names_of(waiter) == 1  # the next loop takes the place of the last
     waiter.close()
     assert names_of(waker) == 0
@@ -363,6 +364,30 @@ def test_trio_waits_for_room(pair: Pair) -> None:
 
     run_by_anyio(main, "trio")
     assert waker.get_batch(3) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rings_that_no_process_hears_keep_no_other_from_its_waiter(make_queue: MakeQueue, engine: Any) -> None:
+    """The kernel charges a message to the socket that sends it until it is read: some 280 of them are the most."""
+    crowd = make_queue("crowd", capacity=1, engine=engine)
+    q = make_queue("other", capacity=1, engine=engine)
+
+    async def main() -> bool:
+        with contextlib.ExitStack() as stack:
+            handles = [stack.enter_context(SharedMemoryQueue(crowd.name, run_id=crowd.run_id)) for _ in range(300)]
+            tasks = [asyncio.create_task(handle.get_async()) for handle in handles]
+            await asleep(crowd, "get", 300)
+            q.fileno()
+            assert q.empty()
+            crowd.shutdown()  # rings all
+            q.put("rung for")
+            is_rung = bool(select.select([q], [], [], 0)[0])
+            for task in tasks:
+                with pytest.raises(crowd.ShutDown):
+                    await task
+            return is_rung
+
+    assert asyncio.run(main())
 
 
 def run_by_anyio(main: Callable[[], Coroutine[Any, Any, Any]], backend: str) -> Any:
