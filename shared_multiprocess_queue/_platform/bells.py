@@ -63,7 +63,7 @@ def ring(nonce: int, name: int) -> bool:
             sender.setblocking(False)
             sender.sendto(b"", socket.MSG_NOSIGNAL, _address(nonce, name))
     except OSError as error:
-        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # the receiver is full, so it has been rung
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # it is full, so it has been rung
     return True
 
 

@@ -74,7 +74,18 @@ def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("engines", get_args(Engines))
 def test_no_schedule_breaks_a_rule(engines: Engines) -> None:
-    assert not explored(engines, 4_000, draws=100)
+    assert not explored(engines, 4_750, draws=100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program",
+    ["mpmc 1 0 a:take_await a:take_bell a:put", "mpmc 1 0 n:heir_await a:take_bell n:put"],
+    ids=["two", "heirs"],
+)
+def test_no_schedule_loses_a_ring(program: str) -> None:
+    """All programs together leave too few schedules for each: a bell has several steps, and so has its waker."""
+    assert not explored("mixed", 400, program=program)
 
 
 QUICK = (
@@ -87,7 +98,6 @@ QUICK = (
     "python: announce beyond the mark up to which scans go",
     "python: no patience with an operation that is about to end",
     "python: wake before the change",
-    "python: count a refused ring",
     "python: a task that leaves does not wake the next",
     "native: keep the lock after the claim",
 )
