@@ -105,6 +105,7 @@ _WITH_BELLS: Final = (
     "mpmc 1 0 take_await shutdown",
     "mpmc 1 1 put_await shutdown",
     "spsc 1 0 take_await put",
+    "spsc 1 1 take take_await",
 )
 
 _WITH_LEASES: Final = (

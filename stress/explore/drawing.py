@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
@@ -59,7 +59,12 @@ def draw(engines: Engines, most: int, seed: int) -> tuple[int, Finding | None]:
 
     @seeded(seed)
     @settings(
-        max_examples=most, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=False
+        max_examples=most,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),  # explaining needs the place of our trace function
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
     )
     @given(cases(engines))
     def search(case: tuple[Program, Schedule]) -> None:

@@ -142,6 +142,8 @@ class World:
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
+            if self._waits_for_role(actor, call):
+                continue
             waits_for_turn = (
                 actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
             )  # its holder may be about to go
@@ -156,6 +158,15 @@ class World:
                 raise Violation("a put sleeps beside a free slot: the wake was lost")
             if call.name == "batch_await" and not words[layout.BATCH_OWNER_AT >> 3] and not any(self._memory.lock):
                 raise Violation("a batch sleeps beside a lock that is free: the wake was lost")
+
+    def _waits_for_role(self, actor: Actor, call: Call) -> bool:
+        """Whether another process has the role that a call needs, so that it sleeps between its tries to take it."""
+        words = self._memory.words
+        role = words[(layout.CONSUMER_AT if call.is_take else layout.PRODUCER_AT) >> 3]
+        if not role:
+            return False
+        owner = words[layout.record_at(layout.parse_name(role)[0]) + layout.OWNER >> 3]
+        return layout.parse_owner(owner)[0] != FIRST + actor.process
 
     def _waits_with_lock(self, actors: list[Actor]) -> bool:
         """Whether one of some actors is a batch, which may have the lock."""
