@@ -158,10 +158,10 @@ class QueueListener(logging.handlers.QueueListener):
     def stop(self) -> None:
         """Wait until all records that are in the queue by now are handled, and end the thread.
 
-        It may be called more than once. In a forked child, which has no such thread, it does nothing.
+        It may be called more than once. In a forked child, which has no such thread, it ends nothing.
         """
         thread = self._thread
-        if thread is None or self._pid != os.getpid():
+        if thread is None:
             return
         self.enqueue_sentinel()
         thread.join(_PATIENCE)
@@ -183,22 +183,20 @@ class QueueListener(logging.handlers.QueueListener):
     def dequeue(self, block: bool) -> Any:
         """Return the next record; None ends the thread, and so does ``queue.Empty``."""
         while True:
+            lost = ""
             try:
                 item = self.queue.get(block)
             except (ShutDown, QueueClosedError):
                 raise Empty from None
             except DeserializationError as error:
-                lost = _warning(f"a log record was lost: {error}")
-            else:
-                lost = None
-            if lost is not None:
-                self.handle(lost)
-                continue
-            if item == self._end:
-                return None
-            if not (isinstance(item, str) and item.startswith(_END)):
+                lost = f"a log record was lost: {error}"
+            if lost:
+                self.handle(_warning(lost))
+            elif not (isinstance(item, str) and item.startswith(_END)):
                 return item
-            if self.queue.leases:  # it was for a listener that was killed, or for another one
+            elif item == self._end:
+                return None
+            elif self.queue.leases:  # it was for a listener that was killed, or for another one
                 self.queue.task_done()
 
     def handle(self, record: logging.LogRecord) -> None:

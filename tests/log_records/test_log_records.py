@@ -30,7 +30,7 @@ class Kept(logging.Handler):
 
     def __init__(self, level: int = logging.NOTSET) -> None:
         super().__init__(level)
-        self.records: list[logging.LogRecord] = []
+        self.records: list[Any] = []  # a handler gets whatever lies in the queue
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
@@ -124,8 +124,6 @@ def test_what_finds_no_room_in_time_is_counted_and_the_next_do_not_wait(make_que
     logger = logger_of(handler)
     for number in range(3):
         logger.warning("%d", number)
-    waits = q.get_metrics()["put_waits"]
-    assert waits > 0
     handler.timeout = SOON * 3
     logger.warning("3")  # would hang
     assert handler.dropped == 2
@@ -139,13 +137,13 @@ def test_what_finds_no_room_in_time_is_counted_and_the_next_do_not_wait(make_que
 
 
 def test_a_child_does_not_tell_of_what_its_parent_has_dropped(make_queue: MakeQueue) -> None:
-    q = make_queue(capacity=1)
+    q = make_queue(capacity=2)
     logger = logger_of(QueueHandler(q, timeout=0))
-    logger.warning("one")
-    logger.warning("two")
-    assert texts_in(q) == ["one"]
-    assert in_child(lambda: logger.warning("three")) == 0
-    assert texts_in(q) == ["three"]
+    for number in range(3):
+        logger.warning("%d", number)
+    assert texts_in(q) == ["0", "1"]
+    assert in_child(lambda: logger.warning("3")) == 0
+    assert texts_in(q) == ["3"]
 
 
 @pytest.mark.parametrize("end", ["shutdown", "close"])
@@ -231,22 +229,28 @@ def test_a_signal_handler_may_log_while_a_record_is_put(make_queue: MakeQueue, e
 
 def test_what_is_logged_at_the_end_of_the_interpreter_ends_it() -> None:
     done = python("""
-        import atexit, logging, sys
+        import atexit, logging, sys, time
         from shared_multiprocess_queue.logging import QueueHandler, listen
+
+        class Slow(logging.StreamHandler):
+            def emit(self, record):
+                time.sleep(0.001)
+                super().emit(record)
 
         class Last:
             def __del__(self):
                 logging.warning("of __del__")
 
         atexit.register(lambda: logging.warning("of atexit"))
-        listener = listen(logging.StreamHandler(sys.stdout))
+        listener = listen(Slow(sys.stdout))
         logging.basicConfig(handlers=[QueueHandler(listener.queue)])
         last = Last()
         sys.last = Last()
-        logging.warning("first")
+        for number in range(100):
+            logging.warning("%d", number)
         atexit.register(lambda: logging.warning("of atexit, too"))
     """)
-    assert done.stdout.splitlines()[:3] == ["first", "of atexit, too", "of atexit"]
+    assert done.stdout.splitlines() == [*map(str, range(100)), "of atexit, too", "of atexit"]
 
 
 # ---- the listener ---------------------------------------------------------------------------------------------------
@@ -321,11 +325,15 @@ def test_what_was_to_end_a_listener_that_was_killed_ends_no_other(make_queue: Ma
 def test_a_forked_child_does_not_end_the_listener_of_its_parent() -> None:
     kept = Kept()
     with listen(kept) as listener:
-        assert in_child(listener.stop) == 0
-        assert in_child(lambda: listener.__exit__(None, None, None)) == 0
-        assert not listener.queue.closed
-        logger_of(QueueHandler(listener.queue)).warning("one")
-    assert kept.texts == ["one"]
+        logger = logger_of(QueueHandler(listener.queue))
+
+        def child() -> None:
+            listener.stop()
+            logger.warning("of the child")
+
+        assert in_child(child) == 0
+        logger.warning("of the parent")
+    assert kept.texts == ["of the child", "of the parent"]
 
 
 class Failing(logging.Handler):
@@ -350,7 +358,7 @@ def test_no_record_and_no_handler_ends_a_listener(make_queue: MakeQueue, capsys:
         q.put(Unreadable())
         logger_of(QueueHandler(q)).warning("one")
     stray, unreadable, last = kept.records
-    assert stray == "no record"  # a handler gets whatever lies in the queue
+    assert stray == "no record"
     assert unreadable.getMessage().startswith("a log record was lost: an item cannot be turned back")
     assert last.getMessage() == "one"
     assert "no such host" in capsys.readouterr().err
@@ -406,12 +414,12 @@ def test_a_handler_of_a_dict_of_settings_gets_the_queue_as_it_is(
 def test_a_dict_of_settings_makes_queue_and_listener_by_their_names(
     make_queue: MakeQueue, root: Callable[..., logging.Logger], run_id: str, kind: str
 ) -> None:
+    made = make_queue(item_size=16_384)
     queues: dict[str, Any] = {
         "by name": "shared_multiprocess_queue.Queue",
         "of arguments": {"()": "shared_multiprocess_queue.SharedMemoryQueue", "name": "q", "run_id": run_id},
         "as it is": {"()": lambda: made},
     }
-    made = make_queue(item_size=16_384)
     root_logger = root()
     logging.config.dictConfig(
         {
@@ -440,7 +448,3 @@ def test_a_dict_of_settings_makes_queue_and_listener_by_their_names(
     assert listener.handlers[0].texts == ["one"]  # type: ignore[attr-defined]
     if handler.queue is not made:
         handler.queue.close()
-
-
-def test_the_package_does_not_import_it() -> None:
-    assert python("import sys, shared_multiprocess_queue; print('logging' in sys.modules)").stdout == "False\n"
