@@ -8,7 +8,7 @@ import logging.handlers
 import multiprocessing
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -42,7 +42,7 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> Callable[..., logging.Logger]:
-    """Returns a function that gives the root logger handlers for the time of the test, in the place of those of pytest."""
+    """A function that gives the root logger handlers for the time of the test, in the place of those of pytest."""
     found = logging.getLogger()
 
     def make(*handlers: logging.Handler) -> logging.Logger:
