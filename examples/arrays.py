@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 480, 640
 
 
 def film(frames: SharedMemoryQueue[dict[str, Any]]) -> None:
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image: np.ndarray = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for number in range(20):
         image[:] = number  # may be changed as soon as put has returned
         frames.put({"number": number, "image": image})

@@ -39,7 +39,7 @@ def main() -> None:
     found = {}
     restarts = 0
     while workers:
-        wait([results, *(worker.sentinel for worker in workers)])
+        wait([results.fileno(), *(worker.sentinel for worker in workers)])
         with suppress(Empty):
             while True:
                 job, result = results.get_nowait()

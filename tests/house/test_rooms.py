@@ -29,7 +29,8 @@ SCREENS = {
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
-    "cli": {"draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
+    "cli": {"drained.py", "draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
+    "drained.py": {"_engine", "_ring", "_codec"},
     "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
     "prometheus.py": {"looking"},
     "logging.py": {"swap.py", "queue.py"},

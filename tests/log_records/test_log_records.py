@@ -385,6 +385,22 @@ def test_a_listener_that_logs_does_not_wait_for_itself(make_queue: MakeQueue) ->
     assert seen == [1]
 
 
+def test_records_may_travel_as_dicts_where_no_pickle_is_read(make_queue: MakeQueue) -> None:
+    class AsDict(QueueHandler):
+        def prepare(self, record: logging.LogRecord) -> Any:
+            return vars(super().prepare(record))
+
+    class FromDict(QueueListener):
+        def prepare(self, record: Any) -> Any:
+            return logging.makeLogRecord(record)
+
+    q = make_queue(serializer="plain")
+    kept = Kept()
+    with FromDict(q, kept):
+        logger_of(AsDict(q)).warning("one of %s", {"a": 1})
+    assert kept.texts == ["one of {'a': 1}"]
+
+
 # ---- settings -------------------------------------------------------------------------------------------------------
 
 
