@@ -38,7 +38,7 @@ def main() -> None:
 
     found = {}
     restarts = 0
-    while workers:
+    while workers or not results.empty():
         wait([results.fileno(), *(worker.sentinel for worker in workers)])
         with suppress(Empty):
             while True:
@@ -49,8 +49,6 @@ def main() -> None:
             if worker.exitcode != 0:
                 workers.append(start(jobs, results))
                 restarts += 1
-    with suppress(Empty):  # what the last worker has put at its end
-        found.update(results.get_batch(100, block=False))
     print(len(found), found[5], restarts, jobs.dead_letters())  # 10 25 1 []
 
 

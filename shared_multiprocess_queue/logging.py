@@ -119,7 +119,7 @@ class QueueListener(logging.handlers.QueueListener):
     standard library, a None in the queue ends it, too.
 
     Args:
-        queue: any ``SharedMemoryQueue``.
+        queue: any ``SharedMemoryQueue`` of mode "mpmc".
         handlers: that get each record.
         respect_handler_level: whether a handler gets only the records of its level and above.
     """
