@@ -129,7 +129,7 @@ def test_what_is_short_keeps_its_width(make_queue: MakeQueue, run_id: str, width
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert queue.look is not None
-    processes = [replace(one, command="python " + "long " * 40) for one in queue.look.processes]
+    processes = tuple(replace(one, command="python " + "long " * 40) for one in queue.look.processes)
     queue = replace(queue, look=replace(queue.look, processes=processes))
     items = Items(queue.name)
     shown = [(one, preview(one.payload or b"", one.tag or 0, 10_000)) for one in items.next(2)]
