@@ -116,6 +116,7 @@ def test_tables_fit_the_terminal(make_queue: MakeQueue, run_id: str, width: int)
     assert len([line for line in lines if "QUEUE" in line]) == 2
     assert [("AGE" in lines[0]), ("STATE" in lines[0])] == [width == 120, True]
     assert "…" in lines[2], "a long name is cut"
+    assert lines[-1].startswith("1 queue, "), "the summary is one line"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
