@@ -6,6 +6,7 @@ import collections
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,14 @@ def test_with_leases_no_record_is_lost_though_listeners_are_killed(make_queue: M
     path = tmp_path / "lines"
     path.touch()
     writers = [fork(lambda writer=writer: write(q, writer)) for writer in range(WRITERS)]  # type: ignore[misc]
+
+    def has_written_more_than(size: int) -> bool:
+        is_over = all(os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) for pid in writers)
+        return is_over or path.stat().st_size > size
+
     for kill in range(KILLS):
         listener = fork(lambda: listen_until_killed(q, path))
-        seen = path.stat().st_size
-        eventually(lambda: path.stat().st_size > seen, f"a record for listener {kill}")  # noqa: B023
+        eventually(partial(has_written_more_than, path.stat().st_size), f"a record for listener {kill}")
         os.kill(listener, signal.SIGKILL)
         os.waitpid(listener, 0)
     with QueueListener(q, Lines(path)):
