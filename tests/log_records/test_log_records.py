@@ -16,28 +16,14 @@ import pytest
 
 from shared_multiprocess_queue import Full, Queue, SharedMemoryQueue
 from shared_multiprocess_queue.errors import ArgumentError
-from shared_multiprocess_queue.logging import QueueHandler, QueueListener, listen
+from shared_multiprocess_queue.logging import QueueHandler, QueueListener, listen, send_to
+from tests.log_records.kept import Kept, logger_of, texts_in
 from tests.support.children import in_child, python
 from tests.support.queues import MakeQueue, drained
 from tests.support.signals import alarms
 from tests.support.waiting import SOON, eventually, in_thread, over_after, sleeps
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-class Kept(logging.Handler):
-    """Keeps what it is given."""
-
-    def __init__(self, level: int = logging.NOTSET) -> None:
-        super().__init__(level)
-        self.records: list[Any] = []  # a handler gets whatever lies in the queue
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-    @property
-    def texts(self) -> list[str]:
-        return [record.getMessage() for record in self.records]
 
 
 @pytest.fixture
@@ -53,18 +39,8 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Callable[..., logging.Logger]:
     return make
 
 
-def logger_of(handler: logging.Handler) -> logging.Logger:
-    logger = logging.Logger("of a test")
-    logger.addHandler(handler)
-    return logger
-
-
-def texts_in(q: SharedMemoryQueue[Any]) -> list[str]:
-    return [item if isinstance(item, str) else item.getMessage() for item in drained(q)]
-
-
 def work(q: SharedMemoryQueue[Any], number: int) -> None:
-    logging.basicConfig(level="INFO", handlers=[QueueHandler(q)], force=True)
+    send_to(q, "INFO")
     logging.info("worker %d begins with %s", number, threading.Lock())
     try:
         raise LookupError(f"of worker {number}")
@@ -313,9 +289,10 @@ def test_a_listener_can_be_started_again_and_not_twice(make_queue: MakeQueue) ->
 
 def test_what_was_to_end_a_listener_that_was_killed_ends_no_other(make_queue: MakeQueue) -> None:
     q = make_queue(leases=1)
-    killed = QueueListener(q, Kept())
-    q.put(killed._end)
     kept = Kept()
+    with QueueListener(q, Kept()) as killed:
+        end = killed._end
+    q.put(end)
     with QueueListener(q, kept):
         logger_of(QueueHandler(q)).warning("one")
     assert kept.texts == ["one"]
@@ -343,6 +320,17 @@ class Failing(logging.Handler):
         raise OSError("no such host")
 
 
+class Exiting(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.exit("by a handler")
+
+
+def with_a_failing_filter() -> logging.Handler:
+    handler = Kept()
+    handler.addFilter(lambda record: record.missing)  # type: ignore[attr-defined]
+    return handler
+
+
 class Unreadable:
     """Pickles and does not unpickle."""
 
@@ -353,7 +341,7 @@ class Unreadable:
 def test_no_record_and_no_handler_ends_a_listener(make_queue: MakeQueue, capsys: pytest.CaptureFixture[str]) -> None:
     q = make_queue(capacity=5)
     kept = Kept()
-    with QueueListener(q, kept, Failing(), respect_handler_level=False):
+    with QueueListener(q, Failing(), with_a_failing_filter(), Exiting(), kept, respect_handler_level=False):
         q.put("no record")
         q.put(Unreadable())
         logger_of(QueueHandler(q)).warning("one")
@@ -361,7 +349,8 @@ def test_no_record_and_no_handler_ends_a_listener(make_queue: MakeQueue, capsys:
     assert stray == "no record"
     assert unreadable.getMessage().startswith("a log record was lost: an item cannot be turned back")
     assert last.getMessage() == "one"
-    assert "no such host" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert all(error in errors for error in ("no such host", "has no attribute 'missing'", "by a handler"))
 
 
 def test_a_listener_that_logs_does_not_wait_for_itself(make_queue: MakeQueue) -> None:
