@@ -74,6 +74,11 @@ class Drain:
         self._told += len(found)
         return found
 
+    @property
+    def item_size(self) -> int:
+        """Largest size of an item of the queue, in bytes."""
+        return self._queue.item_size
+
     def end(self) -> None:
         """End the item that was taken last: it is safe elsewhere."""
         lease, self._lease, self._payload = self._lease, None, None

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .._engine.removing import remove_if_unused
 from .._platform import clock, processes
-from ..drained import DEFINITIONS, frame
+from ..drained import DEFINITIONS, DEFLATED, frame, size_frame
 from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
@@ -217,13 +217,14 @@ _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes th
 def drain_command(queue_name: str, most: int | None, target: str | None, yes: bool, run_id: str, as_json: bool) -> None:
     """Take items out of a queue, and count them, or write them to a file.
 
-    The function read_drained of the package reads the file. Each item is written as its length and its tag (32 bits
-    each, little-endian), then its bytes as they lay in the queue. No item becomes an object, so no code of one runs.
-    With leases an item is ended after it was written: a kill
-    or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
-    behind the others, if it cannot be written; if the queue does not take it, its bytes are in the error message. A
-    kill loses that one. What is in a pipe was written. A queue that goes with its last user goes with drain if it is
-    empty then, and no other process uses it.
+    Each item is written as its length and its tag (32 bits each, little-endian), then its bytes as they lay in the
+    queue. The function read_drained of the package reads them back. No item becomes an object, so no code of one runs.
+
+    With leases an item is ended after it was written: a kill or a full disk loses none, and one may be written twice.
+    Without leases the item in hand goes back into the queue, behind the others, if it cannot be written; if the queue
+    does not take it, its bytes are in the error message. A kill loses that one. What is in a pipe was written.
+
+    A queue that goes with its last user goes with drain if it is empty then, and no other process uses it.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -290,6 +291,7 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         InterruptedBySignal: the user wants to stop.
         RoleTakenError: mode "spsc", and another live handle is the consumer.
     """
+    has_told_size = False
     while most is None or taken.items < most:
         signals.check()
         found = drain.take()
@@ -300,6 +302,8 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
             taken.damaged += 1
         elif file is not None:
             frames = frame(payload, tag)
+            if tag == DEFLATED and not has_told_size:
+                frames, has_told_size = size_frame(drain.item_size) + frames, True
             if names_main(payload, tag):
                 taken.of_main += 1
                 definitions = drain.definitions()

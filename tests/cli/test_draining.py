@@ -12,8 +12,11 @@ import struct
 import subprocess
 import sys
 import termios
+import tracemalloc
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -240,6 +243,87 @@ def test_an_item_that_cannot_be_read_costs_no_other() -> None:
     assert list(read_drained(io.BytesIO(b""))) == []
     with pytest.raises(DeserializationError, match="of which 0 bytes"):
         next(read_drained(io.BytesIO(b"\0\0\0")))
+
+
+class Piecewise(io.RawIOBase):
+    """As a pipe without a buffer: a read returns five bytes at most."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(memoryview(buffer)[:5])
+
+
+def test_bytes_of_an_item_are_never_read_as_another_item() -> None:
+    """Whatever a read returns, and also if the file ends in the middle of it."""
+    hostile = bytes(100) + drained.frame(pickle.dumps(print, 5), tags.PICKLE)
+    data = drained.frame(hostile, tags.BYTES) + drained.frame(b"two", tags.BYTES)
+    assert list(read_drained(Piecewise(data))) == [hostile, b"two"]  # type: ignore[arg-type]
+    for size in range(len(data) - len(b"two") - 8):
+        items = read_drained(Piecewise(data[:size]))  # type: ignore[arg-type]
+        if size:
+            with pytest.raises(DeserializationError, match="ends in the middle"):
+                next(items)
+        assert list(items) == []
+
+
+class Waiting(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> None:
+        return None  # as a pipe that does not block
+
+
+def test_a_file_that_does_not_block_is_not_taken_for_its_end() -> None:
+    with pytest.raises(BlockingIOError, match="let it block"):
+        next(read_drained(Waiting()))  # type: ignore[arg-type]
+
+
+def test_a_deflated_item_takes_no_more_than_a_get_would(make_queue: MakeQueue, run_id: str, tmp_path: Path) -> None:
+    text = "long " * 5000
+    q = make_queue(item_size=1000)
+    q.put_batch([text, text])
+    shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    with (tmp_path / "items").open("rb") as file:
+        assert list(read_drained(file)) == [text, text]
+    bomb = b"\x01" + zlib.compress(bytes(64_001))
+    assert [number for number, _ in frames((tmp_path / "items").read_bytes())] == [drained.SLOT_SIZE, 11, 11]
+    for before in (drained.size_frame(1000), b""):
+        with pytest.raises(DeserializationError, match="it inflates to more than"):
+            next(read_drained(io.BytesIO(before + drained.frame(bomb, tags.DEFLATED))))
+
+
+def test_a_damaged_length_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeserializationError, match="of which 3 bytes are there"):
+            next(read_drained(io.BytesIO(drained.HEADER.pack(0xFFFF_FFFF, tags.BYTES) + b"abc")))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("tag", "arguments", "hint"),
+    [
+        (tags.OWN, {}, "pass loads"),
+        (tags.OWN, {"serializer": "plain"}, "pass loads"),
+        (tags.PICKLE, {"loads": from_json}, "leave loads out"),
+        (tags.PICKLE, {"serializer": "plain"}, "leave serializer='plain' out"),
+        (99, {}, "the file is damaged"),
+        (drained.SLOT_SIZE, {}, "the file is damaged"),
+    ],
+)
+def test_an_item_of_another_format_says_how_to_read_it(tag: int, arguments: dict[str, Any], hint: str) -> None:
+    with pytest.raises(DeserializationError, match="an item of the file") as refused:
+        next(read_drained(io.BytesIO(drained.frame(b"[1]", tag)), **arguments))
+    assert hint in str(refused.value)
+    assert refused.value.raw == b"[1]"
 
 
 def no_room(*_: object) -> None:

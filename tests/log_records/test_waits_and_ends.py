@@ -270,7 +270,7 @@ def test_two_threads_may_stop_a_listener(make_queue: MakeQueue) -> None:
     logger.warning("one")
     assert gated.is_in.wait(SOON)
     stopping = [in_thread(listener.stop) for _ in range(2)]
-    eventually(lambda: q.qsize())
+    eventually(q.qsize)
     gated.gate.set()
     for one in stopping:
         one.result(SOON)
