@@ -35,4 +35,5 @@ if __name__ == "__main__":
         feed.shutdown()
     for subscriber in subscribers:
         subscriber.join()
-    print(sorted(results.get_batch(3)))  # [('one', 4950), ('three', 4950), ('two', 4950)]
+    # All have ended, so nothing comes any more: Empty if all were killed.
+    print(sorted(results.get_batch(3, block=False)))  # [('one', 4950), ('three', 4950), ('two', 4950)]

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue.logging import QueueHandler, listen
+from shared_multiprocess_queue.logging import listen, send_to
 
 
 def work(logs: SharedMemoryQueue[Any], number: int) -> None:
-    logging.basicConfig(level=logging.INFO, handlers=[QueueHandler(logs)], force=True)
+    send_to(logs, logging.INFO)
     logging.info("begins")
     try:
         logging.info("the result is %s", 1 / number)

@@ -6,6 +6,8 @@ from multiprocessing import Process
 
 from shared_multiprocess_queue import Queue
 
+PATIENCE = 60.0  # seconds
+
 
 def read() -> Iterator[str]:
     for number in range(300):
@@ -15,7 +17,7 @@ def read() -> Iterator[str]:
 def parse(lines: Queue[str], records: Queue[tuple[str, int]]) -> None:
     for line in lines:
         key, _, value = line.partition("=")
-        records.put((key, int(value)))
+        records.put((key, int(value)), timeout=PATIENCE)  # Full if the next stage was killed: nothing takes any more
 
 
 def add(records: Queue[tuple[str, int]], totals: Queue[dict[str, int]]) -> None:
@@ -29,16 +31,17 @@ if __name__ == "__main__":
     lines: Queue[str] = Queue(10)
     records: Queue[tuple[str, int]] = Queue(10)
     totals: Queue[dict[str, int]] = Queue(1)
-    parsers = [Process(target=parse, args=(lines, records)) for _ in range(2)]
-    adder = Process(target=add, args=(records, totals))
+    # Daemons go with this program, also if it fails because one of them was killed.
+    parsers = [Process(target=parse, args=(lines, records), daemon=True) for _ in range(2)]
+    adder = Process(target=add, args=(records, totals), daemon=True)
     for process in (*parsers, adder):
         process.start()
 
     for line in read():
-        lines.put(line)
+        lines.put(line, timeout=PATIENCE)
     lines.shutdown()  # the end of a stage is the end of the input of the next one
     for parser in parsers:
         parser.join()
     records.shutdown()
     adder.join()
-    print(sorted(totals.get(timeout=60).items()))  # [('blue', 14850), ('red', 30000)]
+    print(sorted(totals.get(timeout=PATIENCE).items()))  # [('blue', 14850), ('red', 30000)]

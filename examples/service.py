@@ -7,7 +7,7 @@ from multiprocessing import Process
 
 from aiohttp import ClientSession, web
 
-from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue import SharedMemoryQueue, ShutDown
 
 Requests = SharedMemoryQueue[tuple[int, str]]
 Replies = SharedMemoryQueue[tuple[int, str]]
@@ -38,10 +38,16 @@ class Workers:
             del self.waiting[number]
 
     async def take_replies(self) -> None:
-        async for number, reply in self.replies:
-            future = self.waiting.get(number)  # None if the task has given up
-            if future is not None and not future.done():
-                future.set_result(reply)
+        try:
+            async for number, reply in self.replies:
+                future = self.waiting.get(number)  # None if the task has given up
+                if future is not None and not future.done():
+                    future.set_result(reply)
+        finally:  # also after an error: then each request fails at once, and the cleanup raises the error
+            self.requests.shutdown()
+            for future in self.waiting.values():
+                if not future.done():
+                    future.set_exception(ShutDown())
 
 
 def application(workers: Workers) -> web.Application:

@@ -46,7 +46,7 @@ def main() -> None:
                 found[job] = result  # a job may be done twice; the result is the same
         for worker in [worker for worker in workers if not worker.is_alive()]:
             workers.remove(worker)
-            if worker.exitcode != 0:
+            if worker.exitcode != 0:  # if workers fail at their start, this does not end: limit the restarts then
                 workers.append(start(jobs, results))
                 restarts += 1
     print(len(found), found[5], restarts, jobs.dead_letters())  # 10 25 1 []

@@ -4,6 +4,9 @@ from multiprocessing import Process
 
 from shared_multiprocess_queue import Queue
 
+TASKS = 1000
+AT_ONCE = 20  # tasks that are in the queues or in work
+
 
 def work(tasks: Queue[int], results: Queue[tuple[int, int]]) -> None:
     for number in tasks:  # ends when the queue is shut down and empty
@@ -11,20 +14,23 @@ def work(tasks: Queue[int], results: Queue[tuple[int, int]]) -> None:
 
 
 if __name__ == "__main__":
-    tasks: Queue[int] = Queue()
-    results: Queue[tuple[int, int]] = Queue()
+    # Each queue has room for all that is out at once, so no put of a worker waits. To put all tasks first would never
+    # end if there were more than the queues have room for: workers wait for room for results, which this program
+    # takes only later.
+    tasks: Queue[int] = Queue(AT_ONCE)
+    results: Queue[tuple[int, int]] = Queue(AT_ONCE)
     workers = [Process(target=work, args=(tasks, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
 
-    for number in range(1000):
-        tasks.put(number)
-    tasks.shutdown()  # no more tasks; those in the queue are still taken
-
     squares = {}
-    for _ in range(1000):
-        number, square = results.get(timeout=60)  # Empty if a worker was killed: see supervisor.py
-        squares[number] = square
+    for step in range(TASKS + AT_ONCE):
+        if step >= AT_ONCE:
+            number, square = results.get(timeout=60)  # Empty if a worker was killed: see supervisor.py
+            squares[number] = square
+        if step < TASKS:
+            tasks.put(step)
+    tasks.shutdown()  # the loops of the workers end
     for worker in workers:
         worker.join()
     print(len(squares), squares[999])  # 1000 998001

@@ -87,6 +87,42 @@ def test_two_programs_may_be_started_in_any_order(folder: Path, order: tuple[str
     assert not [segment for segment in os.listdir("/dev/shm") if segment.startswith(name[1])]
 
 
+@pytest.mark.slow
+def test_a_second_producer_says_why_it_puts_nothing(folder: Path) -> None:
+    for code, said in ((0, ""), (1, "another producer has been here; start the consumer, which takes its jobs\n")):
+        program = start(folder / "two_programs" / "producer.py")
+        assert program.communicate(timeout=LONG) == ("", said)
+        assert program.returncode == code
+    outcome(start(folder / "two_programs" / "consumer.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "before", "killed", "error"),
+    [
+        ("fan_out.py", "for message in", "subscribers", "_queue.Empty"),
+        ("pipeline.py", "for line in read()", "[adder]", "queue.Full"),
+        ("pipeline.py", "for line in read()", "parsers", "queue.Full"),
+    ],
+)
+def test_an_example_ends_though_its_processes_are_killed(
+    folder: Path, name: str, before: str, killed: str, error: str
+) -> None:
+    path = folder / name
+    text = path.read_text("utf-8").replace("PATIENCE = 60.0", "PATIENCE = 0.5")
+    assert text.count(f"    {before}") == 1
+    kill = f"    for process in {killed}:\n        process.kill()\n"
+    path.write_text(text.replace(f"    {before}", f"{kill}    {before}"), "utf-8")
+    program = start(path)
+    try:
+        _, errors = program.communicate(timeout=LONG)
+    finally:
+        program.kill()
+        program.wait()
+    assert program.returncode == 1
+    assert errors.splitlines()[-1] == error
+
+
 def test_each_example_is_in_the_list() -> None:
     text = (FOLDER / "README.md").read_text("utf-8")
     assert len(EXAMPLES) > 10
