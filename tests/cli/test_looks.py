@@ -146,6 +146,24 @@ def test_what_is_short_keeps_its_width(make_queue: MakeQueue, run_id: str, width
     assert all(line.endswith("… │") for line in (mine, other, first, second))
 
 
+def test_a_narrow_terminal_cuts_no_number(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(leases=2)
+    q.put("an item")
+    with q.lease():
+        queue = inspect(f"{run_id}-q", "")
+    assert queue.look is not None
+    pid = 4_194_303
+    many = [replace(one, pid=pid) for one in queue.look.processes]
+    leased = [replace(one, pid=pid) for one in queue.look.leased]
+    queue = replace(queue, look=replace(queue.look, processes=tuple(many), leased=tuple(leased)))
+    for width in range(24, 60):
+        lines = printed(width, lambda screen: [screens.one_queue(screen, queue, None)])
+        assert max(map(len, lines)) <= width
+        tables = [line.strip("│ ").split() for line in lines if str(pid) in line]
+        assert [row[at] for row, at in zip(tables, (0, 1), strict=True)] == [str(pid)] * 2, width
+        assert all("…" not in word for row in tables for word in row[:4])
+
+
 def printed(width: int, parts: Callable[[Console], Sequence[RenderableType]]) -> list[str]:
     """Return the lines that a terminal of some columns shows."""
     with open(os.devnull, "w") as nowhere:
