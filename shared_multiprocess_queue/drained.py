@@ -33,8 +33,13 @@ def frame(payload: bytes, number: int) -> bytes:
     return HEADER.pack(len(payload), number) + payload
 
 
+def is_deflated(tag: int) -> bool:
+    """Whether an item of a tag needs a ``size_frame`` before it, or before another one."""
+    return tag == DEFLATED
+
+
 def size_frame(item_size: int) -> bytes:
-    """Return the frame that must be before the first deflated item."""
+    """Return the frame that tells of the item size of a queue."""
     return frame(_SIZE.pack(item_size), SLOT_SIZE)
 
 

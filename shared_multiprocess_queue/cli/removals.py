@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .._engine.removing import remove_if_unused
 from .._platform import clock, processes
-from ..drained import DEFINITIONS, DEFLATED, frame, size_frame
+from ..drained import DEFINITIONS, frame, is_deflated, size_frame
 from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
@@ -323,7 +323,7 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
             taken.damaged += 1
         elif file is not None:
             frames = frame(payload, tag)
-            if tag == DEFLATED and not has_told_size:
+            if is_deflated(tag) and not has_told_size:
                 frames, has_told_size = size_frame(drain.item_size) + frames, True
             if names_main(payload, tag):
                 taken.of_main += 1
