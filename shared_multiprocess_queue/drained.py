@@ -77,7 +77,8 @@ class _Drained:
         self._file = file
         self._wanted = wanted
         self._log = bytes(DEFINITIONS_FIRST)
-        self._codec = wanted.codec(lambda: self, 0)  # no file has a deflated item before it has told of the size
+        self._codec = wanted.codec(lambda: self, 0)
+        self._has_size = False
         self._is_over = False
 
     def __iter__(self) -> Self:
@@ -101,6 +102,7 @@ class _Drained:
                 self._log += payload
             elif number == SLOT_SIZE and length == _SIZE.size:
                 self._codec = self._wanted.codec(lambda: self, *_SIZE.unpack(payload))
+                self._has_size = True
             else:
                 self._refuse_others(payload, number)
                 return self._codec.decode(payload, number)
@@ -129,6 +131,8 @@ class _Drained:
             tags, hint = _OF_PLAIN, "it is no everyday object: leave serializer='plain' out if you trust its writer"
         else:
             tags, hint = _OF_PICKLE, "the file is damaged, or a newer version has written it"
+            if not self._has_size:
+                tags -= {DEFLATED}
         if number not in tags:
             raise DeserializationError(
                 f"an item of the file has the tag {number}, and cannot be read in this way; {hint}; its bytes are in "

@@ -219,7 +219,11 @@ class QueueListener(logging.handlers.QueueListener):
         self._ended = threading.Event()
         self._stopping = threading.RLock()
         self._pid = os.getpid()
-        super().start()
+        try:
+            super().start()
+        except RuntimeError:  # the system has no thread left
+            self._thread = None
+            raise
         self._stop_at_exit = Finalize(None, self.stop, exitpriority=_LAST)
         self._stop_at_shutdown = _AtShutdown(self)
 
@@ -320,7 +324,8 @@ class _AtShutdown(logging.Handler):
         self._listener = listener
 
     def flush(self) -> None:
-        if _is_ending.is_set():  # else it is dictConfig that has called shutdown
+        """Wait for the child processes and stop the listener, if the program ends."""
+        if _is_ending.is_set() and self._listener._is_running():  # else it is dictConfig that has called shutdown
             for child in active_children():
                 if not child.daemon:
                     child.join()

@@ -296,6 +296,20 @@ def test_a_handler_cannot_stop_its_listener(make_queue: MakeQueue, capsys: pytes
     assert "wait for itself" in capsys.readouterr().err
 
 
+def test_a_listener_whose_thread_cannot_start_can_be_stopped(
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    listener = QueueListener(make_queue(), Kept())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start"):
+            listener.start()
+    listener.stop()
+
+
 def test_what_listen_has_made_cannot_be_started_again() -> None:
     listener = listen(Kept())
     listener.stop()
