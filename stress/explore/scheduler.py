@@ -22,7 +22,7 @@ from .program import DIES, Schedule, dies_asleep
 PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
 """How often a step was taken at each place in Python: code, and offset of the instruction."""
 
-_MOST_STEPS: Final = 20_000
+_MOST_STEPS: Final = 100_000  # a call of a task tries for 10,000 steps to take a role that another process has
 _NAP: Final = 10_000_000  # ns that a short wait takes while other actors move
 _LONG: Final = 1_000_000_000  # ns that it takes if no other actor can
 _START: Final = 1_000_000_000_000  # ns
