@@ -83,6 +83,7 @@ def test_file_names_need_not_be_text(tree: Path) -> None:
     assert r"caf\udce9 [red].py: " in output
 
 
+@pytest.mark.slow
 def test_a_result_too_large_for_a_slot_is_counted_by_the_main_process(tree: Path) -> None:
     letters = random.Random(7)  # or it would be deflated, and fit
     (tree / "names.py").write_text("\n".join(f"_{letters.randbytes(20).hex()}" for _ in range(10_000)))
@@ -224,6 +225,7 @@ def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(many_files
     assert len(kills(output)) - 1 <= int(row(output, "files that came back")) <= len(kills(output))
 
 
+@pytest.mark.slow
 def test_no_worker_is_killed_if_that_is_not_wanted(tree: Path) -> None:
     code, output, _ = run("demo", tree, "--kills", 0)
     assert (code, kills(output)) == (0, [])
