@@ -20,6 +20,7 @@ from shared_multiprocess_queue import (
     QueueNotReadyError,
     SharedMemoryQueue,
 )
+from shared_multiprocess_queue._engine import removing
 from shared_multiprocess_queue._platform import processes, removal
 from shared_multiprocess_queue._ring import layout
 from tests.support.children import end_of, fork, in_child
@@ -80,6 +81,27 @@ def test_the_refusal_says_what_the_queue_has(run_id: str) -> None:
         assert (caught.value.items, caught.value.dead_letters) == (1, 1)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         q.unlink()
+
+
+def test_a_refusal_outlives_a_program_that_cuts_the_queue(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of the look at what it has: of a mapping, the rest would be a SIGBUS."""
+    look = removing.Look.items
+
+    def cut_and_look(self: removing.Look) -> int:
+        os.truncate(SHM / f"{run_id}-q-queue", 0)
+        return look(self)
+
+    monkeypatch.setattr(removing.Look, "items", cut_and_look)
+
+    def child() -> None:
+        q = create(run_id)
+        with pytest.raises(QueueInUseError) as caught:
+            remove_it(run_id)
+        assert (caught.value.items, caught.value.dead_letters) == (0, 0)
+        q.unlink()
+        os._exit(0)
+
+    assert in_child(child) == 0
 
 
 def test_by_force_it_goes_although_it_is_used(run_id: str, each_engine: str) -> None:
