@@ -1,9 +1,10 @@
 """Death at the k-th atomic step of an operation of a queue with leases, for each k; and again in the recovery from it.
 
 Half of the operations have queues on which what comes back is a dead letter; those that end a letter, or put it back,
-have one to begin with. Each death has a queue of its own. In half of the cases another victim has died before at a step of another operation, so that the death comes while a lease is
-taken over or a slot settled. Afterwards a survivor ends what it gets: each item that the victims cannot have ended
-comes once, with deliveries that the deaths explain, and a join returns.
+have one to begin with. Each death has a queue of its own. In half of the cases another victim has died before at a step
+of another operation, so that the death comes while a lease is taken over or a slot settled. Afterwards a survivor ends
+what it gets: each item that the victims cannot have ended comes once, with deliveries that the deaths explain, and a
+join returns.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ class Judgement:
         waits: from the death of each process that had an item, or of the last that may have taken it over, to the next
             time that this was handed out, and from the last end of an item to the return of a join, in seconds.
         moments: of kills: what the process was doing.
-        beyond: hand-outs whose getter was told more deliveries than there may be: before each of them the item came back
-            once more, and became no dead letter.
+        beyond: hand-outs whose getter was told more deliveries than there may be: before each of them the item came
+            back once more, and became no dead letter.
     """
 
     verdict: Verdict = field(default_factory=Verdict)
