@@ -192,9 +192,9 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
             for count, noun in ((self.items, "item"), (self.dead_letters, "dead letter"))
             if count
         ]
-        more += f", and has {' and '.join(held)}" * bool(held)
+        has = f" It has {' and '.join(held)}." if held else ""
         return (
-            f"queue segment {self.args[0]!r} is used by {users}{more}; end its users first, or remove it with "
+            f"queue segment {self.args[0]!r} is used by {users}{more}.{has} End its users first, or remove it with "
             f"force=True: then they go on with a queue that has no name"
         )
 

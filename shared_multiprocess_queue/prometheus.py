@@ -2,6 +2,8 @@
 
 >>> from prometheus_client import REGISTRY
 >>> REGISTRY.register(SharedMemoryQueueCollector("app-*"))
+
+``FAMILIES`` lists what is exported. What ``get_metrics()`` returns is in ``_engine/metrics.py``.
 """
 
 from __future__ import annotations

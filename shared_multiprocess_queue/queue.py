@@ -600,7 +600,9 @@ class SharedMemoryQueue(Generic[T]):
         is room for as many as there are leases, at most 1,024. If it is taken, the oldest stay: the item is delivered
         again, behind all that is in the queue, and ``get_metrics()["dead_letters_refused"]`` counts it.
 
-        The call only looks. A letter stays until its ``done()`` or ``put_back()``; ``DeadLetter`` has an example.
+        No letter is changed. The call ends what dead processes have left half done: items that were becoming letters,
+        and letters that were being put back. A letter stays until its ``done()`` or ``put_back()``; ``DeadLetter`` has
+        an example.
 
         Raises:
             QueueClosedError: this handle is closed; a ValueError and an OSError.

@@ -95,7 +95,9 @@ class DeadLetter(Generic[T]):
         It comes before what was put later, once a lease is free for it. It takes no place from puts.
 
         Raises:
-            DeadLetterGoneError: it was ended or put back before.
+            DeadLetterGoneError: it was ended or put back before. Or this call did put it back, and could not tell: that
+                is so if this process was held up in it, and meanwhile another process took the item and the queue was
+                shut down.
             ShutDown: the queue was shut down; the letter stays.
             QueueClosedError: the handle is closed; a ValueError and an OSError.
         """

@@ -1,4 +1,4 @@
-"""The metrics of a queue."""
+"""The dict that ``get_metrics()`` returns. What Prometheus exports is in ``prometheus.py``."""
 
 from __future__ import annotations
 

@@ -6,17 +6,19 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from .._platform import processes, removal, shared_memory
-from .._platform.atomic_words import open_words
 from .._platform.mutex import segment_name as name_of_lock
 from .._platform.removal import Outcome
+from .._platform.segment_file import SegmentFile
 from .._ring.layout import MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from .._ring.leased_look import LeasedLook
 from .._ring.snapshot import Look, check
 from ..errors import CorruptQueueError, QueueInUseError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueueError
 from . import lifecycle
+
+_MOST_SLOTS: Final = 100_000  # of claimed slots that the look for a refusal goes through for the first item
 
 
 class _Kind(Enum):
@@ -113,19 +115,11 @@ def _refuse(segment_name: str) -> NoReturn:
 
 def _contents(segment_name: str) -> tuple[int, int]:
     """Return how many items and dead letters a queue has; none if that cannot be told."""
-    with suppress(Exception):  # it is gone by now, damaged, or no descriptor is left
-        segment = shared_memory.open_existing(segment_name, uses=False)
-        try:
-            memory = open_words(segment.buffer)
-            try:
-                words = memory.reader()
-                geometry = check(words, segment_name, segment.size)
-                look = LeasedLook(words, geometry) if geometry.leases else Look(words, geometry)
-                return look.items(), look.dead_letters()
-            finally:
-                memory.release()
-        finally:
-            segment.close()
+    # Read as a file and not mapped, as another program may cut it.
+    with suppress(Exception), SegmentFile(segment_name) as file:  # it is gone by now, damaged, or no descriptor is left
+        geometry = check(file, segment_name, file.status.st_size)
+        look = (LeasedLook if geometry.leases else Look)(file, geometry, most=_MOST_SLOTS)
+        return look.items(), look.dead_letters()
     return 0, 0
 
 

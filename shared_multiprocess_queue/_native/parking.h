@@ -1,4 +1,5 @@
-/* Waking waiters (labels W, B). The same as _ring/parking.py, which says how; here the caller sleeps. */
+/* Waking waiters (labels W, B). The same as _ring/parking.py, which says how; here the caller sleeps.
+   How long a call spins, and when it sleeps, is decided in wait.h, as in _engine/waiting.py. */
 
 #ifndef SHMQ_PARKING_H
 #define SHMQ_PARKING_H

@@ -52,8 +52,8 @@ def ring(nonce: int, name: int) -> bool:
     """Ring the bell of a participant in the segment with this nonce, without waiting; return whether the bell exists.
 
     The socket lives for this one ring. One that is kept would be charged for all rings that no process has heard yet:
-    after some three hundred of them it would send no more, whatever the name. It would also stay in the network namespace of
-    its first ring, and the program could close it.
+    after some three hundred of them it would send no more, whatever the name. It would also stay in the network
+    namespace of its first ring, and the program could close it.
     """
     if not sys.platform.startswith("linux"):
         return False

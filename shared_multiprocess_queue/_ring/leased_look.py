@@ -44,7 +44,7 @@ from .layout import (
     unmarked,
 )
 from .seen import Blocker, Leased, Participant
-from .snapshot import Look
+from .snapshot import ATTEMPTS, Look
 
 
 class LeasedLook(Look):
@@ -97,7 +97,13 @@ class LeasedLook(Look):
 
     def dead_letters_total(self) -> int:
         """Return how many items became dead letters."""
-        return self.load(DEAD_LETTERS_AT) + self._not_counted()
+        found = 0
+        for _ in range(ATTEMPTS):
+            counted = self.load(DEAD_LETTERS_AT)
+            found = counted + self._not_counted()
+            if self.load(DEAD_LETTERS_AT) == counted:  # otherwise another process has counted one in between
+                break
+        return found
 
     def _is_stopped(self) -> bool:
         return ending.is_stopped(self, self.geometry.mode)

@@ -351,6 +351,10 @@ class Leases:
             self.leave_returned(words, held, unmarked(words.load(TAIL)))
         return True
 
+    def _bury_of_dead(self, words: Words, claim: Claim, held: Held) -> None:
+        self.bury(words, held)
+        claim.slots.remove(held)
+
     def letters(self, words: Words, claim: Claim) -> list[Letter]:
         """Return the dead letters, the oldest items first, also those of dead processes that did not end the burial."""
         if self.dead_letters is None:
@@ -360,8 +364,14 @@ class Leases:
             if not owner or self._participants.is_alive(owner):
                 continue
             held = self._take_slot(words, claim, index, owner, goes_back=True)
-            if held is not None:
-                self.settle(words, held)
+            if held is None:
+                continue
+            count = self.settle(words, held)
+            if self.is_dropped(words, claim, held):
+                continue
+            if self.is_spent(count):  # a further item has come into the lease slot since its burial was seen
+                self._bury_of_dead(words, claim, held)
+            else:
                 self.give_up(words, claim, held)
         return self.dead_letters.letters(words)
 
@@ -440,8 +450,7 @@ class Leases:
             if not held.is_ours() or held in map(_held_of, claim.taken):
                 claim.slots.remove(held)
             elif (count := self.settle(words, held)) and held.is_of_dead and self.is_spent(count):
-                self.bury(words, held)
-                claim.slots.remove(held)
+                self._bury_of_dead(words, claim, held)
             elif not count or held.goes_back:
                 self.give_up(words, claim, held)
             else:

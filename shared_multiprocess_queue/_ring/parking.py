@@ -1,5 +1,7 @@
 """Waiting until something may have changed, and waking the waiters (labels W of the protocol).
 
+How long a call spins, and when it sleeps, is decided in ``_engine/waiting.py``.
+
 Each side (getters wait for items, putters for space) has two shared words: ``epoch``, on which they sleep, and
 ``hint = version << 1 | armed``, which tells a waker that a waiter may be asleep, so that waking costs one load if
 none is. There is no count of waiters: a waiter that dies leaves nothing behind but one spare wake.

@@ -117,10 +117,6 @@ class ReturningLeases(Leases):
             self.hand_out_again(words, claim, held)
         return False
 
-    def _bury_of_dead(self, words: Words, claim: Claim, held: Held) -> None:
-        self.bury(words, held)
-        claim.slots.remove(held)
-
     def _take_put_back(self, words: Words, claim: Claim, wanted: int, sure: bool) -> bool:
         """Move items that were put back into lease slots, and take them; return whether none is left behind."""
         assert self.dead_letters is not None

@@ -93,7 +93,7 @@ from .layout import (
 )
 from .seen import Blocker, Leased, Liveness, Participant
 
-_ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
+ATTEMPTS: Final = 16  # times that a look begins again because the queue has moved
 _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the word that it shares with the length
 
 # What the slot of a position holds for a getter.
@@ -194,7 +194,7 @@ class Look:
         """Whether a get would find nothing, though it looked for the dead."""
         if ending.is_stopped(self, self.geometry.mode):
             return True
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
             if self.load(self._slot(head)) == head << STATE_BITS | FULL and not self._is_in_batch(head):
                 return False
@@ -206,7 +206,7 @@ class Look:
 
     def is_full(self) -> bool:
         """Whether a put would find no room, though it looked for the dead."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             tail = unmarked(self.load(TAIL))
             before, word = tail - self._capacity, self.load(self._slot(tail))
             if word in (tail << STATE_BITS | FREE, before << STATE_BITS | TOMB) or is_fresh(self, tail, word):

@@ -18,7 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rm": ("removals", "Remove queues."),
     "gc": ("removals", "Remove the queues that no process uses."),
     "doctor": ("doctor", "Check this machine, and the queues that are there."),
-    "metrics": ("exporting", "Print metrics for Prometheus, or serve them."),
+    "metrics": ("metrics_command", "Print metrics for Prometheus, or serve them."),
     "bench": ("bench", "Measure queues on this machine."),
     "demo": ("demo_command", "Count with worker processes, and kill some at work."),
 }

@@ -12,7 +12,7 @@ from .._engine import choice
 from .._engine.contract import EngineName
 from .._platform import clock
 from ..queue import SharedMemoryQueue
-from .counting import usable_cores
+from .demo_counting import usable_cores
 from .looks import json_option
 from .output import EXIT_CODES, answering, console, print_json
 

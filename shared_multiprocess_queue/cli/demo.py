@@ -33,7 +33,7 @@ from typing import Final, Self
 
 from ..errors import Empty, Full, ItemTooLargeError, ShutDown
 from ..queue import SharedMemoryQueue
-from .counting import FileCount, Totals, count_file
+from .demo_counting import FileCount, Totals, count_file
 
 MOST_WORKERS: Final = 256
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import SharedMemoryQueueError
-from . import counting, demo
+from . import demo, demo_counting
 from .stop_signals import InterruptedBySignal, StopSignals
 
 _TOP_NAMES = 10
@@ -55,9 +55,9 @@ def demo_command(path: Path | None, workers: int | None, kills: int, check: bool
     console = Console(highlight=False, soft_wrap=True)
     try:
         with StopSignals() as signals:
-            root = path or counting.standard_library()
+            root = path or demo_counting.standard_library()
             files = _files_of(root)
-            workers = min(workers or counting.usable_cores(), len(files))
+            workers = min(workers or demo_counting.usable_cores(), len(files))
             console.print(
                 _plain(
                     console, f"Counting tokens in {root}: {_number(len(files), 'file')}, {_number(workers, 'worker')}."
@@ -77,7 +77,7 @@ def _files_of(root: Path) -> list[str]:
     """
     context = click.get_current_context()
     try:
-        files = counting.python_files(root)
+        files = demo_counting.python_files(root)
     except OSError as error:
         raise click.UsageError(
             f"cannot read folder {error.filename!r}: {error.strerror}; give a PATH that can be read", context
@@ -116,7 +116,7 @@ def _check(console: Console, files: list[str], result: demo.DemoResult, signals:
     """
     began = time.perf_counter()
     with _progress_bar("alone", len(files)) as show:
-        alone = counting.count_alone(files, signals.check, lambda done: show(done, ""))
+        alone = demo_counting.count_alone(files, signals.check, lambda done: show(done, ""))
     seconds = time.perf_counter() - began
     durations = f"{_number(len(result.workers), 'worker')} {result.seconds:.2f} s, alone {seconds:.2f} s"
     differences = result.totals.differences(alone)

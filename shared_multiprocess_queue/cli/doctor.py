@@ -27,7 +27,7 @@ from .._platform.segment_file import FOLDER, reserve_and_give_back, space
 from ..errors import Empty
 from ..looking import QueueFile, list_queues
 from ..queue import SharedMemoryQueue
-from .counting import usable_cores
+from .demo_counting import usable_cores
 from .looks import json_option
 from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, size
 

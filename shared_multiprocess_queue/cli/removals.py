@@ -215,7 +215,7 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
     for queue in found:
         if queue.look and queue.look.dead_letters:
             letters = number(queue.look.dead_letters, "dead letter")
-            screen.print(f"{name(queue.name)} has {letters}, too", markup=False, highlight=False, soft_wrap=True)
+            screen.print(f"{name(queue.name)} has {letters}", markup=False, highlight=False, soft_wrap=True)
     if chosen is not None and len(chosen) < len(found):
         left = [queue for queue in found if id(queue) not in chosen]
         screen.print(f"{number(len(left), 'queue')} left, because of the items; --with-items takes those, too")

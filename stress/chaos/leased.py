@@ -192,11 +192,12 @@ class Crew:
         """Judge the diary."""
         self._processes.end()
         most, metrics = self.queue.max_deliveries, self.queue.get_metrics()
-        result, found = self.result, diary.judge(self.book.read(), is_over, bool(most))
+        result, found = self.result, diary.judge(self.book.read(), is_over, most)
         result.verdict, result.moments = found.verdict, dict(found.moments)
         result.faults += [*self._processes.failures(), *found.faults]
-        if most and found.most_deliveries > most and not metrics["dead_letters_refused"]:
-            result.faults.append(f"an item was handed out {found.most_deliveries} times, and not {most} at most")
+        if found.beyond > (refused := metrics["dead_letters_refused"]):
+            beyond = f"items were handed out after {most} deliveries {found.beyond} times"
+            result.faults.append(f"{beyond}, and there was no room for a dead letter {refused} times")
         if most and metrics["dead_letters"]:
             result.faults.append(f"dead letters are left though all were ended: {metrics}")
         if found.waits:

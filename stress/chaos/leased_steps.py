@@ -1,14 +1,16 @@
 """Death at the k-th atomic step of an operation of a queue with leases, for each k; and again in the recovery from it.
 
-Half of the operations have queues on which what comes back is a dead letter. Each death has a queue of its own. In half
-of the cases another victim has died before at a step of another operation, so that the death comes while a lease is
-taken over or a slot settled. Afterwards a survivor ends what it gets: each item that the victims cannot have ended
-comes once, with deliveries that the deaths explain, and a join returns.
+Half of the operations have queues on which what comes back is a dead letter; those that end a letter, or put it back,
+have one to begin with. Each death has a queue of its own. In half of the cases another victim has died before at a step
+of another operation, so that the death comes while a lease is taken over or a slot settled. Afterwards a survivor ends
+what it gets: each item that the victims cannot have ended comes once, with deliveries that the deaths explain, and a
+join returns.
 """
 
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import struct
 import time
@@ -30,6 +32,8 @@ Operation = Callable[[], object]
 Prepare = Callable[[SharedMemoryQueue], Operation]
 
 _PUT: Final = 1 << 20  # all items that victims put are larger
+_MOVING: Final = mmap.mmap(-1, 1)
+"""Whether a victim has begun to end a letter, or to put it back; shared with children."""
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "mpmc", "spsc")
 
 
@@ -40,11 +44,13 @@ class _Kind(NamedTuple):
         prepare: is not killed; returns the operation.
         may_end: whether it may end the first item of the queue, which it has leased by then.
         is_the_end: whether no item comes after it: it shuts the queue down immediately.
+        of_letter: whether it needs a letter, so that the queue has to have an item and dead letters.
     """
 
     prepare: Prepare
     may_end: bool = False
     is_the_end: bool = False
+    of_letter: bool = False
 
 
 def _own_item() -> int:
@@ -85,7 +91,8 @@ def _with_letter(end: str) -> Prepare:
             queue.lease(block=False).release()
 
         def operate() -> None:
-            for letter in queue.dead_letters():
+            for letter in queue.dead_letters()[:1]:
+                _MOVING[0] = True
                 getattr(letter, end)()
 
         return operate
@@ -108,8 +115,8 @@ _OPERATIONS: Final[dict[str, _Kind]] = {
     "release": _Kind(_with_lease("release")),
     "release last": _Kind(_with_lease("release", last=True)),
     "release later": _Kind(_with_lease("release", delay=1e-3)),
-    "letter.done": _Kind(_with_letter("done"), may_end=True),
-    "letter.put_back": _Kind(_with_letter("put_back")),
+    "letter.done": _Kind(_with_letter("done"), may_end=True, of_letter=True),
+    "letter.put_back": _Kind(_with_letter("put_back"), of_letter=True),
     "put": _Kind(_calling(lambda queue: queue.put_nowait(_own_item()))),
     "put_batch": _Kind(
         _calling(lambda queue: queue.put_batch([_own_item(), _own_item() + 1][: queue.capacity], block=False))
@@ -151,6 +158,9 @@ class _Steps:
         self._filled = rng.randint(1, self._capacity) if rng.random() < 0.8 else 0
         self._mode: Mode = rng.choice(_MODES)
         self._max_deliveries = rng.randrange(2)
+        if _OPERATIONS[operation].of_letter:
+            self._max_deliveries, self._filled = 1, max(self._filled, 1)
+        self._deaths_at_letters = 0
         self._survivor = rng.choice(engines)
         self._operation, self._engine = operation, rng.choice(engines)
         self._before = (rng.choice(_BEFORE), rng.choice(engines)) if rng.random() < 0.5 else None
@@ -179,6 +189,8 @@ class _Steps:
                 result.faults.append(f"{dies}{after}: {where}, survivor {self._survivor}")
                 break
             if not has_died:
+                if _MOVING[0] and not self._deaths_at_letters:
+                    result.faults.append(f"{self._operation} ({self._engine}) had a letter, and never died at it")
                 break
         self._result.faults += [f"segment {name} was left in shared memory" for name in left_behind(prefix)]
         return self._result
@@ -190,8 +202,10 @@ class _Steps:
         deaths = 0
         if self._before is not None:
             deaths += self._die(queue, *self._before, self._steps_before)
+        _MOVING[0] = False
         has_died = self._die(queue, self._operation, self._engine, steps)
         deaths += has_died
+        self._deaths_at_letters += has_died and _MOVING[0]
         self._result.deaths += deaths
         self._look_at_what_is_left(queue, has_died, deaths)
         return has_died

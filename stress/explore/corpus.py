@@ -176,6 +176,14 @@ _WITH_LETTERS: Final = (
     "spsc:1:1 1 1 put lease+release+put_back+lease+done",
 )
 
+_OF_MIXED: Final = (
+    "mpmc:1:1 2 2 n:lease+release a:drop n:lease+done",
+    "mpmc:1:1 2 2 n:lease a:drop n:lease+release",
+    "mpmc:1:1 1 1 n:lease+release a:put_back n:lease+done",
+    "mpmc:2:1 2 2 n:lease+release a:put_back n:lease2+done+release",
+)
+"""Native processes move items to dead slots and out of them, beside looks at letters, which are in Python."""
+
 _OF_ATOMICS: Final = (
     "mpmc 2 0 a:put A:put a:take2",
     "mpmc 2 1 a:take A:put a:take",
@@ -208,6 +216,8 @@ def programs(engines: Engines) -> Iterator[Program]:
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))
     if engines == "atomics":
         yield from map(parse_program, _OF_ATOMICS)
+    if engines == "mixed":
+        yield from map(parse_program, _OF_MIXED)
 
 
 def expand(text: str) -> Iterator[Program]:

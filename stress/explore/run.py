@@ -101,7 +101,7 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] | None = None)
     """Plant each bug, and return whether every one was found.
 
     Args:
-        plan: of the search; engines, program and number of schedules are the bug's.
+        plan: of the search; engines, program and number of schedules, or the one schedule, are the bug's.
         console: where to say how.
         bugs: the only ones.
 
@@ -110,10 +110,13 @@ def run_planted(plan: Plan, console: Console, bugs: Sequence[Bug] | None = None)
     """
 
     def look_for(bug: Bug, task: Task) -> planted.Outcome:
-        engines, *program = task.how
+        engines, text = cast(Engines, task.how[0]), " ".join(task.how[1:])
+        if "/" in text:
+            plans = [replace(plan, engines=engines, replay=text)]
+        else:
+            plans = [replace(plan, engines=engines, schedules=schedules, program=text) for schedules in _ROUNDS]
         lines: list[str] = []
-        for schedules in _ROUNDS:
-            chosen = replace(plan, engines=cast(Engines, engines), schedules=schedules, program=" ".join(program))
+        for chosen in plans:
             status = _explore(chosen, bug, lines.append)
             if status != 0:
                 break

@@ -105,33 +105,34 @@ class Judgement:
         waits: from the death of each process that had an item, or of the last that may have taken it over, to the next
             time that this was handed out, and from the last end of an item to the return of a join, in seconds.
         moments: of kills: what the process was doing.
-        most_deliveries: that a getter was told.
+        beyond: hand-outs whose getter was told more deliveries than there may be: before each of them the item came
+            back once more, and became no dead letter.
     """
 
     verdict: Verdict = field(default_factory=Verdict)
     faults: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     moments: Counter[str] = field(default_factory=Counter)
-    most_deliveries: int = 0
+    beyond: int = 0
 
 
-def judge(lines: Iterable[Line], is_over: bool = True, has_letters: bool = False) -> Judgement:
+def judge(lines: Iterable[Line], is_over: bool = True, max_deliveries: int = 0) -> Judgement:
     """Judge a diary.
 
     Args:
         lines: of it.
         is_over: whether all that was put must have been ended.
-        has_letters: whether items may become dead letters.
+        max_deliveries: after which an item becomes a dead letter; 0: there are none.
     """
-    judging = _Judging(has_letters)
+    judging = _Judging(max_deliveries)
     for line in lines:
         judging.read(line)
     return judging.conclude(is_over)
 
 
 class _Judging:
-    def __init__(self, has_letters: bool) -> None:
-        self._has_letters = has_letters
+    def __init__(self, max_deliveries: int) -> None:
+        self._max_deliveries = max_deliveries
         self._result = Judgement()
         self._state: dict[int, What] = {}  # of an item: the last of puts, put, refused; never what its getters do
         self._holder: dict[int, int] = {}
@@ -208,7 +209,7 @@ class _Judging:
         self._handed[item] += 1
         most = self._handed[item] + self._losses
         least = 1 if item in self._offered else self._handed[item]
-        self._result.most_deliveries = max(self._result.most_deliveries, line.deliveries)
+        self._result.beyond += line.deliveries > self._max_deliveries > 0
         if line.deliveries != UNKNOWN and not least <= line.deliveries <= most:
             self._fault(f"item {item} was handed out {self._handed[item]} times, and its getter told {line.deliveries}")
         if item in self._orphaned:
@@ -244,7 +245,7 @@ class _Judging:
         if was_stopped:
             left = self._in_work()
             self._is_over = "an immediate shutdown and a join"
-        elif self._has_letters:
+        elif self._max_deliveries:
             left = {item for item in self._in_work() if self._had_since[item] < began.at}
         elif not self._is_stopping:
             left = {item for item in set(put) - self._ended if not self._ending.get(item)}

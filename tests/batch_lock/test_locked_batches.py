@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_batches_of_both_kinds_go_through_one_queue_whole(make_queue: MakeQueue, package: Path) -> None:
     q = make_queue(capacity=7)
     each, size = 120, 4

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_multiprocess_queue.cli import counting
+from shared_multiprocess_queue.cli import demo_counting
 from tests.support.demo import MANY, run, running, wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
@@ -49,7 +49,7 @@ def test_one_file_is_enough(tree: Path) -> None:
 
 
 def test_names_are_counted_and_keywords_are_not(tree: Path) -> None:
-    count = counting.count_file(str(tree / "one.py"), nothing)
+    count = demo_counting.count_file(str(tree / "one.py"), nothing)
     assert count.names == {"one": 2, "range": 1, "print": 1}
     assert count.error is None
 
@@ -83,6 +83,7 @@ def test_file_names_need_not_be_text(tree: Path) -> None:
     assert r"caf\udce9 [red].py: " in output
 
 
+@pytest.mark.slow
 def test_a_result_too_large_for_a_slot_is_counted_by_the_main_process(tree: Path) -> None:
     letters = random.Random(7)  # or it would be deflated, and fit
     (tree / "names.py").write_text("\n".join(f"_{letters.randbytes(20).hex()}" for _ in range(10_000)))
@@ -102,16 +103,16 @@ def test_more_files_than_places_in_the_queues_and_many_workers(many_files: Path)
 # Loses a token on the way.
 WRONG = """
 from shared_multiprocess_queue.cli import app as cli
-from shared_multiprocess_queue.cli import counting
+from shared_multiprocess_queue.cli import demo_counting
 
-count_alone = counting.count_alone
+count_alone = demo_counting.count_alone
 
 def wrong(files, check, progress):
     totals = count_alone(files, check, progress)
     totals.tokens += 1
     return totals
 
-counting.count_alone = wrong
+demo_counting.count_alone = wrong
 cli.main()
 """
 
@@ -128,14 +129,14 @@ def test_what_is_a_source_file(tree: Path) -> None:
     os.mkfifo(tree / "pipe.py")
     (tree / "folder.py").mkdir()
     (tree / "gone.py").symlink_to("nowhere")
-    assert counting.python_files(tree) == [str(tree / "inner" / "two.py"), str(tree / "one.py")]
+    assert demo_counting.python_files(tree) == [str(tree / "inner" / "two.py"), str(tree / "one.py")]
 
 
 def test_differences_are_named() -> None:
-    one, other = counting.Totals(), counting.Totals()
-    one.add("a", counting.FileCount(3, {"x": 2, "same": 1}))
-    other.add("a", counting.FileCount(4, {"x": 1, "y": 1, "same": 1}))
-    other.add("b", counting.FileCount(0, {}, "SyntaxError: no"))
+    one, other = demo_counting.Totals(), demo_counting.Totals()
+    one.add("a", demo_counting.FileCount(3, {"x": 2, "same": 1}))
+    other.add("a", demo_counting.FileCount(4, {"x": 1, "y": 1, "same": 1}))
+    other.add("b", demo_counting.FileCount(0, {}, "SyntaxError: no"))
     assert one.differences(other) == [
         "files: 1 and 2",
         "tokens: 3 and 4",
@@ -177,15 +178,15 @@ def test_a_signal_ends_it_cleanly(moment: str, signals: list[int], name: str, co
 # Counting alone takes as good as for ever.
 SLOW_ALONE = """
 from shared_multiprocess_queue.cli import app as cli
-from shared_multiprocess_queue.cli import counting
+from shared_multiprocess_queue.cli import demo_counting
 
-count_alone = counting.count_alone
+count_alone = demo_counting.count_alone
 
 def slowly(files, check, progress):
     print("counting alone", flush=True)
     return count_alone(files * 100_000, check, progress)
 
-counting.count_alone = slowly
+demo_counting.count_alone = slowly
 cli.main()
 """
 
@@ -224,6 +225,7 @@ def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(many_files
     assert len(kills(output)) - 1 <= int(row(output, "files that came back")) <= len(kills(output))
 
 
+@pytest.mark.slow
 def test_no_worker_is_killed_if_that_is_not_wanted(tree: Path) -> None:
     code, output, _ = run("demo", tree, "--kills", 0)
     assert (code, kills(output)) == (0, [])

@@ -129,6 +129,7 @@ def test_a_paused_process_in_the_way_is_named(make_queue: MakeQueue) -> None:
     assert look.count("dead") == 1
 
 
+@pytest.mark.slow
 def test_bench_measures_each_engine() -> None:
     found = shmq_json("bench", "--seconds", 0.05)
     assert set(found["engines"]) == ({"native", "atomics"} if choice.has_native() else {"atomics"})

@@ -287,6 +287,7 @@ def test_another_users_file_is_not_opened(run_id: str, monkeypatch: pytest.Monke
         path.unlink()
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_and_one_of_ascii(make_queue: MakeQueue, run_id: str) -> None:
     make_queue().put(1)
     for command in (["drain", "--yes"], ["ls"], ["top", "--once"]):

@@ -217,7 +217,7 @@ def test_gc_without_a_question_leaves_items(run_id: str) -> None:
 def test_gc_without_a_question_leaves_dead_letters(run_id: str) -> None:
     with leave_letters(run_id, 1):
         assert shmq_json("gc", "--yes", "--with-items", f"{run_id}-*")["found"] == []  # it is used
-    assert f"{run_id}-q has 1 dead letter, too" in shmq("gc", "--dry-run", f"{run_id}-*").output
+    assert f"{run_id}-q has 1 dead letter\n" in shmq("gc", "--dry-run", f"{run_id}-*").output
     assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == []
     with attach(run_id) as q:
         assert [letter.item for letter in q.dead_letters()] == ["bad"]

@@ -205,6 +205,7 @@ def test_one_item_rings_one_bell(pair: tuple[SharedMemoryQueue, SharedMemoryQueu
 def test_all_bells_that_wait_have_their_turn(name: str, engine: Any) -> None:
     """Whatever records before theirs do not wait."""
     with SharedMemoryQueue(name, create=True, capacity=1, engine=engine) as q, contextlib.ExitStack() as stack:
+        stack.callback(q.unlink)
         handles = [stack.enter_context(SharedMemoryQueue(name, engine=engine)) for _ in range(8)]
         for handle in handles:
             handle.put("for a record")

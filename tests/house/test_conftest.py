@@ -52,14 +52,15 @@ def run(folder: Path, test: str, workers: str, **popen: object) -> subprocess.Co
     )
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_test_that_hangs_shows_its_stack_and_ends(tmp_path: Path, workers: str) -> None:
     done = run(tmp_path, HANGS, workers)
     assert done.returncode != 0
     assert "this_one_waits_for_ever" in done.stderr, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_tests_can_be_interrupted_where_sigint_is_ignored(tmp_path: Path, workers: str) -> None:
     done = run(tmp_path, INTERRUPTS, workers, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -18,12 +18,12 @@ from tests.support.places import PACKAGE, REPOSITORY
 NAME = shared_multiprocess_queue.__name__
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 PROGRAMS = {
-    "cli/counting.py",
+    "cli/demo_counting.py",
     "cli/demo.py",
     "cli/demo_command.py",
 }  # they stand outside; they may know the time and look into pickles
 SCREENS = {
-    f"cli/{name}.py" for name in ("bench", "doctor", "exporting", "looks", "output", "removals", "screens", "top")
+    f"cli/{name}.py" for name in ("bench", "doctor", "metrics_command", "looks", "output", "removals", "screens", "top")
 }
 
 
@@ -58,7 +58,7 @@ DOORS: dict[str, set[str]] = {
     "uuid": {"_codec/plain.py"},
     "pathlib": {"cli/doctor.py", *PROGRAMS},  # slow to import
     "pickletools": {"looking/previews.py", *PROGRAMS},
-    "prometheus_client": {"prometheus.py", "cli/exporting.py"},
+    "prometheus_client": {"prometheus.py", "cli/metrics_command.py"},
     "json": {"cli/output.py"},
     "click": {"cli/app.py", "cli/demo_command.py", *SCREENS},
     "rich": {"cli/demo_command.py", *SCREENS},

@@ -45,6 +45,7 @@ SLOW_ONLY: dict[str, str] = {
     "test_with_leases_no_record_is_lost_though_listeners_are_killed": "listeners are killed, one after the other",
     "test_the_end_of_the_program_waits_for_all_records": "whole programs, with a child each",
     "test_nobody_is_given_a_queue_that_goes_under_it": "many processes create and remove at once, for a while",
+    "test_typing.py": "mypy goes over a program; the recipe types does, too",
 }
 
 

@@ -30,6 +30,7 @@ from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._platform import atomic_words
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import held_by
+from shared_multiprocess_queue._ring.leased_look import LeasedLook
 from stress.harness import dying
 from stress.hostile import damage
 from tests.support.children import in_child
@@ -221,6 +222,25 @@ def test_an_interrupted_look_at_letters_loses_none(make_queue: MakeQueue) -> Non
         assert stage.word(geometry.lease_heads + layout.LEASE_HOLDER) == 0, where
         assert everything(q) == ["item"], where
         leave_a_burial()
+
+
+def test_what_another_process_counts_beside_a_look_is_not_missed(make_leased: MakeQueue) -> None:
+    """The sum of what is counted and what is not must not go down because one has moved in between."""
+    q = make_leased(max_deliveries=1, leases=1)
+    q.put("item")
+    q.lease(block=False).release()
+    stage, at = damage.Stage(q), q._geometry.dead_heads + layout.DEAD_WORD
+    stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0))  # its process died before [M4]
+    look = q._membership.look()
+    assert isinstance(look, LeasedLook)
+    before, not_counted = look.dead_letters_total(), LeasedLook._not_counted
+
+    class Beside(LeasedLook):
+        def _not_counted(self) -> int:
+            q.dead_letters()
+            return not_counted(self)
+
+    assert Beside(q._membership.memory.reader(), q._geometry).dead_letters_total() == before == 2
 
 
 # ---- any words ------------------------------------------------------------------------------------------------------

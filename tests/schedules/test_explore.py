@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
 from rich.console import Console
 
+from shared_multiprocess_queue._platform.atomic_words import Words
+from shared_multiprocess_queue._ring.claim import Held
+from shared_multiprocess_queue._ring.leases import Leases
 from stress import planted
 from stress.explore.corpus import programs
 from stress.explore.program import Program, ProgramError, parse_program, parse_schedule, schedule_text
@@ -69,6 +73,20 @@ def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: 
 def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> None:
     """An interrupt between the change and its wake must not leave a waiter asleep until the end of its slice."""
     assert not explored("atomics", 1_500, program=program)
+
+
+def test_a_look_at_letters_gives_no_item_one_more_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has seen a burial that goes on in a lease slot; then another item comes there, and its getter dies."""
+    buriers = []
+
+    def note(leases: Leases, words: Words, held: Held, bury: Callable[..., bool] = Leases.bury) -> bool:
+        buriers.append(world.scheduler.current and world.scheduler.current.number)
+        return bury(leases, words, held)
+
+    monkeypatch.setattr(Leases, "bury", note)
+    with open_world(parse_program("mpmc:1:1 2 2 a:lease+release a:drop a:lease+done")) as world:
+        world.run(parse_schedule("48>1 50>0 58>2 86x"))
+    assert buriers == [0, 1], "the schedule does not fit: the look found no further item there"
 
 
 @pytest.mark.slow

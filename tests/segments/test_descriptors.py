@@ -35,6 +35,7 @@ def test_an_open_handle_keeps_no_descriptor(make_queue: MakeQueue, run_id: str, 
     assert descriptors() == before
 
 
+@pytest.mark.slow
 def test_a_thousand_queues_are_open_with_256_descriptors(run_id: str, each_engine: str) -> None:
     python(
         """

@@ -174,7 +174,7 @@ def start_at_once(run_id: str, delete: bool, programs: int = 6) -> None:
     assert segments_of(run_id) == set()
 
 
-@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize("delete", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_six_programs_that_start_at_once_have_one_queue(run_id: str, delete: bool) -> None:
     for _ in range(2):
         start_at_once(run_id, delete)

@@ -85,7 +85,7 @@ def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[
         yield where
 
 
-@pytest.mark.parametrize("leftover", [False, True])
+@pytest.mark.parametrize("leftover", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: Path, leftover: bool) -> None:
     wanted = lifecycle.geometry(3, 64, "mpmc")
     before = open_descriptors()

@@ -20,6 +20,7 @@ from shared_multiprocess_queue import (
     QueueNotReadyError,
     SharedMemoryQueue,
 )
+from shared_multiprocess_queue._engine import removing
 from shared_multiprocess_queue._platform import processes, removal
 from shared_multiprocess_queue._ring import layout
 from tests.support.children import end_of, fork, in_child
@@ -55,7 +56,7 @@ def test_a_queue_that_is_used_is_refused_and_its_users_are_named(run_id: str, ea
     """Also a forked child that has not used it yet, which no record names."""
     q = create(run_id)
     child = fork(signal.pause)
-    with pytest.raises(QueueInUseError, match=r"end its users first, or remove it with force=True") as caught:
+    with pytest.raises(QueueInUseError, match=r"\. End its users first, or remove it with force=True") as caught:
         remove_it(run_id)
     assert set(caught.value.pids) == {os.getpid(), child}
     assert str(child) in str(caught.value)
@@ -75,11 +76,32 @@ def test_the_refusal_says_what_the_queue_has(run_id: str) -> None:
         q.put("bad")
         q.lease(block=False).release()
         q.put("an item")
-        with pytest.raises(QueueInUseError, match=r", and has 1 item and 1 dead letter; end") as caught:
+        with pytest.raises(QueueInUseError, match=r"\. It has 1 item and 1 dead letter\. End") as caught:
             remove_it(run_id)
         assert (caught.value.items, caught.value.dead_letters) == (1, 1)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         q.unlink()
+
+
+def test_a_refusal_outlives_a_program_that_cuts_the_queue(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of the look at what it has: of a mapping, the rest would be a SIGBUS."""
+    look = removing.Look.items
+
+    def cut_and_look(self: removing.Look) -> int:
+        os.truncate(SHM / f"{run_id}-q-queue", 0)
+        return look(self)
+
+    monkeypatch.setattr(removing.Look, "items", cut_and_look)
+
+    def child() -> None:
+        q = create(run_id)
+        with pytest.raises(QueueInUseError) as caught:
+            remove_it(run_id)
+        assert (caught.value.items, caught.value.dead_letters) == (0, 0)
+        q.unlink()
+        os._exit(0)
+
+    assert in_child(child) == 0
 
 
 def test_by_force_it_goes_although_it_is_used(run_id: str, each_engine: str) -> None:

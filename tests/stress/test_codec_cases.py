@@ -22,6 +22,7 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_nothing_is_found() -> None:
     heard = io.StringIO()

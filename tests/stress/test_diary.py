@@ -132,7 +132,7 @@ def judged_with_letters(*steps: tuple[What, int] | tuple[What, int, int]) -> Jud
             Line(at * 1_000_000_000, 0, step[1], step[2] if len(step) > 2 else 1, step[0])
             for at, step in enumerate(steps)
         ),
-        has_letters=True,
+        max_deliveries=1,
     )
 
 
@@ -163,3 +163,9 @@ def test_a_join_beside_letters_waits_for_what_is_in_work() -> None:
     assert not faults(judged_with_letters(*PUT, ("joins", C), ("has", A), *end))
     letter: list[tuple[What, int]] = [("has", A), ("gives", A), ("joins", C), ("joined", C), ("ends", B), ("ended", B)]
     assert not faults(judged_with_letters(*PUT, *letter))
+
+
+def test_each_delivery_too_many_counts() -> None:
+    had: list[tuple[What, int]] = [*PUT, ("has", A), ("gives", A)]
+    assert judged_with_letters(*had, ("puts back", C), ("has", B)).beyond == 0
+    assert judged_with_letters(*had, ("has", B, 2), ("gives", B), ("has", B, 3)).beyond == 2

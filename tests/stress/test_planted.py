@@ -14,6 +14,7 @@ import pytest
 from stress.__main__ import COMMANDS
 from stress.chaos import command as chaos
 from stress.explore.corpus import expand
+from stress.explore.program import parse_schedule
 from stress.harness import copies
 from stress.harness.engines import Engines
 from stress.harness.errors import SetupError
@@ -55,7 +56,9 @@ def _is_known(task: Task) -> bool:
         case "sanitize", program:
             return program in sanitize.PROGRAMS
         case "explore", engines, *program:
-            return engines in get_args(Engines) and (not program or bool(list(expand(" ".join(program)))))
+            text, _, schedule = " ".join(program).partition("/")
+            parse_schedule(schedule)
+            return engines in get_args(Engines) and (not text or bool(list(expand(text))))
         case "check", *_:
             proof = check.proof_of(task)
             return any(proof.what == known.what for known in check.PROOFS)

@@ -1,0 +1,1 @@
+"""Calls that tasks of asyncio await: their order, their ends, cancellation and deaths."""

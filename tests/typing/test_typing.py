@@ -14,6 +14,7 @@ from tests.support.places import REPOSITORY
 PROGRAM = Path(__file__).with_name("typed_program.py")
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_what_a_queue_holds_and_refuses_the_rest(tmp_path: Path) -> None:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
