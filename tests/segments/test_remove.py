@@ -20,9 +20,9 @@ from shared_multiprocess_queue import (
     QueueNotReadyError,
     SharedMemoryQueue,
 )
-from shared_multiprocess_queue._engine import removing
 from shared_multiprocess_queue._platform import processes, removal
 from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring.snapshot import Look
 from tests.support.children import end_of, fork, in_child
 from tests.support.descriptors import free_descriptors
 from tests.support.places import SHM
@@ -85,13 +85,13 @@ def test_the_refusal_says_what_the_queue_has(run_id: str) -> None:
 
 def test_a_refusal_outlives_a_program_that_cuts_the_queue(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of the look at what it has: of a mapping, the rest would be a SIGBUS."""
-    look = removing.Look.items
+    look = Look.items
 
-    def cut_and_look(self: removing.Look) -> int:
+    def cut_and_look(self: Look) -> int:
         os.truncate(SHM / f"{run_id}-q-queue", 0)
         return look(self)
 
-    monkeypatch.setattr(removing.Look, "items", cut_and_look)
+    monkeypatch.setattr(Look, "items", cut_and_look)
 
     def child() -> None:
         q = create(run_id)
