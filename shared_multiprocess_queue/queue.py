@@ -87,9 +87,10 @@ class SharedMemoryQueue(Generic[T]):
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
             Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size, mode, leases, max_deliveries and
-            delete out, or pass the values of the queue; a default counts as left out.
-        item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
+        capacity: number of slots, each for one item. When attaching, leave capacity, item_size, mode, leases,
+            max_deliveries, max_item_size and delete out, or pass the values of the queue; a default counts as left out.
+        item_size: largest size of a serialised item in one slot, in bytes. The queue takes memory for capacity x
+            item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
         lock: ignored; accepted because earlier versions took one.
@@ -99,6 +100,8 @@ class SharedMemoryQueue(Generic[T]):
             ``lease``. 0: the queue does not know which items are being processed.
         max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; see
             ``dead_letters``. Needs leases. 0: it is delivered as often as it comes back.
+        max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
+            than a slot takes several adjacent ones, at most all; a put waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
             process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
             asks for "pickle".
@@ -171,6 +174,7 @@ class SharedMemoryQueue(Generic[T]):
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
         max_deliveries: SupportsIndex = DEFAULTS.max_deliveries,
+        max_item_size: SupportsIndex | None = None,
         serializer: Serializer = DEFAULT_FORMAT.serializer,
         dumps: Callable[[Any], Any] | None = None,
         loads: Callable[[bytes], Any] | None = None,
@@ -185,7 +189,7 @@ class SharedMemoryQueue(Generic[T]):
         engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine, wanted_format)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
-        asked = _arguments.sizes(capacity, item_size, mode, leases, max_deliveries, delete, is_anonymous)
+        asked = _arguments.sizes(capacity, item_size, mode, leases, max_deliveries, delete, is_anonymous, max_item_size)
         make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
         segment_name, _ = lifecycle.names(self._name, self._run_id)
         if may_exist:
@@ -205,7 +209,12 @@ class SharedMemoryQueue(Generic[T]):
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(
-            wanted.capacity, wanted.item_size, wanted.mode, wanted.leases, wanted.max_deliveries
+            wanted.capacity,
+            wanted.item_size,
+            wanted.mode,
+            wanted.leases,
+            wanted.max_deliveries,
+            wanted.max_item_size,
         )
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED, self._format.name
@@ -263,7 +272,7 @@ class SharedMemoryQueue(Generic[T]):
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
         definitions = partial(Definitions, segment, self._geometry.definitions, member)
-        self._codec = self._format.codec(definitions, self._geometry.item_size)  # not by what the segment states
+        self._codec = self._format.codec(definitions, self._geometry.max_item_size)  # not by what the segment states
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
@@ -285,7 +294,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
-            ItemTooLargeError: the serialised item is larger than ``item_size``, with serializer="pickle" even
+            ItemTooLargeError: the serialised item is larger than ``max_item_size``, with serializer="pickle" even
                 deflated; a ValueError.
             SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
@@ -314,7 +323,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room for all in time.
             ShutDown: the queue was shut down; nothing was put.
-            ValueError: there are more items than the queue can ever hold.
+            ValueError: there are more items than the queue can ever hold, or they take more slots than there are.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
         self._calls.put_batch(items, block, timeout)
@@ -729,8 +738,13 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def item_size(self) -> int:
-        """Largest size of a serialised item, in bytes."""
+        """Largest size of a serialised item in one slot, in bytes."""
         return self._geometry.item_size
+
+    @property
+    def max_item_size(self) -> int:
+        """Largest size of a serialised item, in bytes; one larger than ``item_size`` takes several slots."""
+        return self._geometry.max_item_size
 
     @property
     def mode(self) -> Mode:

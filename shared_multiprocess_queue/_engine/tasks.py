@@ -79,7 +79,7 @@ class Tasks:
         side = self._side(SPACE)
         is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
-            payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry.item_size, item)]
+            payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry, item)]
         else:
             payloads = self._calls.try_put(item)
         if payloads:
@@ -97,7 +97,7 @@ class Tasks:
         side = self._side(SPACE)
         is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
-            payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry.item_size, batch)
+            payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry, batch)
         else:
             payloads = self._calls.try_put_batch(batch)
         if payloads:

@@ -81,7 +81,7 @@ class LeasedRing(Ring):
             for held in [held for held in claim.slots if held.position == claim.begin]:
                 if not held.is_ours():
                     continue  # an interrupt has cut its giving up
-                if leases.take(words, held, claim.begin):
+                if leases.take(words, held, claim.begin, claim.end - claim.begin):
                     leases.hand_out(words, claim, held)
                 else:
                     leases.give_up(words, claim, held)
@@ -121,7 +121,8 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
-        if not self.leases.take(words, held, position):
+        self.leases.find_memory(words, claim, held, position, self._capacity)
+        if not self.leases.take(words, held, position, self._capacity):
             self.leases.give_up(words, claim, held)
             return False
         if self.leases.is_dropped(words, claim, held):

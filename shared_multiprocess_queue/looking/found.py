@@ -74,7 +74,8 @@ class QueueLook:
 
     Attributes:
         capacity: number of slots.
-        item_size: most bytes of an item.
+        item_size: most bytes of an item in one slot.
+        max_item_size: most bytes of an item, which may take several slots.
         stride: bytes from one slot to the next.
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
@@ -112,6 +113,7 @@ class QueueLook:
 
     capacity: int
     item_size: int
+    max_item_size: int
     stride: int
     mode: Mode
     leases: int

@@ -59,7 +59,8 @@ class Verdict:
 
 
 def _memory(operation: str, capacity: int, *, long: bool = False) -> Proof:
-    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", "ITEM_SIZE=36")
+    sizes = ("LARGE", "ITEM_SIZE=8") if operation.endswith("_large") else ("ITEM_SIZE=36",)
+    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", *sizes)
     return Proof("ring_memory", f"{operation}, capacity {capacity}, any memory", defines, None, long)
 
 
@@ -74,6 +75,7 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 _OPERATIONS: Final = (
     *("put", "write_item", "get", "shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
+    "adopt_large",
 )
 _STEPS_OF_THE_PUT: Final = 12
 _HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first

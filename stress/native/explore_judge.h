@@ -7,7 +7,7 @@
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, world.spsc, life_begins(), calls);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = a->rung = false;

@@ -7,7 +7,7 @@
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now};
+    const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
     a->busy_lease = 0;
     shmq_open_leases(&a->ring, segment_leases, segment_deliveries, &a->busy_lease);

@@ -12,6 +12,9 @@
 #include <stdatomic.h>
 
 #define SHMQ_BY_WORDS
+#ifndef LARGE /* items may take several slots */
+#define SHMQ_HAS_LARGE(ring) false
+#endif
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
 #include "looking.h"
 
@@ -21,7 +24,9 @@ unsigned nondet_uint(void);
 int nondet_int(void);
 
 static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
-static unsigned char buffer[ITEM_SIZE];
+#define MAX_ITEM_SIZE (CAPACITY * ITEM_SIZE - 1) /* where items may take several slots */
+
+static unsigned char buffer[MAX_ITEM_SIZE > ITEM_SIZE ? MAX_ITEM_SIZE : ITEM_SIZE];
 static struct shmq_ring ring;
 static struct shmq_participant me;
 
@@ -57,12 +62,13 @@ static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 
 static void check_item(const struct shmq_item *item)
 {
-    __ESBMC_assert(item->length <= ITEM_SIZE, "an item is not longer than a slot");
+    __ESBMC_assert(item->length <= ring.max_item_size, "an item is not longer than it can be");
     if (item->data == buffer) {
         return;
     }
     const ptrdiff_t offset = item->data - segment;
-    __ESBMC_assert(offset >= 0 && (size_t)offset + item->length <= SIZE, "an item lies within the segment");
+    const size_t length = item->length < ITEM_SIZE ? item->length : ITEM_SIZE;
+    __ESBMC_assert(offset >= 0 && (size_t)offset + length <= SIZE, "an item lies within the segment");
 }
 
 /* The claim of a put and its end. What it writes in between, at the position that it has got, is write_item, which is
@@ -136,6 +142,13 @@ static void adopt(void)
     }
 }
 
+/* The same where items may take several slots. */
+static void adopt_large(void)
+{
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    adopt();
+}
+
 static void bury(void)
 {
     shmq_rescue_put(&ring, nondet_ulong());
@@ -192,7 +205,7 @@ static void lock(void)
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     ring.fresh_below = nondet_bool() ? CAPACITY : 0;
     me.index = nondet_uint();

@@ -13,6 +13,7 @@
 static void step(void);
 #define SHMQ_STEP(label) step()
 #define SHMQ_LOOKS 1 /* a second look is the same as a first one that comes later */
+#define SHMQ_HAS_LARGE(ring) false
 #include "ring.h"
 
 #define ITEM_SIZE 8
@@ -143,7 +144,7 @@ int main(void)
     }
     for (unsigned i = 0; i < ACTORS; i++) {
         shmq_open(&rings[i], &segment, CAPACITY, ITEM_SIZE, false, i + 1,
-                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL});
+                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL, NULL});
         actors[i].record = &segment.records[i];
         actors[i].index = i;
         segment.records[i].owner = i + 1;

@@ -62,7 +62,7 @@ static void scribble(uint64_t rounds)
         struct shmq_ring ring;
         uint32_t busy_lease = (uint32_t)random_next(&random); /* any */
         struct shmq_participant me;
-        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps};
+        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps, NULL};
         unsigned char *buffer = malloc(ITEM_SIZE);
         if (buffer == NULL) {
             fail("no memory", ITEM_SIZE, 0);

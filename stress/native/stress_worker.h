@@ -181,7 +181,7 @@ static void note(struct worker *w, uint64_t position, const unsigned char *data,
 
 static void be_born(struct worker *w)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now, NULL};
     shmq_open(&w->ring, run.base, run.capacity, ITEM_SIZE, run.spsc, life_begins(), calls);
     w->left_behind = 0;
     while (!shmq_take_record(&w->ring, &w->me)) {

@@ -71,7 +71,7 @@ def test_random_bytes_are_no_queue(tmp_path: Path) -> None:
 
 
 CONSTANTS = {
-    *(layout.LEASES_AT, layout.MAX_DELIVERIES_AT),
+    *(layout.LEASES_AT, layout.MAX_DELIVERIES_AT, layout.MAX_ITEM_SIZE_AT),
     *range(layout.MAGIC_AT, layout.MAGIC_AT + layout.LINE),
 }
 EDGES = [0, 1, 2, 3, layout.RECORDS, 1 << 61, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1]
@@ -89,6 +89,7 @@ def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, se
         (layout.VERSION_AT, layout.VERSION),
         (layout.CAPACITY_AT, capacity),
         (layout.ITEM_SIZE_AT, 8),
+        (layout.MAX_ITEM_SIZE_AT, 8),
         (layout.RECORDS_AT, layout.RECORDS),
         (layout.DEFINITIONS_SIZE_AT, layout.DEFINITIONS_SIZE),
         (layout.SEGMENT_SIZE_AT, geometry.size),

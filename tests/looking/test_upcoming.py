@@ -86,6 +86,35 @@ def test_peeks_at_any_state_end(make_queue: MakeQueue, run_id: str, state: str) 
     assert path_of(q).read_bytes() == before
 
 
+@pytest.mark.parametrize("leases", [0, 2])
+def test_an_item_of_several_slots_is_one(make_queue: MakeQueue, run_id: str, each_engine: str, leases: int) -> None:
+    q = make_queue(capacity=6, item_size=8, max_item_size=48, leases=leases)
+    batch = [bytes(range(17)), b"", bytes(range(16))]
+    for _ in range(3):  # from another slot each time
+        q.put_batch(batch, block=False)
+        assert [(one.payload, one.note) for one in upcoming(run_id)] == [(item, "") for item in batch]
+        if leases:
+            q.lease(block=False).release()
+            assert [one.payload for one in upcoming(run_id)] == batch
+        for item in batch:
+            assert q.get_nowait() == item
+            if leases:
+                q.task_done()
+        q.put(b"")
+        q.get_nowait()
+        if leases:
+            q.task_done()
+
+
+def test_a_large_item_that_cannot_be_is_damaged(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(capacity=3, item_size=8, max_item_size=24, engine="atomics")
+    q.put(bytes(20))
+    stage = damage.Stage(q)
+    at = layout.SLOTS_START + stage.geometry.stride + layout.SLOT_LENGTH
+    stage.write(at, 8 | 1 << 32)  # the second slot is no later part any more
+    assert next(one.note for one in upcoming(run_id)) == "damaged"
+
+
 def test_what_cannot_be_peeked_at(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(engine="atomics")
     damage.Stage(q).write(layout.CAPACITY_AT, 1 << 40)
