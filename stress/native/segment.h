@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 /* A program that wants SHMQ_STEP defines it first, and includes this instead of leased_ring.h. */
+#include "large_ring.h"
 #include "leased_ring.h"
 #include "looking.h"
 
