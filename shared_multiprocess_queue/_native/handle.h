@@ -168,6 +168,17 @@ static inline PyObject *bytes_of(const struct payload *payload)
                                   : PyBytes_FromStringAndSize(data_of(payload), payload->length);
 }
 
+/* The number of slots that the items of a batch take. */
+static inline uint64_t count_slots(const Handle *self, const struct payload *payloads, Py_ssize_t count)
+{
+    uint64_t slots = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const uint64_t length = payloads[i].length;
+        slots += length <= self->item_size ? 1 : (length + self->item_size - 1) / self->item_size;
+    }
+    return slots;
+}
+
 /* ---- errors ------------------------------------------------------------------------------------------------------- */
 
 /* Clear the error that is set, and return it. */

@@ -276,17 +276,6 @@ static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *firs
     return 0;
 }
 
-/* The number of slots that the items of a batch take. */
-static uint64_t count_slots(const Handle *self, const struct payload *payloads, Py_ssize_t count)
-{
-    uint64_t slots = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        const uint64_t length = payloads[i].length;
-        slots += length <= self->item_size ? 1 : (length + self->item_size - 1) / self->item_size;
-    }
-    return slots;
-}
-
 /* Put a list of items, of which there are not too many. */
 static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
 {
