@@ -36,6 +36,7 @@ static void wake_some(const struct shmq_ring *ring, const struct shmq_wake_words
     __ESBMC_assert(side == &header->items || side == &header->space || side == &header->idle, "a side of the queue");
 }
 
+#include "large_ring.h"
 #include "looking.h"
 
 #define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
@@ -167,7 +168,40 @@ static void adopt(void)
     }
 }
 
-/* The same where items may take several slots. */
+/* Where items may take several slots: what a put writes, the claim of a get, what a get takes of that, and adopting. What
+   is done at a claimed position is proved at any. */
+static void write_large(void)
+{
+    const uint32_t length = nondet_uint();
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    __ESBMC_assume(length <= MAX_ITEM_SIZE);
+    shmq_write_large(&ring, nondet_ulong(), buffer, length, nondet_uint(), nondet_uint());
+}
+
+static void claim_large(void)
+{
+    uint64_t position, count;
+    const uint64_t limit = nondet_ulong();
+    __ESBMC_assume(limit >= 1);
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    if (shmq_claim_large(&ring, &me, limit, nondet_bool(), &position, &count) == SHMQ_DONE) {
+        __ESBMC_assert(count >= 1 && count <= CAPACITY, "a get claims what it may");
+    }
+}
+
+static void take_large(void)
+{
+    struct shmq_item item;
+    const uint64_t position = nondet_ulong(), most = nondet_ulong();
+    __ESBMC_assume(most >= 1 && most <= CAPACITY);
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    const uint64_t slots = shmq_measure(&ring, position, most, &item);
+    __ESBMC_assert(slots >= 1 && slots <= most, "an item has no more slots than were claimed");
+    check_item(&item);
+    shmq_copy_out(&ring, position, item.length, buffer, false);
+    shmq_free_large(&ring, position, slots);
+}
+
 static void adopt_large(void)
 {
     shmq_open_large(&ring, MAX_ITEM_SIZE);
