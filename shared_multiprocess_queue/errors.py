@@ -74,7 +74,7 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
 
     Attributes:
         size: bytes that the item needs; at least so many, if ``is_exact`` is False.
-        limit: ``max_item_size`` of the queue, in bytes; of one on a server, ``item_size``.
+        limit: ``max_item_size`` of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
             are, an item of more than 64 times the limit is too large to try, and only a queue with serializer="pickle"

@@ -702,21 +702,22 @@ class SharedMemoryQueue(Generic[T]):
         that are microseconds apart.
 
         Returns:
-            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
-            and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that a put or get slept),
-            ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
-            of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
-            died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
-            "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
-            second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
-            items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
-            that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
-            ``max_deliveries`` (of the queue), ``dead_letters`` (that are there), ``dead_letters_total`` (items that
-            became one), ``dead_letters_refused`` (times that an item did not, because their places were taken),
-            ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
-            ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing",
-            "seconds"}``, one for each live process that blocks others now, with the seconds since this handle first
-            saw it there.
+            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``,
+            ``queue_max_item_size_bytes``; ``put_total`` and ``got_total`` (items since creation; one that takes several
+            slots counts as many, and so it does in ``queue_size``), ``put_waits`` and ``get_waits`` (times that a put
+            or get slept), ``full_events`` and ``empty_events`` (times that Full and Empty were raised),
+            ``orphans_recovered`` (items of dead getters that were delivered after all), ``dead_puts`` (positions given
+            up because their producer died), ``bells`` (the bells of this handle's descriptors: "none", if the handle
+            has no such descriptor; "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes
+            readable only ten times a second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the
+            queue), ``leased`` (the items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``),
+            ``redelivered`` (times that an item was handed out again), ``lease_waits`` (times that a get found an item
+            and no lease for it), ``max_deliveries`` (of the queue), ``dead_letters`` (that are there),
+            ``dead_letters_total`` (items that became one), ``dead_letters_refused`` (times that an item did not,
+            because their places were taken), ``participants`` (records of each live process, by process id),
+            ``unlinked``, ``delete``, ``shut_down``, ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of
+            ``{"pid", "position", "doing", "seconds"}``, one for each live process that blocks others now, with the
+            seconds since this handle first saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -733,7 +734,7 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def capacity(self) -> int:
-        """Largest number of items."""
+        """Number of slots: the largest number of items."""
         return self._geometry.capacity
 
     @property

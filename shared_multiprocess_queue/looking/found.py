@@ -85,8 +85,8 @@ class QueueLook:
         full: whether a put would find no room.
         head: position of the next get.
         tail: position of the next put.
-        put_total: items put so far.
-        got_total: items taken so far.
+        put_total: items put so far; one that takes several slots counts as many.
+        got_total: items taken so far, counted likewise.
         put_waits: times that a put slept for room.
         get_waits: times that a get slept for an item.
         full_events: times that Full was raised.

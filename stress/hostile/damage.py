@@ -30,6 +30,7 @@ _HEADER: Final = (
             *("DEFINITIONS_OWNER_AT", "PRODUCER_AT", "CONSUMER_AT", "NAMESPACES_AT", "STOPPED_AT", "LEASES_AT"),
             *(
                 "MAX_DELIVERIES_AT",
+                "MAX_ITEM_SIZE_AT",
                 "FORMAT_AT",
                 "REDELIVERED_AT",
                 "LEASE_WAITS_AT",
@@ -119,8 +120,10 @@ class Case:
         mode: "mpmc" or "spsc".
         capacity: slots.
         item_size: bytes.
+        max_item_size: bytes; if they are more, items may take several slots.
         leases: lease slots.
-        state: name of the state, a key of STATES, or of LEASED_STATES if there are leases.
+        state: name of the state, a key of STATES, or of LEASED_STATES if there are leases, or of LARGE_STATES if items
+            may take several slots.
         hits: the damage.
         lock: what the int32 of the lock becomes; None leaves it.
         size: the number of bytes by which the segment grows or, while it is not mapped, shrinks.
@@ -132,6 +135,7 @@ class Case:
     mode: Mode
     capacity: int
     item_size: int
+    max_item_size: int
     leases: int
     state: str
     hits: tuple[Hit, ...]
@@ -142,7 +146,9 @@ class Case:
 
     @property
     def geometry(self) -> layout.Geometry:
-        return layout.Geometry.of(self.capacity, self.item_size, self.mode, self.leases)
+        return layout.Geometry.of(
+            self.capacity, self.item_size, self.mode, self.leases, max_item_size=self.max_item_size
+        )
 
 
 def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) -> Case:
@@ -151,9 +157,11 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
     capacity = rng.choice([1, 2, 3, 4, 7])
     item_size = rng.choice([1, 8, 47, 48, 200])
     leases = rng.choice([0, 1, 2, 3])
-    # With leases, half of the cases are in a state that other queues have not.
-    state = rng.choice(list(LEASED_STATES if leases and rng.random() < 0.5 else STATES))
-    geometry = layout.Geometry.of(capacity, item_size, mode, leases)
+    max_item_size = rng.randint(item_size, capacity * item_size) if rng.random() < 0.5 else item_size
+    # With leases, and with large items, half of the cases are in a state that other queues have not.
+    own = (LEASED_STATES if leases else {}) | (LARGE_STATES if max_item_size > item_size else {})
+    state = rng.choice(list(own if own and rng.random() < 0.5 else STATES))
+    geometry = layout.Geometry.of(capacity, item_size, mode, leases, max_item_size=max_item_size)
     hits = tuple(_make_hit(rng, geometry) for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 12])))
     size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -layout.DEFINITIONS_SIZE, -geometry.size + 100])
     return Case(
@@ -161,6 +169,7 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
         mode=mode,
         capacity=capacity,
         item_size=item_size,
+        max_item_size=max_item_size,
         leases=leases,
         state=state,
         hits=hits,
@@ -179,6 +188,7 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     bits = 8 * width
     cap = geometry.capacity
     near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, geometry.item_size, geometry.item_size + 1)
+    near += (geometry.max_item_size, geometry.max_item_size + 1, layout.MORE)
     given = layout.given_word(rng.choice(near), rng.choice([0, 1, geometry.leases, 0xFFFF]))
     kind = rng.choice(["set", "set", "add", "flip", "flip", "copy" if width == 8 else "set"])
     value = {
@@ -263,19 +273,28 @@ class Stage:
         self.write(layout.HEAD, base)
         self.write(layout.TAIL, base + items)
 
-    def lease(self, index: int, position: int, alive: bool = False, **words: int) -> None:
+    def large(self, position: int, slots: int, length: int) -> None:
+        """Make adjacent slots those of one item, which states a length."""
+        for j in range(slots):
+            tag = layout.MORE if j else 1
+            self.slot(position + j, layout.FULL, b"x" * self.geometry.item_size, tag | j << layout.TAG_BITS)
+        at = layout.SLOTS_START + position % self.geometry.capacity * self.geometry.stride
+        struct.pack_into("=I", self._memory, at + layout.SLOT_LENGTH, length)
+
+    def lease(self, index: int, position: int, alive: bool = False, length: int = 1, **words: int) -> None:
         """Let a process that is dead, or this one, hold a lease slot with the item of a position.
 
         Args:
             index: of the lease slot.
             position: of the item.
             alive: whether the process lives.
+            length: of the item.
             words: other values of the head.
         """
         at = self.geometry.lease_heads + index * layout.LEASE_HEAD_SIZE
         mine = self.word(layout.record_at(0) + layout.OWNER)
         holder = mine if alive else mine + (1 << layout.OWNER_PID_BITS)
-        struct.pack_into("=II", self._memory, at + layout.LEASE_LENGTH, 1, 1)
+        struct.pack_into("=II", self._memory, at + layout.LEASE_LENGTH, length, 1)
         for name, value in {"holder": holder, "count": 1, "position": position, **words}.items():
             self.write(at + _LEASE[name][0], value)
 
@@ -405,6 +424,39 @@ def _given_in_vain(stage: Stage, rng: Random) -> None:
     stage.write(at, layout.given_word(rng.choice([0, 6]), rng.choice([0, stage.geometry.leases, 0xFFFF])))
 
 
+def _large(stage: Stage, rng: Random) -> None:
+    """Hold an item of several slots, which a dead get has claimed perhaps, and freed or leased in part."""
+    geometry, base = stage.geometry, rng.choice([0, 6, 1 << 40])
+    slots = -(-geometry.max_item_size // geometry.item_size)
+    length = rng.choice([geometry.max_item_size, geometry.item_size + 1])
+    stage.place(base, 0)
+    stage.large(base, slots, length)
+    stage.write(layout.TAIL, base + slots)
+    if rng.random() < 0.3:
+        return
+    stage.write(layout.HEAD, base + slots)
+    stage.participant(get_begin=base, get_end=base + slots)
+    for position in range(base + rng.randint(1, slots), base + slots):
+        stage.slot(position + geometry.capacity, layout.FREE)
+    if geometry.leases and rng.random() < 0.5:
+        at = layout.SLOTS_START + base % geometry.capacity * geometry.stride
+        stage.write(at + layout.SLOT_WORD, layout.given_word(base, 0))
+        stage.lease(0, base, length=length, count=rng.choice([0, 1]))
+        stage.write(layout.LOOK_AT, 0)
+
+
+def _half_written(stage: Stage, rng: Random) -> None:
+    """Hold an item of several slots whose put died before it published the first."""
+    geometry, base = stage.geometry, rng.choice([0, 6, 1 << 40])
+    slots = -(-geometry.max_item_size // geometry.item_size)
+    stage.place(base, 0)
+    stage.large(base, slots, geometry.max_item_size)
+    for position in range(base, base + rng.randint(1, slots)):
+        stage.slot(position, layout.FREE)
+    stage.write(layout.TAIL, base + slots)
+    stage.participant(put_begin=base, put_end=base + slots)
+
+
 STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "empty": _empty,
     "filled": _filled,
@@ -425,3 +477,9 @@ LEASED_STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "given to no lease": _given_in_vain,
 }
 """States that only queues with leases can have."""
+
+LARGE_STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
+    "a large item": _large,
+    "a dead put of a large item": _half_written,
+}
+"""States that only queues can have of which an item may take several slots."""

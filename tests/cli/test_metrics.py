@@ -45,7 +45,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: str, each_engine: str) -> None:
-    q = make_queue(capacity=4, item_size=100, leases=2)
+    q = make_queue(capacity=4, item_size=100, max_item_size=400, leases=2)
     name = f"{run_id}-q"
     q.put_batch([1, 2, 3])
     lease = q.lease()
@@ -56,7 +56,8 @@ def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: s
     found, metrics = samples(output), q.get_metrics()
     assert found["shmq_items", name] == 2 == metrics["queue_size"]
     assert found["shmq_capacity", name] == 4
-    assert found["shmq_item_size_bytes", name] == 100
+    assert found["shmq_item_size_bytes", name] == 100 == metrics["queue_item_size_bytes"]
+    assert found["shmq_max_item_size_bytes", name] == 400 == metrics["queue_max_item_size_bytes"]
     assert found["shmq_put_total", name] == 3 == metrics["put_total"]
     assert found["shmq_got_total", name] == 1 == metrics["got_total"]
     assert found["shmq_refused_total", name, "full"] == 1
