@@ -96,7 +96,7 @@ def encoded_batch(codec: ItemCodec, geometry: Geometry, items: list[object]) -> 
             except (SerializationError, ItemTooLargeError) as error:
                 error.index = index
                 raise
-        slots = sum(-(-len(data) // geometry.item_size) or 1 for data, _ in payloads)
+        slots = sum([-(-len(data) // geometry.item_size) or 1 for data, _ in payloads])
         check_slots(len(payloads), slots, geometry.capacity)
     except BaseException:
         withdraw(codec, payloads)

@@ -284,9 +284,12 @@ static inline void shmq_copy_to_lease(const struct shmq_ring *ring, const struct
 /* Whether a reserved lease slot has memory for the item of a position. */
 static inline bool shmq_find_memory(const struct shmq_ring *ring, const struct shmq_held *held, uint64_t position)
 {
+    if (ring->fresh_below == 0) {
+        return true;
+    }
     const uint32_t stated = SHMQ_LOAD("G2", &shmq_slot_of(ring, position)->length, memory_order_relaxed);
     const uint32_t length = stated < ring->max_item_size ? stated : ring->max_item_size;
-    return ring->fresh_below == 0 || length <= SHMQ_AT_ONCE ||
+    return length <= SHMQ_AT_ONCE ||
            ring->calls.reserve(ring->calls.context, shmq_lease_payload(ring, held->index), length);
 }
 

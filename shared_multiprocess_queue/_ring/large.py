@@ -12,7 +12,7 @@ free, nothing of the item is left.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from .._platform.atomic_words import Words
@@ -111,10 +111,10 @@ class Items:
                 break
             length, tag = self.measure(begin, last - begin)
             end = begin + self.slots_of(length)
-            rest = range(begin + 1, end)
-            if tag == CORRUPT or not all(
-                load(self._slot(p)) == p << STATE_BITS | FULL and self.is_more(p) for p in rest
-            ):
+            known = begin + 1  # no generator here, which would swallow an interrupt
+            while known < end and load(self._slot(known)) == known << STATE_BITS | FULL and self.is_more(known):
+                known += 1
+            if tag == CORRUPT or known < end:
                 break
             found.append(end)
         return found
@@ -155,10 +155,12 @@ class Items:
             words.cas(self._slot(p), p << STATE_BITS | FULL, p + self._capacity << STATE_BITS | FREE)
 
 
-def _parts_in(data: Any, at: int, size: int, start: int) -> Iterator[tuple[slice, memoryview]]:
+def _parts_in(data: Any, at: int, size: int, start: int) -> list[tuple[slice, memoryview]]:
     """Return the parts of a payload, from ``at`` on, that one slot holds, and to where they go from ``start`` on."""
+    found = []
     for begin, piece in ((0, data),) if isinstance(data, bytes) else data.pieces:
         view = memoryview(piece)
         first, last = max(at, begin), min(at + size, begin + view.nbytes)
         if first < last:
-            yield slice(start + first - at, start + last - at), view[first - begin : last - begin]
+            found.append((slice(start + first - at, start + last - at), view[first - begin : last - begin]))
+    return found

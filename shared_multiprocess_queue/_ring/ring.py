@@ -105,7 +105,7 @@ class Ring(Recovery):
         capacity, stride = self._capacity, self._stride
         count = len(payloads)
         if self.may_be_large:
-            count = sum(self.slots_of(len(data)) for data, _ in payloads)
+            count = sum([self.slots_of(len(data)) for data, _ in payloads])
         while True:
             position = load(TAIL)  # [P1] acquire, pairs with [P6]
             refused = None
