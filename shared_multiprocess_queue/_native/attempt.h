@@ -116,8 +116,7 @@ static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position
         shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
         return 1;
     }
-    const char *const data = payload->tag == TAG_BUFFERS ? payload->pieces[0].data : data_of(payload);
-    return shmq_write_large(ring, position, data, payload->length, payload->tag, index);
+    return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
 
 /* Go on after the claim of a put that is unusual: let the lock go, and write the items. */

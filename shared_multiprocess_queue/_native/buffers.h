@@ -372,12 +372,11 @@ static const struct shmq_piece *pieces_of(PyObject *payload, struct arena *arena
     return found;
 }
 
-/* The same payload as one piece, with zeros in between. NULL with an error. */
-static const struct shmq_piece *one_piece(const struct shmq_piece *pieces, uint32_t length, struct arena *arena)
+/* The bytes of a payload in one place, in an arena, with zeros in between. NULL with an error. */
+static const char *whole_of(const struct shmq_piece *pieces, uint32_t length, struct arena *arena)
 {
-    struct shmq_piece *found = (void *)arena_take(arena, 2 * sizeof *found); /* aligned, behind other pieces */
     char *const whole = arena_take(arena, length);
-    if (found == NULL || whole == NULL) {
+    if (whole == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
@@ -388,9 +387,7 @@ static const struct shmq_piece *one_piece(const struct shmq_piece *pieces, uint3
         end = pieces->at + pieces->length;
     }
     memset(whole + end, 0, length - end);
-    found[0] = (struct shmq_piece){whole, 0, length};
-    found[1] = (struct shmq_piece){NULL, 0, 0};
-    return found;
+    return whole;
 }
 
 #endif

@@ -148,7 +148,7 @@ static PyObject *encode_by_codec(Handle *self, PyObject *item)
 }
 
 /* Set a payload to what the codec has returned, bytes or pieces, but for its length. Pieces that take several slots
-   become one. False with an error, and without an owner. */
+   are copied into one place. False with an error, and without an owner. */
 static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag, struct arena *arena,
                         struct payload *payload, Py_ssize_t *length)
 {
@@ -163,7 +163,7 @@ static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag,
             return false;
         }
         if (*length > (Py_ssize_t)self->item_size && *length <= (Py_ssize_t)self->max_item_size &&
-            (payload->pieces = one_piece(payload->pieces, (uint32_t)*length, arena)) == NULL) {
+            (payload->data = whole_of(payload->pieces, (uint32_t)*length, arena)) == NULL) {
             return false;
         }
     }

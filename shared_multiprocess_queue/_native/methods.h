@@ -246,9 +246,9 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
 }
 
 /* Before an item of a batch is encoded, copy the arrays of those from `*first` on that are encoded, if its code may
-   change them. */
-static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *first, Py_ssize_t encoded,
-                      struct arena *arena)
+   change them. What takes several slots is copied already; its owner is asked all the same, for later looks. */
+static int own_before(const Handle *self, PyObject *item, struct payload *payloads, Py_ssize_t *first,
+                      Py_ssize_t encoded, struct arena *arena)
 {
     while (*first < encoded && payloads[*first].tag != TAG_BUFFERS) {
         ++*first;
@@ -266,11 +266,11 @@ static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *firs
         struct payload *payload = &payloads[*first];
         if (payload->tag == TAG_BUFFERS) {
             PyObject *done = PyObject_CallMethod(payload->owner, "own", NULL);
-            if (done == NULL || (payload->pieces = pieces_of(payload->owner, arena)) == NULL) {
-                Py_XDECREF(done);
+            Py_XDECREF(done);
+            if (done == NULL || (payload->length <= self->item_size &&
+                                 (payload->pieces = pieces_of(payload->owner, arena)) == NULL)) {
                 return FAILED;
             }
-            Py_DECREF(done);
         }
     }
     return 0;
@@ -290,7 +290,7 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
         goto done;
     }
     for (; encoded < count; encoded++) {
-        if (own_before(PyList_GET_ITEM(items, encoded), payloads, &unowned, encoded, &arena) < 0) {
+        if (own_before(self, PyList_GET_ITEM(items, encoded), payloads, &unowned, encoded, &arena) < 0) {
             goto done;
         }
         if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
@@ -381,7 +381,7 @@ static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
                               .length = (uint32_t)PyBytes_GET_SIZE(bytes),
                               .tag = tag};
     const struct shmq_piece whole[] = {{payload.data, 0, payload.length}, {NULL, 0, 0}};
-    if (tag == TAG_BUFFERS) {
+    if (tag == TAG_BUFFERS && payload.length <= self->item_size) {
         payload.pieces = whole;
     }
     PyObject *left = payload.length > self->at_once ? put_by_batch(self, &payload, ONE_LOOK)

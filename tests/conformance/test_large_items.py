@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pytest
@@ -142,6 +143,37 @@ def test_arrays_arrive_in_several_slots(make_queue: MakeQueue, each_engine: str,
             assert np.array_equal(single, arrays[0])
             assert single.flags.writeable
             assert q.empty()
+
+
+class Carrier:
+    """Has bytes that travel beside the pickle."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return Carrier, (pickle.PickleBuffer(self.data),)
+
+
+class Meddler:
+    """Changes the bytes of another object when it is pickled."""
+
+    def __init__(self, data: bytearray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.data[:] = bytes(len(self.data))
+        return Meddler, (bytearray(),)
+
+
+def test_code_of_a_later_item_of_a_batch_changes_nothing(make_queue: MakeQueue, each_engine: str) -> None:
+    q = make_queue(capacity=60, item_size=1024, max_item_size=40_000)
+    data = bytearray(os.urandom(30_000))
+    expected = bytes(data)
+    q.put_batch([Carrier(data), Meddler(data)])
+    carrier, meddler = q.get_batch(2)
+    assert carrier.data == expected
+    assert type(meddler) is Meddler
 
 
 def test_large_dead_letters(make_queue: MakeQueue, each_engine: str) -> None:
