@@ -93,6 +93,7 @@ struct record {
     uint64_t limit;     /* of a get */
     uint64_t passed_on; /* the gate for which a wake was passed on */
     uint64_t shut;      /* the gate that this batch has closed */
+    uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
     struct shmq_held *held; /* what it has leased, with room for held_room */

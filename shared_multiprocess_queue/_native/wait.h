@@ -136,7 +136,7 @@ static inline int wait_until(struct record *record, int64_t until)
     }
     while (!is_over(found) && now() < until) {
         if ((record->unusual & HAS_LOCK) != 0) {
-            record->shut = shmq_shut_gate(&record->ring, (uint64_t)now());
+            shmq_shut_gate(&record->ring, (uint64_t)now(), &record->shut, &record->shut_at);
         }
         SHMQ_ADD("count", record->side == SHMQ_PUT ? &header->put_waits : &header->get_waits, 1, memory_order_relaxed);
         const uint64_t epoch = shmq_arm(side);

@@ -82,6 +82,7 @@ CONFIGURATIONS: Final = (
     Configuration("lock", "three, two die", "-DCRASH=2", long=True),
     Configuration("lock", "three, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
     Configuration("gate", "a batch dies, a batch stops", "-DCRASH=1 -DSTOPPED=1"),
+    Configuration("gate", "a worker puts what follows from its item, a batch dies", "-DFOLLOWS=2 -DCRASH=1"),
     Configuration("wake", "two and two"),
     Configuration("wake", "three items of one, three getters", "-DPRODUCERS=1 -DITEMS=3 -DGETTERS=3", long=True),
     Configuration("wake", "three producers, a getter of three", "-DPRODUCERS=3 -DGETTERS=1", long=True),

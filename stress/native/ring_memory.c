@@ -266,7 +266,9 @@ static void lock(void)
     uint64_t holder;
     shmq_try_acquire_lock(&ring, &me, flag, &holder);
     shmq_lock_has_no_live_owner(&ring);
-    shmq_open_gate(&ring, shmq_shut_gate(&ring, nondet_ulong()));
+    uint64_t closed = nondet_ulong(), closed_at = nondet_ulong();
+    shmq_shut_gate(&ring, nondet_ulong(), &closed, &closed_at);
+    shmq_open_gate(&ring, closed);
     shmq_release_lock(&ring, &me, flag);
 }
 

@@ -177,7 +177,9 @@ static void scribble(uint64_t rounds)
             default:
                 shmq_arm(&ring.header->items);
                 shmq_wake(&ring, &ring.header->items, evil(&random, capacity));
-                shmq_open_gate(&ring, shmq_shut_gate(&ring, 1));
+                uint64_t closed = 0, closed_at = 0;
+                shmq_shut_gate(&ring, 1, &closed, &closed_at);
+                shmq_open_gate(&ring, closed);
             }
             corrupt += result == SHMQ_CORRUPT;
         }
