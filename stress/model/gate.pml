@@ -4,8 +4,8 @@
    there. CRASH batches die at any step; STOPPED batches stop for ever before their claim, alive. The lock is one step
    here (lock.pml has its own), room is counted and not placed (ring.pml), and time passes only while no batch renews.
 
-   FOLLOWS: in place of the getter there is a worker. After each of its first FOLLOWS gets it has to put an item, before
-   it gets again.
+   FOLLOWS: in place of the getter and the single producers there is a worker. After each of its first FOLLOWS gets it
+   has to put an item, before it gets again. (Beside producers it could find the queue full, and wait for itself.)
 
    Checked: while a live batch waits behind its shut gate, each single producer passes at most once, until the gate is
    closed again; a batch that has died or stopped keeps no single put from ending, nor does one that waits keep out the
@@ -135,6 +135,10 @@ end:
 init {
   atomic {
     alive[0] = 1; alive[1] = 1;
-    run batch(0); run batch(1); run single(0); run single(1); run getter(2); run time(); run fate()
+    run batch(0); run batch(1);
+#if FOLLOWS == 0
+    run single(0); run single(1);
+#endif
+    run getter(2); run time(); run fate()
   }
 }
