@@ -324,7 +324,7 @@ static inline __attribute__((always_inline)) int take_claimed(struct record *rec
     uint64_t items = count;
     if (large) {
         const uint64_t end = position + count;
-        /* There is room for as many items as were claimed; if the segment was damaged meanwhile, they may look more. */
+        /* There is room for as many items as were claimed. If the segment was damaged meanwhile, they may look more. */
         for (uint64_t p = position; p < end && record->count < record->room;) {
             struct shmq_item item;
             const uint64_t slots = shmq_measure(ring, p, end - p, &item);
@@ -344,7 +344,8 @@ static inline __attribute__((always_inline)) int take_claimed(struct record *rec
         }
     }
     record->count = 0;
-    for (uint64_t i = 0, p = position; i < items; i++) {
+    uint64_t p = position;
+    for (uint64_t i = 0; i < items; i++) {
         const uint64_t slots = large ? shmq_slots_of(ring, record->payloads[i].length) : 1;
         if (large ? shmq_free_large(ring, p, slots) : shmq_free_slot(ring, p)) {
             record->payloads[record->count++] = record->payloads[i];
@@ -353,6 +354,9 @@ static inline __attribute__((always_inline)) int take_claimed(struct record *rec
         }
         p += slots;
     }
+    if (large && p < position + count) {
+        shmq_free_rest(ring, p - 1, position + count - p + 1); /* what lies there is lost by the damage */
+    }
     shmq_finish_get(ring, &record->me, count);
     return record->count > 0 ? SHMQ_DONE : SHMQ_AGAIN;
 }
@@ -360,13 +364,18 @@ static inline __attribute__((always_inline)) int take_claimed(struct record *rec
 /* Take over the item of a dead get. */
 static inline int adopt(struct record *record, uint64_t position)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, record->ring.max_item_size);
+    const struct shmq_ring *ring = &record->ring;
+    struct shmq_item item;
+    uint32_t room = ring->item_size;
+    if (SHMQ_HAS_LARGE(ring) && shmq_measure(ring, position, ring->capacity, &item) > 1) {
+        room = item.length; /* not max_item_size, which may be more than the memory of this process */
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, room);
     if (bytes == NULL || make_room(record, 1) < 0) {
         Py_XDECREF(bytes);
         return FAILED;
     }
-    struct shmq_item item;
-    if (!shmq_rescue_get(&record->ring, position, PyBytes_AS_STRING(bytes), &item)) {
+    if (!shmq_rescue_get(ring, position, PyBytes_AS_STRING(bytes), room, &item)) {
         Py_DECREF(bytes);
         return SHMQ_AGAIN;
     }

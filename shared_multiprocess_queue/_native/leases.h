@@ -319,7 +319,8 @@ static inline bool shmq_take(const struct shmq_ring *ring, struct shmq_held *hel
         return false;
     }
     if (SHMQ_HAS_LARGE(ring)) {
-        held->slots = shmq_slots_of_lease(ring, shmq_lease_of(ring, held->index));
+        const uint64_t slots = shmq_slots_of_lease(ring, shmq_lease_of(ring, held->index));
+        held->slots = held->slots > slots ? held->slots : slots; /* fewer than claimed: damaged meanwhile */
         shmq_free_rest(ring, position, held->slots);
     }
     /* [E5] release, before [E6]; pairs with [J4]. */

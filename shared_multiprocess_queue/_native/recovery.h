@@ -26,17 +26,20 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FREE);
 }
 
-/* Whether a get has claimed this position, and an item is still in its slot; a later part of one is none. */
+/* Whether a get has claimed this position, and an item is still in its slot; a later part of one is none. But if head has
+   got to the same slot one lap later, the first slot of that item is free. Then the segment was damaged, and the part is
+   adopted as a corrupt item, because nothing else would free it. */
 static inline bool shmq_is_adoptable(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
-    return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
+    const uint64_t head = shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire));
+    return head > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
                shmq_word_of(position, SHMQ_FULL) &&
-           !(SHMQ_HAS_LARGE(ring) && shmq_is_more(ring, position));
+           !(SHMQ_HAS_LARGE(ring) && head != position + ring->capacity && shmq_is_more(ring, position));
 }
 
-/* Whether a get has claimed this position and not freed it. */
+/* Whether a get has claimed this position and not freed it; a later part of an item is freed before its first slot. */
 static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
@@ -44,7 +47,8 @@ static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t
         return false;
     }
     const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire);
-    return word == shmq_word_of(position, SHMQ_FULL) || shmq_is_given(word, position);
+    return word == shmq_word_of(position, SHMQ_FULL) ? !(SHMQ_HAS_LARGE(ring) && shmq_is_more(ring, position))
+                                                     : shmq_is_given(word, position);
 }
 
 /* Read length and tag, and check them, because they come from the segment. */
@@ -141,8 +145,9 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
 }
 
 /* Adopt an item that was found FULL at a position below head, if no live operation covers it. The caller announces
-   nothing; the buffer has max_item_size bytes. True: the caller has the item, in the buffer. */
-static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer,
+   nothing; the buffer has `room` bytes, item_size or more. True: the caller has the item, in the buffer. False: another
+   has it, or there is not enough room. */
+static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer, uint32_t room,
                                    struct shmq_item *item)
 {
     item->mine = false;
@@ -158,7 +163,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
     uint64_t slots = 1;
     if (SHMQ_HAS_LARGE(ring)) {
         slots = shmq_measure(ring, position, ring->capacity, item);
-        if (slots == 1 && shmq_is_more(ring, position)) {
+        if (item->length > room) {
             return false;
         }
         shmq_copy_out(ring, position, item->length, buffer, true);

@@ -35,7 +35,8 @@
     get      shmq_claim_get -> DONE: for each position shmq_read, copy, shmq_free_slot (false: another get has the item,
                                drop the copy); then shmq_finish_get. If items may take several slots, shmq_measure,
                                shmq_copy_out and shmq_free_large instead, from item to item.
-                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of max_item_size bytes.
+                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of max_item_size bytes, or of as
+                               many as shmq_measure says.
                             -> NOTHING or HELD: with `sure`, shmq_find_orphan, before saying Empty; then as with ORPHAN.
     waiting  epoch = shmq_arm; claim with `sure`; sleep on the low half of the epoch's word while it is as read.
     copying  may fail between claim and freeing if memory is short: shmq_abandon, and the item goes to another get.

@@ -78,7 +78,10 @@ class LeasedRing(Ring):
         """Move what is claimed into the lease slots of the claim, then withdraw; may be called again."""
         words, claim, leases = record.words, record.claim, self.leases
         while claim.begin < claim.end:
-            for held in [held for held in claim.slots if held.position == claim.begin]:
+            mine = [held for held in claim.slots if held.position == claim.begin]
+            if not mine and self.is_more(claim.begin):
+                self.free_rest(words, claim.begin - 1, 2)  # of an item that is taken; only damage has left it there
+            for held in mine:
                 if not held.is_ours():
                     continue  # an interrupt has cut its giving up
                 if leases.take(words, held, claim.begin, claim.end - claim.begin):
@@ -142,11 +145,11 @@ class LeasedRing(Ring):
         return False
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position and not freed it."""
+        """Whether a get has claimed this position and not freed it; a later part of an item is freed before its first."""
         if unmarked(words.load(HEAD)) <= position:
             return False
         word = words.load(self._slot(position))
-        return word == position << STATE_BITS | FULL or is_given(word, position)
+        return not self.is_more(position) if word == position << STATE_BITS | FULL else is_given(word, position)
 
     def abandon(self, record: Record) -> bool:
         """End an operation that an exception has cut; see ``Ring.abandon``. Its lease slots come before any wait."""

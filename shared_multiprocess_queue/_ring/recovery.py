@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import CorruptQueueError
-from .claim import CORRUPT, Claim
+from .claim import Claim
 from .large import Items
 from .layout import (
     ADOPTED_AT,
@@ -130,8 +130,6 @@ class Recovery(Items):
         claim.orphan = self.read(position, self._capacity)
         slots = self.slots_of(len(claim.orphan[0]))
         if self.may_be_large:
-            if claim.orphan[1] == CORRUPT and self.is_more(position):
-                return False
             self.free_rest(words, position, slots)
         # [T3] acq_rel, after the copy; pairs with [P2]. Of those that try, the one that frees the slot has the item.
         words.cas_noted(
@@ -187,10 +185,14 @@ class Recovery(Items):
         return self.is_adoptable(words, position)
 
     def is_adoptable(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position, and an item is still in its slot; a later part of one is none."""
-        full = position << STATE_BITS | FULL
-        is_there = unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
-        return is_there and not self.is_more(position)
+        """Whether a get has claimed this position, and an item is still in its slot; a later part of one is none.
+
+        But if head has got to the same slot one lap later, the first slot of that item is free. Then the segment was
+        damaged, and the part is adopted as a corrupt item, because nothing else would free it.
+        """
+        head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
+        is_there = head > position and words.load(self._slot(position)) == full
+        return is_there and (head == position + self._capacity or not self.is_more(position))
 
     def is_resolved(self, words: Words, index: int) -> bool:
         """Whether nothing is left of the operation that a record announces."""

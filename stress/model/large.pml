@@ -12,7 +12,7 @@
    comes one more put of two slots, which finds room only where nothing was left behind.
 
    Checked: no item twice; no item lost whose put has returned; no item torn (both parts are the same item's, in their
-   places); no get at the head finds a later part; an item whose put died comes whole or never; no operation is stuck
+   places); no get finds a later part at the head, or there of the lap before; an item whose put died comes whole or never; no operation is stuck
    (every wait blocks until something has changed that the waiter can act upon: an invalid end state); nothing stays
    behind.
 
@@ -320,7 +320,9 @@ inline consume() {
         fi
      :: POS(w) < p ->                                         /* the lap before: its get has not freed it */
         if
-        :: w == FULL(p - CAP) -> q = p - CAP; adopt()
+        :: w == FULL(p - CAP) ->
+           assert(place[S(p)] == 0 || head != p || word[S(p)] != w); /* a later part has gone before its first slot */
+           q = p - CAP; adopt()
         :: w == GIVEN(p - CAP) && LEFT(S(p)) -> q = p - CAP; settle(); q = 0
         :: else -> skip
         fi

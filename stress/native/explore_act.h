@@ -85,7 +85,7 @@ static bool get(struct actor *a, uint64_t limit, bool sure)
         return false;
     }
     a->adopting = position;
-    if (shmq_rescue_get(&a->ring, position, a->buffer, &a->item)) {
+    if (shmq_rescue_get(&a->ring, position, a->buffer, a->ring.max_item_size, &a->item)) {
         a->item.mine = false;
         note(a, position, &a->item, true);
         return true;

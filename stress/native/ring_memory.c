@@ -163,7 +163,7 @@ static void at_the_end(void)
 static void adopt(void)
 {
     struct shmq_item item;
-    if (shmq_rescue_get(&ring, nondet_ulong(), buffer, &item)) {
+    if (shmq_rescue_get(&ring, nondet_ulong(), buffer, ring.max_item_size, &item)) {
         check_item(&item);
     }
 }

@@ -115,7 +115,7 @@ static bool get(enum who who, uint64_t limit)
         return true;
     }
     if ((found == SHMQ_ORPHAN || shmq_find_orphan(&rings[who], &position)) &&
-        shmq_rescue_get(&rings[who], position, &value, &item)) {
+        shmq_rescue_get(&rings[who], position, &value, sizeof value, &item)) {
         take(value);
         return true;
     }

@@ -126,12 +126,12 @@ static void scribble(uint64_t rounds)
                 if (result == SHMQ_DONE) {
                     shmq_finish_get(&ring, &me, count);
                 } else if (result == SHMQ_ORPHAN) {
-                    shmq_rescue_get(&ring, position, buffer, &item);
+                    shmq_rescue_get(&ring, position, buffer, ring.max_item_size, &item);
                 }
                 break;
             case 2:
                 if (shmq_find_orphan(&ring, &position)) {
-                    shmq_rescue_get(&ring, position, buffer, &item);
+                    shmq_rescue_get(&ring, position, buffer, ring.max_item_size, &item);
                 }
                 break;
             case 3:

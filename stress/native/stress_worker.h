@@ -339,7 +339,7 @@ static bool consume(struct worker *w, bool sure)
         return false;
     }
     w->adopting = position;
-    if (shmq_rescue_get(&w->ring, position, w->buffer, &w->item)) {
+    if (shmq_rescue_get(&w->ring, position, w->buffer, w->ring.max_item_size, &w->item)) {
         w->item.mine = false;
         note(w, position, w->item.data, w->item.length, w->item.tag, true);
         return true;

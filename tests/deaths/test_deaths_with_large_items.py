@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import sys
 import time
+import tracemalloc
 from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from shared_multiprocess_queue import Empty, SharedMemoryQueue
+from shared_multiprocess_queue import CorruptQueueError, Empty, Full, SharedMemoryQueue
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._ring import layout
 from tests.support import mortal
+from tests.support.children import end_of, fork
 from tests.support.mortal import Operation
 from tests.support.queues import MakeQueue, assert_works, drained
 
@@ -153,3 +158,59 @@ def test_a_lease_of_a_large_item_that_dies_goes_to_the_next(
         if not died:
             assert steps > 10
             break
+
+
+def dies_with_what_it_has_claimed(queue: SharedMemoryQueue) -> None:
+    """Let a process claim the next item, and end before it copies it."""
+
+    def get() -> None:
+        other = SharedMemoryQueue(queue.name, run_id=queue.run_id, engine="atomics")
+        other._membership.ring.finish_get = lambda record: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+        other.get_nowait()
+
+    assert end_of(fork(get)) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("leases", [0, 2])
+@pytest.mark.parametrize("what", ["length", "tag"])
+def test_parts_that_no_item_leads_to_do_not_stop_the_queue(make_queue: MakeQueue, leases: int, what: str) -> None:
+    """Its getter has died, and its first slot says less than it did."""
+    queue = make(make_queue, 4, leases=leases)
+    queue.put(item("damaged", 3))
+    dies_with_what_it_has_claimed(queue)
+    memory = queue._membership.segment.buffer
+    if what == "length":
+        memory[layout.SLOTS_START + layout.SLOT_LENGTH :][:4] = SLOT.to_bytes(4, sys.byteorder)
+    else:
+        memory[layout.SLOTS_START + layout.SLOT_META] = layout.MORE
+    corrupt = 0
+    for _ in range(8):
+        with suppress(Full):
+            queue.put_nowait(b"next")
+        try:
+            queue.get_nowait()
+        except Empty:
+            continue
+        except CorruptQueueError:
+            corrupt += 1
+        else:
+            if leases:
+                queue.task_done()
+    assert corrupt == (2 if what == "length" else 3)
+    queue.put(item("whole", 4), timeout=10)
+    assert queue.get(timeout=10) == item("whole", 4)
+    assert queue.get_metrics()["blocked_by"] == []
+
+
+def test_to_adopt_a_small_item_takes_little_memory(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=1024, item_size=1024, max_item_size=1 << 20)
+    for size in (1, 3000):
+        queue.put(bytes(size))
+        dies_with_what_it_has_claimed(queue)
+        tracemalloc.start()
+        try:
+            assert queue.get(timeout=10) == bytes(size)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1 << 19
