@@ -148,7 +148,7 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
     can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
-    if can_be and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
+    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
         found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
