@@ -187,8 +187,8 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     field, at, width = _choose_field(rng, geometry)
     bits = 8 * width
     cap = geometry.capacity
-    near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, geometry.item_size, geometry.item_size + 1)
-    near += (geometry.max_item_size, geometry.max_item_size + 1, layout.MORE)
+    sizes = geometry.item_size, geometry.item_size + 1, geometry.max_item_size, geometry.max_item_size + 1
+    near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, *sizes, layout.MORE)
     given = layout.given_word(rng.choice(near), rng.choice([0, 1, geometry.leases, 0xFFFF]))
     kind = rng.choice(["set", "set", "add", "flip", "flip", "copy" if width == 8 else "set"])
     value = {
