@@ -102,9 +102,16 @@ def test_a_look_at_any_state_changes_nothing(make_queue: MakeQueue, run_id: str,
 def test_a_look_at_a_damaged_segment_ends(make_queue: MakeQueue, run_id: str, seed: int) -> None:
     rng = Random(seed)
     case = damage.make_case(rng, ("atomics",), ("put",))
-    q = make_queue(capacity=case.capacity, item_size=case.item_size, leases=case.leases, engine="atomics")
+    q = make_queue(
+        capacity=case.capacity,
+        item_size=case.item_size,
+        leases=case.leases,
+        max_deliveries=case.max_deliveries,
+        max_item_size=case.max_item_size,
+        engine="atomics",
+    )
     copy = SHM / f"{run_id}-copy-queue"
-    states = {**staging.STATES, **staging.LEASED_STATES}
+    states = {**staging.STATES, **staging.LEASED_STATES, **staging.LARGE_STATES}
     states[case.state](staging.Stage(q), rng)
     memory = bytearray(q._membership.segment.buffer)
     for hit in case.hits:
