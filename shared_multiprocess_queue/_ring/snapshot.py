@@ -32,7 +32,6 @@ from .layout import (
     CONSUMER_AT,
     CREATED_AT,
     CREATOR_AT,
-    DEAD_LETTERS_AT,
     DEAD_LETTERS_REFUSED_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
@@ -148,7 +147,7 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
     can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
-    if can_be and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
+    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
         found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
@@ -400,6 +399,10 @@ class Look:
         """Return how many dead letters there are."""
         return 0
 
+    def dead_letters_total(self) -> int:
+        """Return how many items became dead letters."""
+        return 0
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -466,7 +469,7 @@ class Snapshot:
         self.lease_waits = load(LEASE_WAITS_AT)
         self.leased = look.leased()
         self.dead_letters = look.dead_letters()
-        self.dead_letters_total = load(DEAD_LETTERS_AT)
+        self.dead_letters_total = look.dead_letters_total()
         self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
