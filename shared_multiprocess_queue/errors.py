@@ -77,8 +77,8 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         limit: ``max_item_size`` of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
-            are, an item of more than 64 times the limit is too large to try, and only a queue with serializer="pickle"
-            deflates.
+            are, an item of more than 64 times the limit, or of more than 256 MiB, is too large to try, and only a queue
+            with serializer="pickle" deflates.
         is_exact: False if the item was not counted to its end: with serializer="plain", beyond 8 times the limit.
     """
 
@@ -99,7 +99,8 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         enough = f"max_item_size={self.size} or more" if self.is_exact else "a larger max_item_size"
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create a SharedMemoryQueue with {enough}, or send a smaller item"
+            f"{self.limit:,}; create a SharedMemoryQueue with {enough}, and with a capacity * item_size that is as "
+            f"large, or send a smaller item"
         )
 
 

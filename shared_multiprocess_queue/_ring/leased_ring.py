@@ -145,7 +145,7 @@ class LeasedRing(Ring):
         return False
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position and not freed it; a later part of an item is freed before its first."""
+        """Whether a get has claimed this position and not freed it; the later parts of an item go before its first."""
         if unmarked(words.load(HEAD)) <= position:
             return False
         word = words.load(self._slot(position))
