@@ -176,7 +176,7 @@ static inline int attempt_put(struct record *record, bool sure)
     } else if (write_unusual(record, position) < 0) {
         return FAILED;
     }
-    if (shmq_publish_items(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
+    if (shmq_publish(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
                      "the put at position %llu was declared dead; its items are not in the queue",
                      (unsigned long long)position);

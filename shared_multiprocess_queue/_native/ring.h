@@ -223,8 +223,8 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
 }
 
 /* Publish the `items` that are written at position .. position + count - 1, and wake getters. */
-static inline enum shmq_result shmq_publish_items(const struct shmq_ring *ring, struct shmq_participant *me,
-                                                  uint64_t position, uint64_t count, uint64_t items)
+static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
+                                            uint64_t position, uint64_t count, uint64_t items)
 {
     for (uint64_t p = position + count; p-- != position;) {
         struct shmq_slot *slot = shmq_slot_of(ring, p);
@@ -244,12 +244,6 @@ static inline enum shmq_result shmq_publish_items(const struct shmq_ring *ring, 
         shmq_wake(ring, &ring->header->space, 1); /* the chain: one wake may stand for several places */
     }
     return SHMQ_DONE;
-}
-
-static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
-                                            uint64_t position, uint64_t count)
-{
-    return shmq_publish_items(ring, me, position, count, count);
 }
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */

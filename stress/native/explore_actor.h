@@ -124,7 +124,7 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
         at += shmq_write_large(&a->ring, position + at, item, length, 5, (uint32_t)at);
     }
     if (publish) {
-        checked(a, shmq_publish_items(&a->ring, &a->me, position, slots, count));
+        checked(a, shmq_publish(&a->ring, &a->me, position, slots, count));
     }
     return SHMQ_DONE;
 }

@@ -109,7 +109,7 @@ static void publish(void)
 {
     const uint64_t count = nondet_ulong();
     __ESBMC_assume(count >= 1 && count <= CAPACITY);
-    shmq_publish(&ring, &me, nondet_ulong(), count);
+    shmq_publish(&ring, &me, nondet_ulong(), count, count);
 }
 
 static void write_item(void)

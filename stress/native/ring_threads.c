@@ -92,7 +92,7 @@ static void put(enum who who, uint64_t count)
         for (uint64_t i = 0; i < count; i++) {
             shmq_write(&rings[who], position + i, &i, SHMQ_WORD, 0, (uint32_t)i);
         }
-        is_acknowledged = shmq_publish(&rings[who], &actors[who], position, count) == SHMQ_DONE;
+        is_acknowledged = shmq_publish(&rings[who], &actors[who], position, count, count) == SHMQ_DONE;
         __ESBMC_assert(is_acknowledged, "no live claim is buried");
     }
 }

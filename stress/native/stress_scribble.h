@@ -113,7 +113,7 @@ static void scribble(uint64_t rounds)
                     shmq_write(&ring, position + i, buffer, ITEM_SIZE, 1, (uint32_t)i);
                 }
                 if (result == SHMQ_DONE) {
-                    result = shmq_publish(&ring, &me, position, count);
+                    result = shmq_publish(&ring, &me, position, count, count);
                 }
                 break;
             case 1:

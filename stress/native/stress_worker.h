@@ -301,7 +301,7 @@ static void produce(struct worker *w)
         go_on(w, shmq_abandon(&w->ring, &w->me)); /* in mode spsc the role is free now */
         return;
     }
-    checked(w, shmq_publish(&w->ring, &w->me, position, count));
+    checked(w, shmq_publish(&w->ring, &w->me, position, count, count));
     memset(w->fates + first, ACKNOWLEDGED, count);
 }
 
