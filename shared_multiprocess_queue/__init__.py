@@ -4,8 +4,8 @@
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
 one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns. ``list_queues`` and
-``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. The other names are the
-errors.
+``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. ``read_drained`` reads
+what the command ``shmq drain`` has written. The other names are the errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 
 if TYPE_CHECKING:
+    from .drained import read_drained
     from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
 
 __version__ = "1.0.0.dev0"
@@ -79,15 +80,20 @@ __all__ = [
     "TooManyParticipantsError",
     "inspect",
     "list_queues",
+    "read_drained",
 ]
 
 _OF_LOOKING = {"QueueBlocker", "QueueFile", "QueueLease", "QueueLook", "QueueProcess", "inspect", "list_queues"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what looks at queues when it is first asked for: most programs never do, and it would slow the import."""
-    if name not in _OF_LOOKING:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import looking  # noqa: PLC0415
+    """Import what most programs never use when it is first asked for, because it would slow the import."""
+    if name in _OF_LOOKING:
+        from . import looking  # noqa: PLC0415
 
-    return getattr(looking, name)
+        return getattr(looking, name)
+    if name == "read_drained":
+        from .drained import read_drained  # noqa: PLC0415
+
+        return read_drained
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
