@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, SupportsIndex
+from typing import ClassVar, Final, NamedTuple, SupportsIndex
 
 from ._platform import shared_memory
 from ._ring.layout import SLOT_PAYLOAD
 from .errors import ArgumentError, shown
 from .queue import SharedMemoryQueue, T
 
-MOST: Final = 32_767  # items of a queue without a maxsize; as multiprocessing has it on macOS
-SHARE: Final = 4  # such a queue, full of items of the largest size, takes one part in so many of all shared memory
-LARGEST: Final = 1 << 29  # maxsize; twice as many slots, with the header, would not fit into an address space
-ITEM_SIZE: Final = 65_536 - SLOT_PAYLOAD  # slots are 64 KiB apart, so what each needs first lies in one page
+SHARE: Final = (
+    4  # what a queue without a maxsize, or one item, takes at most is one part in so many of all shared memory
+)
+PLACES: Final = 1 << 31  # bytes of all places of a queue without a maxsize, at most
+ADDRESSES: Final = 1 << 36  # bytes that the places of a queue with a maxsize may span, and so may all leases
+LARGEST: Final = 1 << 29  # maxsize
+LARGEST_ITEM: Final = 1 << 26
+MOST_LEASES: Final = 1024
+_PLACE: Final = 2048  # from one place to the next, at least; so what each needs first lies in one page
+_PAGE: Final = 4096
+
+
+class Sizes(NamedTuple):
+    """The sizes of a queue.
+
+    Attributes:
+        capacity: number of places.
+        item_size: bytes of an item that takes one place.
+        max_item_size: bytes of the largest item.
+        leases: of a joinable queue.
+    """
+
+    capacity: int
+    item_size: int
+    max_item_size: int
+    leases: int
+
+
+def default_sizes(maxsize: int, memory: int | None, addresses: int | None) -> Sizes:
+    """Return the sizes of a queue.
+
+    Without a maxsize there are as many small places as fit, and a larger item takes several. With one there are so many
+    places, each for an item of any size: they take addresses for it, and memory as it is used. If they are more than
+    1,024, the addresses are shared among them, and then a large item may take several, too.
+
+    Args:
+        maxsize: largest number of items; 0 or less: as many as fit.
+        memory: bytes that all shared memory together may take; None if the system does not tell.
+        addresses: bytes that all mappings of this process together may take; None if there is no limit.
+    """
+    share = PLACES if memory is None else memory // SHARE
+    span = ADDRESSES if addresses is None else min(ADDRESSES, addresses // SHARE)
+    largest = max(min(LARGEST_ITEM, share), _PLACE)
+    if maxsize > 0:
+        capacity, stride = maxsize, min(max(span // maxsize, _PLACE), largest + _PAGE)
+        stride -= stride % (_PAGE if stride > _PAGE else _PLACE)
+    else:
+        capacity, stride = max(min(PLACES, share, span) // _PLACE, 1), _PLACE
+    item_size = min(stride - SLOT_PAYLOAD, largest)
+    max_item_size = min(largest, capacity * item_size)
+    return Sizes(capacity, item_size, max_item_size, min(max(span // max_item_size, 1), MOST_LEASES))
 
 
 class Queue(SharedMemoryQueue[T]):
     """A queue without a name, made as ``multiprocessing.Queue`` is, and used as it is.
 
-    It is there as long as a process has it open. Processes get it as an argument of theirs, or by fork.
+    It is there as long as a process has it open. Processes get it as an argument of theirs, or by fork. It takes items
+    of up to 64 MiB, or of a quarter of all shared memory, if that is less, and memory as it is used. ``qsize()`` counts
+    places, so without a maxsize an item of 10 KB counts as five.
 
     Args:
-        maxsize: largest number of items; 0 or less means as many as fit: 32,767, or, if the system has less than 8 GiB
-            of shared memory, one for each 256 KiB of it.
+        maxsize: largest number of items; 0 or less means as many as fit: a quarter of all shared memory, 2 GiB at most,
+            is made into places of 2 KiB. An item of up to 2,032 bytes takes one, a larger one as many as it needs.
         ctx: ignored; ``multiprocessing.queues.Queue`` takes a context by this name.
 
     Example:
@@ -47,14 +96,17 @@ class Queue(SharedMemoryQueue[T]):
             ) from None
         if wanted > LARGEST:
             raise ArgumentError(f"maxsize must be at most {LARGEST:,}, not {shown(maxsize)}; 0 means as many as fit")
-        most = as_many_as_fit(shared_memory.size_of_all())
+        sizes = default_sizes(wanted, shared_memory.size_of_all(), shared_memory.address_limit())
         super().__init__(
-            capacity=wanted if wanted > 0 else most, item_size=ITEM_SIZE, leases=most if self._HAS_LEASES else 0
+            capacity=sizes.capacity,
+            item_size=sizes.item_size,
+            leases=sizes.leases if self._HAS_LEASES else 0,
+            max_item_size=sizes.max_item_size,
         )
 
     @property
     def maxsize(self) -> int:
-        """Largest number of items."""
+        """Number of places: the largest number of items."""
         return self.capacity
 
 
@@ -62,8 +114,8 @@ class JoinableQueue(Queue[T]):
     """A ``Queue`` with ``task_done`` and ``join``, made as ``multiprocessing.JoinableQueue`` is, and used as it is.
 
     It has leases: if a process dies before its ``task_done``, the item goes to another. So call ``task_done`` for each
-    item, also if there is no ``join``; without that a ``Queue`` is right. As many items can be in processing at once as
-    fit into a queue without a maxsize, and each takes 64 KiB; beyond that a ``get`` waits for a ``task_done``.
+    item, also if there is no ``join``; without that a ``Queue`` is right. 1,024 items can be in processing at once,
+    fewer where the addresses of a process are limited; beyond that a ``get`` waits for a ``task_done``.
 
     Args:
         maxsize: as of ``Queue``.
@@ -85,12 +137,3 @@ class JoinableQueue(Queue[T]):
 
     __slots__ = ()
     _HAS_LEASES: ClassVar[bool] = True
-
-
-def as_many_as_fit(size: int | None) -> int:
-    """Return the capacity of a queue without a maxsize, and the number of leases of a joinable one.
-
-    Args:
-        size: of all shared memory, in bytes; None if the system does not tell.
-    """
-    return MOST if size is None else max(1, min(MOST, size // SHARE // (ITEM_SIZE + SLOT_PAYLOAD)))

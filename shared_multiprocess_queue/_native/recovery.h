@@ -10,39 +10,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "large.h"
 #include "parking.h"
 #include "participants.h"
-
-/* The tag of an item whose length is larger than a slot; no codec uses it. */
-#define SHMQ_CORRUPT_TAG (1U << SHMQ_TAG_BITS)
-
-/* An item in its slot, or in the buffer of its adopter. */
-struct shmq_item {
-    const unsigned char *data;
-    uint32_t length; /* at most item_size */
-    uint32_t tag;    /* of the codec, or SHMQ_CORRUPT_TAG */
-    bool mine;       /* set by shmq_rescue_get: whether this caller has the item */
-};
+#include "slots.h"
 
 /* ---- slots -------------------------------------------------------------------------------------------------------- */
-
-static inline uint64_t shmq_word_of(uint64_t position, uint64_t state)
-{
-    return position << SHMQ_STATE_BITS | state;
-}
-
-static inline uint64_t shmq_position_of(uint64_t word)
-{
-    return word >> SHMQ_STATE_BITS;
-}
-
-static inline struct shmq_slot *shmq_slot_of(const struct shmq_ring *ring, uint64_t position)
-{
-    const uint64_t capacity = ring->capacity;
-    const bool power_of_two = (capacity & (capacity - 1)) == 0; /* a division takes longer than the rest of a claim */
-    const uint64_t index = power_of_two ? position & (capacity - 1) : position % capacity;
-    return (struct shmq_slot *)(void *)(ring->slots + index * ring->stride);
-}
 
 /* Whether a put has claimed this position and not published it. */
 static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t position)
@@ -53,16 +26,20 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FREE);
 }
 
-/* Whether a get has claimed this position, and the item is still in its slot. */
+/* Whether a get has claimed this position, and an item is still in its slot; a later part of one is none. But if head has
+   got to the same slot one lap later, the first slot of that item is free. Then the segment was damaged, and the part is
+   adopted as a corrupt item, because nothing else would free it. */
 static inline bool shmq_is_adoptable(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
-    return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
+    const uint64_t head = shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire));
+    return head > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
-               shmq_word_of(position, SHMQ_FULL);
+               shmq_word_of(position, SHMQ_FULL) &&
+           !(SHMQ_HAS_LARGE(ring) && head != position + ring->capacity && shmq_is_more(ring, position));
 }
 
-/* Whether a get has claimed this position and not freed it. */
+/* Whether a get has claimed this position and not freed it; a later part of an item is freed before its first slot. */
 static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
@@ -70,7 +47,8 @@ static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t
         return false;
     }
     const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire);
-    return word == shmq_word_of(position, SHMQ_FULL) || shmq_is_given(word, position);
+    return word == shmq_word_of(position, SHMQ_FULL) ? !(SHMQ_HAS_LARGE(ring) && shmq_is_more(ring, position))
+                                                     : shmq_is_given(word, position);
 }
 
 /* Read length and tag, and check them, because they come from the segment. */
@@ -167,8 +145,9 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
 }
 
 /* Adopt an item that was found FULL at a position below head, if no live operation covers it. The caller announces
-   nothing; the buffer has item_size bytes. True: the caller has the item, in the buffer. */
-static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer,
+   nothing; the buffer has `room` bytes, item_size or more. True: the caller has the item, in the buffer. False: another
+   has it, or there is not enough room. */
+static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer, uint32_t room,
                                    struct shmq_item *item)
 {
     item->mine = false;
@@ -181,12 +160,22 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
     if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != full) {
         return false;
     }
-    shmq_describe(ring, slot, item);
-    unsigned char *to = buffer;
-    _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
-    for (uint32_t at = 0; at < item->length; at += SHMQ_WORD) {
-        const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
-        memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
+    uint64_t slots = 1;
+    if (SHMQ_HAS_LARGE(ring)) {
+        slots = shmq_measure(ring, position, ring->capacity, item);
+        if (item->length > room) {
+            return false;
+        }
+        shmq_copy_out(ring, position, item->length, buffer, true);
+        shmq_free_rest(ring, position, slots);
+    } else {
+        shmq_describe(ring, slot, item);
+        unsigned char *to = buffer;
+        _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
+        for (uint32_t at = 0; at < item->length; at += SHMQ_WORD) {
+            const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
+            memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
+        }
     }
     item->data = buffer;
     /* [T3] acq_rel, after the copy; pairs with [P2]; seq_cst for the wake. Several gets may try; the one that frees the
@@ -195,7 +184,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
                           memory_order_seq_cst, memory_order_relaxed);
     if (item->mine) {
         SHMQ_ADD("T3", &ring->header->adopted, 1, memory_order_relaxed);
-        shmq_wake(ring, &ring->header->space, 1);
+        shmq_wake(ring, &ring->header->space, slots);
     }
     return item->mine;
 }

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import CorruptQueueError
-from .claim import CORRUPT, Claim, Payload
+from .claim import Claim
+from .large import Items
 from .layout import (
     ADOPTED_AT,
     FREE,
@@ -22,15 +23,9 @@ from .layout import (
     ITEMS,
     PUT_BEGIN,
     PUT_END,
-    SLOT_LENGTH,
-    SLOT_META,
-    SLOT_PAYLOAD,
-    SLOTS_START,
     SPACE,
     STATE_BITS,
     STATE_MASK,
-    TAG_BITS,
-    TAG_MASK,
     TAIL,
     TOMB,
     TOMBS_AT,
@@ -42,7 +37,7 @@ from .parking import Parking
 from .participants import Participants, Record
 
 
-class Recovery:
+class Recovery(Items):
     """The slots of one segment, and what is done to those of dead operations.
 
     Every method takes an access to the words; none of them waits.
@@ -55,29 +50,9 @@ class Recovery:
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        self._bytes = memoryview(buffer)
-        self._halves = buffer.cast("I")
-        self._capacity = geometry.capacity
-        self._stride = geometry.stride
-        self._item_size = geometry.item_size
+        super().__init__(buffer, geometry)
         self._participants = participants
         self._parking = parking
-
-    def release(self) -> None:
-        """Let go of the memory; may be called again."""
-        self._halves.release()
-        self._bytes.release()
-
-    def _slot(self, position: int) -> int:
-        return SLOTS_START + position % self._capacity * self._stride
-
-    def _read(self, slot: int) -> Payload:
-        """Copy a payload; its length comes from the segment and is not believed."""
-        length = self._halves[slot + SLOT_LENGTH >> 2]
-        tag = self._halves[slot + SLOT_META >> 2] & TAG_MASK
-        if length > self._item_size:
-            length, tag = self._item_size, CORRUPT
-        return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
 
     def _free_tomb(self, words: Words, position: int) -> None:
         # [T2] acq_rel, pairs with [P2]; seq for the wake. Whichever operation meets a TOMB frees it.
@@ -132,7 +107,7 @@ class Recovery:
         for j in range(1, min(unmarked(words.load(TAIL)) - begin, self._capacity)):
             slot = self._slot(begin + j)
             if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
-                if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
+                if self.place_in_put(begin + j) != j:
                     break
                 found.append(begin + j)
         return found
@@ -152,7 +127,10 @@ class Recovery:
             return False
         slot = self._slot(position)
         claim.verdict.clear()
-        claim.orphan = self._read(slot)
+        claim.orphan = self.read(position, self._capacity)
+        slots = self.slots_of(len(claim.orphan[0]))
+        if self.may_be_large:
+            self.free_rest(words, position, slots)
         # [T3] acq_rel, after the copy; pairs with [P2]. Of those that try, the one that frees the slot has the item.
         words.cas_noted(
             slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
@@ -160,7 +138,7 @@ class Recovery:
         if not claim.settle_adoption():
             return False
         words.add(ADOPTED_AT, 1)
-        self._parking.wake(words, SPACE, 1)
+        self._parking.wake(words, SPACE, slots)
         return True
 
     def adopt(self, record: Record) -> bool:
@@ -207,9 +185,14 @@ class Recovery:
         return self.is_adoptable(words, position)
 
     def is_adoptable(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position, and the item is still in its slot."""
-        full = position << STATE_BITS | FULL
-        return unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
+        """Whether a get has claimed this position, and an item is still in its slot; a later part of one is none.
+
+        But if head has got to the same slot one lap later, the first slot of that item is free. Then the segment was
+        damaged, and the part is adopted as a corrupt item, because nothing else would free it.
+        """
+        head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
+        is_there = head > position and words.load(self._slot(position)) == full
+        return is_there and (head == position + self._capacity or not self.is_more(position))
 
     def is_resolved(self, words: Words, index: int) -> bool:
         """Whether nothing is left of the operation that a record announces."""

@@ -57,6 +57,7 @@ from .layout import (
     MAX_DELIVERIES,
     MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE,
+    MAX_ITEM_SIZE_AT,
     MAX_LEASES,
     MODE_AT,
     MODES,
@@ -143,17 +144,18 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    leases, most = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT)
+    leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
-    if can_be and mode < len(MODES) and most <= MAX_DELIVERIES and (leases or not most):
-        found = Geometry.of(capacity, item_size, MODES[mode], leases, most)
+    can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
+    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, mode {mode}, leases "
-        f"{leases} and max_deliveries {most}, which does not fit its {size:,} bytes; unlink this queue and create it "
-        f"again"
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
+        f"{largest}, mode {mode}, leases {leases} and max_deliveries {most}, which does not fit its {size:,} bytes; "
+        f"unlink this queue and create it again"
     )
 
 

@@ -27,10 +27,9 @@ from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from ..harness.engines import Mode
-from .program import ENDS, PUTS, TAKES
+from .program import ENDS, ITEM_SIZE, PUTS, TAKES
 from .scheduler import Scheduler
 
-ITEM_SIZE: Final = 16
 BYTES: Final = 1  # codec tag
 PATIENCE: Final = 350_000_000  # ns that a waiting call waits
 _NAMESPACE: Final = 4711
@@ -41,8 +40,17 @@ class Memory:
 
     name = "explored"
 
-    def __init__(self, capacity: int, mode: Mode, leases: int = 0, is_fresh: bool = False, most: int = 0) -> None:
-        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases, most)
+    def __init__(
+        self,
+        capacity: int,
+        mode: Mode,
+        leases: int = 0,
+        is_fresh: bool = False,
+        has_large: bool = False,
+        max_deliveries: int = 0,
+    ) -> None:
+        largest = capacity * ITEM_SIZE if has_large else ITEM_SIZE
+        self.geometry = layout.Geometry.of(capacity, ITEM_SIZE, mode, leases, max_deliveries, largest)
         self.buffer = memoryview(mmap.mmap(-1, self.geometry.size))
         self.words = self.buffer.cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
@@ -77,10 +85,19 @@ class Memory:
         found = self._leased() + self._put_back()
         for index in range(self.geometry.capacity):
             at = self.slot(index)
-            if self.words[at >> 3] & layout.STATE_MASK == layout.FULL:
+            word = self.words[at >> 3]
+            meta = int.from_bytes(self.buffer[at + layout.SLOT_META :][:4], sys.byteorder)
+            if word & layout.STATE_MASK == layout.FULL and meta & layout.TAG_MASK != layout.MORE:
                 length = int.from_bytes(self.buffer[at + layout.SLOT_LENGTH :][:4], sys.byteorder)
-                found.append(bytes(self.buffer[at + layout.SLOT_PAYLOAD :][:length]).decode())
+                found.append(self._text_at(word >> layout.STATE_BITS, length))
         return found
+
+    def _text_at(self, position: int, length: int) -> str:
+        parts = []
+        for p, begin in enumerate(range(0, length, ITEM_SIZE), position):
+            start = self.slot(p) + layout.SLOT_PAYLOAD
+            parts.append(bytes(self.buffer[start : start + min(length - begin, ITEM_SIZE)]))
+        return b"".join(parts).decode()
 
     def lease_head(self, index: int) -> int:
         """Return the offset of a lease slot's head."""

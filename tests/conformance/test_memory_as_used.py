@@ -57,7 +57,7 @@ def test_memory_is_taken_by_the_first_put_that_needs_it() -> None:
         assert at_first < 1 << 20
         for _ in range(1000):
             q.put(1)
-        assert at_first + 900 * 4096 < memory(q) < at_first + 1200 * 4096
+        assert at_first + 900 * 2048 < memory(q) < at_first + 1200 * 2048
         before = memory(q)
         q.put(LARGE)
         assert before + len(LARGE) - 2 * 4096 < memory(q) < before + len(LARGE) + 100 * 4096
@@ -87,6 +87,15 @@ def test_a_batch_may_be_larger_than_what_is_numbered_at_once() -> None:
             with pytest.raises(Full):
                 putter.put_batch(range(101), block=False)
             assert getter.get_batch(1000) == batch
+
+
+@pytest.mark.parametrize("size", [2, 2031, 2032, 2033, 2 * 2032, 2 * 2032 + 1, 70_000])
+def test_items_of_several_slots_arrive_from_slots_that_are_new(size: int) -> None:
+    with handles(0) as (q, other):
+        for number in range(300):
+            item = number.to_bytes(2, "little") + os.urandom(size - 2)
+            (q if number % 2 else other).put_nowait(item)
+            assert (other if number % 2 else q).get_nowait() == item
 
 
 @pytest.mark.parametrize("size", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 4096, 65_519, 65_520])
@@ -144,7 +153,7 @@ def test_a_slot_that_has_lost_its_number_is_corrupt() -> None:
     with handles(300) as (q, other):
         for number in range(5):
             q.put(number)
-        stride = 1 << 16
+        stride = q._geometry.stride
         with q._membership.operation() as record:
             record.words.store(SLOTS_START + 5 * stride, 0)
         for putter in (q, other):
@@ -185,7 +194,7 @@ def test_a_close_that_finds_no_memory_for_an_item_kept_back_says_so(
 
 SMALL_SHARED_MEMORY = """
 import errno, os, sys
-from shared_multiprocess_queue import Queue, SharedMemoryFullError
+from shared_multiprocess_queue import JoinableQueue, Queue, SharedMemoryFullError
 
 SIZE = int(sys.argv[1])
 
@@ -220,6 +229,20 @@ except SharedMemoryFullError:
     pass
 assert len(q.get_batch(1000)) > 10
 q.close()
+open("/dev/shm/others", "wb").write(bytes(2_200_000))
+with JoinableQueue() as q:
+    for number in range(2):
+        q.put(bytes([number]) * 300_000)
+    try:
+        q.get()
+        raise AssertionError("there was memory for the lease")
+    except SharedMemoryFullError:
+        assert q.get_metrics()["blocked_by"] == []
+    os.unlink("/dev/shm/others")
+    for number in range(2):
+        assert q.get() == bytes([number]) * 300_000
+        q.task_done()
+    assert q.join(timeout=0)
 assert os.listdir("/dev/shm") == [], os.listdir("/dev/shm")
 print("done")
 """

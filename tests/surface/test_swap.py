@@ -84,16 +84,61 @@ def test_a_listener_of_log_records_takes_it() -> None:
 @pytest.mark.parametrize("maxsize", [0, -1])
 def test_without_a_maxsize_there_is_room_for_many(maxsize: int) -> None:
     with Queue(maxsize) as q:
-        assert q.maxsize == swap.as_many_as_fit(shared_memory.size_of_all())
+        assert q.maxsize == swap.default_sizes(0, shared_memory.size_of_all(), shared_memory.address_limit()).capacity
 
 
 @pytest.mark.parametrize(
-    ("size", "capacity"),
-    [(None, 32_767), (1 << 40, 32_767), (8 << 30, 32_767), (1 << 30, 4096), (64 << 20, 256), (1, 1)],
+    ("size", "capacity", "largest"),
+    [
+        (None, 1 << 20, 64 << 20),
+        (1 << 40, 1 << 20, 64 << 20),
+        (8 << 30, 1 << 20, 64 << 20),
+        (1 << 30, 1 << 17, 64 << 20),
+        (64 << 20, 8192, 8192 * 2032),  # that of Docker
+        (1, 1, 2032),
+    ],
 )
-def test_without_a_maxsize_the_memory_of_the_system_decides(size: int | None, capacity: int) -> None:
-    """Full of the largest items it takes a quarter of all shared memory at most, and one of 64 MB is that of Docker."""
-    assert swap.as_many_as_fit(size) == capacity
+def test_without_a_maxsize_the_memory_of_the_system_decides(size: int | None, capacity: int, largest: int) -> None:
+    """Its places, and its largest item, take a quarter of all shared memory at most."""
+    found = swap.default_sizes(0, size, None)
+    assert (found.capacity, found.item_size, found.max_item_size) == (capacity, 2032, largest)
+
+
+@pytest.mark.parametrize("maxsize", [1, 2, 3, 1000, 1024, 1025, 5000, 1 << 20, 1 << 29])
+@pytest.mark.parametrize("memory", [None, 24 << 30, 64 << 20, 1])
+@pytest.mark.parametrize("addresses", [None, 1 << 32, 1])
+def test_with_a_maxsize_each_place_has_room_for_an_item(
+    maxsize: int, memory: int | None, addresses: int | None
+) -> None:
+    found = swap.default_sizes(maxsize, memory, addresses)
+    assert found.capacity == maxsize
+    assert 2032 <= found.item_size <= found.max_item_size <= found.capacity * found.item_size
+    assert found.max_item_size <= 64 << 20
+    assert 1 <= found.leases <= 1024
+    if maxsize <= 1000 and addresses is None:
+        assert found.item_size == found.max_item_size, "any item takes one place"
+
+
+@pytest.mark.parametrize("maxsize", [1, 3])
+def test_a_maxsize_counts_items_of_any_size(maxsize: int, each_engine: str) -> None:
+    with Queue[bytes](maxsize) as q:
+        for i in range(maxsize):
+            assert not q.full()
+            q.put(bytes([i]) * 300_000)
+        assert q.full()
+        with pytest.raises(q.Full):
+            q.put(b"", block=False)
+        assert [q.get()[:1] for _ in range(maxsize)] == [bytes([i]) for i in range(maxsize)]
+
+
+def test_qsize_counts_places(each_engine: str) -> None:
+    with Queue[bytes]() as q:
+        q.put(bytes(2032))
+        assert q.qsize() == 1
+        q.put(bytes(10_000))
+        assert q.qsize() == 1 + 5
+        assert [len(q.get()), len(q.get())] == [2032, 10_000]
+        assert q.empty()
 
 
 @pytest.mark.parametrize("maxsize", ["5", 5.0, None])
@@ -134,9 +179,9 @@ def test_put_itself_refuses_what_cannot_be_sent() -> None:
         with pytest.raises(SerializationError):
             q.put(threading.Lock())
         with pytest.raises(ItemTooLargeError):
-            q.put(bytes(swap.ITEM_SIZE + 1))
-        q.put(bytes(swap.ITEM_SIZE))
-        assert len(q.get()) == swap.ITEM_SIZE
+            q.put(bytes(q.max_item_size + 1))
+        q.put(bytes(q.max_item_size))
+        assert len(q.get()) == q.max_item_size
 
 
 @pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
