@@ -58,6 +58,7 @@ from .layout import (
     MAX_DELIVERIES,
     MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE,
+    MORE,
     MAX_ITEM_SIZE_AT,
     MAX_LEASES,
     MODE_AT,
@@ -79,6 +80,7 @@ from .layout import (
     STATE_BITS,
     STATE_MASK,
     TAG_BITS,
+    TAG_MASK,
     TAIL,
     TOMB,
     TOMBS_AT,
@@ -187,11 +189,22 @@ class Look:
     # ---- sizes ------------------------------------------------------------------------------------------------------
 
     def items(self) -> int:
-        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
+        """Return how many items puts have claimed and gets have not; 0 if all died. What is unpublished counts slots."""
         # Head before tail, or a queue that moves might have a head beyond it.
         head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
         size = min(max(tail - head, 0), self._capacity)
-        return 0 if size and self.is_empty() else size
+        if size and self.is_empty():
+            return 0
+        if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
+            known = min(size, self._most)
+            return sum([self._is_item(position) for position in range(head, head + known)]) + size - known
+        return size
+
+    def _is_item(self, position: int) -> bool:
+        word = self.load(self._slot(position))
+        if word == position << STATE_BITS | FULL:
+            return self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT & TAG_MASK != MORE
+        return word == position << STATE_BITS | FREE
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""
