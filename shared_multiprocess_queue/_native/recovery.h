@@ -72,20 +72,21 @@ static inline void shmq_free_tomb(const struct shmq_ring *ring, uint64_t positio
     }
 }
 
-/* Whether a slot holds item j of the put that has begun at `begin`, j places before it. The index in the slot tells it:
-   no put that begins later has index j there. If the slot holds an item of another put, *other is where that began. */
-static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t begin, uint64_t *other)
+/* Whether the slot of position + j holds item j of the put that begins at `position`. The index in the slot tells it: no
+   put that begins later has index j there. If the slot holds an item of another put, *other is how far from `position`
+   that has begun. */
+static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t j, uint64_t *other)
 {
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
+    struct shmq_slot *slot = shmq_slot_of(ring, position + j);
     /* [S5] acquire, pairs with [P8]: its batch index is read next. */
-    if (SHMQ_LOAD("S5", &slot->word, memory_order_acquire) != shmq_word_of(position, SHMQ_FULL)) {
+    if (SHMQ_LOAD("S5", &slot->word, memory_order_acquire) != shmq_word_of(position + j, SHMQ_FULL)) {
         return false;
     }
-    const uint64_t its = position - (SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS);
-    if (its != begin) {
-        *other = its;
+    const uint64_t index = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS;
+    if (index != j) {
+        *other = j - index;
     }
-    return its == begin;
+    return index == j;
 }
 
 /* Make a slot of a dead put a TOMB, if it is as it was found. */
@@ -123,9 +124,9 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
     if (tail <= position) {
         return false;
     }
-    uint64_t end = position + (tail - position < ring->capacity ? tail - position : ring->capacity);
-    const uint64_t uncovered = shmq_end_of_uncovered(ring, position, end);
-    if (uncovered <= position) {
+    uint64_t end = tail - position < ring->capacity ? tail - position : ring->capacity;
+    const uint64_t uncovered = shmq_end_of_uncovered(ring, position, position + end) - position;
+    if (uncovered == 0) {
         return false;
     }
     /* [S4] the second read, after [S2]: the owner may have published the slot before it withdrew its announcement. */
@@ -134,17 +135,17 @@ static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t positi
         return true;
     }
     uint64_t other = UINT64_MAX;
-    for (uint64_t p = position + 1; p < end; p++) {
-        if (!shmq_is_member(ring, p, position, &other) && other != UINT64_MAX) {
-            end = p;
+    for (uint64_t j = 1; j < end; j++) {
+        if (!shmq_is_member(ring, position, j, &other) && other != UINT64_MAX) {
+            end = j;
         }
     }
     const uint64_t orphans = other < uncovered ? other : uncovered;
-    for (uint64_t p = end; --p > position;) {
-        if (shmq_is_member(ring, p, position, &other)) {
-            shmq_bury_slot(ring, p, SHMQ_FULL);
-        } else if (p < orphans) {
-            shmq_bury_slot(ring, p, SHMQ_FREE); /* the second read [S4], too */
+    for (uint64_t j = end - 1; j > 0; j--) {
+        if (shmq_is_member(ring, position, j, &other)) {
+            shmq_bury_slot(ring, position + j, SHMQ_FULL);
+        } else if (j < orphans) {
+            shmq_bury_slot(ring, position + j, SHMQ_FREE); /* the second read [S4], too */
         }
     }
     shmq_bury_slot(ring, position, SHMQ_FREE); /* [T1] after the others */

@@ -12,7 +12,7 @@ number of records, whatever the segment says.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from .._platform import shared_memory
@@ -58,11 +58,11 @@ from .layout import (
     MAX_DELIVERIES,
     MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE,
-    MORE,
     MAX_ITEM_SIZE_AT,
     MAX_LEASES,
     MODE_AT,
     MODES,
+    MORE,
     NAMESPACES,
     NAMESPACES_AT,
     OWNER,
@@ -189,15 +189,17 @@ class Look:
     # ---- sizes ------------------------------------------------------------------------------------------------------
 
     def items(self) -> int:
-        """Return how many items puts have claimed and gets have not; 0 if all died. What is unpublished counts slots."""
-        # Head before tail, or a queue that moves might have a head beyond it.
-        head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
-        size = min(max(tail - head, 0), self._capacity)
-        if size and self.is_empty():
-            return 0
+        """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
+        return self._in_ring(self.is_empty)
+
+    def _in_ring(self, is_empty: Callable[[], bool]) -> int:
+        head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
+        size = min(max(unmarked(self.load(TAIL)) - head, 0), self._capacity)
+        if size and is_empty():
+            size = 0
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
-            known = min(size, self._most)
-            return sum([self._is_item(position) for position in range(head, head + known)]) + size - known
+            beyond = size - min(size, self._most)
+            size = beyond + sum([self._is_item(position) for position in range(head, head + size - beyond)])
         return size
 
     def _is_item(self, position: int) -> bool:
