@@ -203,10 +203,9 @@ class Look:
         return size
 
     def _is_item(self, position: int) -> bool:
-        word = self.load(self._slot(position))
-        if word == position << STATE_BITS | FULL:
-            return self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT & TAG_MASK != MORE
-        return word == position << STATE_BITS | FREE
+        word, meta = self.load(self._slot(position)), self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT
+        is_more = word & STATE_MASK == FULL and meta & TAG_MASK == MORE
+        return word in (position << STATE_BITS | FREE, position << STATE_BITS | FULL) and not is_more
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""
