@@ -12,7 +12,7 @@ number of records, whatever the segment says.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from .._platform import shared_memory
@@ -32,7 +32,6 @@ from .layout import (
     CONSUMER_AT,
     CREATED_AT,
     CREATOR_AT,
-    DEAD_LETTERS_AT,
     DEAD_LETTERS_REFUSED_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
@@ -150,7 +149,7 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
     can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
-    if can_be and item_size <= largest <= min(capacity * item_size, MAX_ITEM_SIZE):
+    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
         found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
@@ -190,12 +189,9 @@ class Look:
 
     def items(self) -> int:
         """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
-        return self._in_ring(self.is_empty)
-
-    def _in_ring(self, is_empty: Callable[[], bool]) -> int:
         head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
         size = min(max(unmarked(self.load(TAIL)) - head, 0), self._capacity)
-        if size and is_empty():
+        if size and Look.is_empty(self):  # of the ring alone
             size = 0
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
             beyond = size - min(size, self._most)
@@ -414,6 +410,10 @@ class Look:
         """Return how many dead letters there are."""
         return 0
 
+    def dead_letters_total(self) -> int:
+        """Return how many items became dead letters."""
+        return 0
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -480,7 +480,7 @@ class Snapshot:
         self.lease_waits = load(LEASE_WAITS_AT)
         self.leased = look.leased()
         self.dead_letters = look.dead_letters()
-        self.dead_letters_total = load(DEAD_LETTERS_AT)
+        self.dead_letters_total = look.dead_letters_total()
         self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)

@@ -93,7 +93,7 @@ static enum shmq_result checked(struct actor *a, enum shmq_result result)
 
 enum { SHORT = 3, LONG = ITEM_SIZE + SHORT }; /* bytes of an item; each slot of it begins with the same three */
 
-/* Whether an item is whole, and one that somebody wrote. */
+/* Whether an item is whole, and was ever put. */
 static bool is_whole(const struct shmq_item *item)
 {
     return item->tag == 5 && (item->length == SHORT ||

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import parser
 
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.prometheus import FAMILIES, SharedMemoryQueueCollector
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.demo import COMMAND
 from tests.support.places import REPOSITORY, SHM
 from tests.support.queues import MakeQueue
@@ -74,7 +74,7 @@ def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: s
 def test_which_queues_are_exported(make_queue: MakeQueue, run_id: str) -> None:
     make_queue("a")
     make_queue("b")
-    damaged = damage.Stage(make_queue("damaged", engine="atomics"))
+    damaged = staging.Stage(make_queue("damaged", engine="atomics"))
     damaged.write(layout.CAPACITY_AT, 1 << 40)
     text = shmq("metrics", f"{run_id}-*").output
     assert {key[1] for key in samples(text)} == {f"{run_id}-a", f"{run_id}-b"}
@@ -90,7 +90,7 @@ def test_a_collector_in_a_registry_of_ones_own(make_queue: MakeQueue, run_id: st
     registry = CollectorRegistry()
     registry.register(SharedMemoryQueueCollector(f"{run_id}-*"))
     q = make_queue(capacity=3, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.place(6, 2)
     name = {"queue": f"{run_id}-q"}
     assert registry.get_sample_value("shmq_put_total", name) == 8
@@ -137,7 +137,7 @@ def test_a_name_comes_before_a_pattern(run_id: str, make_queue: MakeQueue) -> No
 
 
 def test_a_queue_without_metrics_is_told(run_id: str, make_queue: MakeQueue) -> None:
-    stage = damage.Stage(make_queue(engine="atomics"))
+    stage = staging.Stage(make_queue(engine="atomics"))
     stage.write(layout.HEAD, 99)
     code, output, errors = shmq("metrics", f"{run_id}-q")
     assert (code, output) == (5, "")

@@ -20,7 +20,7 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._platform import shared_memory
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.looks import answers, look_at, opened, path_of, seen, written
 from tests.support.queues import MakeQueue
 
@@ -114,7 +114,7 @@ def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, se
 def test_positions_that_cannot_be_are_said_to_be_damage(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=3)
     assert not seen(q).is_damaged
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(layout.HEAD, 5)
     assert seen(q).is_damaged
     stage.write(layout.HEAD, 0)
