@@ -90,9 +90,7 @@ class Recovery(Items):
         if uncovered <= position:
             return False
         free = position << STATE_BITS | FREE
-        if (
-            words.load(self._slot(position)) != free
-        ):  # [S4] the second read: published before its owner's announcement went
+        if words.load(self._slot(position)) != free:  # [S4] the second read: it may have been published by now
             return True
         end, orphans = self._end_of_walk(words, position, last)
         orphans = min(orphans, uncovered)
