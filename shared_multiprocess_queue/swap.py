@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import ClassVar, Final, NamedTuple, SupportsIndex
 
 from ._platform import shared_memory
-from ._ring.layout import SLOT_PAYLOAD
+from ._ring.layout import LINE, SLOT_PAYLOAD
 from .errors import ArgumentError, shown
 from .queue import SharedMemoryQueue, T
 
-SHARE: Final = (
-    4  # what a queue without a maxsize, or one item, takes at most is one part in so many of all shared memory
-)
-PLACES: Final = 1 << 31  # bytes of all places of a queue without a maxsize, at most
-ADDRESSES: Final = 1 << 36  # bytes that the places of a queue with a maxsize may span, and so may all leases
+SHARE: Final = 4  # all places of a queue, and its largest item, take at most one part in so many of all shared memory
+PLACES: Final = (
+    1 << 27
+)  # bytes of all places, at most, unless there are so many that each has the least that it can have
+ADDRESSES: Final = 1 << 36  # bytes that all leases may span
 LARGEST: Final = 1 << 29  # maxsize
 LARGEST_ITEM: Final = 1 << 26
-MOST_LEASES: Final = 1024
-_PLACE: Final = 2048  # from one place to the next, at least; so what each needs first lies in one page
+LARGEST_LEASED: Final = 1 << 24  # item of a queue with leases, because each lease spans the addresses for one
+LEASES: Final = 512  # at least, unless there are addresses for less
+MOST_LEASES: Final = 4096
+_PLACE: Final = 2048  # from one place to the next, mostly at least; so what each needs first lies in one page
+_LEAST: Final = 128  # the same, where there is little memory for many
 _PAGE: Final = 4096
 
 
@@ -37,41 +40,54 @@ class Sizes(NamedTuple):
     leases: int
 
 
-def default_sizes(maxsize: int, memory: int | None, addresses: int | None) -> Sizes:
+def default_sizes(maxsize: int, memory: int | None, addresses: int | None, has_leases: bool = False) -> Sizes:
     """Return the sizes of a queue.
 
-    Without a maxsize there are as many small places as fit, and a larger item takes several. With one there are so many
-    places, each for an item of any size: they take addresses for it, and memory as it is used. If they are more than
-    1,024, the addresses are shared among them, and then a large item may take several, too.
+    An item that is larger than a place takes several. So all places together need no more memory than a few of the
+    largest items, and the memory that a queue keeps does not grow with the number of its places.
 
     Args:
-        maxsize: largest number of items; 0 or less: as many as fit.
+        maxsize: number of places; 0 or less: as many of 2 KiB as fit.
         memory: bytes that all shared memory together may take; None if the system does not tell.
         addresses: bytes that all mappings of this process together may take; None if there is no limit.
+        has_leases: whether the queue is joinable.
     """
-    share = PLACES if memory is None else memory // SHARE
     span = ADDRESSES if addresses is None else min(ADDRESSES, addresses // SHARE)
-    largest = max(min(LARGEST_ITEM, share), _PLACE)
+    share = span if memory is None else min(span, memory // SHARE)
+    largest = min(LARGEST_ITEM, share)
+    if has_leases:
+        largest = min(largest, LARGEST_LEASED, span // LEASES)
+    largest = max(largest, _PLACE)
     if maxsize > 0:
-        capacity, stride = maxsize, min(max(span // maxsize, _PLACE), largest + _PAGE)
-        stride -= stride % (_PAGE if stride > _PAGE else _PLACE)
+        capacity, stride = maxsize, _stride(maxsize, share, largest + _PAGE)
     else:
-        capacity, stride = max(min(PLACES, share, span) // _PLACE, 1), _PLACE
+        capacity, stride = max(min(PLACES, share) // _PLACE, 1), _PLACE
     item_size = min(stride - SLOT_PAYLOAD, largest)
     max_item_size = min(largest, capacity * item_size)
-    return Sizes(capacity, item_size, max_item_size, min(max(span // max_item_size, 1), MOST_LEASES))
+    return Sizes(capacity, item_size, max_item_size, max(min(span // max_item_size, MOST_LEASES), 1))
+
+
+def _stride(places: int, share: int, most: int) -> int:
+    """Return how far one place is from the next, if all may take ``share`` bytes, and each ``most``."""
+    each = min(PLACES, share) // places
+    if each >= _PAGE:
+        each = min(each, most)
+        return each - each % _PAGE
+    if each >= _PLACE:
+        return _PLACE
+    return max(min(share // places, _PLACE) // LINE * LINE, _LEAST)
 
 
 class Queue(SharedMemoryQueue[T]):
     """A queue without a name, made as ``multiprocessing.Queue`` is, and used as it is.
 
     It is there as long as a process has it open. Processes get it as an argument of theirs, or by fork. It takes items
-    of up to 64 MiB, or of a quarter of all shared memory, if that is less, and memory as it is used. ``qsize()`` counts
-    places, so without a maxsize an item of 10 KB counts as five.
+    of up to 64 MiB, or of a quarter of all shared memory, if that is less, and memory as it is used: for its places
+    128 MiB at most, or as much as a quarter of all shared memory, if that is less.
 
     Args:
-        maxsize: largest number of items; 0 or less means as many as fit: a quarter of all shared memory, 2 GiB at most,
-            is made into places of 2 KiB. An item of up to 2,032 bytes takes one, a larger one as many as it needs.
+        maxsize: number of places, which is the largest number of items; 0 or less means as many of 2 KiB as fit, 65,536
+            at most. The places share the memory, and an item that is larger than a place takes several.
         ctx: ignored; ``multiprocessing.queues.Queue`` takes a context by this name.
 
     Example:
@@ -96,7 +112,8 @@ class Queue(SharedMemoryQueue[T]):
             ) from None
         if wanted > LARGEST:
             raise ArgumentError(f"maxsize must be at most {LARGEST:,}, not {shown(maxsize)}; 0 means as many as fit")
-        sizes = default_sizes(wanted, shared_memory.size_of_all(), shared_memory.address_limit())
+        memory, addresses = shared_memory.size_of_all(), shared_memory.address_limit()
+        sizes = default_sizes(wanted, memory, addresses, self._HAS_LEASES)
         super().__init__(
             capacity=sizes.capacity,
             item_size=sizes.item_size,
@@ -114,8 +131,9 @@ class JoinableQueue(Queue[T]):
     """A ``Queue`` with ``task_done`` and ``join``, made as ``multiprocessing.JoinableQueue`` is, and used as it is.
 
     It has leases: if a process dies before its ``task_done``, the item goes to another. So call ``task_done`` for each
-    item, also if there is no ``join``; without that a ``Queue`` is right. 1,024 items can be in processing at once,
-    fewer where the addresses of a process are limited; beyond that a ``get`` waits for a ``task_done``.
+    item, also if there is no ``join``; without that a ``Queue`` is right. 4,096 items can be in processing at once, 512
+    where the addresses of a process are limited; beyond that a ``get`` waits for a ``task_done``. Its largest item has
+    16 MiB, or less where addresses are limited.
 
     Args:
         maxsize: as of ``Queue``.

@@ -229,26 +229,31 @@ static inline uint32_t shmq_records_used(const struct shmq_ring *ring)
     return used < SHMQ_RECORDS ? (uint32_t)used : SHMQ_RECORDS;
 }
 
-/* Whether a record announces a position. */
-static inline bool shmq_announces(struct shmq_record *record, enum shmq_side side, uint64_t position)
+/* The first position, from `first` to last-1, that a record announces in each of SHMQ_LOOKS looks, or `last`. A later
+   look is as good as a later scan. */
+static inline uint64_t shmq_first_announced(struct shmq_record *record, enum shmq_side side, uint64_t first,
+                                            uint64_t last)
 {
-    /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
-    const uint64_t begin =
-        SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
-    const uint64_t end = SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
-    return begin <= position && position < end;
-}
-
-/* Whether a record announces a position in each of SHMQ_LOOKS looks. A later look is as good as a later scan. */
-static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
-{
+    uint64_t stop = last;
     for (int look = 0; look < SHMQ_LOOKS; look++) {
-        if (!shmq_announces(record, side, position)) {
-            return false;
+        /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
+        const uint64_t begin =
+            SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
+        const uint64_t end =
+            SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
+        first = begin > first ? begin : first;
+        stop = end < stop ? end : stop;
+        if (first >= stop) {
+            return last;
         }
         shmq_relax();
     }
-    return true;
+    return first;
+}
+
+static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
+{
+    return shmq_first_announced(record, side, position, position + 1) == position;
 }
 
 /* The index of the next record, from index `from` on, whose live owner covers a position; SHMQ_RECORDS if there is
@@ -269,6 +274,21 @@ static inline uint32_t shmq_next_covering(const struct shmq_ring *ring, enum shm
 static inline bool shmq_is_covered(const struct shmq_ring *ring, enum shmq_side side, uint64_t position)
 {
     return shmq_next_covering(ring, side, position, 0) < SHMQ_RECORDS;
+}
+
+/* The first position, from `position` to last-1, that a live put may have claimed, or `last`; as shmq_is_covered, for
+   many at once. Tail was read at `last` or beyond it. */
+static inline uint64_t shmq_end_of_uncovered(const struct shmq_ring *ring, uint64_t position, uint64_t last)
+{
+    const uint32_t used = shmq_records_used(ring);
+    for (uint32_t index = 0; index < used; index++) {
+        struct shmq_record *record = &ring->records[index];
+        const uint64_t first = shmq_first_announced(record, SHMQ_PUT, position, last);
+        if (first < last && shmq_is_live(ring, record)) {
+            last = first;
+        }
+    }
+    return last;
 }
 
 /* Whether a live participant other than `me` is between the two words of the lock. */

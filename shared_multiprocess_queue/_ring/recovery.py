@@ -75,7 +75,8 @@ class Recovery(Items):
         """Make a put absent that was found FREE at a position below tail, if no live record covers it.
 
         Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
-        slot p+j that is FULL with batch index j can only belong to the batch that began at p.
+        slot p+j that is FULL with batch index j can only belong to the batch that began at p. With it go other orphans
+        right behind p, so that the slots that a put has not published are walked once, not once for each.
 
         Args:
             words: the caller's access; it announces nothing.
@@ -84,33 +85,46 @@ class Recovery(Items):
         Returns:
             False: a live operation holds the position. True: look again.
         """
-        if self._has_putter(words, position):
+        last = min(unmarked(words.load(TAIL)), position + self._capacity)
+        uncovered = self._participants.end_of_uncovered(words, position, last)
+        if uncovered <= position:
             return False
         free = position << STATE_BITS | FREE
-        slot = self._slot(position)
-        if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
+        if words.load(self._slot(position)) != free:  # [S4] the second read: it may have been published by now
             return True
-        for p in reversed(self._published_of_batch(words, position)):
-            if words.cas(self._slot(p), p << STATE_BITS | FULL, p << STATE_BITS | TOMB):  # [T1]
-                words.add(TOMBS_AT, 1)
-        if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
-            words.add(TOMBS_AT, 1)
+        end, orphans = self._end_of_walk(words, position, last)
+        orphans = min(orphans, uncovered)
+        for p in range(end - 1, position, -1):
+            if self._is_member(words, p, position):
+                self._bury(words, p, FULL)
+            elif p < orphans:
+                self._bury(words, p, FREE)  # the second read [S4], too
+        self._bury(words, position, FREE)  # last, pairs with [T2]
         self._parking.wake(words, ITEMS, 1)
         return True
 
-    def _published_of_batch(self, words: Words, begin: int) -> list[int]:
-        """Return the positions that a batch whose first slot is FREE has published.
+    def _bury(self, words: Words, position: int, state: int) -> None:
+        if words.cas(self._slot(position), position << STATE_BITS | state, position << STATE_BITS | TOMB):  # [T1]
+            words.add(TOMBS_AT, 1)
 
-        A batch is contiguous, so it ends before the first slot that holds an item of another put.
+    def _is_member(self, words: Words, position: int, begin: int) -> bool:
+        """Whether a slot holds what the put that began at ``begin`` has published."""
+        # [S5] acquire, pairs with [P8]: the index is there
+        is_full = words.load(self._slot(position)) == position << STATE_BITS | FULL
+        return is_full and self.place_in_put(position) == position - begin
+
+    def _end_of_walk(self, words: Words, begin: int, last: int) -> tuple[int, int]:
+        """Return where the walk over a dead put ends, and up to where FREE slots are of puts of which nothing is FULL.
+
+        A put is contiguous, so it ends before the first slot that holds an item of another put; and that other one has
+        begun where its index says.
         """
-        found = []
-        for j in range(1, min(unmarked(words.load(TAIL)) - begin, self._capacity)):
-            slot = self._slot(begin + j)
-            if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
-                if self.place_in_put(begin + j) != j:
-                    break
-                found.append(begin + j)
-        return found
+        for p in range(begin + 1, last):
+            if words.load(self._slot(p)) == p << STATE_BITS | FULL:  # [S5]
+                place = self.place_in_put(p)
+                if place != p - begin:
+                    return p, p - place
+        return last, last
 
     def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
         """Adopt an item that was found FULL at a position below head, if no live record covers it.

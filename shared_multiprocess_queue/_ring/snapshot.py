@@ -61,6 +61,7 @@ from .layout import (
     MAX_LEASES,
     MODE_AT,
     MODES,
+    MORE,
     NAMESPACES,
     NAMESPACES_AT,
     OWNER,
@@ -78,6 +79,7 @@ from .layout import (
     STATE_BITS,
     STATE_MASK,
     TAG_BITS,
+    TAG_MASK,
     TAIL,
     TOMB,
     TOMBS_AT,
@@ -186,11 +188,20 @@ class Look:
     # ---- sizes ------------------------------------------------------------------------------------------------------
 
     def items(self) -> int:
-        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
-        # Head before tail, or a queue that moves might have a head beyond it.
-        head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
-        size = min(max(tail - head, 0), self._capacity)
-        return 0 if size and self.is_empty() else size
+        """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
+        head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
+        size = min(max(unmarked(self.load(TAIL)) - head, 0), self._capacity)
+        if size and Look.is_empty(self):  # of the ring alone
+            size = 0
+        if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
+            beyond = size - min(size, self._most)
+            size = beyond + sum([self._is_item(position) for position in range(head, head + size - beyond)])
+        return size
+
+    def _is_item(self, position: int) -> bool:
+        word, meta = self.load(self._slot(position)), self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT
+        is_more = word & STATE_MASK == FULL and meta & TAG_MASK == MORE
+        return word in (position << STATE_BITS | FREE, position << STATE_BITS | FULL) and not is_more
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""

@@ -57,6 +57,9 @@ CONFIGURATIONS: Final = (
     _ring("a batch of two, two getters of two, a death", "-DCRASH=1", long=True),
     _ring("the same, every step apart", "-DCRASH=1 -DTORN", long=True),
     _ring("a batch of two and a put, a death", "-DPUTTERS=2 -DGETTERS=1 -DCRASH=1", long=True),
+    _ring(
+        "a put and a batch of two, both die", "-DPUTTERS=2 -DPUT0=1 -DPUT1=2 -DCAP=3 -DGETTERS=1 -DCRASH=2", long=True
+    ),
     _ring("two batches of two, a death", "-DPUTTERS=2 -DPUT1=2 -DGETTERS=1 -DCRASH=1", long=True),
     _ring("a batch of two, a newcomer, a death", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1", long=True),
     _ring("an item, two of three getters die", "-DPUTTERS=0 -DFILLED=1 -DCAP=1 -DGETTERS=3 -DCRASH=2", long=True),

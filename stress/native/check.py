@@ -78,7 +78,7 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 
 _OPERATIONS: Final = (
     *("claim_put", "no_room", "write_item", "publish", "get", "no_item"),
-    *("shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wake", "wait"),
+    *("shut", "at_the_end", "bury", "uncovered", "find_orphan", "adopt", "look", "look_at_slot", "wake", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
     *_LARGE,
 )

@@ -213,6 +213,11 @@ static void bury(void)
     shmq_rescue_put(&ring, nondet_ulong());
 }
 
+static void uncovered(void)
+{
+    shmq_end_of_uncovered(&ring, nondet_ulong(), nondet_ulong());
+}
+
 static void look(void)
 {
     __ESBMC_assert(shmq_distance(&ring) <= CAPACITY, "a size is not more than the capacity");

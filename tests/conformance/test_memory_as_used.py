@@ -194,18 +194,18 @@ def test_a_close_that_finds_no_memory_for_an_item_kept_back_says_so(
 
 SMALL_SHARED_MEMORY = """
 import errno, os, sys
-from shared_multiprocess_queue import JoinableQueue, Queue, SharedMemoryFullError
+from shared_multiprocess_queue import Full, JoinableQueue, Queue, SharedMemoryFullError
 
 SIZE = int(sys.argv[1])
 
-def put_until_full(q):
+def put_until(q, full):
     number = 0
     try:
         while True:
             q.put_nowait(number.to_bytes(2, "little") + bytes(SIZE))
             number += 1
-    except SharedMemoryFullError as error:
-        assert error.errno == errno.ENOSPC, error
+    except full as error:
+        assert full is Full or error.errno == errno.ENOSPC, error
     return number
 
 with Queue(1000) as q:
@@ -215,19 +215,15 @@ with Queue(1000) as q:
     except SharedMemoryFullError:
         assert q.empty()
 q = Queue(1000)
-number = put_until_full(q)
+number = put_until(q, SharedMemoryFullError)
 assert number > 10, number
 items = q.get_batch(1000)
 assert [int.from_bytes(item[:2], "little") for item in items] == list(range(number)), (number, items)
 assert q.empty() and q.get_metrics()["blocked_by"] == []
 os.unlink("/dev/shm/others")
-assert put_until_full(q) > 10
-try:
-    q.put_batch([bytes(60000)] * 100)
-    raise AssertionError("there was room")
-except SharedMemoryFullError:
-    pass
-assert len(q.get_batch(1000)) > 10
+for lap in range(3):  # all its places have room beside an empty system, whatever has been in them
+    assert put_until(q, Full) > 20
+    assert len(q.get_batch(1000)) > 20
 q.close()
 open("/dev/shm/others", "wb").write(bytes(2_200_000))
 with JoinableQueue() as q:
@@ -252,7 +248,7 @@ print("done")
 def test_a_full_shared_memory_is_an_error_and_no_sigbus(size: int) -> None:
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("needs a mount namespace of its own")
-    script = 'mount -t tmpfs -o size=3m tmpfs /dev/shm; head -c 1000000 /dev/zero > /dev/shm/others; exec "$@"'
+    script = 'mount -t tmpfs -o size=3m tmpfs /dev/shm; head -c 2500000 /dev/zero > /dev/shm/others; exec "$@"'
     prefix = ["unshare", "--mount", "sh", "-ec", script, "sh"]
     if subprocess.run([*prefix, "true"], capture_output=True, check=False, timeout=LONG).returncode != 0:
         pytest.skip("no mount namespace here")

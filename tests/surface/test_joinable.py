@@ -77,7 +77,8 @@ def test_many_items_may_be_in_processing_at_once() -> None:
 def test_the_number_of_leases_does_not_depend_on_maxsize(maxsize: int) -> None:
     with JoinableQueue(maxsize) as q:
         assert (q.maxsize == maxsize) is (maxsize > 0)
-        assert q.leases == swap.default_sizes(0, shared_memory.size_of_all(), shared_memory.address_limit()).leases
+        memory, addresses = shared_memory.size_of_all(), shared_memory.address_limit()
+        assert q.leases == swap.default_sizes(0, memory, addresses, has_leases=True).leases
 
 
 def test_batches_and_leases_take_as_many() -> None:
