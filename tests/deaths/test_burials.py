@@ -87,7 +87,7 @@ int main(int count, char **arguments)
         return 2;
     }
     shmq_write(&ring, position, &position, 8, 0, 0);
-    shmq_publish(&ring, &me, position, 1);
+    shmq_publish(&ring, &me, position, 1, 1);
     steps = 0;
     while (shmq_claim_get(&ring, &me, 1, true, &position, &claimed) != SHMQ_DONE) {
         if (tries++ == slots) {
