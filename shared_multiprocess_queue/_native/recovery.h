@@ -26,20 +26,30 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FREE);
 }
 
-/* Whether a get has claimed this position, and an item is still in its slot; a later part of one is none. But if head has
-   got to the same slot one lap later, the first slot of that item is free. Then the segment was damaged, and the part is
-   adopted as a corrupt item, because nothing else would free it. */
+/* Whether a slot holds a later part of an item, and the slot before it leads to it: that is freed after it. If that is
+   free already, the segment was damaged. */
+static inline bool shmq_is_led_to(const struct shmq_ring *ring, uint64_t position)
+{
+    if (!SHMQ_HAS_LARGE(ring) || !shmq_is_more(ring, position)) {
+        return false;
+    }
+    const uint64_t later = position + ring->capacity - 1; /* of the slot before it, in the next lap */
+    const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, later)->word, memory_order_acquire);
+    return (word & SHMQ_STATE_MASK) == SHMQ_GIVEN ? shmq_is_given(word, position - 1) : shmq_position_of(word) < later;
+}
+
+/* Whether a get has claimed this position, and an item is still in its slot. A later part of one is none; but one that
+   nothing leads to is adopted as a corrupt item, because nothing else would free it. */
 static inline bool shmq_is_adoptable(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
-    const uint64_t head = shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire));
-    return head > position &&
+    return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
                shmq_word_of(position, SHMQ_FULL) &&
-           !(SHMQ_HAS_LARGE(ring) && head != position + ring->capacity && shmq_is_more(ring, position));
+           !shmq_is_led_to(ring, position);
 }
 
-/* Whether a get has claimed this position and not freed it; a later part of an item is freed before its first slot. */
+/* Whether a get has claimed this position and not freed it. */
 static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
@@ -47,8 +57,7 @@ static inline bool shmq_is_claimed_by_get(const struct shmq_ring *ring, uint64_t
         return false;
     }
     const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire);
-    return word == shmq_word_of(position, SHMQ_FULL) ? !(SHMQ_HAS_LARGE(ring) && shmq_is_more(ring, position))
-                                                     : shmq_is_given(word, position);
+    return word == shmq_word_of(position, SHMQ_FULL) || shmq_is_given(word, position);
 }
 
 /* Read length and tag, and check them, because they come from the segment. */

@@ -145,11 +145,11 @@ class LeasedRing(Ring):
         return False
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position and not freed it; the later parts of an item go before its first."""
+        """Whether a get has claimed this position and not freed it."""
         if unmarked(words.load(HEAD)) <= position:
             return False
         word = words.load(self._slot(position))
-        return not self.is_more(position) if word == position << STATE_BITS | FULL else is_given(word, position)
+        return word == position << STATE_BITS | FULL or is_given(word, position)
 
     def abandon(self, record: Record) -> bool:
         """End an operation that an exception has cut; see ``Ring.abandon``. Its lease slots come before any wait."""

@@ -19,6 +19,7 @@ from .layout import (
     FULL,
     GET_BEGIN,
     GET_END,
+    GIVEN,
     HEAD,
     ITEMS,
     PUT_BEGIN,
@@ -30,6 +31,7 @@ from .layout import (
     TOMB,
     TOMBS_AT,
     Geometry,
+    is_given,
     record_at,
     unmarked,
 )
@@ -196,17 +198,29 @@ class Recovery(Items):
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
         """Whether a get has claimed this position and not freed it."""
-        return self.is_adoptable(words, position)
+        head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
+        return head > position and words.load(self._slot(position)) == full
 
     def is_adoptable(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position, and an item is still in its slot; a later part of one is none.
+        """Whether a get has claimed this position, and an item is still in its slot.
 
-        But if head has got to the same slot one lap later, the first slot of that item is free. Then the segment was
-        damaged, and the part is adopted as a corrupt item, because nothing else would free it.
+        A later part of one is none; but one that nothing leads to is adopted as a corrupt item, because nothing else
+        would free it.
         """
         head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
         is_there = head > position and words.load(self._slot(position)) == full
-        return is_there and (head == position + self._capacity or not self.is_more(position))
+        return is_there and not self._is_led_to(words, position)
+
+    def _is_led_to(self, words: Words, position: int) -> bool:
+        """Whether a slot holds a later part of an item, and the slot before it leads to it: that is freed after it.
+
+        If that is free already, the segment was damaged.
+        """
+        if not self.is_more(position):
+            return False
+        later = position + self._capacity - 1  # of the slot before it, in the next lap
+        word = words.load(self._slot(later))
+        return is_given(word, position - 1) if word & STATE_MASK == GIVEN else word >> STATE_BITS < later
 
     def is_resolved(self, words: Words, index: int) -> bool:
         """Whether nothing is left of the operation that a record announces."""

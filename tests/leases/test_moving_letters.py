@@ -229,7 +229,7 @@ def test_what_another_process_counts_beside_a_look_is_not_missed(make_leased: Ma
     q = make_leased(max_deliveries=1, leases=1)
     q.put("item")
     q.lease(block=False).release()
-    stage, at = damage.Stage(q), q._geometry.dead_heads + layout.DEAD_WORD
+    stage, at = staging.Stage(q), q._geometry.dead_heads + layout.DEAD_WORD
     stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0))  # its process died before [M4]
     look = q._membership.look()
     assert isinstance(look, LeasedLook)
