@@ -91,28 +91,34 @@ class _Tick:
     """Looks once a slice at the sides of one event loop in which calls wait; without any it stops."""
 
     def __init__(self) -> None:
-        self._sides: weakref.WeakSet[Side] = weakref.WeakSet()  # a call that waits keeps its side
+        self._sides: set[weakref.ref[Side]] = set()  # a call that waits keeps its side
         self._is_due = False
 
     def add(self, side: Side) -> None:
         """Look at a side from now on."""
-        self._sides.add(side)
-        self._start()
-
-    def _start(self) -> None:
+        self._sides.add(side.reference)
         if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_later(min(side.period for side in self._sides) / 1e9, self._look)
+            self._start(side.period)
+
+    def _start(self, period: int) -> None:
+        self._is_due = True
+        asyncio.get_running_loop().call_later(period / 1e9, self._look)
 
     def remove(self, side: Side) -> None:
         """Look at a side no longer."""
-        self._sides.discard(side)
+        self._sides.discard(side.reference)
 
     def _look(self) -> None:
         self._is_due = False
-        sides = list(self._sides)
+        sides = []
+        for reference in tuple(self._sides):
+            side = reference()
+            if side is None:
+                self._sides.discard(reference)
+            else:
+                sides.append(side)
         if sides:
-            self._start()  # first, so that no error ends the looks
+            self._start(min([side.period for side in sides]))  # first, so that no error ends the looks
         for side in sides:
             side.look()
 
@@ -133,6 +139,7 @@ class Side:
         record: of the bell, which announces nothing; None before the first call waits.
         batch: the one that waits, and looks once a slice; None if there is none.
         period: ns between two looks.
+        reference: to this, for what must not keep it.
     """
 
     def __init__(self, member: Membership, side: int) -> None:
@@ -146,12 +153,15 @@ class Side:
         self._has_heard = False  # a ring since the bit was last set
         self._lock = threading.RLock()  # of the end
         self._is_parents = False  # in a forked child
+        self._descriptor = -1  # of the bell, as the loop knows it
+        self._has_lost_it = False  # because the program has closed it
         self.is_over = False
         self.is_deaf = False
         self.record: Record | None = None
         self.batch: Batch | None = None
         self._in_a_row = 0
         self.period = SLICE
+        self.reference = weakref.ref(self)
         self._waits_at, self._events_at = (
             (GET_WAITS_AT, EMPTY_EVENTS_AT) if side == ITEMS else (PUT_WAITS_AT, FULL_EVENTS_AT)
         )
@@ -236,6 +246,11 @@ class Side:
             raise QueueClosedError(
                 "this call waits for a queue of the parent process; call again in this process, in its own event loop"
             )
+        if self._has_lost_it:
+            raise QueueClosedError(
+                "this program has closed the descriptor with which its tasks wait for this queue, so no item or place "
+                "would wake them; let the queue's descriptors be, and call again"
+            )
         if self.is_over:
             self._member.refuse()
 
@@ -260,7 +275,7 @@ class Side:
         record = self.record
         if record is None:
             return
-        is_unrung = self._member.parking.take_bell(record.words, self._side, record.index)  # [B5]
+        is_unrung = self._member.take_bell(record.words, self._side, record.index)  # [B5]
         if not is_unrung and not (self._has_heard and has_taken):
             self._member.parking.wake(record.words, self._side, 1)
 
@@ -278,8 +293,9 @@ class Side:
         try:
             self._bell.open(nonce, record.name)
             self.is_deaf = not (bells.ring(nonce, record.name) and self._bell.hear())
-            reference = weakref.ref(self)  # the loop must not keep a handle alive
-            self._loop.add_reader(self._bell.fileno(), lambda: _hear(reference))
+            reference = self.reference  # the loop must not keep a handle alive
+            self._descriptor = self._bell.fileno()
+            self._loop.add_reader(self._descriptor, lambda: _hear(reference))
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets
             self._bell.close()
             self._rings = False
@@ -305,12 +321,16 @@ class Side:
     def look(self) -> None:
         """Let the first call look if it may find something, or if a ring was lost; that call sets the bit again."""
         record = self.record
-        if record is None or self.is_over or not self._calls:
+        if not self._calls or self.is_over or record is None:
             return
-        waits_rightly = False  # after an error, too: the call meets it and raises it
-        with suppress(Exception):
+        try:
             waits_rightly = self.batch is None and self._member.waits_rightly(record.words, self._side, record.index)
+        except Exception:  # the call meets it, and raises it
+            waits_rightly = False
         if not waits_rightly:
+            if self._rings and not self._bell.is_whole():
+                self._has_lost_it = True
+                self._end()
             self.wake_first()
 
     # ---- the end ----------------------------------------------------------------------------------------------------
@@ -342,8 +362,9 @@ class Side:
         self._tick.remove(self)
         record = self.record
         if record is not None:
-            if self._bell.fileno() >= 0 and not self._loop.is_closed():
-                self._loop.remove_reader(self._bell.fileno())  # before the number can be another file's
+            is_left = self._bell.fileno() >= 0 or (self._has_lost_it and not bells.is_open(self._descriptor))
+            if self._descriptor >= 0 and is_left and not self._loop.is_closed():
+                self._loop.remove_reader(self._descriptor)  # before the number can be another file's
             self._bell.close()
             if self.batch is not None:
                 self.batch.let_go()

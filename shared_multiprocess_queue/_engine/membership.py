@@ -291,10 +291,15 @@ class Membership:
             self.parking.want_bell(words, side, index)  # [B1]
             self.parking.arm(words, side)  # [W2]
 
+    def take_bell(self, words: Words, side: int, index: int) -> bool:
+        """Take the bit of the bell of a record on a side back; return whether it was there."""
+        if (native := self.native) is not None:  # as above
+            return native.take_bell(side == SPACE, index)
+        return self.parking.take_bell(words, side, index)  # [B5]
+
     def waits_rightly(self, words: Words, side: int, index: int) -> bool:
         """Whether a bell still waits on a side, and a call that does not wait would find nothing there."""
-        native = self.native  # as above
-        if native is not None:
+        if (native := self.native) is not None:  # as above
             return native.waits_rightly(side == SPACE, index)
         if ending.is_closed(words) or not self.parking.wants_bell(words, side, index):
             return False

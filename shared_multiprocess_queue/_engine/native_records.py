@@ -23,6 +23,9 @@ class NativeRecords(NativeRoles, Protocol):
     def is_full(self) -> bool:
         """Whether a put would find no room."""
 
+    def take_bell(self, puts: bool, index: int, /) -> bool:
+        """Take the bit of the bell of a record back; see ``Membership.take_bell``."""
+
     def want_bell(self, puts: bool, index: int, /) -> None:
         """Note that the bell of a record waits, and arm the hint; see ``Membership.want_bell``."""
 

@@ -265,8 +265,7 @@ static int call_futex_wake(void *context, _Atomic uint64_t *word, int count)
     return woken > 0 ? (int)woken : 0;
 }
 
-/* Ring a bell, as _platform/bells.py does. The socket lives for this one ring: the program could close a descriptor
-   that is kept, and its number could then belong to another file. */
+/* Ring a bell, as _platform/bells.py does, from a socket of this one ring, which says why. */
 static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
 {
     (void)context;
@@ -278,8 +277,8 @@ static bool call_ring_bell(void *context, uint64_t nonce, uint64_t name)
         return false;
     }
     const socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
-    const ssize_t sent = sendto(sender, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
-    const bool is_rung = sent == 1 || errno == EAGAIN || errno == ENOBUFS; /* full, so it has been rung */
+    const ssize_t sent = sendto(sender, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&address, size);
+    const bool is_rung = sent == 0 || errno == EAGAIN || errno == ENOBUFS; /* the receiver is full, so it has been rung */
     close(sender);
     return is_rung;
 }

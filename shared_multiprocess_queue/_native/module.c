@@ -263,6 +263,7 @@ static PyMethodDef handle_methods[] = {
     {"size", (PyCFunction)handle_size, METH_NOARGS, "Return the approximate number of items."},
     {"is_empty", (PyCFunction)handle_is_empty, METH_NOARGS, "Whether a get would find nothing."},
     {"want_bell", (PyCFunction)(void (*)(void))handle_want_bell, METH_FASTCALL, "Note that a bell waits, and arm."},
+    {"take_bell", (PyCFunction)(void (*)(void))handle_take_bell, METH_FASTCALL, "Take the bit of a bell back."},
     {"waits_rightly", (PyCFunction)(void (*)(void))handle_waits_rightly, METH_FASTCALL,
      "Whether a bell still waits, and there is nothing to find."},
     {"is_full", (PyCFunction)handle_is_full, METH_NOARGS, "Whether a put would find no room."},

@@ -18,53 +18,73 @@ static inline _Atomic uint64_t *shmq_bells(const struct shmq_ring *ring, enum sh
     return ring->header->bells[which];
 }
 
-/* Ring up to `count` of the bells that wait for something; returns how many of them exist.
+/* Which of `waiting` bells is the first to be rung at a turn, a number that is another one each time.
 
-   Each bit of a word is looked at once, so the walk ends even if another process keeps setting bits. A bell that begins
-   to wait meanwhile looks again after it has armed the hint [W3]. */
-static inline uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which, uint64_t count)
+   By multiples of the golden ratio, which are spread evenly even if only every second turn, say, comes here. */
+static inline uint32_t shmq_first_at(uint64_t turn, uint32_t waiting)
+{
+    return (uint32_t)((uint64_t)((uint32_t)turn * UINT32_C(0x9E3779B9)) * waiting >> 32);
+}
+
+/* Ring the bell of a record that was seen to wait, unless another waker does; returns whether it exists. */
+static inline bool shmq_ring_bell_of(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
 {
     struct shmq_header *header = ring->header;
+    const uint64_t bit = UINT64_C(1) << index % 64;
+    /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: the waker that clears it rings. */
+    SHMQ_STEP("B3");
+    if ((atomic_fetch_and_explicit(&shmq_bells(ring, which)[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
+        return false;
+    }
+    /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
+    const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index].generation, memory_order_acquire);
+    if (!ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
+                               shmq_name_of(index, generation))) {
+        SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
+        return false;
+    }
+    return true;
+}
+
+/* Ring up to `count` of the bells that wait for something; returns how many of them exist.
+
+   The mask is read once, so the walk ends even if another process keeps setting bits. A bell that begins to wait
+   meanwhile looks again after it has armed the hint [W3]. All have their turn: if the walk always began with the first
+   record, its bell would be rung whenever it waits, and the others hardly ever. Not inlined, because of the list. */
+__attribute__((noinline, unused)) static uint64_t shmq_ring_bells(const struct shmq_ring *ring, enum shmq_bells which,
+                                                                  uint64_t turn, uint64_t count)
+{
     _Atomic uint64_t *mask = shmq_bells(ring, which);
     /* A bell raises the mark before it sets its bit [R2][B1], and arms the hint after that; the caller has read it
        [W4]. */
-    const uint64_t mark = SHMQ_LOAD("B3", &header->records_used, memory_order_acquire);
+    const uint64_t mark = SHMQ_LOAD("B3", &ring->header->records_used, memory_order_acquire);
     const uint32_t used = mark < SHMQ_RECORDS ? (uint32_t)mark : SHMQ_RECORDS;
-    uint64_t rung = 0;
-    for (uint32_t index = 0; index < used && rung < count; index += 64) {
+    uint16_t waiting[SHMQ_RECORDS];
+    uint32_t found = 0;
+    for (uint32_t index = 0; index < used; index += 64) {
         const uint64_t bits = SHMQ_LOAD("B3", &mask[index / 64], memory_order_acquire);
-        for (uint32_t i = 0; i < 64 && index + i < used && bits >> i != 0 && rung < count; i++) {
-            const uint64_t bit = UINT64_C(1) << i;
-            if ((bits & bit) == 0) {
-                continue;
-            }
-            /* [B3] acq_rel, before the ring; pairs with [B1][B5]. One ring for one bit: the waker that clears it
-               rings. */
-            SHMQ_STEP("B3");
-            if ((atomic_fetch_and_explicit(&mask[index / 64], ~bit, memory_order_acq_rel) & bit) == 0) {
-                continue;
-            }
-            /* [B4] acquire, after [B3]; pairs with [R2]: if the bit is of the record's next owner, its name is rung. */
-            const uint64_t generation = SHMQ_LOAD("B4", &ring->records[index + i].generation, memory_order_acquire);
-            if (ring->calls.ring_bell(ring->calls.context, SHMQ_LOAD("B4", &header->nonce, memory_order_relaxed),
-                                      shmq_name_of(index + i, generation))) {
-                rung++;
-            } else {
-                SHMQ_ADD("count", &header->bells_refused, 1, memory_order_relaxed);
+        for (uint32_t i = 0; i < 64 && index + i < used && bits >> i != 0; i++) {
+            if ((bits >> i & 1) != 0) {
+                waiting[found++] = (uint16_t)(index + i);
             }
         }
+    }
+    const uint32_t first = shmq_first_at(turn, found);
+    uint64_t rung = 0;
+    for (uint32_t i = 0; i < found && rung < count; i++) {
+        rung += shmq_ring_bell_of(ring, which, waiting[(first + i) % found]);
     }
     return rung;
 }
 
 /* Ring up to `count` of the bells that wait on a side; none waits for the end of all items. */
 static inline uint64_t shmq_ring_bells_of(const struct shmq_ring *ring, const struct shmq_wake_words *side,
-                                          uint64_t count)
+                                          uint64_t turn, uint64_t count)
 {
     const struct shmq_header *header = ring->header;
     return side == &header->idle
                ? 0
-               : shmq_ring_bells(ring, side == &header->items ? SHMQ_BELLS_OF_ITEMS : SHMQ_BELLS_OF_SPACE, count);
+               : shmq_ring_bells(ring, side == &header->items ? SHMQ_BELLS_OF_ITEMS : SHMQ_BELLS_OF_SPACE, turn, count);
 }
 
 /* Wake up to `count` waiters of a side whose hint was seen armed: sleepers first, then bells. */
@@ -72,11 +92,11 @@ static inline void shmq_wake_waiters(const struct shmq_ring *ring, struct shmq_w
                                      uint64_t count)
 {
     /* [W5] release; pairs with [W1], and the kernel compares again. */
-    SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
+    const uint64_t turn = SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     const int slept = ring->calls.futex_wake(ring->calls.context, &side->epoch, count > INT_MAX ? INT_MAX : (int)count);
     uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
     if (woken < count) {
-        woken += shmq_ring_bells_of(ring, side, count - woken);
+        woken += shmq_ring_bells_of(ring, side, turn, count - woken);
     }
     if (woken == 0) {
         /* No process waits, so the hint is cleared. This publishes nothing; a newer arming has another version and
@@ -101,7 +121,7 @@ static inline void shmq_wake_all(const struct shmq_ring *ring, struct shmq_wake_
 {
     SHMQ_ADD("W5", &side->epoch, 1, memory_order_acq_rel);
     ring->calls.futex_wake(ring->calls.context, &side->epoch, INT_MAX);
-    shmq_ring_bells_of(ring, side, SHMQ_RECORDS);
+    shmq_ring_bells_of(ring, side, 0, SHMQ_RECORDS);
 }
 
 /* Wake batches that wait for their turn at the lock, which was just left: one that sleeps, or else one with a bell.
@@ -116,7 +136,8 @@ __attribute__((noinline, unused)) static void shmq_wake_turn(const struct shmq_r
                                              count > INT_MAX ? INT_MAX : (int)count);
     const uint64_t woken = slept > 0 ? (uint64_t)slept : 0;
     if (woken < count) {
-        shmq_ring_bells(ring, SHMQ_BELLS_OF_TURN, count - woken);
+        const uint64_t turn = SHMQ_LOAD("B3", &header->tail, memory_order_relaxed);
+        shmq_ring_bells(ring, SHMQ_BELLS_OF_TURN, turn, count - woken);
     }
 }
 
@@ -156,6 +177,19 @@ static inline void shmq_want_bell(const struct shmq_ring *ring, enum shmq_bells 
 {
     /* [B1] seq_cst, before [W2]; pairs with [B3]. */
     SHMQ_OR("B1", &shmq_bells(ring, which)[index / 64], UINT64_C(1) << index % 64, memory_order_seq_cst);
+}
+
+/* Take the bit of a record's bell back; returns whether it was there. */
+static inline bool shmq_take_bell(const struct shmq_ring *ring, enum shmq_bells which, uint32_t index)
+{
+    _Atomic uint64_t *word = &shmq_bells(ring, which)[index / 64];
+    const uint64_t bit = UINT64_C(1) << index % 64;
+    if ((SHMQ_LOAD("B5", word, memory_order_acquire) & bit) == 0) {
+        return false;
+    }
+    /* [B5] acq_rel; pairs with [B3]. */
+    SHMQ_STEP("B5");
+    return (atomic_fetch_and_explicit(word, ~bit, memory_order_acq_rel) & bit) != 0;
 }
 
 /* Whether the bell of a record is noted to wait. */

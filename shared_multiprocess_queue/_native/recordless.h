@@ -101,6 +101,18 @@ static PyObject *handle_want_bell(Handle *self, PyObject *const *args, Py_ssize_
     Py_RETURN_NONE;
 }
 
+/* Take the bit of a bell back; returns whether it was there. */
+static PyObject *handle_take_bell(Handle *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct record looker;
+    bool puts;
+    uint32_t index;
+    if (!parse_bell(args, count, &puts, &index) || !begin_look(self, &looker)) {
+        return NULL;
+    }
+    return PyBool_FromLong(shmq_take_bell(&looker.ring, puts ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS, index));
+}
+
 /* Whether a bell still waits, and a call that does not wait would find nothing. */
 static PyObject *handle_waits_rightly(Handle *self, PyObject *const *args, Py_ssize_t count)
 {

@@ -51,8 +51,9 @@ def _address(nonce: int, name: int) -> bytes:
 def ring(nonce: int, name: int) -> bool:
     """Ring the bell of a participant in the segment with this nonce, without waiting; return whether the bell exists.
 
-    The socket lives for this one ring. The program could close a descriptor that is kept, and its number could then
-    belong to another file.
+    The socket lives for this one ring. One that is kept would be charged for all rings that no process has heard yet:
+    after some three hundred of them it would send no more, whatever the name. It would also stay in the network
+    namespace of its first ring, and the program could close it.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -60,9 +61,9 @@ def ring(nonce: int, name: int) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
-            sender.sendto(b"\0", socket.MSG_NOSIGNAL, _address(nonce, name))
+            sender.sendto(b"", socket.MSG_NOSIGNAL, _address(nonce, name))
     except OSError as error:
-        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # full, so it has been rung
+        return isinstance(error, BlockingIOError) or error.errno == _NO_BUFFERS  # it is full, so it has been rung
     return True
 
 
@@ -131,9 +132,10 @@ class Bell:
         if bell is None:
             return False
         try:
-            return bool(bell.recv(1))
+            bell.recv(1)  # a ring has no bytes
         except OSError:
             return False
+        return True
 
     def close(self) -> None:
         """Close the descriptors; in a forked child, only the child's copies. May be called again."""
@@ -162,6 +164,7 @@ class TimedBell(Bell):
 
     def __init__(self, period: int) -> None:
         self._numbers: list[int] = []  # of the descriptors beside the socket
+        self._identities: dict[int, tuple[int, int] | None] = {}  # of what they are, as far as that is known
         self._timer = self._poll = -1
         self._period = period
         super().__init__()
@@ -176,6 +179,7 @@ class TimedBell(Bell):
             poll.register(timer, select.EPOLLIN)
             self._timer = timer
             self._poll = self._note(os.dup, poll.fileno())  # a number, because the object would close it
+        self._identities = {number: _identity_of(number) for number in self._numbers}
 
     def _note(self, make: Any, *arguments: int) -> int:
         """Make a descriptor and note it, in one C call: an interrupt can come only after both."""
@@ -183,8 +187,16 @@ class TimedBell(Bell):
         return self._numbers[-1]
 
     def is_whole(self) -> bool:
-        """Whether the descriptors are still this bell's; only the socket is looked at, as the others have no inode."""
-        return self._poll >= 0 and super().is_whole()
+        """Whether the descriptors are still this bell's.
+
+        All that are no files or sockets have one inode, so another epoll or timer in their place is not seen.
+        """
+        poll = self._poll  # as above
+        return poll >= 0 and self._is_own(poll) and super().is_whole()
+
+    def _is_own(self, number: int) -> bool:
+        identity = _identity_of(number)
+        return identity is not None and self._identities.get(number, identity) == identity
 
     def fileno(self) -> int:
         """Return the descriptor; -1 if the bell is closed, or if the program has closed its descriptors."""
@@ -215,10 +227,16 @@ class TimedBell(Bell):
         bell, numbers = self._socket, self._numbers
         if bell is not None and self._identity not in (None, _identity_of(bell.fileno())):
             numbers.clear()  # the program has closed them, so the numbers may belong to other files by now
+        numbers[:] = [number for number in numbers if self._is_own(number)]  # likewise, one of them
         while numbers:
             with suppress(OSError):  # one C call, as in _note: a number that is no longer in the list is closed
                 deque(map(os.close, map(list.pop, repeat(numbers, len(numbers)))), maxlen=0)
         super().close()
+
+
+def is_open(descriptor: int) -> bool:
+    """Whether a number is that of a descriptor."""
+    return _identity_of(descriptor) is not None
 
 
 def _identity_of(descriptor: int) -> tuple[int, int] | None:

@@ -36,6 +36,7 @@ from .layout import (
     RECORDS,
     RECORDS_USED_AT,
     RETURNED_AT,
+    TAIL,
     TURN,
     WAKE_EPOCH,
     WAKE_HINT,
@@ -47,6 +48,14 @@ from .layout import (
 )
 
 SLICE: Final = 100_000_000  # ns; the longest sleep between two looks
+
+
+def first_at(turn: int, waiting: int) -> int:
+    """Return which of ``waiting`` bells is the first to be rung at a turn, a number that is another one each time.
+
+    By multiples of the golden ratio, which are spread evenly even if only every second turn, say, comes here.
+    """
+    return (turn * 0x9E3779B9 & 0xFFFFFFFF) * waiting >> 32
 
 
 class Parking:
@@ -70,10 +79,10 @@ class Parking:
         """Wake up to ``count`` waiters of a side, after a change that they can use."""
         hint = words.load_after_rmw(side + WAKE_HINT)  # [W4] seq, after the caller's change; pairs with [W2]
         if hint & 1:
-            words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
+            turn = words.add(side + WAKE_EPOCH, 1)  # [W5] release; the kernel compares with [W1]
             woken = self.system.wake(self._base + side + WAKE_EPOCH, count)
             if woken < count:
-                woken += self._ring_bells(words, side, count - woken)
+                woken += self._ring_bells(words, side, turn, count - woken)
             if not woken:
                 words.cas(side + WAKE_HINT, hint, hint & ~1)  # a newer arming has another version and stays
 
@@ -81,32 +90,39 @@ class Parking:
         """Wake all waiters of a side, so that each looks again."""
         words.add(side + WAKE_EPOCH, 1)
         self.system.wake(self._base + side + WAKE_EPOCH, 0x7FFFFFFF)
-        self._ring_bells(words, side, RECORDS)
+        self._ring_bells(words, side, 0, RECORDS)
 
-    def _ring_bells(self, words: Words, side: int, count: int) -> int:
+    def _ring_bells(self, words: Words, side: int, turn: int, count: int) -> int:
         """Ring up to ``count`` of the bells that wait on a side; return how many were there.
 
-        Each bit of a word is looked at once, so a mask that others keep filling is no reason to stay. A bell
-        that begins to wait meanwhile looks again after it has armed the hint anew [W3].
+        The mask is read once, so one that others keep filling is no reason to stay. A bell that begins to wait
+        meanwhile looks again after it has armed the hint anew [W3]. ``turn`` is another number each time. All have
+        their turn: if the walk always began with the first record, its bell would be rung whenever it waits, and the
+        others hardly ever.
         """
         if side == IDLE:
             return 0  # no bell waits there
         # A bell raises the mark before it sets its bit [R2][B1], and this comes after the hint that was armed later.
         used = min(words.load(RECORDS_USED_AT), RECORDS)
-        rung = 0
-        for first in range(0, used, 64):
-            bits = words.load(bells_of(side) + first // 64 * WORD) & (1 << min(used - first, 64)) - 1
-            while bits and rung < count:
-                index = first + (bits & -bits).bit_length() - 1
+        waiting = []
+        for base in range(0, used, 64):
+            bits = words.load(bells_of(side) + base // 64 * WORD) & (1 << min(used - base, 64)) - 1
+            while bits:
+                waiting.append(base + (bits & -bits).bit_length() - 1)
                 bits &= bits - 1
-                if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
-                    continue
-                # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
-                generation = words.load(record_at(index) + GENERATION)
-                if bells.ring(words.load(NONCE_AT), name_of(index, generation)):
-                    rung += 1
-                else:
-                    words.add(BELLS_REFUSED_AT, 1)
+        first = first_at(turn, len(waiting))
+        rung = 0
+        for index in waiting[first:] + waiting[:first]:
+            if rung == count:
+                break
+            if not self.take_bell(words, side, index):  # [B3] acq_rel, before the ring; pairs with [B1][B5]
+                continue
+            # [B4] acquire, after [B3]; pairs with [R2]: a successor's bit is rung under the successor's name
+            generation = words.load(record_at(index) + GENERATION)
+            if bells.ring(words.load(NONCE_AT), name_of(index, generation)):
+                rung += 1
+            else:
+                words.add(BELLS_REFUSED_AT, 1)
         return rung
 
     def want_bell(self, words: Words, side: int, index: int) -> None:
@@ -168,7 +184,7 @@ class Parking:
         There is no hint: the bell sets its bit [B1] before it tries the lock again.
         """
         if not self.wake_word(TURN, everyone) or everyone:
-            self._ring_bells(words, TURN, RECORDS if everyone else 1)
+            self._ring_bells(words, TURN, words.load(TAIL), RECORDS if everyone else 1)
 
     def wake_word(self, offset: int, everyone: bool = False) -> int:
         """Wake one that sleeps on the word at ``offset``, or all of them; return how many there were."""

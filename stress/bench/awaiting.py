@@ -2,13 +2,16 @@
 
 A row is the time from just before a put to just after the await that slept, the items a second of a loop that has much
 to take, or the processor time of a loop in which all handles wait. What has no processes gets its items from a thread.
+Beside them stand an eventfd with ``add_reader``, and a loop that wakes as often: what an event loop costs by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import mmap
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue._ring.parking import SLICE
 
 CAPACITY: Final = 1024
 PAUSE: Final = 0.002  # seconds between two items, in which the loop falls asleep
@@ -134,6 +138,44 @@ def _wake_of_a_thread(count: int) -> list[float]:
         return took
 
 
+async def _wake_by_eventfd(count: int) -> list[float]:
+    """Return the same of a future that the reader of an eventfd ends: without a queue."""
+    times = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+    descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+    loop = asyncio.get_running_loop()
+    heard = loop.create_future()
+
+    def put(sent: int) -> None:
+        times[0] = sent
+        os.eventfd_write(descriptor, 1)
+
+    def hear() -> None:
+        if not heard.done():
+            heard.set_result(os.eventfd_read(descriptor))
+
+    loop.add_reader(descriptor, hear)
+    process = _process(put, PAUSE, count)
+    process.start()
+    took: list[float] = []
+    left = count
+    while left > 0:
+        left -= await heard  # more than one, if this was late
+        took.append((time.perf_counter_ns() - times[0]) / 1000)
+        heard = loop.create_future()
+    await asyncio.to_thread(process.join)
+    loop.remove_reader(descriptor)
+    os.close(descriptor)
+    return took
+
+
+async def _idle_loop(seconds: float) -> float:
+    """Return the same as ``_idle`` of a loop that has no handle, and wakes once in the longest sleep of a wait."""
+    before = time.process_time()
+    for _ in range(int(seconds * 1e9 / SLICE) or 1):
+        await asyncio.sleep(SLICE / 1e9)
+    return (time.process_time() - before) / seconds * 1000
+
+
 async def _idle(seconds: float) -> float:
     """Return the milliseconds of the processor in a second, of a loop in which ``HANDLES`` handles wait."""
     with ExitStack() as stack:
@@ -163,7 +205,10 @@ def measure(seconds: float, console: Console) -> None:
     def add(name: str, took: list[float], rate: str) -> None:
         table.add_row(name, f"{median(took):.0f}", f"{quantiles(took, n=100)[98]:.0f}", rate)
 
-    add("get, blocking", _wake_of_a_thread(count), "")
+    of_a_thread = _wake_of_a_thread(count)
+    add("get, blocking", of_a_thread, "")
+    add("eventfd and add_reader, no queue", asyncio.run(_wake_by_eventfd(count)), "")
+    ratios: dict[str, float] = {}
     loops: dict[str, Any] = {"": None}
     if importlib.util.find_spec("uvloop"):
         loops[", uvloop"] = importlib.import_module("uvloop").new_event_loop
@@ -173,7 +218,13 @@ def measure(seconds: float, console: Console) -> None:
         for suffix, factory in loops.items():
             with asyncio.Runner(loop_factory=factory) as runner:
                 took = runner.run(_wake(open_it, count))
+                ratios[name + suffix] = median(took) / median(of_a_thread)
                 rate = runner.run(_rate(open_it, int(seconds * 20_000) + 10))
                 add(name + suffix, took, f"{rate:,.0f}")
     console.print(table)
-    console.print(f"{HANDLES} handles that wait: {asyncio.run(_idle(seconds)):.2f} ms of the processor in a second")
+    console.print(f"wake-up of get_async: {ratios['get_async']:.1f} times that of a blocking get; the goal is 3")
+    idle, without = asyncio.run(_idle(seconds)), asyncio.run(_idle_loop(seconds))
+    console.print(
+        f"{HANDLES} handles that wait: {idle:.2f} ms of the processor in a second; the goal is 2; "
+        f"a loop without any: {without:.2f}"
+    )

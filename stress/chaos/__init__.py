@@ -6,6 +6,7 @@ interrupt  SIGINT to workers that go on
 birth      deaths in creation, attachment, closing and unlinking
 family     forks while other threads work
 full       /dev/shm full
+tasks      tasks of asyncio that are cancelled, in processes that are killed
 steps      death at each step of an operation, in either engine
 leased_steps  the same in queues with leases
 skip       the exception of a kind that is not possible on this machine

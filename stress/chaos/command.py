@@ -15,7 +15,7 @@ from ..harness import options
 from ..harness.engines import ENGINES, Engines
 from ..harness.processes import Worker
 from ..harness.rounds import Result
-from . import birth, family, full, interrupt, leases, letters, shutdown, steps, storms, troubles
+from . import birth, family, full, interrupt, leases, letters, shutdown, steps, storms, tasks, troubles
 from .series import conclude, idle, run_series
 from .skip import Skip
 
@@ -32,6 +32,7 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "full": (full.run, 10),
     "churn": (troubles.run_churn, 50),
     "shutdown": (shutdown.run, 100),
+    "tasks": (tasks.run, 12),
     "leases": (leases.run_processing, 50),
     "leases-ending": (leases.run_ending, 50),
     "leases-heirs": (leases.run_heirs, 50),

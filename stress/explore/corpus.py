@@ -98,6 +98,34 @@ _TEXTS: Final = (
     "mpmc 3l 1 take take+take shutdown",
 )
 
+_WITH_BELLS: Final = (
+    "mpmc 1 0 take_bell put",
+    "mpmc 1 1 put_bell take",
+    "mpmc 1 0 take_bell take_bell put",
+    "mpmc 1 0 take_bell take_wait put",
+    "mpmc 1 0 leave_bell take_bell put",
+    "mpmc 1 1 put_bell put_bell take",
+    "mpmc 2 0 take_bell take_bell batch",
+    "mpmc 2 0 take_bell take_bell put put",
+    "mpmc 1 0 take_bell shutdown",
+    "mpmc 1 0 take_await put",
+    "mpmc 1 1 put_await take",
+    "mpmc 1 0 take_await take_await put",
+    "mpmc 1 0 take_await take_bell put",
+    "mpmc 1 0 leave_await take_await put",
+    "mpmc 1 0 heir_await put",
+    "mpmc 1 0 heir_await take_await put",
+    "mpmc 1 1 put_await put_await take",
+    "mpmc 2 0 take_await take_wait batch",
+    "mpmc 2 0 take_await take_await put put",
+    "mpmc 2 1 batch_await batch_await take2",
+    "mpmc 2 1 batch_await batch_wait take2",
+    "mpmc 1 0 take_await shutdown",
+    "mpmc 1 1 put_await shutdown",
+    "spsc 1 0 take_await put",
+    "spsc 1 1 take take_await",
+)
+
 _WITH_LEASES: Final = (
     "mpmc:1 2l 1 lease+done lease+done",
     "mpmc:1 2l 1 large lease+done+lease+done",
@@ -209,7 +237,7 @@ _POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 def programs(engines: Engines) -> Iterator[Program]:
     """Yield all programs, for one engine or with both side by side."""
-    for text in (*_TEXTS, *_WITH_LEASES, *_WITH_LETTERS):
+    for text in (*_TEXTS, *_WITH_BELLS, *_WITH_LEASES, *_WITH_LETTERS):
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))

@@ -9,9 +9,12 @@
 
 #include <linux/futex.h>
 #include <sched.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,14 +25,15 @@
 #define Py_BEGIN_ALLOW_THREADS {
 #define Py_END_ALLOW_THREADS }
 
-#define EXPLORED_CALLS 6
-static PyObject *explored_calls[EXPLORED_CALLS]; /* step, clock, nap, wait, wake, alive; NULL: no explorer */
+#define EXPLORED_CALLS 7
+static PyObject *explored_calls[EXPLORED_CALLS]; /* step, clock, nap, wait, wake, alive, ring; NULL: no explorer */
 
 /* None gives everything back. */
 __attribute__((weak, visibility("default"))) void explored_take_over(PyObject *step, PyObject *clock, PyObject *nap,
-                                                               PyObject *wait, PyObject *wake, PyObject *alive)
+                                                               PyObject *wait, PyObject *wake, PyObject *alive,
+                                                               PyObject *ring)
 {
-    PyObject *calls[EXPLORED_CALLS] = {step, clock, nap, wait, wake, alive};
+    PyObject *calls[EXPLORED_CALLS] = {step, clock, nap, wait, wake, alive, ring};
     for (int i = 0; i < EXPLORED_CALLS; i++) {
         Py_XSETREF(explored_calls[i], calls[i] == Py_None ? NULL : Py_NewRef(calls[i]));
     }
@@ -115,6 +119,16 @@ static long explored_futex(const uint32_t *word, int operation, uint32_t value, 
         3, Py_BuildValue("KIL", address, value, (long long)time->tv_sec * 1000000000 + time->tv_nsec));
 }
 
+/* A ring is received if its name is bound. */
+static ssize_t explored_send(const struct sockaddr *address, socklen_t size)
+{
+    const char *name = address->sa_data + 1;
+    const socklen_t before = offsetof(struct sockaddr, sa_data) + 1;
+    const bool is_received = explored_call(6, Py_BuildValue("(y#)", name, (Py_ssize_t)(size - before))) != 0;
+    errno = ECONNREFUSED; /* the call has run Python */
+    return is_received ? 0 : -1;
+}
+
 /* In the place of processes.h. */
 #define SHMQ_PROCESSES_H
 static bool shmq_process_is_alive(uint64_t pid, uint64_t start)
@@ -129,6 +143,7 @@ static bool shmq_process_is_alive(uint64_t pid, uint64_t start)
 #define clock_gettime explored_clock_gettime
 #define sched_yield explored_nap
 #define nanosleep(...) explored_nap()
+#define sendto(socket, bytes, count, flags, address, size) explored_send((address), (size))
 #define syscall(number, word, operation, value, time, ...) explored_futex((word), (operation), (uint32_t)(value), (time))
 
 #endif

@@ -6,6 +6,7 @@ ask from outside: their identity, which processes live, the time, and how to sle
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import mmap
 import sys
@@ -21,13 +22,16 @@ from shared_multiprocess_queue._codec.codec import Codec
 from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.membership import Membership
+from shared_multiprocess_queue._engine.tasks import Tasks
 from shared_multiprocess_queue._platform import atomic_words, processes
 from shared_multiprocess_queue._platform.system import System
 from shared_multiprocess_queue._ring import layout
+from shared_multiprocess_queue._ring.layout import ITEMS, SPACE
 from shared_multiprocess_queue.errors import RoleTakenError
 
 from ..harness.engines import Mode
-from .program import ENDS, ITEM_SIZE, PUTS, TAKES
+from .bells import Kernel, Loop, TimedBell
+from .program import BELLS, ENDS, ITEM_SIZE, PUTS, TAKES
 from .scheduler import Scheduler
 
 BYTES: Final = 1  # codec tag
@@ -344,10 +348,20 @@ class Handle:
         scheduler: decides about each step.
         pid: of the process that this stands for.
         dead: process ids.
+        kernel: has the sockets.
     """
 
-    def __init__(self, engine: str, memory: Memory, scheduler: Scheduler, pid: int, dead: set[int]) -> None:
+    def __init__(
+        self,
+        engine: str,
+        memory: Memory,
+        scheduler: Scheduler,
+        pid: int,
+        dead: set[int],
+        kernel: Kernel,
+    ) -> None:
         self._scheduler = scheduler
+        self._kernel = kernel
         step, system = scheduler.step, ScheduledSystem(scheduler, pid, dead)
         arguments: Any = (memory, memory.geometry, _Flag(memory.lock, step), _Words(memory, step), lambda: None, system)
         if engine == "native":
@@ -370,19 +384,22 @@ class Handle:
         codec = Codec(cast(Any, None))  # bytes need no definitions
         calls = self.engine.open(codec)
         self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself
+        self.engine.membership.tasks = Tasks(self.engine.membership, calls, codec)
 
     def call(self, name: str, items: list[str]) -> list[str] | bool | None:
         """Make a call.
 
         Returns:
             Of a put, its items; of a get, the items that it took; of a look, the answer. None: Full or Empty. False:
-            another handle has the role.
+            another handle has the role, or the call has left.
 
         Raises:
             ShutDown: the queue was shut down.
         """
         waits = name.endswith("_wait")
         try:
+            if name in BELLS:
+                return self._by_bell(name, items)
             if name in PUTS:
                 self._put([item.encode() for item in items], waits)
                 return items
@@ -390,11 +407,46 @@ class Handle:
                 return [data.decode() for data in self._take(TAKES[name], waits)]
         except (Full, Empty):
             return None
-        except RoleTakenError:
+        except (RoleTakenError, asyncio.CancelledError):
             return False
         if name in ENDS:
             return self.engine.shutdown(name == "stop")
         return bool(getattr(self.engine, name)())
+
+    def _by_bell(self, name: str, items: list[str]) -> list[str] | bool:
+        if name.endswith("_await"):
+            return self._await(name, [item.encode() for item in items])
+        until = self._scheduler.now + PATIENCE
+        doorbell = self.engine.doorbell(SPACE if items else ITEMS)
+        try:
+            while True:
+                try:
+                    if items:
+                        self._put([item.encode() for item in items], False)
+                        return items
+                    return [data.decode() for data in self._take(1, False)]
+                except (Full, Empty):
+                    if self._scheduler.now >= until:
+                        raise
+                if name.startswith("leave"):
+                    self._scheduler.nap()
+                    return False
+                cast(TimedBell, doorbell._bell).poll()
+        finally:
+            self.engine.membership.doorbells.close()
+
+    def _await(self, name: str, items: list[bytes]) -> list[str]:
+        tasks = cast(Tasks, self.engine.membership.tasks)
+        seconds = PATIENCE / 1e9
+        loop = Loop(self._kernel)
+        if len(items) > 1:
+            coroutines = [tasks.put_batch(items, seconds)]
+        elif items:
+            coroutines = [tasks.put(items[0], seconds)]
+        else:
+            coroutines = [tasks.get(seconds) for _ in range(2 if name.startswith("heir") else 1)]
+        answer = loop.run(coroutines, leaves=name.startswith(("leave", "heir")))
+        return [item.decode() for item in items or [answer]]
 
     def _put(self, items: list[bytes], waits: bool) -> None:
         direct = self._direct
@@ -424,13 +476,17 @@ def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:
     return [data for data, _ in taken]
 
 
+_CALLS: Final = 7  # EXPLORED_CALLS
+
+
 @contextmanager
-def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
-    """Answer the engine in C, instead of the system, which processes live, what time it is, and how to sleep.
+def taken_over(scheduler: Scheduler, dead: set[int], kernel: Kernel) -> Iterator[None]:
+    """Answer the engine in C, instead of the system, which processes live, what time it is, and how to sleep and ring.
 
     Args:
         scheduler: answers.
         dead: process ids.
+        kernel: has the sockets.
     """
     library = explored_library()
     if library is None:
@@ -438,10 +494,12 @@ def taken_over(scheduler: Scheduler, dead: set[int]) -> Iterator[None]:
         return
     system = ScheduledSystem(scheduler, 0, dead)
     try:
-        library.explored_take_over(scheduler.step, system.now, scheduler.nap, system.wait, system.wake, system.is_alive)
+        library.explored_take_over(
+            scheduler.step, system.now, scheduler.nap, system.wait, system.wake, system.is_alive, kernel.ring_address
+        )
         yield
     finally:
-        library.explored_take_over(*[None] * 6)
+        library.explored_take_over(*[None] * _CALLS)
 
 
 def explored_library() -> Any:
@@ -453,6 +511,6 @@ def explored_library() -> Any:
     library = ctypes.PyDLL(extension.__file__)
     if not hasattr(library, "explored_take_over"):
         return None
-    library.explored_take_over.argtypes = [ctypes.py_object] * 6
+    library.explored_take_over.argtypes = [ctypes.py_object] * _CALLS
     library.explored_take_over.restype = None
     return library

@@ -31,6 +31,7 @@ from shared_multiprocess_queue._ring.claim import Held, Home, Payload, held_by
 from shared_multiprocess_queue._ring.dead_letters import Letter
 from shared_multiprocess_queue.errors import ShutDown
 
+from .bells import Kernel
 from .handles import PATIENCE, Handle
 from .program import ENDS, LEASE_ENDS, LEASES, LETTERS, PUTS, QUIETS, TAKES
 from .scheduler import Violation
@@ -110,8 +111,8 @@ class LeasedHandle(Handle):
         leased: the leases whose items its callers have, and the items.
     """
 
-    def __init__(self, engine: str, memory: Any, scheduler: Any, pid: int, dead: set[int]) -> None:
-        super().__init__(engine, memory, scheduler, pid, dead)
+    def __init__(self, engine: str, memory: Any, scheduler: Any, pid: int, dead: set[int], kernel: Kernel) -> None:
+        super().__init__(engine, memory, scheduler, pid, dead, kernel)
         self.pid = pid
         self._memory = memory
         self.leased: dict[Held, str] = {}
@@ -235,7 +236,7 @@ class LeasedWorld(World):
     """A program on a queue with leases, ready to run."""
 
     def _handle(self, engine: str, pid: int) -> LeasedHandle:
-        return LeasedHandle(engine, self._memory, self.scheduler, pid, self._dead)
+        return LeasedHandle(engine, self._memory, self.scheduler, pid, self._dead, self._kernel)
 
     def _begin(self) -> None:
         self._ledger = Ledger(self._filled, self._dead)

@@ -13,8 +13,13 @@ the first.
 In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and
 such a large one. Of the items in it, the first is large.
 
-A schedule is a list of decisions ``step>actor`` (before that step, let this actor run) and ``stepx`` (before that step,
-the running actor dies). Without a decision, an actor runs until it ends or waits, and then the next one does.
+A call ``..._bell`` waits on a doorbell, as a program with ``select`` does, and closes it; one ``..._await`` is awaited
+in an event loop of its own. A ``leave`` gives up when it has begun to wait and the scheduler lets it; ``heir_await``
+are two gets of one loop, of which the first is cancelled then.
+
+A schedule is a list of decisions ``step>actor`` (before that step, let this actor run), ``stepx`` (before that step,
+the running actor dies) and ``stepxactor`` (before that step, an actor dies that waits on a bell). Without a decision,
+an actor runs until it ends or waits, and then the next one does.
 """
 
 from __future__ import annotations
@@ -25,6 +30,13 @@ from typing import Final, NamedTuple
 from ..harness.engines import Mode
 
 DIES: Final = -1
+
+
+def dies_asleep(actor: int) -> int:
+    """Return the decision that an actor dies which waits on a bell; the same function gives the actor."""
+    return DIES - 1 - actor
+
+
 FOUND: Final = 7
 """Exit status of a search that found a broken rule."""
 
@@ -32,11 +44,17 @@ ITEM_SIZE: Final = 16
 """Bytes of a slot."""
 PUTS: Final = {
     **{"put": (1,), "batch": (1, 1), "put_wait": (1,), "batch_wait": (1, 1)},
+    **{"put_bell": (1,), "put_await": (1,), "batch_await": (1, 1)},
     **{"large": (2,), "mixed": (1, 2), "large_wait": (2,)},
 }
 """Calls that put, and how many slots each of their items takes."""
-TAKES: Final = {"take": 1, "take2": 2, "take_wait": 1}
+TAKES: Final = {
+    **{"take": 1, "take2": 2, "take_wait": 1},
+    **{"take_bell": 1, "leave_bell": 1, "take_await": 1, "leave_await": 1, "heir_await": 1},
+}
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
+BELLS: Final = tuple(name for name in (*PUTS, *TAKES) if name.endswith(("_bell", "_await")))
+"""Calls that wait on descriptors."""
 LEASES: Final = {"lease": 1, "lease2": 2, "lease_wait": 1}
 """Calls that lease, and how many items at most."""
 LEASE_ENDS: Final = ("done", "release", "last")
@@ -114,7 +132,7 @@ class Program:
 
 
 Decision = tuple[int, int]
-"""Number of a step, and the actor that runs from there on; or DIES."""
+"""Number of a step, and the actor that runs from there on; or DIES, or what ``dies_asleep`` returns."""
 Schedule = tuple[Decision, ...]
 
 
@@ -164,7 +182,13 @@ def _parse_actor(text: str) -> ActorPlan:
 
 def schedule_text(schedule: Schedule) -> str:
     """Return the text of a schedule."""
-    return " ".join(f"{at}x" if what == DIES else f"{at}>{what}" for at, what in schedule)
+    return " ".join(f"{at}{_what_text(what)}" for at, what in schedule)
+
+
+def _what_text(what: int) -> str:
+    if what >= 0:
+        return f">{what}"
+    return "x" if what == DIES else f"x{dies_asleep(what)}"
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -175,9 +199,10 @@ def parse_schedule(text: str) -> Schedule:
     """
     found = []
     for word in text.split():
-        at, _, actor = word.partition(">")
+        at, runs, actor = word.partition(">")
+        at, _, dead = at.partition("x")
         try:
-            found.append((int(word[:-1]), DIES) if word.endswith("x") else (int(at), int(actor)))
+            found.append((int(at), int(actor) if runs else dies_asleep(int(dead)) if dead else DIES))
         except ValueError:
-            raise ProgramError(f"{word!r} is no decision; '7>1' and '9x' are some") from None
+            raise ProgramError(f"{word!r} is no decision; '7>1', '9x' and '9x1' are some") from None
     return tuple(found)

@@ -7,6 +7,7 @@ seen, and takes no time.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -16,12 +17,12 @@ from typing import Final, cast
 from greenlet import getcurrent, greenlet
 
 from .interrupts import Interrupter, watch
-from .program import DIES, Schedule
+from .program import DIES, Schedule, dies_asleep
 
 PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
 """How often a step was taken at each place in Python: code, and offset of the instruction."""
 
-_MOST_STEPS: Final = 20_000
+_MOST_STEPS: Final = 100_000  # a call of a task tries for 10,000 steps to take a role that another process has
 _FOR_EVER: Final = "somebody goes round for ever"
 _NAP: Final = 10_000_000  # ns that a short wait takes while other actors move
 _LONG: Final = 1_000_000_000  # ns that it takes if no other actor can
@@ -32,9 +33,10 @@ class Violation(Exception):
     """A rule that was broken."""
 
 
-Fork = tuple[int, int | None, list[int]]
-"""A moment at which another actor might run, or the running one might die: the number of the next step; the actor that
-takes it (None: the one before has ended or sleeps, NAPPER: naps, and another was chosen); the actors that could."""
+Fork = tuple[int, int | None, list[int], list[int]]
+"""A moment at which another actor might run, or one might die: the number of the next step; the actor that takes it
+(None: the one before has ended or sleeps, NAPPER: naps, and another was chosen); the actors that could; and those that
+wait on a bell."""
 
 NAPPER: Final = -1
 
@@ -48,7 +50,7 @@ class Actor:
         body: what it does.
         is_done: whether it came to its end.
         is_dead: whether it died.
-        sleeps_on: address of the word on which it sleeps; None: it does not.
+        sleeps_on: address of the word on which it sleeps, or the number of a bell; None: it does not.
         until: when it wakes by itself.
     """
 
@@ -98,6 +100,7 @@ class Scheduler:
         self._stop = 0
         self._hub = getcurrent()
         self._others: list[int] = []
+        self._at_bells: list[int] = []
         self._gives_way = False
         self._left: int | None = None
 
@@ -113,7 +116,7 @@ class Scheduler:
             self._wait_for_turn()
             if self.current is None:
                 return False
-        self.forks.append((self.count, actor.number, self._others))
+        self.forks.append((self.count, actor.number, self._others, self._at_bells))
         self.count += 1
         self.on_step()
         frame = sys._getframe(2)
@@ -164,9 +167,11 @@ class Scheduler:
 
     def _wait_for_turn(self) -> None:
         trace = sys.gettrace()  # of this actor, whose call is to be interrupted; the others have their own
+        loop = asyncio._get_running_loop()  # likewise
         if trace is not None:
             watch(None)
         self._hub.switch()
+        asyncio._set_running_loop(loop)
         if trace is not None and self.current is not None:
             watch(cast(Interrupter, trace))
 
@@ -194,13 +199,13 @@ class Scheduler:
             while left and left[-1][0] <= self.count:
                 _, what = left.pop()
                 self.forks = []
-                if what != DIES:
+                if what >= 0:
                     running = actors[what] if self._can_move(actors[what]) else running
-                elif running is not None:
-                    for actor in actors:
-                        actor.is_dead = actor.is_dead or (actor.process == running.process and not actor.is_done)
-                    self.on_death(running.process)
+                elif what == DIES and running is not None:
+                    self._kill(running)
                     running = None
+                elif what < DIES and self._is_at_bell(actors[dies_asleep(what)]):
+                    self._kill(actors[dies_asleep(what)])
             if running is None:
                 running = self._next(last, napper)
                 napper = None
@@ -236,8 +241,17 @@ class Scheduler:
     def _can_move(self, actor: Actor) -> bool:
         return not (actor.is_done or actor.is_dead) and actor.sleeps_on is None
 
+    def _is_at_bell(self, actor: Actor) -> bool:
+        return not actor.is_dead and actor.sleeps_on is not None and actor.sleeps_on < 0
+
+    def _kill(self, victim: Actor) -> None:
+        self.on_death(victim.process)
+        for actor in self._actors:
+            actor.is_dead = actor.is_dead or (actor.process == victim.process and not actor.is_done)
+
     def _note_others(self, running: Actor | None) -> None:
         self._others = [actor.number for actor in self._actors if actor is not running and self._can_move(actor)]
+        self._at_bells = [actor.number for actor in self._actors if self._is_at_bell(actor)]
 
     def _next(self, last: int, napper: Actor | None) -> Actor | None:
         """Choose the actor that runs when none has to: the next in turn."""
@@ -246,7 +260,8 @@ class Scheduler:
             return None
         chosen = next((actor for actor in able if actor.number > last), able[0])
         others = [actor.number for actor in able if actor is not chosen and actor is not napper]
-        self.forks.append((self.count, None if napper is None else NAPPER, others))
+        at_bells = [actor.number for actor in self._actors if self._is_at_bell(actor)]
+        self.forks.append((self.count, None if napper is None else NAPPER, others, at_bells))
         return chosen
 
     def _let_time_pass(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from .program import DIES, Program, Schedule, schedule_text
+from .program import BELLS, DIES, Program, Schedule, dies_asleep, schedule_text
 from .scheduler import NAPPER, Fork
 from .worlds import open_world
 
@@ -81,7 +81,7 @@ def enumerate_schedules(program: Program, bounds: Bounds) -> tuple[int, Finding 
                 forks = world.run(schedule)
             except Exception as error:
                 return tried, Finding(program, schedule, describe(error), world.story()), True
-            last = schedule[-1][0] if schedule and schedule[-1][1] != DIES else -1
+            last = schedule[-1][0] if schedule and schedule[-1][1] >= 0 else -1
             alternatives = list(_alternatives(forks, last))
             order.shuffle(alternatives)
             for decision, switched, died in alternatives:
@@ -98,11 +98,18 @@ def draw_schedules(program: Program, most: int, seed: int) -> tuple[int, Finding
     """
     random = Random(seed)
     actors = range(len(program.actors))
+    has_bells = any(step.call in BELLS for actor in program.actors for step in actor.steps)
     length = 1
     with open_world(program) as world:
         for tried in range(1, most + 1):
             switches = [(random.randrange(length), random.choice(actors)) for _ in range(random.randint(1, 4))]
-            deaths = [(random.randrange(length), DIES) for _ in range(random.choice((0, 0, 1, 1, 2)))]
+            deaths = [
+                (
+                    random.randrange(length),
+                    random.choice((DIES, DIES, *map(dies_asleep, actors))) if has_bells else DIES,
+                )
+                for _ in range(random.choice((0, 0, 1, 1, 2)))
+            ]
             schedule = tuple(sorted([(0, random.choice(actors)), *switches, *deaths]))
             try:
                 world.run(schedule)
@@ -119,7 +126,7 @@ def _alternatives(forks: list[Fork], last: int) -> Iterator[tuple[tuple[int, int
         forks: of the run.
         last: number of the step at which the last switch was decided; another there would be a detour.
     """
-    for at, actor, others in forks:
+    for at, actor, others, at_bells in forks:
         if at != last:
             for other in others:
                 yield (at, other), int(actor is not None), 0
@@ -127,3 +134,5 @@ def _alternatives(forks: list[Fork], last: int) -> Iterator[tuple[tuple[int, int
             last = at
         else:
             yield (at, DIES), 0, 1
+        for sleeper in at_bells:
+            yield (at, dies_asleep(sleeper)), 0, 1

@@ -8,12 +8,14 @@ from contextlib import suppress
 from shared_multiprocess_queue._ring import ending, layout
 from shared_multiprocess_queue.errors import ShutDown
 
+from .bells import Kernel
 from .handles import Handle, Memory
 from .interrupts import interrupted
 from .program import JOIN, PUTS, Program, Schedule, item_named, slots_of
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge
 
+_SINGLE_PUTS = ("put_wait", "put_bell", "put_await")
 _GHOST = 99  # a process id
 _SURVIVOR = 100
 FIRST = 101
@@ -23,10 +25,12 @@ FIRST = 101
 class World:
     """A program, ready to run; made by ``worlds.open_world``."""
 
-    def __init__(self, program: Program, scheduler: Scheduler, dead: set[int]) -> None:
+    def __init__(self, program: Program, scheduler: Scheduler, dead: set[int], kernel: Kernel) -> None:
         self.program = program
         self.scheduler = scheduler
         self._dead = dead
+        self._kernel = kernel
+        self._may_be_late = False  # whether a death may have cost a wake
         self._memory = Memory(
             program.capacity,
             program.mode,
@@ -62,6 +66,8 @@ class World:
         """
         self._memory.restore(self._saved)
         self._dead.clear()
+        self._kernel.clear()
+        self._may_be_late = self.program.has_orphan
         if self.program.has_orphan:
             self._dead.add(_GHOST)
         self._history = History(self.program.capacity, self._filled)
@@ -85,7 +91,7 @@ class World:
         return self._handle(self.program.actors[number].engine, FIRST + number)
 
     def _handle(self, engine: str, pid: int) -> Handle:
-        return Handle(engine, self._memory, self.scheduler, pid, self._dead)
+        return Handle(engine, self._memory, self.scheduler, pid, self._dead, self._kernel)
 
     def _begin(self) -> None:
         """Be told that a run begins."""
@@ -126,18 +132,27 @@ class World:
 
     def _die(self, process: int) -> None:
         self._dead.add(FIRST + process)
+        self._kernel.end_process(process)
+        mine = [actor for actor in self._actors if actor.process == process]
+        if any(actor.sleeps_on is None and not actor.is_done for actor in mine) or self._waits_with_lock(mine):
+            self._may_be_late = True
         for call in self._history.calls:
             if self._processes[call.actor] == process and call.ended is None:
                 call.held = self._memory.held()
 
     def _stall(self) -> None:
-        """No actor can move: then no sleeper may have anything to wake up for, unless its waker died."""
-        if self._dead:
+        """No actor can move: then no sleeper may have anything to wake up for, unless its waker died.
+
+        An actor that dies asleep, and was not woken, costs no other a wake.
+        """
+        if self._may_be_late:
             return
         for actor in self._actors:
             if actor.sleeps_on is None:
                 continue
             call = next(call for call in reversed(self._history.calls) if call.actor == actor.number)
+            if self._waits_for_role(actor, call):
+                continue
             waits_for_turn = (
                 actor.sleeps_on == self._memory.address + layout.BATCH_OWNER_AT
             )  # its holder may be about to go
@@ -148,8 +163,28 @@ class World:
             if call.is_take and words[self._memory.slot(head) >> 3] == head << layout.STATE_BITS | layout.FULL:
                 raise Violation(f"a {call.name} sleeps beside an item: the wake was lost")
             is_free = words[self._memory.slot(tail) >> 3] == tail << layout.STATE_BITS | layout.FREE
-            if call.name == "put_wait" and is_free and not words[layout.GATE_AT >> 3]:
+            if call.name in _SINGLE_PUTS and is_free and not words[layout.GATE_AT >> 3]:
                 raise Violation("a put sleeps beside a free slot: the wake was lost")
+            if call.name == "batch_await" and not words[layout.BATCH_OWNER_AT >> 3] and not any(self._memory.lock):
+                raise Violation("a batch sleeps beside a lock that is free: the wake was lost")
+
+    def _waits_for_role(self, actor: Actor, call: Call) -> bool:
+        """Whether another process has the role that a call needs, so that it sleeps between its tries to take it."""
+        words = self._memory.words
+        role = words[(layout.CONSUMER_AT if call.is_take else layout.PRODUCER_AT) >> 3]
+        if not role:
+            return False
+        owner = words[layout.record_at(layout.parse_name(role)[0]) + layout.OWNER >> 3]
+        return layout.parse_owner(owner)[0] != FIRST + actor.process
+
+    def _waits_with_lock(self, actors: list[Actor]) -> bool:
+        """Whether one of some actors is a batch, which may have the lock."""
+        return any(
+            call.name.startswith("batch") and call.ended is None
+            for actor in actors
+            for call in self._history.calls
+            if call.actor == actor.number
+        )
 
     def _is_closed(self) -> bool:
         return ending.is_closed(self._survivor.engine.membership.look())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .bells import Kernel
 from .handles import taken_over
 from .leased_world import LeasedWorld
 from .program import Program
@@ -16,6 +17,7 @@ from .world import World
 def open_world(program: Program) -> Iterator[World]:
     """Set a program up, in a process that belongs to it alone for the time."""
     scheduler, dead = Scheduler(), set[int]()
+    kernel = Kernel(scheduler)
     kind = LeasedWorld if program.leases else World
-    with taken_over(scheduler, dead):
-        yield kind(program, scheduler, dead)
+    with taken_over(scheduler, dead, kernel), kernel.replaces_that_of_the_package():
+        yield kind(program, scheduler, dead, kernel)

@@ -6,7 +6,7 @@ Afterwards the items put and got are judged, and the queue has to take a full lo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, Full
 from typing import Any, Final
@@ -24,6 +24,7 @@ from .workers import Calls, Task
 
 _ROOM: Final = 1 << 20  # entries of a log; untouched memory costs nothing
 _GO_ON: Final = 20  # calls that each survivor has to do after the last trouble
+_LOOPS: Final = {"producer": workers.produce, "consumer": workers.consume}
 _SETTLE: Final = 0.02  # seconds that survivors at least continue to run
 
 
@@ -39,6 +40,7 @@ class Setting:
         mode: of the queue.
         standbys: "producer" and "consumer", if the survivors of that side wait for a role of mode "spsc".
         item_size: bytes of a slot; if they are fewer than an item may have, it takes several.
+        loops: what workers do, by their role.
     """
 
     seed: str
@@ -48,6 +50,7 @@ class Setting:
     mode: Mode = "mpmc"
     standbys: tuple[str, ...] = ()
     item_size: int = LARGEST
+    loops: Mapping[str, Loop] = field(default_factory=lambda: dict(_LOOPS))
 
     @property
     def most(self) -> int:
@@ -199,14 +202,14 @@ class Round:
             role: "producer" or "consumer".
             fate: for its name.
             calls: which it makes.
-            loop: what it does; if None, what its role says.
+            loop: what it does; if None, what the setting says.
             choices: fields of its task.
         """
         name, number, log = self.join(role, fate)
         task = Task(
             name, number, f"{self.setting.seed}/{name}", calls, self.setting.most, is_mixed=self.is_mixed, **choices
         )
-        loop = loop or (workers.produce if role == "producer" else workers.consume)
+        loop = loop or self.setting.loops[role]
         worker = self.processes.start(name, log, loop, self.queue, log, self.signals, task)
         self.enroll(role, worker)
         return worker

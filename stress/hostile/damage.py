@@ -44,7 +44,7 @@ _HEADER: Final = (
     }
     | {
         f"bells {number}": layout.BELLS_AT + number * layout.WORD
-        for number in (0, 1, 15, 16, 31)  # what is rung: the bits of both sides
+        for number in (0, 1, 15, 16, 31, 32, 47)  # what is rung: the bits of both sides, and of the batch lock
     }
 )
 _DEAD: Final = {

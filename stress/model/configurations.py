@@ -127,6 +127,7 @@ CONFIGURATIONS: Final = (
     Configuration("doorbell", "the same, after a death in its sleep", "-DPRODUCERS=2 -DFALLEN=1", long=True),
     Configuration("doorbell", "two items, a sleeper and a doorbell", "-DPRODUCERS=2 -DSLEEPERS=1 -DBELLS=1", long=True),
     Configuration("doorbell", "an item, two doorbells, one may leave, a death", "-DLEAVES=1 -DCRASH=1", long=True),
+    Configuration("doorbell", "two items, two doorbells, a death", "-DPRODUCERS=2 -DCRASH=1", long=True, bits=True),
     Configuration("birth", "a creator, an unlinker, an attacher, a death", "-DCREATORS=1 -DUNLINKERS=1 -DCRASH=1"),
     Configuration("birth", "two creators, an unlinker, an attacher, a death", "-DCRASH=1", long=True),
     Configuration("birth", "the same, two die", "-DCRASH=2", long=True),

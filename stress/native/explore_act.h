@@ -111,9 +111,7 @@ static void pass_on(struct actor *a, struct shmq_wake_words *side, bool is_answe
 {
     const enum shmq_bells which = is_put(a->kind) ? SHMQ_BELLS_OF_SPACE : SHMQ_BELLS_OF_ITEMS;
     const bool is_unrung = shmq_wants_bell(&a->ring, which, index_of(a));
-    step("B5");
-    const uint64_t bit = UINT64_C(1) << index_of(a) % 64;
-    const bool was_there = (atomic_fetch_and(&shmq_bells(&a->ring, which)[index_of(a) / 64], ~bit) & bit) != 0;
+    const bool was_there = shmq_take_bell(&a->ring, which, index_of(a));
     if (was_there && !is_unrung) {
         fail("a bit that another has set");
     }

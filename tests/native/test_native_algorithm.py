@@ -75,7 +75,9 @@ def test_the_algorithm_passes(program: Program) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program", [pytest.param(each, marks=pytest.mark.long if each == "leases" else ()) for each in PROGRAMS]
+)
 def test_a_planted_bug_is_found(program: Program) -> None:
     """One for each program; ``python -m stress sanitize --plant`` plants them all."""
     bug = next(bug for bug, task in planted.found_by("sanitize") if task.how == (program,))

@@ -18,7 +18,10 @@ ALGORITHM = (
 )
 
 CALL = re.compile(r"\b(shmq_\w+)\(")
-DEFINITION = re.compile(r"^static inline [^;{=]*?\b(shmq_\w+)\([^;]*?\)\n\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+DEFINITION = re.compile(
+    r"^(?:__attribute__\(\(.*?\)\) )?static (?:inline )?[^;{=]*?\b(shmq_\w+)\([^;]*?\)\n\{\n(.*?)^\}",
+    re.MULTILINE | re.DOTALL,
+)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 

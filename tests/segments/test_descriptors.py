@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue.errors import QueueClosedError
 from tests.support.children import python
 from tests.support.descriptors import descriptors
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 from tests.support.segments import segments_of
+from tests.support.waiting import LONG
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -119,3 +123,23 @@ def test_a_doorbell_whose_descriptors_were_closed_touches_nobodys(run_id: str, e
         str(reused),
     )
     assert segments_of(run_id) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
+def test_a_descriptor_that_the_program_closes_is_told_and_touched_no_more(make_queue: MakeQueue) -> None:
+    """``os.close(q.fileno())`` closes one of three; its number may be a stranger's from then on."""
+    q = make_queue(capacity=1)
+    doorbell, descriptor = q.readable, q.fileno()
+    strangers = os.memfd_create("a stranger's")
+    os.dup2(strangers, descriptor)
+    with pytest.raises(QueueClosedError, match="has closed its descriptor"):
+        doorbell.fileno()
+    with pytest.raises(q.Empty):
+        q.get_nowait()
+    other = q.fileno()
+    assert other != descriptor
+    assert select.select([other], [], [], LONG)[0]
+    q.close()
+    assert os.path.sameopenfile(strangers, descriptor)
+    os.close(descriptor)
+    os.close(strangers)

@@ -180,7 +180,7 @@ def test_six_programs_that_start_at_once_have_one_queue(run_id: str, delete: boo
         start_at_once(run_id, delete)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_times_six_programs_have_one_queue(run_id: str) -> None:
     """The long form, `.ci/run nightly lives`, does this five times."""
     for number in range(20):

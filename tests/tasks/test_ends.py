@@ -7,6 +7,7 @@ import contextlib
 import copy
 import errno
 import gc
+import os
 import pickle
 import threading
 import weakref
@@ -400,3 +401,40 @@ def test_a_loop_runs_on_while_another_handle_has_the_role(
 
     with SharedMemoryQueue(other.name, run_id=other.run_id, engine=each_engine) as q:
         run(main(q))
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_a_program_that_closes_the_descriptor_of_waiting_tasks_is_told(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, is_reused: bool
+) -> None:
+    """The tick sees that a ring was lost, and why. The item stays, and the next call waits with another descriptor.
+
+    Not in uvloop: libuv ends a program in which the descriptor that it waits for is closed.
+    """
+    waker, waiter = pair
+    monkeypatch.setattr("shared_multiprocess_queue._engine.awaiting.SLICE", 10**7)
+
+    async def main() -> Any:
+        task = asyncio.create_task(waiter.get_async())
+        await asleep(waiter, "get")
+        descriptor = sides_of(waiter)[0]._bell.fileno()
+        strangers = os.memfd_create("a stranger's")
+        if is_reused:
+            os.dup2(strangers, descriptor)
+        else:
+            os.close(descriptor)
+        waker.put("not lost")
+        with pytest.raises(QueueClosedError, match="has closed the descriptor with which its tasks wait"):
+            await task
+        if is_reused:
+            os.close(descriptor)
+        os.close(strangers)
+        return await waiter.get_async(), await waiting()
+
+    async def waiting() -> Any:
+        task = asyncio.create_task(waiter.get_async())
+        await asleep(waiter, "get", 2)
+        waker.put("rung for")
+        return await task
+
+    assert asyncio.run(asyncio.wait_for(main(), LONG)) == ("not lost", "rung for")

@@ -7,13 +7,17 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+import trio
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._platform import bells
@@ -23,7 +27,7 @@ from shared_multiprocess_queue.errors import QueueClosedError
 from tests.support.children import end_of, fork, python
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG, eventually, in_thread
-from tests.tasks.conftest import Pair, Run, asleep, sides_of
+from tests.tasks.conftest import ENGINES, Pair, Run, asleep, sides_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -328,28 +332,67 @@ def test_the_end_of_a_program_that_waits_is_silent(make_queue: MakeQueue, each_e
     assert names_of(q) == 0
 
 
-def test_anyio_and_trio_wait_for_the_descriptor(pair: Pair) -> None:
-    anyio = pytest.importorskip("anyio")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_anyio_and_trio_wait_for_the_descriptor(pair: Pair, backend: str) -> None:
+    """Once that of the side, and once that of the handle."""
     waker, waiter = pair
+    descriptors = [waiter.readable, waiter.fileno()]
 
-    async def main() -> Any:
+    async def main() -> list[Any]:
+        return [await take(descriptor) for descriptor in descriptors]
+
+    async def take(descriptor: Any) -> Any:
         while True:
-            await anyio.wait_readable(waiter.readable)
+            await anyio.wait_readable(descriptor)
             with contextlib.suppress(waiter.Empty):
                 return waiter.get_nowait()
+            waker.put(backend)  # from here on it is not readable before that
 
-    backends: list[str] = ["asyncio", *(["trio"] if _has("trio") else [])]
-    for backend in backends:
-        with pytest.raises(waiter.Empty):
-            waiter.get_nowait()
-        waiter.readable  # noqa: B018
-        found = in_thread(anyio.run, main, backend=backend)
-        waker.put(backend)
-        assert found.result(LONG) == backend
+    assert run_by_anyio(main, backend) == [backend] * 2
 
 
-def _has(module: str) -> bool:
-    with contextlib.suppress(ImportError):
-        __import__(module)
-        return True
-    return False
+def test_trio_waits_for_room(pair: Pair) -> None:
+    waker, waiter = pair
+    waker.put_batch([1, 2, 3])
+
+    async def main() -> None:
+        with pytest.raises(waiter.Full):
+            waiter.put_nowait(4)
+        waker.get()
+        await trio.lowlevel.wait_readable(waiter.writable)
+        waiter.put_nowait(4)
+
+    run_by_anyio(main, "trio")
+    assert waker.get_batch(3) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rings_that_no_process_hears_keep_no_other_from_its_waiter(make_queue: MakeQueue, engine: Any) -> None:
+    """The kernel charges a message to the socket that sends it until it is read: some 280 of them are the most."""
+    crowd = make_queue("crowd", capacity=1, engine=engine)
+    q = make_queue("other", capacity=1, engine=engine)
+
+    async def main() -> bool:
+        with contextlib.ExitStack() as stack:
+            handles = [stack.enter_context(SharedMemoryQueue(crowd.name, run_id=crowd.run_id)) for _ in range(300)]
+            tasks = [asyncio.create_task(handle.get_async()) for handle in handles]
+            await asleep(crowd, "get", 300)
+            q.fileno()
+            assert q.empty()
+            crowd.shutdown()  # rings all
+            q.put("rung for")
+            is_rung = bool(select.select([q], [], [], 0)[0])
+            for task in tasks:
+                with pytest.raises(crowd.ShutDown):
+                    await task
+            return is_rung
+
+    assert asyncio.run(main())
+
+
+def run_by_anyio(main: Callable[[], Coroutine[Any, Any, Any]], backend: str) -> Any:
+    async def watched() -> Any:
+        with anyio.fail_after(LONG):
+            return await main()
+
+    return anyio.run(watched, backend=backend)
