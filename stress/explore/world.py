@@ -9,8 +9,9 @@ from shared_multiprocess_queue._ring import ending, layout
 from shared_multiprocess_queue.errors import ShutDown
 
 from .bells import Kernel
-from .handles import Handle, Memory
+from .handles import Handle
 from .interrupts import interrupted
+from .memory import Memory
 from .program import JOIN, PUTS, Program, Schedule, item_named, slots_of
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge

@@ -76,11 +76,11 @@ def test_generations_that_no_record_reaches_do_no_harm(
 
 
 def test_a_get_passes_fewer_dead_puts_the_more_records_there_are(make_queue: MakeQueue) -> None:
-    """Each dead put costs a scan of the records, and one attempt to get is bounded.
+    """Dead puts cost a scan of the records in each lap, and one attempt to get is bounded.
 
     A tail far ahead looks like dead puts without an end; a call that does not wait buried 1024 in three seconds.
     """
-    q = make_queue(capacity=4, engine="atomics")
+    q = make_queue(capacity=1, engine="atomics")
     stage = staging.Stage(q)
     stage.write(layout.TAIL, 1 << 60)
     for index in range(1, layout.RECORDS - 2):
