@@ -3,9 +3,10 @@
     >>> from shared_multiprocess_queue import SharedMemoryQueue
 
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
-one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns. ``list_queues`` and
-``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. The other names are the
-errors.
+one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns. ``open_queue`` opens
+a local queue, or a ``RemoteQueue`` on a server of Redis or Valkey; ``QueueLike`` is for annotations. ``list_queues``
+and ``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. The other names are
+the errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ from .errors import (
     QueueMismatchError,
     QueueNotFoundError,
     QueueNotReadyError,
+    QueueRefusedError,
+    QueueUnavailableError,
     RoleTakenError,
     SerializationError,
     SharedMemoryFullError,
@@ -36,11 +39,13 @@ from .errors import (
     ShutDown,
     TooManyParticipantsError,
 )
+from .like import LeaseLike, QueueLike, open_queue
 from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 
 if TYPE_CHECKING:
     from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
+    from .remote import RemoteDeadLetter, RemoteLease, RemoteQueue
 
 __version__ = "1.0.0.dev0"
 
@@ -55,6 +60,7 @@ __all__ = [
     "JoinableQueue",
     "LayoutVersionError",
     "Lease",
+    "LeaseLike",
     "LeaseLostError",
     "LeasesHeldError",
     "LeasesRequiredError",
@@ -65,11 +71,17 @@ __all__ = [
     "QueueFile",
     "QueueInUseError",
     "QueueLease",
+    "QueueLike",
     "QueueLook",
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
     "QueueProcess",
+    "QueueRefusedError",
+    "QueueUnavailableError",
+    "RemoteDeadLetter",
+    "RemoteLease",
+    "RemoteQueue",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -79,15 +91,19 @@ __all__ = [
     "TooManyParticipantsError",
     "inspect",
     "list_queues",
+    "open_queue",
 ]
 
 _OF_LOOKING = {"QueueBlocker", "QueueFile", "QueueLease", "QueueLook", "QueueProcess", "inspect", "list_queues"}
+_OF_REMOTE = {"RemoteDeadLetter", "RemoteLease", "RemoteQueue"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what looks at queues when it is first asked for: most programs never do, and it would slow the import."""
-    if name not in _OF_LOOKING:
+    """Import what looks at queues, or needs redis-py, when it is first asked for: it would slow the import."""
+    if name in _OF_LOOKING:
+        from . import looking as module  # noqa: PLC0415
+    elif name in _OF_REMOTE:
+        from . import remote as module  # type: ignore[no-redef]  # noqa: PLC0415
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import looking  # noqa: PLC0415
-
-    return getattr(looking, name)
+    return getattr(module, name)

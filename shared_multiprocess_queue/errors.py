@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from queue import Empty, Full
-from typing import Final
+from typing import Final, Literal
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -40,6 +40,8 @@ __all__ = [
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -231,6 +233,23 @@ def _way_to_ask(name: str) -> str:
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
     """A live process is still creating the queue of that name."""
+
+
+class QueueUnavailableError(SharedMemoryQueueError, ConnectionError):
+    """The server of a remote queue could not be reached for too long.
+
+    Attributes:
+        outcome: "unknown" if the call may have had its effect all the same, as its request was sent and no answer came;
+            "not done" if it has not.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class QueueRefusedError(SharedMemoryQueueError, OSError):
+    """The server of a remote queue refuses what is asked: its memory is full, or a right or a setting is missing."""
 
 
 class LayoutVersionError(SharedMemoryQueueError, RuntimeError):

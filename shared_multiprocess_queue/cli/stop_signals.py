@@ -29,6 +29,11 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
         self._received: signal.Signals | None = None
 
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that was received."""
+        return self._received
+
     def check(self) -> None:
         """Do nothing, or raise InterruptedBySignal if a signal was received."""
         if self._received is not None:

@@ -1,0 +1,39 @@
+"""What ``python -m stress remote`` does."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+from rich.console import Console
+
+from ..harness import options
+from . import bridges, workers
+from .server import PROGRAMS
+
+_KINDS: Final = ("workers-always", "workers-everysec", "bridges-out", "bridges-in")
+
+
+@click.command()
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(_KINDS), help="What to kill; all if not given.")
+@click.option("--kills", type=click.IntRange(1), default=100, show_default=True, help="Of each kind.")
+@click.option("--restarts", type=click.IntRange(0), default=10, show_default=True, help="Of the server, of each kind.")
+@options.seed
+def command(kinds: tuple[str, ...], kills: int, restarts: int, seed: int | None) -> None:
+    """Kill what uses a queue on a server, and the server: nothing that was acknowledged is lost, nothing is doubled."""
+    console = Console()
+    if not PROGRAMS:
+        raise click.ClickException("neither redis-server nor valkey-server is installed; install one of them")
+    seed = options.tell_seed(seed, console)
+    ok = True
+    for kind in kinds or _KINDS:
+        what, _, how = kind.partition("-")
+        outcome: workers.Outcome | bridges.Outcome
+        if what == "workers":
+            outcome = workers.run(workers.Plan(kills, restarts, how, seed))
+        else:
+            outcome = bridges.run("out" if how == "out" else "in", kills, seed)
+        ok &= outcome.is_right
+        console.print(f"{kind}: {'right' if outcome.is_right else 'WRONG'}: {outcome}", highlight=False, soft_wrap=True)
+    sys.exit(not ok)
