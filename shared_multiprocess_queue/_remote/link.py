@@ -118,6 +118,7 @@ class Link:
         self._place = place
         self._patience = patience
         # The pool gives each thread that asks at the same time a connection of its own.
+        self._is_closed = False
         self.client: Any = redis.Redis.from_url(place.server, retry=Retry(NoBackoff(), 0), **options())
 
     def run(self, call: Call[T]) -> T:
@@ -141,18 +142,26 @@ class Link:
 
     def command(self, *words: Any) -> Any:
         """Run a command of the server that may be repeated."""
-        return self._insist(lambda: self.client.execute_command(*words), clock.FOREVER)
+        return self._insist(lambda: self._execute(*words), clock.FOREVER)
 
     def _ask(self, ask: Ask) -> Any:
         rest = (len(ask.keys), *ask.keys, *ask.arguments)
 
         def send() -> Any:
             try:
-                return self.client.execute_command("EVALSHA", ask.script.digest, *rest)
+                return self._execute("EVALSHA", ask.script.digest, *rest)
             except exceptions.NoScriptError:
-                return self.client.execute_command("EVAL", ask.script.text, *rest)
+                return self._execute("EVAL", ask.script.text, *rest)
 
         return self._insist(send, ask.until)
+
+    def _execute(self, *words: Any) -> Any:
+        try:
+            return self.client.execute_command(*words)
+        except ValueError as error:  # redis-py without hiredis reads from a file, which another thread has closed
+            if not self._is_closed:
+                raise
+            raise exceptions.ConnectionError("another thread has closed the handle") from error
 
     def _insist(self, send: Callable[[], Any], until: float) -> Any:
         trouble: Trouble | None = None
@@ -168,11 +177,12 @@ class Link:
             clock.sleep(wake.seconds)
             return
         try:
-            self.client.execute_command("BLPOP", wake.key, wake.seconds)
+            self._execute("BLPOP", wake.key, wake.seconds)
         except (exceptions.RedisError, OSError) as error:  # the next request says whether the server is back
             if not is_passing(error):
                 Trouble(self._place, 0, 0).pause(error)
 
     def close(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         self.client.close()
