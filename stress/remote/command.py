@@ -12,7 +12,7 @@ from ..harness import options
 from . import bridges, workers
 from .server import PROGRAMS
 
-_KINDS: Final = ("workers-always", "workers-everysec", "bridges-out", "bridges-in")
+_KINDS: Final = ("workers", "bridges-out", "bridges-in")
 
 
 @click.command()
@@ -28,12 +28,11 @@ def command(kinds: tuple[str, ...], kills: int, restarts: int, seed: int | None)
     seed = options.tell_seed(seed, console)
     ok = True
     for kind in kinds or _KINDS:
-        what, _, how = kind.partition("-")
         outcome: workers.Outcome | bridges.Outcome
-        if what == "workers":
-            outcome = workers.run(workers.Plan(kills, restarts, how, seed))
+        if kind == "workers":
+            outcome = workers.run(workers.Plan(kills, restarts, seed))
         else:
-            outcome = bridges.run("out" if how == "out" else "in", kills, seed)
+            outcome = bridges.run("out" if kind == "bridges-out" else "in", kills, seed)
         ok &= outcome.is_right
         console.print(f"{kind}: {'right' if outcome.is_right else 'WRONG'}: {outcome}", highlight=False, soft_wrap=True)
     sys.exit(not ok)

@@ -35,13 +35,11 @@ class Plan(NamedTuple):
     Attributes:
         kills: of producers and workers, together.
         restarts: of the server.
-        fsync: when the server writes to its disk, "always" or "everysec".
         seed: of the moments and victims.
     """
 
     kills: int
     restarts: int
-    fsync: str
     seed: int
 
 
@@ -92,7 +90,7 @@ def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        server = Server(place, PROGRAMS[0], appendfsync=plan.fsync)
+        server = Server(place, PROGRAMS[0], appendfsync="always")
         server.start()
         try:
             return _run_on(server, plan, place)

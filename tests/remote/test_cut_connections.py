@@ -121,10 +121,9 @@ def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("fsync", ["always", "everysec"])
-def test_kills_of_workers_and_of_the_server_lose_nothing(fsync: str) -> None:
+def test_kills_of_workers_and_of_the_server_lose_nothing() -> None:
     programs_or_skip()
-    outcome = workers.run(workers.Plan(kills=20, restarts=3, fsync=fsync, seed=3))
+    outcome = workers.run(workers.Plan(kills=20, restarts=3, seed=3))
     assert outcome.is_right, outcome
     assert outcome.acknowledged > 50
 
