@@ -4,20 +4,24 @@ It is a consumer of one queue, with leases, and a producer of the other: it leas
 it is killed in between, the items are leased to its successor and brought again.
 
 **out**, from local to remote: the server keeps the positions of what was put until the bridge says, with its next
-batch, that they have ended locally. So what is brought again is left out: each item arrives once. A successor
-supersedes its predecessor, so that a late request of that one puts nothing.
+batch, that they have ended locally. So what is brought again is left out: each item arrives once. Batches are numbered
+for the life of a bridge, and a successor supersedes its predecessor, so a request that comes late puts nothing.
 
 **in**, from remote to local: nothing in the local queue tells what was put before. So each death of a bridge may bring
-a batch twice, and ``again`` counts what was delivered more than once.
+a batch twice, and ``again`` counts what was delivered more than once. Before it puts a batch it leaves out what its
+leases on the server no longer cover: that is another getter's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, cast
 
 from ._platform import clock, processes
+from ._remote.calls import Attempt
+from ._remote.ferry import SupersededError
+from ._remote.lease import RemoteLease
 from .errors import (
     DeserializationError,
     Empty,
@@ -31,6 +35,7 @@ from .errors import (
     SerializationError,
     ShutDown,
 )
+from .like import LeaseLike
 from .queue import SharedMemoryQueue
 from .remote import RemoteQueue
 
@@ -40,32 +45,6 @@ Direction = Literal["in", "out"]
 
 _LOOK = 0.5  # seconds after which it looks whether it is to stop
 _LATER = 60.0  # seconds in which an item that cannot be sent is not delivered again
-
-
-class SupersededError(Exception):
-    """Another bridge has begun to bring the items of the same queue."""
-
-
-class _Leased(Protocol):
-    """A lease of either queue."""
-
-    @property
-    def item(self) -> Any:
-        """The item."""
-
-    @property
-    def deliveries(self) -> int:
-        """How often it was handed out."""
-
-    @property
-    def position(self) -> int:
-        """The number of the item in its queue."""
-
-    def done(self) -> None:
-        """End it."""
-
-    def release(self, delay: float = 0.0, last: bool = False) -> None:
-        """Give it back."""
 
 
 class Bridge:
@@ -95,7 +74,6 @@ class Bridge:
         warn: Callable[[str], None],
     ) -> None:
         self._local = local
-        self._remote = remote
         self._is_out = direction == "out"
         self._source: SharedMemoryQueue[Any] | RemoteQueue[Any] = local if self._is_out else remote
         if not self._source.leases:
@@ -104,8 +82,8 @@ class Bridge:
         self._stops = stops
         self._warn = warn
         self._ended: list[int] = []  # positions whose leases have ended, which the server may forget
-        self._origin = f"{processes.boot()}:{':'.join(map(str, local._identity))}"  # no other queue has or will have it
-        self._epoch = 0
+        # No other queue has or will have this name.
+        self._ferry = remote._ferry(f"{processes.boot()}:{':'.join(map(str, local._identity))}")
         self.brought = self.again = self.refused = 0
 
     def run(self) -> None:
@@ -118,9 +96,9 @@ class Bridge:
         """
         while not self._stops():
             try:
-                if self._is_out and not self._epoch:
-                    self._epoch = self._remote.begin_bridge(self._origin)
-                leases: Sequence[_Leased] = self._source.lease_batch(self._batch, timeout=_LOOK)
+                if self._is_out and not self._ferry.has_begun:
+                    self._ferry.begin()
+                leases: Sequence[LeaseLike[Any]] = self._source.lease_batch(self._batch, timeout=_LOOK)
             except (Empty, QueueUnavailableError):
                 if self._local.get_metrics()["unlinked"]:
                     return
@@ -134,56 +112,65 @@ class Bridge:
                 self._give_back(leases)
                 raise
 
-    def _can_be_sent(self, lease: _Leased) -> bool:
+    def _can_be_sent(self, lease: LeaseLike[Any]) -> bool:
         """Whether the other queue takes an item; if not, it comes again later, and others go on."""
         self.again += lease.deliveries > 1
         try:
             item = lease.item
             if self._is_out:
-                self._remote.entry_of(item)
+                self._ferry.entry_of(item)
         except (SerializationError, DeserializationError, ItemTooLargeError) as error:
             self._refuse(lease, error)
             return False
         return True
 
-    def _refuse(self, lease: _Leased, error: Exception) -> None:
+    def _refuse(self, lease: LeaseLike[Any], error: Exception) -> None:
         self.refused += 1
         self._warn(f"the item of position {lease.position} stays where it is: {error}")
         with suppress(LeaseLostError, QueueUnavailableError):
             lease.release(delay=_LATER)
 
-    def _bring(self, leases: Sequence[_Leased]) -> None:
+    def _bring(self, leases: Sequence[LeaseLike[Any]]) -> None:
         """Put items, halves of them if there is no room for all, and end their leases; or give them back to stop."""
-        while leases:
-            some = leases
+        while some := self._still_leased(leases):
+            leases = some
             try:
                 is_put = self._put(some)
+                while not is_put:
+                    if self._stops():
+                        self._give_back(leases)
+                        return
+                    if len(some) > 1:
+                        some = some[: len(some) // 2]
+                    else:
+                        clock.sleep(_LOOK / 10)
+                    some = self._still_leased(some)
+                    is_put = self._put(some)
             except ItemTooLargeError as error:  # for the local queue
                 too_large = some[error.index or 0]
                 self._refuse(too_large, error)
                 leases = [lease for lease in leases if lease is not too_large]
                 continue
-            while not is_put:
-                if self._stops():
-                    self._give_back(leases)
-                    return
-                if len(some) > 1:
-                    some = some[: len(some) // 2]
-                else:
-                    clock.sleep(_LOOK / 10)
-                is_put = self._put(some)
             self.brought += len(some)
-            for lease in some:
-                self._end(lease)
-            leases = leases[len(some) :]
+            self._end(some)
+            put = {id(lease) for lease in some}
+            leases = [lease for lease in leases if id(lease) not in put]
 
-    def _put(self, leases: Sequence[_Leased]) -> bool:
+    def _still_leased(self, leases: Sequence[LeaseLike[Any]]) -> Sequence[LeaseLike[Any]]:
+        """Return those whose items no other getter can have by now. A local lease ends with its process only."""
+        if self._is_out:
+            return leases
+        lost = [lease for lease in cast(Sequence[RemoteLease[Any]], leases) if not lease.valid]
+        if lost:
+            self._give_back(lost)
+        return [lease for lease in leases if lease not in lost]
+
+    def _put(self, leases: Sequence[LeaseLike[Any]]) -> bool:
         """Put items without waiting; return False if there is no room, or no server."""
         try:
             if self._is_out:
-                items = [(lease.position, self._remote.entry_of(lease.item)) for lease in leases]
-                if self._remote.bring(self._origin, self._epoch, self._ended, items) is None:
-                    raise SupersededError
+                items = [(lease.position, self._ferry.entry_of(lease.item)) for lease in leases]
+                self._ferry.bring(self._ended, items)
                 self._ended = []
             else:
                 self._local.put_batch([lease.item for lease in leases], block=False)
@@ -191,24 +178,31 @@ class Bridge:
             return False
         return True
 
-    def _end(self, lease: _Leased) -> None:
+    def _end(self, leases: Sequence[LeaseLike[Any]]) -> None:
+        if self._is_out or not leases:
+            for lease in leases:
+                with suppress(LeaseLostError):
+                    lease.done()
+                    self._ended.append(lease.position)
+            return
+        remote = cast(Sequence[RemoteLease[Any]], leases)
+        ending: Attempt = self._ferry.ending_all(remote)
         while True:
             try:
-                lease.done()
+                self._ferry.run(remote, ending)  # what is lost comes again
             except QueueUnavailableError:
                 if self._stops():
                     return
                 continue
-            except LeaseLostError:  # it comes again: to a remote queue for nothing, to a local one twice
-                return
-            if self._is_out:
-                self._ended.append(lease.position)
             return
 
-    @staticmethod
-    def _give_back(leases: Sequence[_Leased]) -> None:
-        for lease in leases:
-            try:
-                lease.release()
-            except (LeaseLostError, QueueUnavailableError, QueueNotFoundError, QueueClosedError):
-                continue
+    def _give_back(self, leases: Sequence[LeaseLike[Any]]) -> None:
+        if self._is_out:
+            for lease in leases:
+                with suppress(LeaseLostError, QueueNotFoundError, QueueClosedError):
+                    lease.release()
+            return
+        remote = [lease for lease in cast(Sequence[RemoteLease[Any]], leases) if not lease.is_over]
+        if remote:
+            with suppress(QueueUnavailableError, QueueNotFoundError, QueueClosedError):
+                self._ferry.run(remote, self._ferry.giving_all_back(remote))

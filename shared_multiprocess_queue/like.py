@@ -39,6 +39,10 @@ class LeaseLike(Protocol[T_co]):
     def deliveries(self) -> int:
         """The number of times that it was handed out."""
 
+    @property
+    def position(self) -> int:
+        """The number of the item in its queue."""
+
     def done(self) -> None:
         """End the item."""
 

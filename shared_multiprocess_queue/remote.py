@@ -6,22 +6,19 @@ import os
 import queue
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, SupportsIndex, overload
 
 from ._engine import arguments as _arguments
 from ._engine.arguments import DEFAULTS, NOT_GIVEN
 from ._platform.clock import deadline_of
-from ._remote import opening, where
-from ._remote.calls import Calls
+from ._remote import asked, metrics, opening, where
+from ._remote.ferry import Ferry
 from ._remote.forms import Forms, Serializer
-from ._remote.handle import Handle
+from ._remote.handle import Handle, forks
 from ._remote.lease import AwaitedLease, RemoteDeadLetter, RemoteLease
 from ._remote.link import Link
-from ._remote.opening import Fixed
-from ._remote.where import Place
-from .errors import ArgumentError, LeasesRequiredError, QueueExistsError, QueueNotFoundError, ShutDown, shown
+from .errors import LeasesRequiredError, QueueNotFoundError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -34,11 +31,21 @@ else:
 
 __all__ = ["RemoteDeadLetter", "RemoteLease", "RemoteQueue"]
 
-LEASE: Final = 30.0  # seconds
-_SHORTEST: Final = 1.0  # seconds: pauses of processes and networks are of that size
-_LONGEST: Final = 86_400.0
-_LARGEST: Final = 64 << 20  # bytes of an item
-_MOST_DELIVERIES: Final = 1_000_000
+
+class _AwaitedItems(Generic[T]):
+    """The items of a queue, each awaited; not an async generator, because an exception would end that."""
+
+    def __init__(self, queue: RemoteQueue[T]) -> None:
+        self._queue = queue
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._queue.get_async()
+        except ShutDown:
+            raise StopAsyncIteration from None
 
 
 class RemoteQueue(Generic[T]):
@@ -66,8 +73,8 @@ class RemoteQueue(Generic[T]):
         secret: 16 to 64 bytes, by which items are signed, and without which they are refused. Of a list the first
             signs, and each is accepted. It travels with a pickled handle.
         trust_the_server: read pickles that nothing has signed: whatever can write to the server can run code here.
-        reconnect: seconds for which a call asks a server that does not answer; None: for ever. A call with a timeout
-            asks for a second longer than that.
+        reconnect: seconds for which a call asks a server that does not answer; None: for as long as the server can
+            tell that it was asked before, which is an hour. A call with a timeout asks for a second longer than that.
         accept_eviction: use a server that may drop the queue when its memory is full.
 
     Raises:
@@ -94,7 +101,7 @@ class RemoteQueue(Generic[T]):
         *,
         leases: SupportsIndex = DEFAULTS.leases,
         max_deliveries: SupportsIndex = 0,
-        lease: float = LEASE,
+        lease: float = asked.LEASE,
         exist_ok: bool = False,
         wait: float | None = 0,
         serializer: Serializer = "plain",
@@ -107,36 +114,24 @@ class RemoteQueue(Generic[T]):
         self._run_id = str.__str__(run_id)
         is_new, may_exist = _arguments.ways_to_open(False, create, exist_ok, wait)
         wait_until = deadline_of(True, wait, "wait")
-        sizes = _arguments.sizes(capacity, item_size, "mpmc", leases, max_deliveries, delete=False)
         forms = Forms(serializer, secret, trust_the_server)
-        if sizes.item_size > _LARGEST:
-            raise ArgumentError(
-                f"item_size must be at most {_LARGEST:,} bytes on a server, not {sizes.item_size:,}: an item occupies "
-                f"it as long as it travels; put large things elsewhere, and send where they are"
-            )
-        fixed = Fixed(
-            sizes.capacity,
-            sizes.item_size,
-            sizes.leases,
-            _deliveries(sizes.max_deliveries, sizes.leases),
-            _milliseconds(lease),
-            forms.name,
-        )
-        patience = float("inf") if reconnect is None else _non_negative("reconnect", reconnect)
+        fixed = asked.fixed(capacity, item_size, leases, max_deliveries, lease, forms.name)
+        patience = float("inf") if reconnect is None else asked.seconds("reconnect", reconnect)
         link = Link(place, patience)
         try:
             opening.check(link, place, accept_eviction)
-            calls, fixed = _open(link, place, self._run_id, fixed, is_new, may_exist, wait_until)
+            calls, fixed = asked.opened(link, place, self._run_id, fixed, is_new, may_exist, wait_until)
         except BaseException:
             link.close()
             raise
         self._handle = Handle(link, calls, fixed, forms, place, patience)
 
     def _of_this_process(self) -> Handle:
-        handle = self._handle
-        if handle.pid != os.getpid():
-            handle = self._handle = handle.again()
-        return handle
+        if self._handle.pid != os.getpid():
+            with forks.lock:
+                if self._handle.pid != os.getpid():
+                    self._handle = self._handle.again()
+        return self._handle
 
     # ---- put --------------------------------------------------------------------------------------------------------
 
@@ -251,7 +246,7 @@ class RemoteQueue(Generic[T]):
     async def get_async(self, timeout: float | None = None) -> T:
         """Take the next item as ``get`` does, and await it.
 
-        If the task is cancelled just as an item comes, the item comes again when its lease has passed.
+        If the task is cancelled just as an item comes, the item goes back at once, and that was no delivery.
         """
         handle = self._of_this_process()
         item: T = (await handle.run_in_task(handle.getting(1, deadline_of(True, timeout))))[0]
@@ -268,8 +263,7 @@ class RemoteQueue(Generic[T]):
         ``async with queue.lease_async() as lease`` ends the item at the end of its block, or gives it back after an
         exception, for example if the task is cancelled. ``await`` returns the lease.
         """
-        handle = self._with_leases("lease_async")
-        return AwaitedLease(handle, deadline_of(True, timeout))
+        return AwaitedLease(self._with_leases("lease_async"), timeout)
 
     async def join_async(self, timeout: float | None = None) -> bool:
         """Await that nothing is in the queue and nothing is being processed, as ``join`` does."""
@@ -282,11 +276,12 @@ class RemoteQueue(Generic[T]):
             while True:
                 yield self.get()
 
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Take one item after the other, and await the next, until the queue is shut down and nothing can come."""
-        with suppress(ShutDown):
-            while True:
-                yield await self.get_async()
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Take one item after the other, and await the next, until the queue is shut down and nothing can come.
+
+        A step that is cancelled takes nothing, and does not end the iteration.
+        """
+        return _AwaitedItems(self)
 
     def _most(self, max_items: SupportsIndex) -> int:
         return min(_arguments.most_items(max_items), 1000)
@@ -371,25 +366,9 @@ class RemoteQueue(Generic[T]):
             raise LeasesRequiredError(method)
         return handle
 
-    # ---- bridges ----------------------------------------------------------------------------------------------------
-
-    def begin_bridge(self, origin: str) -> int:
-        """Begin to bring the items of a local queue, in the place of any other bridge; return the epoch."""
-        return self._of_this_process().begin_bridge(origin)
-
-    def bring(
-        self, origin: str, epoch: int, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]
-    ) -> int | None:
-        """Put items that were leased from a local queue, each once; ``shmq bridge`` does."""
-        return self._of_this_process().bring(origin, epoch, forgotten, items)
-
-    def entry_of(self, item: T) -> bytes:
-        """Return the bytes that are put for an item.
-
-        Raises:
-            ItemTooLargeError, SerializationError: as ``put``.
-        """
-        return self._of_this_process().entry_of(item)
+    def _ferry(self, origin: str) -> Ferry:
+        """Return the part of a bridge in this queue."""
+        return Ferry(self._of_this_process(), origin)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -417,35 +396,7 @@ class RemoteQueue(Generic[T]):
             ``server`` (its name and version), ``server_is_durable`` (whether it writes a file of what it does),
             ``server_replicas``.
         """
-        handle = self._of_this_process()
-        seen, server = handle.look(), handle.server()
-        return {
-            "queue_size": seen.waiting,
-            "queue_capacity": self.capacity,
-            "queue_utilization_percent": seen.waiting / self.capacity * 100,
-            "queue_item_size_bytes": self.item_size,
-            "put_total": seen.number("id"),
-            "got_total": seen.number("got"),
-            "full_events": seen.number("full"),
-            "empty_events": seen.number("empty"),
-            "leases": self.leases,
-            "leased": [
-                {"holder": holder, "position": position, "deliveries": deliveries, "ends_in": seconds}
-                for holder, position, deliveries, seconds in seen.holders
-            ],
-            "redelivered": seen.number("redelivered"),
-            "lease_waits": seen.number("lease_waits"),
-            "max_deliveries": self.max_deliveries,
-            "dead_letters": seen.dead,
-            "dead_letters_total": seen.number("dead_total"),
-            "dead_letters_refused": seen.number("dead_refused"),
-            "shut_down": seen.number("closed") > 0,
-            "mode": "mpmc",
-            "engine": "redis",
-            "server": server.version,
-            "server_is_durable": server.is_durable,
-            "server_replicas": server.replicas,
-        }
+        return metrics.of(self._of_this_process())
 
     @property
     def url(self) -> str:
@@ -499,7 +450,10 @@ class RemoteQueue(Generic[T]):
     # ---- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close this handle; the queue stays. Its leases are given back; calls that wait end with QueueClosedError."""
+        """Close this handle; the queue stays. Its leases are given back; calls that wait end with QueueClosedError.
+
+        If the server does not answer, it takes two seconds at most, and the leases end by time.
+        """
         self._of_this_process().close()
 
     async def aclose(self) -> None:
@@ -557,28 +511,6 @@ class RemoteQueue(Generic[T]):
 _RECONNECT: Final = 60.0
 
 
-def _open(
-    link: Link, place: Place, run_id: str, fixed: Fixed, is_new: bool, may_exist: bool, wait_until: float
-) -> tuple[Calls, Fixed]:
-    if is_new:
-        try:
-            return opening.create(link, place, run_id, fixed), fixed
-        except QueueExistsError:
-            if not may_exist:
-                raise
-    asked = {name: value for name, value in fixed._asdict().items() if value != _LEFT_OUT.get(name)}
-    return opening.attach(link, place, run_id, asked, wait_until)
-
-
-_LEFT_OUT: Final = {
-    "capacity": DEFAULTS.capacity,
-    "item_size": DEFAULTS.item_size,
-    "leases": DEFAULTS.leases,
-    "max_deliveries": 0,
-    "lease": int(LEASE * 1000),
-}
-
-
 def _attach(
     cls: type[RemoteQueue[Any]], url: str, run_id: str, uuid: str, forms: Forms, patience: float
 ) -> RemoteQueue[Any]:
@@ -594,37 +526,3 @@ def _attach(
         raise
     handle._handle = Handle(link, calls, fixed, forms, place, patience)
     return handle
-
-
-def _deliveries(max_deliveries: SupportsIndex, leases: int) -> int:
-    try:
-        number = -1 if isinstance(max_deliveries, bool) else index(max_deliveries)
-    except TypeError:
-        number = -1
-    if not 0 <= number <= _MOST_DELIVERIES:
-        raise ArgumentError(
-            f"max_deliveries must be a whole number between 0 and {_MOST_DELIVERIES:,}, not {shown(max_deliveries)}"
-        )
-    if number and not leases:
-        raise ArgumentError(f"max_deliveries={number} needs leases: create the queue with leases=N, too")
-    return number
-
-
-def _milliseconds(lease: float) -> int:
-    seconds = _non_negative("lease", lease)
-    if not _SHORTEST <= seconds <= _LONGEST:
-        raise ArgumentError(
-            f"lease must be between {_SHORTEST:g} and {_LONGEST:,.0f} seconds, not {shown(lease)}: longer than a "
-            f"living process may be silent"
-        )
-    return round(seconds * 1000)
-
-
-def _non_negative(what: str, value: float) -> float:
-    try:
-        number = float(value + 0)
-    except (TypeError, ValueError, ArithmeticError):
-        raise TypeError(f"{what!r} must be a number of seconds, not {shown(value)}") from None
-    if not number >= 0:
-        raise ArgumentError(f"{what!r} must be a non-negative number of seconds, not {shown(value)}")
-    return number

@@ -16,7 +16,7 @@ from .._codec import blame, shipped
 from .._platform.lazy_import import late
 from ..errors import ArgumentError, DeserializationError, ItemTooLargeError, SerializationError, shown
 
-__all__ = ["SERIALIZERS", "Forms", "Serializer"]
+__all__ = ["SERIALIZERS", "Forms", "Serializer", "identity"]
 
 Serializer = Literal["plain", "pickle"]
 SERIALIZERS: Final[tuple[Serializer, ...]] = ("plain", "pickle")
@@ -69,13 +69,13 @@ class Forms:
         """What the queue records, so that a handle with another form is refused when it is opened."""
         return f"{self.serializer}, signed" if self._secrets else self.serializer
 
-    def encode(self, item: object, limit: int, uuid: bytes, index: int | None = None) -> bytes:
+    def encode(self, item: object, limit: int, of: bytes, index: int | None = None) -> bytes:
         """Return the entry of an item.
 
         Args:
             item: to put.
             limit: ``item_size`` of the queue.
-            uuid: of the queue, which the signature includes.
+            of: the queue, as ``identity`` says it, which the signature includes.
             index: of the item in its batch; None if it is alone.
 
         Raises:
@@ -87,7 +87,7 @@ class Forms:
             raise ItemTooLargeError(len(payload), limit, index)
         head = bytes([self._byte])
         if self._secrets:
-            return head + self._sign(self._secrets[0], uuid, payload) + payload
+            return head + self._sign(self._secrets[0], of, payload) + payload
         return head + payload
 
     def _encode_plain(self, item: object) -> bytes:
@@ -101,7 +101,7 @@ class Forms:
                 f"tuple, dict, set, dates, times, Decimal and UUID, unless it has serializer='pickle' and a secret"
             ) from error
 
-    def decode(self, entry: bytes, uuid: bytes) -> Any:
+    def decode(self, entry: bytes, of: bytes) -> Any:
         """Return the item of an entry.
 
         Raises:
@@ -116,7 +116,7 @@ class Forms:
         payload = entry[1:]
         if self._secrets:
             signature, payload = payload[:_SIZE], payload[_SIZE:]
-            if not any(hmac.compare_digest(signature, self._sign(key, uuid, payload)) for key in self._secrets):
+            if not any(hmac.compare_digest(signature, self._sign(key, of, payload)) for key in self._secrets):
                 raise DeserializationError(
                     "the item's signature is of none of this handle's secrets; if the secret was changed, give "
                     "secret=[new, old] until the old items are gone",
@@ -128,8 +128,14 @@ class Forms:
             blame.pass_on(error)
             raise DeserializationError(f"the item cannot be read: {blame.describe(error)}", entry) from error
 
-    def _sign(self, key: bytes, uuid: bytes, payload: bytes) -> bytes:
-        return hashlib.blake2b(bytes([self._byte]) + uuid + payload, key=key, digest_size=_SIZE).digest()
+    def _sign(self, key: bytes, of: bytes, payload: bytes) -> bytes:
+        return hashlib.blake2b(bytes([self._byte]) + of + payload, key=key, digest_size=_SIZE).digest()
+
+
+def identity(prefix: str, uuid: str) -> bytes:
+    """Return what a signature says of a queue: name, run_id and uuid, of which a stranger can choose the last alone."""
+    name = prefix.encode()
+    return len(name).to_bytes(4, "little") + name + bytes.fromhex(uuid)
 
 
 def _secrets(secret: bytes | Sequence[bytes] | None) -> tuple[bytes, ...]:

@@ -17,23 +17,23 @@ from ..errors import (
     LeaseLostError,
     LeasesHeldError,
     QueueNotFoundError,
-    QueueRefusedError,
     QueueUnavailableError,
 )
 from . import opening
-from .calls import Call, Calls, T, Taken, closed
-from .forms import Forms
+from .calls import Attempt, Calls, Claim, Taken, closed
+from .forms import Forms, identity
 from .holdings import Held, Holdings
 from .lease import RemoteDeadLetter, RemoteLease
 from .link import Link
 from .opening import Fixed
+from .requests import Call, T
 from .task_link import TaskLink
 from .where import Place
 
-__all__ = ["Handle"]
+__all__ = ["MOST_BYTES", "Handle", "forks"]
 
 _MOST_ITEMS: Final = 10_000  # of a batch: a script occupies the server as long as it runs
-_MOST_BYTES: Final = 16 << 20
+MOST_BYTES: Final = 16 << 20
 
 
 class Handle:
@@ -59,13 +59,14 @@ class Handle:
         self.is_closed = False
         self.fixed = fixed
         self.uuid = calls.uuid
-        self._uuid = bytes.fromhex(calls.uuid)
+        self.calls = calls
+        calls.lease = fixed.lease * 1e6
+        self._identity = identity(calls.prefix, calls.uuid)
         self._link = link
-        self._calls = calls
         self._forms = forms
         self._place = place
         self._patience = patience
-        self._holdings = Holdings(calls, link, fixed.lease / 1000, place.shown)
+        self._holdings = Holdings(calls, place, fixed.lease / 1000)
         self._task_links: dict[asyncio.AbstractEventLoop, TaskLink] = {}
 
     def to_pickle(self) -> tuple[str, Forms, float]:
@@ -73,10 +74,12 @@ class Handle:
         return self.uuid, self._forms, self._patience
 
     def again(self) -> Handle:
-        """Return a handle of the same queue for this process, which was forked from that of this handle."""
+        """Return a handle of the same queue for this process, which was forked from that of this handle.
+
+        A thread of the parent may have held any lock when it forked: the child has everything anew.
+        """
         link = Link(self._place, self._patience)
-        calls = self._calls.of_holder(opening.holder())
-        self._holdings.give_all_back()  # they are the parent's
+        calls = self.calls.of_holder(opening.holder())
         child = Handle(link, calls, self.fixed, self._forms, self._place, self._patience)
         child.is_closed = calls.is_closed = self.is_closed
         return child
@@ -84,7 +87,11 @@ class Handle:
     def run(self, call: Call[T]) -> T:
         """Run a call in this thread."""
         self.check_open()
-        return self._link.run(call)
+        try:
+            return self._link.run(call)
+        except BaseException:
+            self._holdings.run_errands()
+            raise
 
     async def run_in_task(self, call: Call[T]) -> T:
         """Run a call in this task."""
@@ -92,8 +99,20 @@ class Handle:
         loop = asyncio.get_running_loop()
         link = self._task_links.get(loop)
         if link is None:
+            self._sweep()
             link = self._task_links[loop] = TaskLink(self._place, self._patience)
-        return await link.run(call)
+        try:
+            return await link.run(call)
+        except BaseException:
+            self._holdings.run_errands()
+            raise
+
+    def _sweep(self) -> None:
+        """Close the connections of loops that are closed."""
+        for loop in list(self._task_links):
+            link = self._task_links.pop(loop, None) if loop.is_closed() else None  # another thread may be faster
+            if link is not None:
+                link.close()
 
     def check_open(self) -> None:
         """Check that the handle is open.
@@ -109,7 +128,7 @@ class Handle:
     def putting(self, item: object, until: float) -> Call[None]:
         """Return the call that puts one item."""
         self.check_open()
-        return self._calls.put([self._forms.encode(item, self.fixed.item_size, self._uuid)], until)
+        return self.calls.put([self._forms.encode(item, self.fixed.item_size, self._identity)], until)
 
     def putting_batch(self, items: Iterable[object], until: float) -> Call[None]:
         """Return the call that puts several items.
@@ -120,47 +139,43 @@ class Handle:
         self.check_open()
         batch = arguments.countable(items, self.fixed.capacity)
         size = self.fixed.item_size
-        entries = [self._forms.encode(item, size, self._uuid, index) for index, item in enumerate(batch)]
+        entries = [self._forms.encode(item, size, self._identity, index) for index, item in enumerate(batch)]
         total = sum(map(len, entries))
-        if len(entries) > _MOST_ITEMS or total > _MOST_BYTES:
+        if len(entries) > _MOST_ITEMS or total > MOST_BYTES:
             raise ArgumentError(
                 f"a batch of {len(entries):,} items and {total:,} bytes would occupy the server for too long; a batch "
-                f"may have {_MOST_ITEMS:,} items and {_MOST_BYTES:,} bytes: split it"
+                f"may have {_MOST_ITEMS:,} items and {MOST_BYTES:,} bytes: split it"
             )
-        return self._calls.put(entries, until) if entries else _nothing()
-
-    def begin_bridge(self, origin: str) -> int:
-        """Begin to bring items of a queue; return the epoch."""
-        return self.run(self._calls.bridge_begin(origin))
-
-    def bring(
-        self, origin: str, epoch: int, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]
-    ) -> int | None:
-        """Put items of another queue; see ``Calls.bring``."""
-        return self.run(self._calls.bring(origin, epoch, forgotten, items))
+        return self.calls.put(entries, until) if entries else _nothing()
 
     def entry_of(self, item: object) -> bytes:
         """Return what is put for an item."""
-        return self._forms.encode(item, self.fixed.item_size, self._uuid)
+        return self._forms.encode(item, self.fixed.item_size, self._identity)
 
     def getting(self, most: int, until: float) -> Call[list[Any]]:
         """Take up to ``most`` items. One that cannot be read ends the list, or, as the first one, is the error."""
         while True:
             self._check_that_some_are_left()
-            taken = yield from self._calls.take(most, until, self._holdings.of_this_process())
-            held = self._holdings.add(taken, for_thread=True) if self.fixed.leases else []
-            items, error = self._read(taken)
-            if error is not None:
-                ends = taken[: len(items) or 1]
-                yield from self._release([one.token for one in taken[len(ends) :]])
-                taken = ends
-                if not items:
-                    yield from self._end(held[:1], taken)
-                    raise error
-            if held:
-                return items
-            kept = yield from self._end([], taken)
-            items = [item for item, is_mine in zip(items, kept, strict=True) if is_mine]
+            claim = yield from self.calls.take(most, until, self._holdings.of_this_process())
+            is_over = False
+            try:
+                items, error = self._read(claim.taken)
+                if error is not None:
+                    yield from self._give_back_rest(claim, len(items) or 1)
+                if self.fixed.leases and items:
+                    self._holdings.add(claim.taken, for_thread=True)
+                    self.calls.keep(claim)
+                    is_over = True
+                    return items
+                confirming = self.calls.confirm(claim)
+                is_over = True  # from here on that gives back what is not confirmed
+                are_mine = yield from confirming
+            finally:
+                if not is_over:
+                    self.calls.abandon(claim)
+            if error is not None and not items:
+                raise error
+            items = [item for item, is_mine in zip(items, are_mine, strict=True) if is_mine]
             if items:
                 return items
 
@@ -168,23 +183,16 @@ class Handle:
         items: list[Any] = []
         for one in taken:
             try:
-                items.append(self._forms.decode(one.entry, self._uuid))
+                items.append(self.decode(one.entry))
             except DeserializationError as error:
                 return items, error
         return items, None
 
-    def _end(self, held: Sequence[Held], taken: Sequence[Taken]) -> Call[list[bool]]:
-        for one in held:
-            with suppress(LeaseLostError):
-                self._holdings.remove(one)
-        return self._calls.once("done", *(one.token for one in taken))
-
-    def _release(self, tokens: Sequence[str], delay: int = 0, last: bool = False) -> Call[list[bool]]:
-        for token in tokens:
-            self._holdings.forget(token)
-        if not tokens:
-            return []
-        return (yield from self._calls.once("release", delay, int(last), *tokens))
+    def _give_back_rest(self, claim: Claim, count: int) -> Call[None]:
+        """Give back all that was taken but the first items, as if it had not been delivered."""
+        rest, claim.taken = claim.taken[count:], claim.taken[:count]
+        if rest:
+            yield from self.calls.once("release", 0, 0, 0, *(one.token for one in rest))
 
     def _check_that_some_are_left(self) -> None:
         leases = self.fixed.leases
@@ -196,8 +204,16 @@ class Handle:
     def leasing(self, most: int, until: float) -> Call[list[RemoteLease[Any]]]:
         """Take up to ``most`` items for leases."""
         self._check_that_some_are_left()
-        taken = yield from self._calls.take(most, until, self._holdings.of_this_process())
-        return [RemoteLease(self, held) for held in self._holdings.add(taken, for_thread=False)]
+        claim = yield from self.calls.take(most, until, self._holdings.of_this_process())
+        is_over = False
+        try:
+            leases = [RemoteLease(self, held) for held in self._holdings.add(claim.taken, for_thread=False)]
+            self.calls.keep(claim)
+            is_over = True
+            return leases
+        finally:
+            if not is_over:
+                self.calls.abandon(claim)
 
     def task_done(self) -> None:
         """End the item that this thread has had longest, or the oldest of other threads.
@@ -217,7 +233,7 @@ class Handle:
 
     def decode(self, entry: bytes) -> Any:
         """Return the item of an entry."""
-        return self._forms.decode(entry, self._uuid)
+        return self._forms.decode(entry, self._identity)
 
     def is_held(self, held: Held) -> bool:
         """Whether a lease has not been ended or lost, and is this process's."""
@@ -225,36 +241,58 @@ class Handle:
 
     def end(self, held: Held) -> None:
         """End a lease and its item."""
-        self._settle(held, self._calls.once("done", held.token))
+        self.run(self.ending(held))
+
+    def ending(self, held: Held) -> Call[None]:
+        """Return the call that does so."""
+        return self._settling(held, "done")
 
     def give_back(self, held: Held, delay: float, last: bool) -> None:
         """End a lease and keep the item in the queue."""
+        self.run(self.giving_back(held, delay, last))
+
+    def giving_back(self, held: Held, delay: float, last: bool) -> Call[None]:
+        """Return the call that does so."""
         wait = arguments.delay_of(delay, last) // 1_000_000
-        self._settle(held, self._calls.once("release", wait, int(last), held.token))
+        return self._settling(held, "release", wait, int(last), 1)
 
-    async def end_in_task(self, held: Held) -> None:
-        """End a lease and its item, from a task."""
-        await self.run_in_task(self._settling(held, self._calls.once("done", held.token)))
-
-    async def give_back_in_task(self, held: Held, delay: float, last: bool) -> None:
-        """End a lease and keep the item in the queue, from a task."""
-        wait = arguments.delay_of(delay, last) // 1_000_000
-        await self.run_in_task(self._settling(held, self._calls.once("release", wait, int(last), held.token)))
-
-    def _settle(self, held: Held, call: Call[list[bool]]) -> None:
-        self.run(self._settling(held, call))
-
-    def _settling(self, held: Held, call: Call[list[bool]]) -> Call[None]:
+    def _settling(self, held: Held, kind: str, *how: int) -> Call[None]:
+        """End a lease. After a request without an answer it sends the same again, so that the answer is the truth."""
         if self.pid != os.getpid():
             self._holdings.lost(held)
-        self._holdings.remove(held)
+        before, held.attempt = held.attempt, None
+        if before is None:
+            self._holdings.remove(held)
+        if before is None or before.kind != kind:
+            session = before.session if before is not None else None
+            before = self.calls.attempt(kind, *how, held.token, session=session)
+        is_over = False
         try:
-            (was_mine,) = yield from call
-        except BaseException:
-            self._holdings.keep(held)  # so that it can be tried again
-            raise
+            (was_mine,) = yield from self.calls.attempted(before)
+            is_over = True
+        finally:
+            if not is_over:
+                held.attempt = before
+                self._holdings.keep(held)
+        self._holdings.forget(held.token)
         if not was_mine:
             self._holdings.lost(held)
+
+    def ending_all(self, leases: Sequence[RemoteLease[Any]]) -> Attempt:
+        """Return the request that ends leases and their items at once; after an exception it may be run again."""
+        return self.calls.attempt("done", *(lease.held.token for lease in leases))
+
+    def giving_all_back(self, leases: Sequence[RemoteLease[Any]]) -> Attempt:
+        """Return the request that gives items back at once, as if they had not been delivered."""
+        return self.calls.attempt("release", 0, 0, 0, *(lease.held.token for lease in leases))
+
+    def run_for_all(self, leases: Sequence[RemoteLease[Any]], attempt: Attempt) -> list[bool]:
+        """Run such a request; return for each whether the lease had not been lost."""
+        were_mine = self.run(self.calls.attempted(attempt))
+        for lease in leases:
+            self._holdings.forget(lease.held.token)
+            lease.note_end()
+        return were_mine
 
     def drop(self, held: Held) -> None:
         """Give back what nothing refers to."""
@@ -263,18 +301,26 @@ class Handle:
 
     def letters(self) -> list[RemoteDeadLetter[Any]]:
         """Return the dead letters, the oldest first."""
-        found = self.run(self._calls.simple("letters"))[1]
+        found = self.run(self.calls.simple("letters"))[1]
         letters = []
         for position, letter in zip(found[::2], found[1::2], strict=True):
             deliveries, _, entry = letter.partition(b":")
             letters.append(RemoteDeadLetter[Any](self, int(position), int(deliveries), entry))
         return sorted(letters, key=lambda letter: letter.position)
 
-    def end_letter(self, position: int, puts_back: bool) -> None:
-        """End a dead letter, or put it back."""
-        (was_there,) = self.run(self._calls.once("end_letter", position, int(puts_back)))
+    def end_letter(self, letter: RemoteDeadLetter[Any], puts_back: bool) -> None:
+        """End a dead letter, or put it back. After a request without an answer it sends the same again."""
+        before, letter.attempt = letter.attempt, None
+        if before is None or before.ask.arguments[-1] != int(puts_back):
+            session = before.session if before is not None else None
+            before = self.calls.attempt("end_letter", letter.position, int(puts_back), session=session)
+        try:
+            (was_there,) = self.run(self.calls.attempted(before))
+        except QueueUnavailableError:
+            letter.attempt = before
+            raise
         if not was_there:
-            raise DeadLetterGoneError(position)
+            raise DeadLetterGoneError(letter.position)
 
     # ---- all the rest -----------------------------------------------------------------------------------------------
 
@@ -284,15 +330,15 @@ class Handle:
 
     def joining(self, until: float) -> Call[bool]:
         """Return the call that waits for that."""
-        return self._calls.join(until)
+        return self.calls.join(until)
 
     def shutdown(self, immediate: bool) -> None:
         """Accept no more items; drop those that are there if ``immediate``."""
-        self.run(self._calls.simple("shutdown", int(immediate)))
+        self.run(self.calls.simple("shutdown", int(immediate)))
 
     def look(self) -> Look:
         """Return what there is."""
-        return Look(self.run(self._calls.simple("look")))
+        return Look(self.run(self.calls.simple("look")))
 
     def server(self) -> opening.Server:
         """Return what the server says of itself."""
@@ -303,7 +349,7 @@ class Handle:
         """Remove the queue, if it is still there."""
         link = Link(self._place, self._patience) if self.is_closed else self._link
         with suppress(QueueNotFoundError):
-            link.run(self._calls.simple("unlink"))
+            link.run(self.calls.simple("unlink"))
         if link is not self._link:
             link.close()
 
@@ -311,26 +357,28 @@ class Handle:
         """Close the handle, end calls that wait, give leases back."""
         if self.is_closed:
             return
-        self.is_closed = self._calls.is_closed = True
+        self.is_closed = self.calls.is_closed = True
         if self.pid == os.getpid():
-            tokens = self._holdings.give_all_back()
-            if tokens:
-                with suppress(QueueNotFoundError, QueueUnavailableError, QueueRefusedError):
-                    self._link.run(self._calls.once("release", 0, 0, *tokens))
+            self._holdings.close()
         self._link.close()
+        for loop, link in list(self._task_links.items()):
+            if loop.is_closed():
+                link.close()
+            else:
+                with suppress(RuntimeError):  # it was closed just now
+                    loop.call_soon_threadsafe(link.close)
+        self._task_links.clear()
 
     async def close_in_task(self) -> None:
-        """Close the handle, and the connections of this event loop."""
-        link = self._task_links.pop(asyncio.get_running_loop(), None)
+        """Close the handle, without keeping the event loop from other tasks."""
         await asyncio.to_thread(self.close)
-        if link is not None:
-            await link.close()
+        await asyncio.sleep(0)  # in which the loop closes its connections
 
     def __del__(self) -> None:
-        """Give back what nothing refers to any more. This may come in the middle of a request, so a thread does it."""
+        """Give back what nothing refers to any more."""
         with suppress(Exception):  # the interpreter may be shutting down, or __init__ may not have run
-            if not self.is_closed and len(self._holdings) and self.pid == os.getpid():
-                threading.Thread(target=self.close, name=f"end of {self._place.shown}", daemon=True).start()
+            if not self.is_closed:
+                self._holdings.retire()
 
 
 class Look:
@@ -346,19 +394,36 @@ class Look:
 
     def __init__(self, answer: list[Any]) -> None:
         _, in_line, returned, leased, dead, fields, tokens, now = answer
-        self.in_line: int = in_line
+        self._fields = dict(zip(fields[::2], fields[1::2], strict=True))
+        self.in_line: int = in_line - self.number("offered")
         self.waiting: int = in_line + returned
         self.leased: int = leased
         self.dead: int = dead
-        self._fields = dict(zip(fields[::2], fields[1::2], strict=True))
         self.holders: list[tuple[str, int, int, float]] = []
         for token, ends in zip(tokens[::2], tokens[1::2], strict=True):
-            position, deliveries, holder = token.decode().split(":", 2)
+            position, deliveries, _, holder = token.decode().split(":", 3)
             self.holders.append((holder, int(position), int(deliveries), (float(ends) - now) / 1000))
 
     def number(self, field: str) -> int:
         """Return a counter."""
         return int(self._fields.get(field.encode(), 0))
+
+
+class Forks:
+    """Whose turn it is to make handles anew in a forked child.
+
+    A thread of the parent may have held the lock when it forked, so the child has a new one.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+forks: Final = Forks()
 
 
 def _nothing() -> Call[None]:

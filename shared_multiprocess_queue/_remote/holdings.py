@@ -1,26 +1,40 @@
-"""What a handle has leased in this process, and the thread that renews it.
+"""What a handle has leased in this process, and the thread that renews it and runs the errands of calls that are over.
 
 There is no process table to look at: a lease on a server ends by time. So its holder renews it, and knows before others
 do that it is lost: ``valid_until`` counts from the sending of the last answered request, the server from later on.
+
+The thread is there while there is a lease or an errand, and has a connection of its own, so that no number of calls
+keeps it from renewing. It is told what to do through a ``SimpleQueue``, the one thing that may be used in ``__del__``,
+which can come in the middle of any other lock. A forked child touches nothing of its parent's.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import queue
 import threading
 import warnings
 import weakref
-from typing import Final, NoReturn
+from contextlib import suppress
+from typing import Any, Final, NoReturn
 
 from .._platform import clock
-from ..errors import LeaseLostError, QueueClosedError, SharedMemoryQueueError
-from .calls import Calls, Taken
+from ..errors import LeaseLostError, QueueUnavailableError, SharedMemoryQueueError
+from .calls import Attempt, Calls, Taken, closed
 from .link import Link
+from .lua import MEMORY
+from .requests import Ask, Call
+from .where import Place
 
-__all__ = ["Held", "Holdings"]
+__all__ = ["CLOSING", "Held", "Holdings"]
+
+CLOSING: Final = 2.0
+"""Seconds that a handle takes at most to give back what it has, if its server does not answer."""
 
 _OFTEN: Final = 3  # renewals in the time of one lease
 _MOST: Final = 500  # tokens in one request
+_PAUSE: Final = 0.5  # seconds between attempts if the server does not answer
 
 
 class Held:
@@ -33,9 +47,11 @@ class Held:
         deliveries: times that it was handed out.
         valid_until: monotonic time in ns up to which the lease is certainly this process's.
         thread: the one that got it by ``get``; None if a ``Lease`` has it.
+        order: grows with each lease of this process.
+        attempt: the request to end the lease that was not answered; None if there is none.
     """
 
-    __slots__ = ("deliveries", "entry", "position", "thread", "token", "valid_until")
+    __slots__ = ("attempt", "deliveries", "entry", "order", "position", "thread", "token", "valid_until")
 
     def __init__(self, taken: Taken, seconds: float, thread: threading.Thread | None) -> None:
         self.token = taken.token
@@ -45,6 +61,11 @@ class Held:
         self.deliveries = int(deliveries)
         self.valid_until = taken.asked + seconds * 1e9
         self.thread = thread
+        self.order = next(_orders)
+        self.attempt: Attempt | None = None
+
+
+_orders = itertools.count()
 
 
 class Holdings:
@@ -52,25 +73,25 @@ class Holdings:
 
     Args:
         calls: of the handle.
-        link: likewise.
+        place: of the queue.
         seconds: for which a lease lasts unless it is renewed.
-        name: of the queue, for messages.
 
     Attributes:
         uuid: of the queue.
     """
 
-    def __init__(self, calls: Calls, link: Link, seconds: float, name: str) -> None:
+    def __init__(self, calls: Calls, place: Place, seconds: float) -> None:
         self.uuid = calls.uuid
+        self._pid = os.getpid()
         self._calls = calls
-        self._link = link
+        self._place = place
         self._seconds = seconds
-        self._name = name
-        self._held: dict[str, Held] = {}  # in the order in which they were taken
-        self._dropped: list[str] = []  # tokens of Lease objects that nothing refers to any more
-        self._lock = threading.Lock()  # of the renewing thread's begin and end
-        self._renewer: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._held: dict[str, Held] = {}
+        self._post: queue.SimpleQueue[Ask | str | None] = queue.SimpleQueue()  # errands; dropped tokens; None: the end
+        self._lock = threading.Lock()  # of the thread's begin and end; never taken in __del__
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        calls.errand = self._post.put
         _of_process.add(self)
 
     def of_this_process(self) -> int:
@@ -89,23 +110,26 @@ class Holdings:
         return sum(held.thread is me for held in list(self._held.values()))
 
     def add(self, taken: list[Taken], for_thread: bool) -> list[Held]:
-        """Note what was taken, and renew it from now on."""
+        """Note what was taken, and renew it from now on.
+
+        Raises:
+            QueueClosedError: another thread has closed the handle.
+        """
         thread = threading.current_thread() if for_thread else None
         new = [Held(one, self._seconds, thread) for one in taken]
         with self._lock:
+            if self._is_closed:
+                closed(self._place.shown)
             self._held.update((held.token, held) for held in new)
-            if self._renewer is None:
-                self._renewer = threading.Thread(target=self._renew, name=f"leases of {self._name}", daemon=True)
-                self._renewer.start()
+            self._start()
         return new
 
     def oldest(self) -> Held | None:
         """Return the lease that the calling thread has had longest by ``get``, or else the oldest of other threads."""
         me = threading.current_thread()
         by_get = [held for held in list(self._held.values()) if held.thread is not None]
-        return next((held for held in by_get if held.thread is me), None) or min(
-            by_get, key=lambda held: held.position, default=None
-        )
+        mine = [held for held in by_get if held.thread is me]
+        return min(mine or by_get, key=lambda held: held.order if mine else held.position, default=None)
 
     def remove(self, held: Held) -> None:
         """Note that a lease is about to be ended.
@@ -122,7 +146,10 @@ class Holdings:
 
     def keep(self, held: Held) -> None:
         """Note that a lease was not ended after all."""
-        self._held[held.token] = held
+        with self._lock:
+            if not self._is_closed:
+                self._held[held.token] = held
+                self._start()
 
     def lost(self, held: Held) -> NoReturn:
         """Raise the error of a lease that is over.
@@ -136,66 +163,163 @@ class Holdings:
         )
 
     def drop(self, held: Held) -> None:
-        """Give back what nothing refers to any more. This may come at any moment, so the renewing thread does it."""
+        """Give back what nothing refers to any more. This may come at any moment, so the thread does it."""
         if held.token in self._held:
-            self._dropped.append(held.token)
-            self._stop.set()
+            self._post.put(held.token)
             warnings.warn(
-                f"a Lease was dropped without done() or release(); position {held.position} of {self._name} comes back",
+                f"a Lease was dropped without done() or release(); position {held.position} of {self._place.shown} "
+                f"comes back",
                 ResourceWarning,
                 stacklevel=3,
             )
 
-    def give_all_back(self) -> list[str]:
-        """End all leases; return their tokens, which are to be released."""
-        tokens = list(self._held)
-        self._held.clear()
-        self._stop.set()
-        return tokens
+    # ---- the thread -------------------------------------------------------------------------------------------------
+
+    def run_errands(self) -> None:
+        """Let the thread do what calls have left to it."""
+        if not self._post.empty():
+            with self._lock:
+                self._start()
+
+    def close(self) -> None:
+        """Give all leases back and end the thread, for which it waits a while."""
+        with self._lock:
+            self._is_closed = True
+            if self._thread is None and not self._held and self._post.empty():
+                return
+            self._start()
+            thread = self._thread
+            self._post.put(None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSING)
+
+    def retire(self) -> None:
+        """As ``close``, from ``__del__``: if the thread is there, it does so when it can."""
+        if self._pid == os.getpid():
+            self._post.put(None)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"leases of {self._place.shown}", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        worker = _Worker(self._calls, self._place, self._seconds, self._held, self._post)
+        try:
+            while True:
+                worker.turn()
+                with self._lock:
+                    if worker.is_done():
+                        self._thread = None
+                        return
+        finally:
+            if self._thread is threading.current_thread():
+                self._thread = None  # after an error
+            worker.close()
+
+
+class _Worker:
+    """What the thread does; see ``Holdings``."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        place: Place,
+        seconds: float,
+        held: dict[str, Held],
+        post: queue.SimpleQueue[Ask | str | None],
+    ) -> None:
+        self._calls = calls
+        self._link = Link(place, 0, 1, min(max(seconds / _OFTEN, 1.0), 5.0))
+        self._period = seconds / _OFTEN * 1e9
+        self._seconds = seconds
+        self._held = held
+        self._post = post
+        self._errands: list[tuple[Ask, int]] = []  # with the time after which the server has forgotten what they are of
+        self._due = clock.now() + self._period
+        self._ends = False
+
+    def is_done(self) -> bool:
+        """Whether there is nothing to do."""
+        return self._post.empty() and (self._ends or not (self._held or self._errands))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._link.close()
+
+    def turn(self) -> None:
+        """Wait until there is something to do, and do it."""
+        left = max((self._due - clock.now()) / 1e9, 0)
+        dropped: list[str] = []
+        with suppress(queue.Empty):
+            self._note(self._post.get(timeout=min(left, _PAUSE) if self._errands else left), dropped)
+            while True:
+                self._note(self._post.get_nowait(), dropped)
+        if self._ends:
+            dropped = list(self._held)
+        else:
+            dropped += [
+                one.token for one in list(self._held.values()) if one.thread is not None and not one.thread.is_alive()
+            ]
+        self._release([token for token in dropped if self._held.pop(token, None) is not None])
+        self._run_errands()
+        if not self._ends and clock.now() >= self._due:
+            self._renew()
+
+    def _note(self, what: Ask | str | None, dropped: list[str]) -> None:
+        if what is None:
+            self._ends = True
+        elif isinstance(what, str):
+            dropped.append(what)
+        else:
+            self._errands.append((what, clock.now() + int(MEMORY / 2 * 1e9)))
+
+    def _release(self, tokens: list[str]) -> None:
+        if tokens:
+            self._note(self._calls.attempt("release", 0, 0, 1, *tokens).ask, [])
+
+    def _run_errands(self) -> None:
+        left, self._errands = self._errands, []
+        for errand, until in left:
+            try:
+                self._link.run(_sending(errand))
+            except QueueUnavailableError:
+                if not self._ends and clock.now() < until:
+                    self._errands.append((errand, until))
+            except SharedMemoryQueueError:  # it is refused; what was leased comes back by time
+                pass
 
     def _renew(self) -> None:
-        while True:
-            self._stop.wait(self._seconds / _OFTEN)
-            self._stop.clear()
-            try:
-                self._release_ownerless()
-                self._renew_all()
-            except QueueClosedError:
-                pass
-            except SharedMemoryQueueError:  # the server is away, or the queue: the leases end by themselves
-                self._forget_what_is_over()
-            with self._lock:
-                if not self._held:
-                    self._renewer = None
-                    return
-
-    def _release_ownerless(self) -> None:
-        """Give back what dropped Lease objects and threads that have ended had."""
-        tokens = []
-        while self._dropped:
-            tokens.append(self._dropped.pop())
-        tokens += [
-            held.token for held in list(self._held.values()) if held.thread is not None and not held.thread.is_alive()
-        ]
-        tokens = [token for token in tokens if self._held.pop(token, None) is not None]
-        if tokens:
-            self._link.run(self._calls.once("release", 0, 0, *tokens))
-
-    def _renew_all(self) -> None:
+        self._due = clock.now() + self._period
         everything = iter(list(self._held.values()))
-        while some := list(itertools.islice(everything, _MOST)):
-            asked = clock.now()
-            answer = self._link.run(self._calls.simple("keep", *(held.token for held in some)))
-            for held, bit in zip(some, answer[1], strict=True):
-                if bit == ord("1"):
-                    held.valid_until = asked + self._seconds * 1e9
-                else:
+        try:
+            while some := list(itertools.islice(everything, _MOST)):
+                asked = clock.now()
+                answer = self._link.run(self._calls.simple("keep", *(held.token for held in some)))
+                for held, bit in zip(some, answer[1], strict=True):
+                    if bit == ord("1"):
+                        held.valid_until = asked + self._seconds * 1e9
+                    else:
+                        self._held.pop(held.token, None)
+        except QueueUnavailableError:  # what was left of the leases may be left when it is back
+            self._due = clock.now() + min(self._period, _PAUSE * 1e9)
+        except SharedMemoryQueueError:  # the queue is gone
+            for held in list(self._held.values()):
+                if held.valid_until < clock.now():
                     self._held.pop(held.token, None)
 
-    def _forget_what_is_over(self) -> None:
-        for held in list(self._held.values()):
-            if held.valid_until < clock.now():
-                self._held.pop(held.token, None)
+
+def _sending(ask: Ask) -> Call[Any]:
+    return (yield ask)
 
 
 _of_process: weakref.WeakSet[Holdings] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a forked child, whose parent may have been in the middle of a change of it."""
+    global _of_process  # noqa: PLW0603
+    _of_process = weakref.WeakSet()
+
+
+os.register_at_fork(after_in_child=_forget)

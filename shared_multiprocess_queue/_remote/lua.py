@@ -7,8 +7,13 @@ from typing import Final, NamedTuple
 
 META, WAITING, LEASED, PAYLOADS, RETURNED = "m", "w", "l", "d", "r"
 DEAD, SESSION, GETTERS, PUTTERS, JOINERS, BRIDGE = "x", "s", "tg", "tp", "ti", "b"
+COMMON: Final = (META, LEASED, RETURNED)
+"""The keys with which each script begins, for the time."""
+
 MOST_TOKENS: Final = 32
 MOST_DEAD: Final = 1024
+MEMORY: Final = 7200
+"""Seconds for which the server remembers the last request of a session; a client sends none again for half of them."""
 
 
 class Script(NamedTuple):
@@ -27,10 +32,36 @@ class Script(NamedTuple):
     digest: str
 
 
-NOW: Final = """
-local function clock()
+BEGIN: Final = """
+local function time()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+-- Move all times of the queue by so many ms.
+local function shift(by)
+  for _, key in ipairs({KEYS[2], KEYS[3]}) do
+    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, by, member) end
+  end
+  for _, field in ipairs({'getters', 'putters', 'joiners', 'gate_until'}) do
+    if redis.call('HEXISTS', KEYS[1], field) == 1 then redis.call('HINCRBY', KEYS[1], field, by) end
+  end
+end
+-- Return the time and fields of META; nothing, if it is another queue's. If the clock was set back, or time has passed
+-- in which no living holder can have been silent (the clock was set forward, or the server was away), all times move
+-- along, so that what was left of each lease is left.
+local function begin(...)
+  local m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
+  if m[1] ~= ARGV[1] then return nil end
+  local now = time()
+  local passed = now - m[2]
+  if passed < -500 or passed > 500 then
+    if passed < 0 or passed > m[3] / 2 + 2000 then
+      shift(passed)
+      m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
+    end
+    redis.call('HSET', KEYS[1], 'time', now)
+  end
+  return now, unpack(m, 4)
 end
 """
 
@@ -41,37 +72,38 @@ local function wake(key, count)
   redis.call('LTRIM', key, 0, {MOST_TOKENS - 1})
   redis.call('PEXPIRE', key, 3000)
 end
-local function waits(until_ms)
-  return until_ms and tonumber(until_ms) > clock()
+local function waits(until_ms, now)
+  return until_ms and tonumber(until_ms) > now
 end
 """
 
-ONCE: Final = """
+ONCE: Final = f"""
+-- Return the answer to a request that was done before, or that is too late to be done; nil if it is to be done.
 local function seen(key, number)
   local last = redis.call('GET', key)
   if not last then return nil end
   local n, answer = string.match(last, '^(%d+) (.*)$')
-  if tonumber(n) == tonumber(number) then return {'ok', answer} end
-  if tonumber(n) > tonumber(number) then return {'late'} end
+  if tonumber(n) == tonumber(number) then return {{answer == 'full' and 'full' or 'ok', answer}} end
+  if tonumber(n) > tonumber(number) then return {{'late'}} end
   return nil
 end
 local function remember(key, number, answer)
-  redis.call('SET', key, number .. ' ' .. answer, 'PX', 3600000)
+  redis.call('SET', key, number .. ' ' .. answer, 'EX', {MEMORY})
 end
 """
 
 QUIET: Final = """
-local function quiet(waiting, returned, leased, meta, joiners)
-  if redis.call('LLEN', waiting) + redis.call('ZCARD', returned) + redis.call('ZCARD', leased) > 0 then return end
-  redis.call('HINCRBY', meta, 'idle', 1)
-  if waits(redis.call('HGET', meta, 'joiners')) then wake(joiners, 32) end
+local function quiet(waiting, joiners, now)
+  if redis.call('LLEN', waiting) + redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[2]) > 0 then return end
+  redis.call('HINCRBY', KEYS[1], 'idle', 1)
+  if waits(redis.call('HGET', KEYS[1], 'joiners'), now) then wake(joiners, 32) end
 end
 """
 
 BACK: Final = f"""
 -- Give an item of PAYLOADS back: as a dead letter, behind all others, or from a time on.
-local function give_back(meta, waiting, payloads, returned, dead, id, deliveries, due, last)
-  local m = redis.call('HMGET', meta, 'closed', 'max_deliveries', 'leases')
+local function give_back(waiting, payloads, dead, id, deliveries, due, last)
+  local m = redis.call('HMGET', KEYS[1], 'closed', 'max_deliveries', 'leases')
   if m[1] == '2' then
     redis.call('HDEL', payloads, id)
     return
@@ -81,18 +113,25 @@ local function give_back(meta, waiting, payloads, returned, dead, id, deliveries
     if redis.call('HLEN', dead) < math.min(tonumber(m[3]), {MOST_DEAD}) then
       redis.call('HSET', dead, id, deliveries .. ':' .. redis.call('HGET', payloads, id))
       redis.call('HDEL', payloads, id)
-      redis.call('HINCRBY', meta, 'dead_total', 1)
+      redis.call('HINCRBY', KEYS[1], 'dead_total', 1)
       return
     end
-    redis.call('HINCRBY', meta, 'dead_refused', 1)
+    redis.call('HINCRBY', KEYS[1], 'dead_refused', 1)
     last = true
   end
   if last then
     redis.call('RPUSH', waiting, id .. ':' .. deliveries .. ':' .. redis.call('HGET', payloads, id))
     redis.call('HDEL', payloads, id)
   else
-    redis.call('ZADD', returned, due, id .. ':' .. deliveries)
+    redis.call('ZADD', KEYS[3], due, id .. ':' .. deliveries)
   end
+end
+"""
+
+# Of looks, which change nothing and so may be asked of a server that accepts no changes.
+LOOKING: Final = """
+local function is_other()
+  return redis.call('HGET', KEYS[1], 'uuid') ~= ARGV[1]
 end
 """
 
@@ -102,10 +141,10 @@ def script_of(name: str, keys: tuple[str, ...], body: str, *parts: str, flags: s
 
     Args:
         name: of it.
-        keys: the kinds of its keys, in order.
+        keys: the kinds of its keys besides COMMON, in order.
         body: in Lua.
         parts: functions that the body calls, each behind those that it calls itself.
         flags: what the server is told about it.
     """
     text = f"#!lua{flags and f' flags={flags}'}\n" + "".join(parts) + body
-    return Script(name, keys, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, (*COMMON, *keys), text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from .._platform import clock
 from ..errors import (
+    CorruptQueueError,
     LayoutVersionError,
     QueueExistsError,
     QueueMismatchError,
@@ -63,13 +64,14 @@ class Server(NamedTuple):
 def server_of(link: Link) -> tuple[Server, str]:
     """Return what a server says of itself, and its eviction policy."""
     try:
-        info = link.command("INFO")
+        text = link.command("INFO").decode("utf-8", "replace")
     except QueueRefusedError:
         return Server("", False, 0), ""
+    info = dict(line.partition(":")[::2] for line in text.splitlines())
     name = "valkey" if "valkey_version" in info else "redis"
     version = f"{name} {info.get(f'{name}_version', '')}"
-    server = Server(version, bool(info.get("aof_enabled")), int(info.get("connected_slaves", 0)))
-    return server, str(info.get("maxmemory_policy", ""))
+    server = Server(version, info.get("aof_enabled") == "1", int(info.get("connected_slaves", 0)))
+    return server, info.get("maxmemory_policy", "")
 
 
 def check(link: Link, place: Place, accepts_eviction: bool) -> None:
@@ -131,17 +133,26 @@ def attach(
         LayoutVersionError: another version of this package made it.
     """
     prefix = key_of(place.name, run_id)
-    while not (found := _fields(link.command("HGETALL", prefix + META))) and clock.now() < until:
+    while not (found := _fields(link, prefix)) and clock.now() < until:
         clock.sleep(min(_LOOK, max(until - clock.now(), 0) / 1e9))
-    if not found or (uuid and found["uuid"] != uuid):
+    if not found or (uuid and found.get("uuid") != uuid):
         raise QueueNotFoundError(
             f"there is no queue {place.shown}{' any more' if uuid else ''}; create it with create=True, or wait for it "
             f"with wait=seconds"
         )
-    if int(found["version"]) != VERSION:
-        raise LayoutVersionError(place.shown, int(found["version"]), VERSION)
-    numbers = {name: int(found[name]) for name in Fixed._fields if name != "serializer"}
-    fixed = Fixed(**numbers, serializer=found["serializer"])
+    try:
+        version = int(found["version"])
+        if version == VERSION:
+            numbers = {name: int(found[name]) for name in Fixed._fields if name != "serializer"}
+            fixed = Fixed(**numbers, serializer=found["serializer"])
+            bytes.fromhex(found["uuid"])
+    except (KeyError, ValueError):
+        raise CorruptQueueError(
+            f"what lies on the server for the queue {place.shown} is no queue that this package writes; remove it by "
+            f"RemoteQueue.remove(url), and create it again"
+        ) from None
+    if version != VERSION:
+        raise LayoutVersionError(place.shown, version, VERSION)
     own = fixed._asdict()
     differing = [name for name, value in asked.items() if own[name] != value]
     if differing:
@@ -152,17 +163,20 @@ def attach(
 
 
 def remove(link: Link, place: Place, run_id: str) -> bool:
-    """Remove the queue of a name; return whether there was one."""
+    """Remove the queue of a name, also one that is damaged; return whether there was one."""
     prefix = key_of(place.name, run_id)
-    uuid = link.command("HGET", prefix + META, "uuid")
-    if not uuid:
-        return False
-    calls = Calls(prefix, uuid.decode(), place.shown, holder())
     try:
-        link.run(calls.simple("unlink"))
-    except QueueNotFoundError:
-        return False
-    return True
+        uuid = link.command("HGET", prefix + META, "uuid")
+    except CorruptQueueError:
+        uuid = None
+    if uuid:
+        calls = Calls(prefix, uuid.decode("utf-8", "replace"), place.shown, holder())
+        try:
+            link.run(calls.simple("unlink"))
+        except QueueNotFoundError:
+            return False
+        return True
+    return bool(link.command("UNLINK", prefix + META))
 
 
 def holder() -> str:
@@ -170,5 +184,6 @@ def holder() -> str:
     return f"{''.join(platform.node().split())}:{os.getpid()}"
 
 
-def _fields(answer: Any) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in answer.items()}
+def _fields(link: Link, prefix: str) -> dict[str, str]:
+    words = [word.decode("utf-8", "replace") for word in link.command("HGETALL", prefix + META)]
+    return dict(zip(words[::2], words[1::2], strict=True))

@@ -73,9 +73,10 @@ def test_items_go_out_and_come_in_and_the_source_is_done(near: Any, far: Any) ->
 def test_an_item_that_was_put_before_its_bridge_died_is_left_out(near: Any, far: Any) -> None:
     near.put_batch(["a", "b"])
     first, _ = bridge(near, far, "out", 1)
-    epoch = far.begin_bridge(first._origin)
+    ferry = first._ferry
+    ferry.begin()
     leases = near.lease_batch(2)
-    assert far.bring(first._origin, epoch, [], [(one.position, far.entry_of(one.item)) for one in leases]) == 0
+    assert ferry.bring([], [(one.position, ferry.entry_of(one.item)) for one in leases]) == 0
     for lease in leases:
         lease.release()  # as if its holder had died
     near.put("c")
@@ -85,14 +86,16 @@ def test_an_item_that_was_put_before_its_bridge_died_is_left_out(near: Any, far:
     assert [far.get() for _ in range(3)] == ["a", "b", "c"]
     with pytest.raises(Empty):
         far.get_nowait()
-    assert far.bring(first._origin, epoch, [], []) is None, "superseded"
+    with pytest.raises(SupersededError):
+        ferry.bring([], [])
 
 
 def test_a_bridge_that_is_superseded_gives_back_and_ends(near: Any, far: Any) -> None:
     near.put("a")
     old, _ = bridge(near, far, "out", 2)
-    old._epoch = far.begin_bridge(old._origin)
-    far.begin_bridge(old._origin)
+    old._ferry.begin()
+    new, _ = bridge(near, far, "out", 2)
+    new._ferry.begin()
     with pytest.raises(SupersededError):
         old.run()
     with near.lease(timeout=0) as lease:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import RemoteQueue, ShutDown
-from shared_multiprocess_queue._remote.calls import Wake
+from shared_multiprocess_queue._remote.requests import Wake
 from stress.remote import workers
 from tests.remote.conftest import MakeRemote
 from tests.support.cutting import CuttingProxy
@@ -93,7 +93,7 @@ def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> N
     """Bytes can linger in a network until long after their request was repeated and answered."""
     q = make_remote(capacity=5, leases=2)
     handle = q._handle
-    session_calls = handle._calls
+    session_calls = handle.calls
 
     def sent(call: Any) -> list[Any]:
         """Return the requests of a call, and run it."""
@@ -102,19 +102,19 @@ def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> N
             while True:
                 step = call.send(answer)
                 asked.append(step)
-                answer = handle._link._step(step)
+                answer = handle._link.step(step)
         except StopIteration:
             return asked
 
     (put,) = sent(handle.putting("a", 0))
-    assert handle._link._step(put) == [b"ok", b""], "the same request again: the same answer"
+    assert handle._link.step(put) == [b"ok", b""], "the same request again: the same answer"
     (take,) = sent(session_calls.take(1, 0, 0))
-    assert handle._link._step(put) == [b"late"]
-    first = handle._link._step(take)
-    assert first == handle._link._step(take)
+    assert handle._link.step(put) == [b"late"]
+    first = handle._link.step(take)
+    assert first == handle._link.step(take)
     (done,) = sent(session_calls.once("done", first[1].decode()))
-    assert handle._link._step(take) == [b"late"]
-    assert handle._link._step(done) == [b"ok", b"1"]
+    assert handle._link.step(take) == [b"late"]
+    assert handle._link.step(done) == [b"ok", b"1"]
     assert q.get_metrics()["put_total"] == q.get_metrics()["got_total"] == 1
     assert q.qsize() == 0
 
@@ -130,7 +130,7 @@ def test_kills_of_workers_and_of_the_server_lose_nothing() -> None:
 
 def stepped(handle: Any, call: Any, answer: Any = None) -> Any:
     """Send an answer to a call, run what it asks for, and return the answer to that."""
-    return handle._link._step(call.send(answer))
+    return handle._link.step(call.send(answer))
 
 
 def test_an_item_whose_confirmation_came_too_late_is_not_returned(make_remote: MakeRemote, server: Server) -> None:

@@ -42,7 +42,7 @@ def test_the_user_of_the_guide_may_do_all_and_no_more(own_server: Server) -> Non
         (letter,) = q.dead_letters()
         letter.put_back()
         with q.lease() as lease:
-            q._handle._holdings._renew_all()
+            q._handle.run(q._handle.calls.simple("keep", lease.held.token))
             assert lease.item == 1
         q.lease().release(delay=0.01)
         (letter,) = q.dead_letters()
@@ -50,8 +50,9 @@ def test_the_user_of_the_guide_may_do_all_and_no_more(own_server: Server) -> Non
         assert not q.join(timeout=0.05)
         with pytest.raises(q.Full):
             q.put_batch(range(5), timeout=0.05)
-        q.begin_bridge("here")
-        assert q.bring("here", 1, [7], [(8, q.entry_of("x"))]) == 0
+        ferry = q._ferry("here")
+        ferry.begin()
+        assert ferry.bring([7], [(8, ferry.entry_of("x"))]) == 0
         for _ in range(4):
             q.get()
             q.task_done()
@@ -70,7 +71,7 @@ def test_the_user_of_the_guide_may_do_all_and_no_more(own_server: Server) -> Non
     assert set(log) <= {b"info", b"command"}, "what was refused but for INFO"
     given = {word.lstrip("+").partition("|")[0] for word in line.split() if word.startswith("+")}
     room = REPOSITORY / "shared_multiprocess_queue" / "_remote"
-    source = "".join((room / name).read_text("utf-8") for name in ("lua.py", "scripts.py"))
+    source = "".join((room / name).read_text("utf-8") for name in ("lua.py", "item_scripts.py", "other_scripts.py"))
     used = {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", source)}
-    by_client = {"evalsha", "eval", "blpop", "ping", "hello", "auth", "select", "hget", "hgetall"}
+    by_client = {"evalsha", "eval", "blpop", "ping", "hello", "auth", "select", "hget", "hgetall", "unlink"}
     assert given == used | by_client
