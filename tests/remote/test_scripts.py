@@ -62,7 +62,7 @@ def test_an_item_goes_its_way(client: Any, run: Run) -> None:
     assert run("take", 4, "h:1", 0, 5, 0) == [b"ok", b"2:1:h:1", b"\0\r\n:B"]
     assert run("put", 5, "s", 0, b"C") == [b"ok"], "the capacity bounds what waits"
     assert run("take", 6, "h:1", 0, 1, 0)[0] == b"none", "and the leases what is in processing"
-    assert run("release", 7, 60_000, 0, "1:1:h:1") == [b"ok", b"1"]
+    assert run("release", 7, 60_000, 0, 1, "1:1:h:1") == [b"ok", b"1"]
     assert run("take", 8, "h:1", 0, 1, 0)[0] == b"none", "an item that is given back keeps its lease place"
     assert run("done", 9, "2:1:h:1", "1:1:h:1") == [b"ok", b"10"], "one of the two is no lease any more"
     assert lay(client) == {**EMPTY, "w": [b"3:0:C"], "r": [b"1:1"], "d": {b"1": b"A"}}
@@ -73,7 +73,7 @@ def test_what_comes_back_too_often_is_a_dead_letter(client: Any, run: Run) -> No
     run("put", 1, "s", 0, b"A")
     for number, token in ((2, "1:1:h"), (4, "1:2:h")):
         assert run("take", number, "h", 0, 1, 0) == [b"ok", token.encode(), b"A"]
-        assert run("release", number + 1, 0, 0, token) == [b"ok", b"1"]
+        assert run("release", number + 1, 0, 0, 1, token) == [b"ok", b"1"]
     assert lay(client) == {**EMPTY, "x": {b"1": b"2:A"}}
     assert run("letters") == [b"ok", [b"1", b"2:A"]]
     assert run("end_letter", 6, "1", 1) == [b"ok", b"1"]
@@ -85,9 +85,9 @@ def test_with_no_place_for_a_dead_letter_it_goes_behind_all_others(client: Any, 
     client.hset("x", mapping={"8": "2:X", "9": "2:Y"})
     run("put", 1, "s", 0, b"A", b"B")
     run("take", 2, "h", 0, 1, 0)
-    run("release", 3, 0, 0, "1:1:h")
+    run("release", 3, 0, 0, 1, "1:1:h")
     run("take", 4, "h", 0, 1, 0)
-    run("release", 5, 0, 0, "1:2:h")
+    run("release", 5, 0, 0, 1, "1:2:h")
     assert lay(client)["w"] == [b"2:0:B", b"1:2:A"]
     assert client.hget("m", "dead_refused") == b"1"
 
@@ -112,10 +112,10 @@ def test_the_end_waits_for_the_leases_of_others_only(client: Any, run: Run) -> N
     assert run("put", 3, "s", 0, b"B") == [b"shut"]
     assert run("take", 4, "other", 0, 1, 0)[0] == b"none"
     assert run("take", 5, "h", 0, 1, 1) == [b"shut"]
-    assert run("release", 6, 0, 0, "1:1:h") == [b"ok", b"1"]
+    assert run("release", 6, 0, 0, 1, "1:1:h") == [b"ok", b"1"]
     assert run("take", 7, "other", 0, 1, 0) == [b"ok", b"1:2:other", b"A"]
     assert run("shutdown", 1) == [b"ok"]
-    assert run("release", 8, 0, 0, "1:2:other") == [b"ok", b"1"]
+    assert run("release", 8, 0, 0, 1, "1:2:other") == [b"ok", b"1"]
     assert lay(client) == EMPTY, "what comes back after the end is dropped"
     assert run("join", 0) == [b"ok", 0, b"1"]
 
@@ -161,7 +161,7 @@ def test_unlink_leaves_nothing_but_what_expires(client: Any, run: Run) -> None:
     assert run("unlink") == [b"ok"]
     left = list(client.scan_iter())
     assert all(client.pttl(key) > 0 for key in left), left
-    assert {"w", "l", "d", "r", "x", "tg", "tp", "ti"} == set(KEYS)
+    assert {"w", "d", "x", "tg", "tp", "ti"} == set(KEYS)
 
 
 def test_all_keys_of_a_queue_lie_in_one_slot(tmp_path: Any) -> None:
