@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from shared_multiprocess_queue import RemoteQueue, SharedMemoryQueue
+from tests.support.cutting import CuttingProxy
 from tests.support.queues import MakeQueue
 from tests.support.servers import Server, programs_or_skip
 
@@ -42,6 +43,30 @@ def own_server(tmp_path: Any) -> Iterator[Server]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[CuttingProxy]:
+    """A proxy in front of the server, which passes all on until it is told otherwise."""
+    made = CuttingProxy(server.port, seed=7)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def through(proxy: CuttingProxy, run_id: str) -> Iterator[Callable[..., RemoteQueue[Any]]]:
+    """Open handles of a queue that reach it through the proxy."""
+    made: list[RemoteQueue[Any]] = []
+
+    def opened(name: str = "q", **arguments: Any) -> RemoteQueue[Any]:
+        made.append(RemoteQueue[Any](f"redis://127.0.0.1:{proxy.port}/0#{name}", run_id=run_id, **arguments))
+        return made[-1]
+
+    yield opened
+    proxy.loses = proxy.holds = b""
+    proxy.is_down = False
+    for queue in made:
+        queue.close()
 
 
 @pytest.fixture

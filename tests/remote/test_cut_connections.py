@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,26 +17,16 @@ from tests.support.servers import Server, programs_or_skip
 from tests.support.waiting import LONG, in_thread
 
 PUTS = 150
-
-
-@pytest.fixture
-def proxy(server: Server) -> Any:
-    made = CuttingProxy(server.port, seed=7, often=0)
-    yield made
-    made.close()
-
-
-def through(proxy: CuttingProxy, run_id: str) -> RemoteQueue[Any]:
-    return RemoteQueue[Any](f"redis://127.0.0.1:{proxy.port}/0#q", run_id=run_id)
+Through = Callable[..., RemoteQueue[Any]]
 
 
 def test_each_item_comes_once_however_often_connections_are_cut(
-    make_remote: MakeRemote, proxy: CuttingProxy, run_id: str
+    make_remote: MakeRemote, proxy: CuttingProxy, through: Through
 ) -> None:
     q = make_remote(capacity=3, leases=0, lease=30)
 
     def produce(number: int) -> None:
-        with through(proxy, run_id) as handle:
+        with through() as handle:
             for i in range(PUTS):
                 if i % 10:
                     handle.put((number, i))
@@ -43,10 +34,10 @@ def test_each_item_comes_once_however_often_connections_are_cut(
                     handle.put_batch([(number, i), (number, -i - 1)])
 
     def consume() -> list[Any]:
-        with through(proxy, run_id) as handle:
+        with through() as handle:
             return list(handle)
 
-    handles_are_open = [in_thread(through(proxy, run_id).close) for _ in range(2)]
+    handles_are_open = [in_thread(through().close) for _ in range(2)]
     for one in handles_are_open:
         one.result(LONG)
     proxy.often = 0.03
@@ -63,7 +54,9 @@ def test_each_item_comes_once_however_often_connections_are_cut(
     assert set(found.values()) == {1}
 
 
-def test_leases_through_cut_connections_end_once(make_remote: MakeRemote, proxy: CuttingProxy, run_id: str) -> None:
+def test_leases_through_cut_connections_end_once(
+    make_remote: MakeRemote, proxy: CuttingProxy, through: Through
+) -> None:
     """A lease of half a minute cannot end by itself here: each item is done once, and none comes again."""
     q = make_remote(capacity=PUTS, leases=4, lease=30)
     q.put_batch(range(PUTS))
@@ -71,7 +64,7 @@ def test_leases_through_cut_connections_end_once(make_remote: MakeRemote, proxy:
 
     def work() -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
-        with through(proxy, run_id) as handle:
+        with through() as handle:
             proxy.often = 0.03
             while True:
                 try:
