@@ -7,17 +7,16 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, overload
 
 from ._engine import arguments as _arguments
 from ._engine.arguments import DEFAULTS, NOT_GIVEN
 from ._platform.clock import deadline_of
-from ._remote import asked, metrics, opening, where
+from ._remote import asked, metrics, where
 from ._remote.ferry import Ferry
 from ._remote.forms import Forms, Serializer
 from ._remote.handle import Handle, forks
-from ._remote.lease import AwaitedLease, RemoteDeadLetter, RemoteLease
-from ._remote.link import Link
+from ._remote.lease import AwaitedItems, AwaitedLease, RemoteDeadLetter, RemoteLease
 from .errors import LeasesRequiredError, QueueNotFoundError, ShutDown
 
 if TYPE_CHECKING:
@@ -30,22 +29,6 @@ else:
     T = TypeVar("T")
 
 __all__ = ["RemoteDeadLetter", "RemoteLease", "RemoteQueue"]
-
-
-class _AwaitedItems(Generic[T]):
-    """The items of a queue, each awaited; not an async generator, because an exception would end that."""
-
-    def __init__(self, queue: RemoteQueue[T]) -> None:
-        self._queue = queue
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        try:
-            return await self._queue.get_async()
-        except ShutDown:
-            raise StopAsyncIteration from None
 
 
 class RemoteQueue(Generic[T]):
@@ -107,7 +90,7 @@ class RemoteQueue(Generic[T]):
         serializer: Serializer = "plain",
         secret: bytes | Sequence[bytes] | None = None,
         trust_the_server: bool = False,
-        reconnect: float | None = 60.0,
+        reconnect: float | None = asked.RECONNECT,
         accept_eviction: bool = False,
     ) -> None:
         self._place = place = where.parse(url)
@@ -117,14 +100,8 @@ class RemoteQueue(Generic[T]):
         forms = Forms(serializer, secret, trust_the_server)
         fixed = asked.fixed(capacity, item_size, leases, max_deliveries, lease, forms.name)
         patience = float("inf") if reconnect is None else asked.seconds("reconnect", reconnect)
-        link = Link(place, patience)
-        try:
-            opening.check(link, place, accept_eviction)
-            calls, fixed = asked.opened(link, place, self._run_id, fixed, is_new, may_exist, wait_until)
-        except BaseException:
-            link.close()
-            raise
-        self._handle = Handle(link, calls, fixed, forms, place, patience)
+        way = asked.Way(is_new, may_exist, wait_until, accept_eviction)
+        self._handle = asked.handle(place, self._run_id, forms, patience, fixed, way)
 
     def _of_this_process(self) -> Handle:
         if self._handle.pid != os.getpid():
@@ -281,7 +258,7 @@ class RemoteQueue(Generic[T]):
 
         A step that is cancelled takes nothing, and does not end the iteration.
         """
-        return _AwaitedItems(self)
+        return AwaitedItems(self.get_async)
 
     def _most(self, max_items: SupportsIndex) -> int:
         return min(_arguments.most_items(max_items), 1000)
@@ -482,14 +459,8 @@ class RemoteQueue(Generic[T]):
             QueueUnavailableError, QueueRefusedError: as ``put``.
         """
         place = where.parse(url)
-        link = Link(place, _RECONNECT)
-        try:
-            if not opening.remove(link, place, run_id) and not missing_ok:
-                raise QueueNotFoundError(
-                    f"there is no queue {place.shown} to remove; pass missing_ok=True if it may be"
-                )
-        finally:
-            link.close()
+        if not asked.removed(place, run_id) and not missing_ok:
+            raise QueueNotFoundError(f"there is no queue {place.shown} to remove; pass missing_ok=True if it may be")
 
     def __enter__(self) -> Self:
         return self
@@ -508,21 +479,12 @@ class RemoteQueue(Generic[T]):
         return _attach, (type(self), self._place.given, self._run_id, *handle.to_pickle()), self.__dict__ or None
 
 
-_RECONNECT: Final = 60.0
-
-
 def _attach(
     cls: type[RemoteQueue[Any]], url: str, run_id: str, uuid: str, forms: Forms, patience: float
 ) -> RemoteQueue[Any]:
     """Make a handle from a pickled one: find the same queue."""
-    handle = cls.__new__(cls)
-    handle._place = place = where.parse(url)
-    handle._run_id = run_id
-    link = Link(place, patience)
-    try:
-        calls, fixed = opening.attach(link, place, run_id, {}, 0, uuid)
-    except BaseException:
-        link.close()
-        raise
-    handle._handle = Handle(link, calls, fixed, forms, place, patience)
-    return handle
+    queue = cls.__new__(cls)
+    queue._place = where.parse(url)
+    queue._run_id = run_id
+    queue._handle = asked.same_handle(queue._place, run_id, forms, patience, uuid)
+    return queue

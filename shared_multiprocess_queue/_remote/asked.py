@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Final, SupportsIndex
+from typing import Final, NamedTuple, SupportsIndex
 
 from .._engine import arguments
 from .._engine.arguments import DEFAULTS
 from ..errors import ArgumentError, QueueExistsError, shown
 from . import opening
 from .calls import Calls
+from .forms import Forms
+from .handle import Handle
 from .link import Link
 from .opening import Fixed
 from .where import Place
 
-__all__ = ["LEASE", "fixed", "opened", "seconds"]
+__all__ = ["LEASE", "RECONNECT", "Way", "fixed", "handle", "removed", "same_handle", "seconds"]
 
 LEASE: Final = 30.0  # seconds
+RECONNECT: Final = 60.0  # seconds
 _SHORTEST: Final = 1.0  # seconds: pauses of processes and networks are of that size
 _LONGEST: Final = 86_400.0
 _LARGEST: Final = 64 << 20  # bytes of an item
@@ -53,18 +56,63 @@ def fixed(
     return Fixed(sizes.capacity, sizes.item_size, sizes.leases, deliveries, _milliseconds(lease), serializer)
 
 
-def opened(
-    link: Link, place: Place, run_id: str, wanted: Fixed, is_new: bool, may_exist: bool, wait_until: float
-) -> tuple[Calls, Fixed]:
-    """Make a queue, or find it; see ``RemoteQueue`` for the errors."""
-    if is_new:
+class Way(NamedTuple):
+    """How a queue is opened.
+
+    Attributes:
+        is_new: whether it is made.
+        may_exist: whether one that exists will do.
+        wait_until: monotonic time in ns up to which one that does not exist is waited for.
+        accepts_eviction: whether its server may drop it.
+    """
+
+    is_new: bool
+    may_exist: bool
+    wait_until: float
+    accepts_eviction: bool
+
+
+def handle(place: Place, run_id: str, forms: Forms, patience: float, wanted: Fixed, way: Way) -> Handle:
+    """Make a queue, or find it; return a handle. See ``RemoteQueue`` for the errors."""
+    link = Link(place, patience)
+    try:
+        opening.check(link, place, way.accepts_eviction)
+        calls, found = _opened(link, place, run_id, wanted, way)
+    except BaseException:
+        link.close()
+        raise
+    return Handle(link, calls, found, forms, place, patience)
+
+
+def same_handle(place: Place, run_id: str, forms: Forms, patience: float, uuid: str) -> Handle:
+    """Return another handle of a queue, which must have that uuid."""
+    link = Link(place, patience)
+    try:
+        calls, found = opening.attach(link, place, run_id, {}, 0, uuid)
+    except BaseException:
+        link.close()
+        raise
+    return Handle(link, calls, found, forms, place, patience)
+
+
+def removed(place: Place, run_id: str) -> bool:
+    """Remove the queue of a name; return whether there was one."""
+    link = Link(place, RECONNECT)
+    try:
+        return opening.remove(link, place, run_id)
+    finally:
+        link.close()
+
+
+def _opened(link: Link, place: Place, run_id: str, wanted: Fixed, way: Way) -> tuple[Calls, Fixed]:
+    if way.is_new:
         try:
             return opening.create(link, place, run_id, wanted), wanted
         except QueueExistsError:
-            if not may_exist:
+            if not way.may_exist:
                 raise
     given = {name: value for name, value in wanted._asdict().items() if value != _LEFT_OUT.get(name)}
-    return opening.attach(link, place, run_id, given, wait_until)
+    return opening.attach(link, place, run_id, given, way.wait_until)
 
 
 def _deliveries(max_deliveries: SupportsIndex, leases: int) -> int:

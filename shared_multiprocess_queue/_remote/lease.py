@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self
 
 from .._platform import clock
-from ..errors import LeaseLostError, QueueClosedError, QueueUnavailableError
+from ..errors import LeaseLostError, QueueClosedError, QueueUnavailableError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -23,7 +23,7 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["RemoteDeadLetter", "RemoteLease"]
+__all__ = ["AwaitedItems", "AwaitedLease", "RemoteDeadLetter", "RemoteLease"]
 
 
 class Ender(Protocol):
@@ -230,6 +230,22 @@ class AwaitedLease(Generic[T]):
         else:
             with suppress(LeaseLostError, QueueClosedError, QueueUnavailableError):
                 await self._lease.release_async(last=True)
+
+
+class AwaitedItems(Generic[T]):
+    """The items of a queue, each awaited; not an async generator, because an exception would end that."""
+
+    def __init__(self, get: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._get = get
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._get()
+        except ShutDown:
+            raise StopAsyncIteration from None
 
 
 class RemoteDeadLetter(Generic[T]):

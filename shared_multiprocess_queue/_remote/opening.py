@@ -94,7 +94,7 @@ def check(link: Link, place: Place, accepts_eviction: bool) -> None:
             f"the server of {place.shown} has maxmemory-policy {policy}: when its memory is full, it drops what tells "
             f"that a request was sent twice, and an item may then be put twice; set it to noeviction",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=4,
         )
 
 

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
         *{"draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
         *{"_remote", "looking", "_engine", "_platform", "__init__.py"},
     },
-    "bridge.py": {"queue.py", "remote.py", "_platform"},
+    "bridge.py": {"like.py", "queue.py", "remote.py", "_remote", "_platform"},
     "like.py": {"queue.py", "remote.py"},
     "remote.py": {"_remote", "_engine", "_platform"},
     "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
@@ -58,7 +58,7 @@ DOORS: dict[str, set[str]] = {
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
     # The numbers of a tensor are a PickleBuffer.
     "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", "_codec/shipped.py", *PROGRAMS},
-    "redis": {"_remote/link.py", "_remote/task_link.py"},
+    "redis": {"_remote/link.py", "_remote/task_link.py", "_remote/trouble.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},

@@ -31,7 +31,6 @@ STILL_LONG = {
     "shared_multiprocess_queue/_codec/definitions.py",
     "shared_multiprocess_queue/_platform/shared_memory.py",
     "shared_multiprocess_queue/queue.py",
-    "shared_multiprocess_queue/remote.py",
 }
 
 # What the guarantees name and the fast lane leaves out, with the reason.

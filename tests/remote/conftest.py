@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from shared_multiprocess_queue import RemoteQueue, SharedMemoryQueue
+from shared_multiprocess_queue._remote.scripts import SCRIPTS
 from tests.support.cutting import CuttingProxy
 from tests.support.queues import MakeQueue
 from tests.support.servers import Server, programs_or_skip
@@ -47,7 +48,12 @@ def own_server(tmp_path: Any) -> Iterator[Server]:
 
 @pytest.fixture
 def proxy(server: Server) -> Iterator[CuttingProxy]:
-    """A proxy in front of the server, which passes all on until it is told otherwise."""
+    """A proxy in front of the server, which passes all on until it is told otherwise.
+
+    The server knows all scripts, so no request is sent twice because of that.
+    """
+    for script in SCRIPTS.values():
+        server.command("SCRIPT", "LOAD", script.text)
     made = CuttingProxy(server.port, seed=7)
     yield made
     made.close()

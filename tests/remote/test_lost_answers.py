@@ -64,7 +64,7 @@ def test_a_get_that_is_cancelled_at_any_await_loses_nothing(make_remote: MakeRem
             await asyncio.wait({task}, timeout=0.0005)
         task.cancel()
         try:
-            return (await task) == "a"
+            return bool((await task) == "a")
         except asyncio.CancelledError:
             return False
 
