@@ -247,12 +247,18 @@ class Calls:
             if not taken or clock.now() - asked <= self.lease / _PART:
                 return taken
 
-    def confirm(self, claim: Claim) -> Call[list[bool]]:
-        """End the leases of a claim; return for each whether it had not been lost."""
+    def confirm(self, claim: Claim, until: float) -> Call[list[bool]]:
+        """End the leases of a claim; return for each whether it had not been lost.
+
+        Args:
+            claim: which.
+            until: monotonic time in ns up to which the call would have waited for an item.
+        """
         session, number = claim.session, claim.session.next()
         is_over = False
         try:
-            answer = yield self.ask_once(session, "done", number, *(one.token for one in claim.taken))
+            until = max(until, clock.now()) + _GRACE
+            answer = yield self.ask_once(session, "done", number, *(one.token for one in claim.taken), until=until)
             is_over = True
             bits = self.answered(answer)[1]
             self._free.append(session)

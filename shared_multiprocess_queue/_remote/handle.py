@@ -167,7 +167,7 @@ class Handle:
                     self.calls.keep(claim)
                     is_over = True
                     return items
-                confirming = self.calls.confirm(claim)
+                confirming = self.calls.confirm(claim, until)
                 is_over = True  # from here on that gives back what is not confirmed
                 are_mine = yield from confirming
             finally:

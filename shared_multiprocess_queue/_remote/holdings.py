@@ -35,6 +35,7 @@ CLOSING: Final = 2.0
 _OFTEN: Final = 3  # renewals in the time of one lease
 _MOST: Final = 500  # tokens in one request
 _PAUSE: Final = 0.5  # seconds between attempts if the server does not answer
+_LAST: Final = 60.0  # seconds for which errands are tried after the end of a handle
 
 
 class Held:
@@ -176,8 +177,8 @@ class Holdings:
     # ---- the thread -------------------------------------------------------------------------------------------------
 
     def run_errands(self) -> None:
-        """Let the thread do what calls have left to it."""
-        if not self._post.empty():
+        """Let the thread do what calls have left to it. In a forked child that is the parent's."""
+        if self._pid == os.getpid() and not self._post.empty():
             with self._lock:
                 self._start()
 
@@ -238,10 +239,11 @@ class _Worker:
         self._errands: list[tuple[Ask, int]] = []  # with the time after which the server has forgotten what they are of
         self._due = clock.now() + self._period
         self._ends = False
+        self._last = 0
 
     def is_done(self) -> bool:
         """Whether there is nothing to do."""
-        return self._post.empty() and (self._ends or not (self._held or self._errands))
+        return self._post.empty() and not self._errands and (self._ends or not self._held)
 
     def close(self) -> None:
         """Close the connection."""
@@ -269,6 +271,7 @@ class _Worker:
     def _note(self, what: Ask | str | None, dropped: list[str]) -> None:
         if what is None:
             self._ends = True
+            self._last = clock.now() + int(_LAST * 1e9)
         elif isinstance(what, str):
             dropped.append(what)
         else:
@@ -284,7 +287,7 @@ class _Worker:
             try:
                 self._link.run(_sending(errand))
             except QueueUnavailableError:
-                if not self._ends and clock.now() < until:
+                if clock.now() < (min(until, self._last) if self._ends else until):
                     self._errands.append((errand, until))
             except SharedMemoryQueueError:  # it is refused; what was leased comes back by time
                 pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from .._platform import clock
@@ -43,7 +44,7 @@ class _Lines:
         if not self._left.acquire(timeout=seconds):
             raise BusyError
         try:
-            line = self._free.pop() if self._free else self._make()
+            line = self._any()
             try:
                 line.send_packed_command([data])
                 answer = line.read_response()
@@ -61,11 +62,18 @@ class _Lines:
             if self._is_closed:
                 self.close()
 
+    def _any(self) -> Any:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
     def close(self) -> None:
         """Close those that are not in use; the others follow when they are not."""
         self._is_closed = True
-        while self._free:
-            self._free.pop().disconnect()
+        with suppress(IndexError):
+            while True:
+                self._free.pop().disconnect()
 
 
 class Link:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -242,3 +243,31 @@ def test_a_letter_stays_if_the_queue_was_shut_down(make_remote: MakeRemote) -> N
     assert len(q.dead_letters()) == 1
     letter.done()
     assert q.dead_letters() == []
+
+
+@pytest.mark.slow
+def test_a_lease_whose_answer_took_long_is_not_over_when_it_begins(own_server: Server) -> None:
+    with RemoteQueue[Any](own_server.url(), create=True, leases=2, lease=1) as q:
+        q.put("a")
+        own_server.send_signal(signal.SIGSTOP)
+        lease = in_thread(q.lease)
+        with pytest.raises(TimeoutError):
+            lease.result(1.5)
+        own_server.send_signal(signal.SIGCONT)
+        assert lease.result(LONG).valid
+        lease.result().done()
+
+
+@pytest.mark.slow
+def test_a_get_gives_up_in_time_when_the_server_goes_away_between_its_trips(own_server: Server) -> None:
+    with RemoteQueue[Any](own_server.url(), create=True, lease=60) as q:
+        q.put("a")
+        call: Any = q._handle.getting(1, 0)
+        answer = q._handle._link.step(next(call))
+        own_server.kill()
+        with pytest.raises(QueueUnavailableError):
+            q._handle._link.step(call.send(answer))
+        call.close()
+        q._handle._holdings.run_errands()
+        own_server.start()
+        assert q.get(timeout=LONG) == "a"

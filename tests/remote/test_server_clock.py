@@ -64,9 +64,7 @@ def test_the_item_of_a_dead_holder_comes_back_when_the_clock_is_set(
 
 
 @pytest.mark.slow
-def test_a_batch_that_waited_when_the_clock_was_set_back_keeps_no_put(
-    make_remote: MakeRemote, server: Server
-) -> None:
+def test_a_batch_that_waited_when_the_clock_was_set_back_keeps_no_put(make_remote: MakeRemote, server: Server) -> None:
     q = make_remote(capacity=2)
     q.put_batch([1, 2])
     call: Any = q._handle.calls.put([b"x", b"y"], float("inf"))  # its process dies while it waits
