@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from .._platform import clock
 from .requests import Ask, Call, Step, Wake, packed
@@ -16,6 +16,8 @@ import redis  # isort: skip  # behind trouble.py, which says what to install if 
 from redis import exceptions  # isort: skip
 
 __all__ = ["Link"]
+
+_BOTH_WAYS: Final = 2  # SHUT_RDWR
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class _Lines:
     def __init__(self, make: Callable[[], Any], most: int) -> None:
         self._make = make
         self._free: list[Any] = []  # the one that was used last is the next
+        self._used: set[Any] = set()
         self._left = threading.Semaphore(most)
         self._is_closed = False
 
@@ -45,6 +48,7 @@ class _Lines:
             raise BusyError
         try:
             line = self._any()
+            self._used.add(line)
             try:
                 line.send_packed_command([data])
                 answer = line.read_response()
@@ -58,6 +62,7 @@ class _Lines:
             self._free.append(line)
             return answer
         finally:
+            self._used.discard(line)
             self._left.release()
             if self._is_closed:
                 self.close()
@@ -67,6 +72,13 @@ class _Lines:
             return self._free.pop()
         except IndexError:
             return self._make()
+
+    def cut(self) -> None:
+        """Close them, and cut those in use, so that their requests end at once."""
+        self.close()
+        for line in list(self._used):
+            with suppress(Exception):  # it is not connected, or not any more
+                line._sock.shutdown(_BOTH_WAYS)
 
     def close(self) -> None:
         """Close those that are not in use; the others follow when they are not."""
@@ -144,6 +156,6 @@ class Link:
             clock.sleep(min(0.01, max(wake.seconds - (clock.now() - began) / 1e9, 0)))
 
     def close(self) -> None:
-        """Close the connections; those in use when their requests are answered."""
+        """Close the connections, those in use when their requests are answered; let none wait."""
         self._asking.close()
-        self._waiting.close()
+        self._waiting.cut()

@@ -34,6 +34,8 @@ _CREATE = script_of(
 local there = redis.call('HGET', KEYS[1], 'uuid')
 if there then return {there == ARGV[1] and 'ok' or 'exists'} end
 redis.call('HSET', KEYS[1], 'uuid', ARGV[1], 'closed', 0, 'id', 0, 'time', time(), unpack(ARGV, 2))
+-- A hash without a long value is a list, in which each field is searched from the beginning.
+redis.call('HSET', KEYS[1], 'table', string.rep('.', 65))
 return {'ok'}
 """,
     BEGIN,

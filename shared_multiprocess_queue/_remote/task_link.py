@@ -28,6 +28,7 @@ class _TaskLines:
     def __init__(self, make: Callable[[], Any], most: int) -> None:
         self._make = make
         self._free: list[Any] = []
+        self._used: set[Any] = set()
         self._left = asyncio.Semaphore(most)
         self._is_closed = False
 
@@ -47,6 +48,7 @@ class _TaskLines:
         else:
             await self._left.acquire()  # at once
         line = self._free.pop() if self._free else self._make()
+        self._used.add(line)
         has_answered = False
         try:
             try:
@@ -63,6 +65,7 @@ class _TaskLines:
         finally:
             if not has_answered:
                 _drop(line)  # an answer may be on its way
+            self._used.discard(line)
             self._free.append(line)
             self._left.release()
             if self._is_closed:
@@ -73,6 +76,12 @@ class _TaskLines:
         self._is_closed = True
         while self._free:
             _drop(self._free.pop())
+
+    def cut(self) -> None:
+        """Close them, and cut those in use, so that their requests end at once."""
+        self.close()
+        for line in list(self._used):
+            _drop(line)
 
 
 def _drop(line: Any) -> None:
@@ -151,6 +160,6 @@ class TaskLink:
             await self._waiting.use(packed("BLPOP", wake.key, wake.seconds), wake.seconds)
 
     def close(self) -> None:
-        """Close the connections; those in use when their requests are answered."""
+        """Close the connections, those in use when their requests are answered; let none wait."""
         self._asking.close()
-        self._waiting.close()
+        self._waiting.cut()

@@ -146,6 +146,7 @@ def test_the_command_ends_by_a_signal_and_with_its_source(server: Server, near: 
     assert [far.get(), far.get()] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_wrong(server: Server, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     process = Process(server, run_id, "out")
     text, _ = process.popen.communicate(timeout=LONG)

@@ -54,6 +54,7 @@ def test_each_item_comes_once_however_often_connections_are_cut(
     assert set(found.values()) == {1}
 
 
+@pytest.mark.slow
 def test_leases_through_cut_connections_end_once(
     make_remote: MakeRemote, proxy: CuttingProxy, through: Through
 ) -> None:

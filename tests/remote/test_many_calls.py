@@ -56,6 +56,7 @@ def test_more_tasks_than_connections_wait(make_remote: MakeRemote) -> None:
     assert sorted(asyncio.run(main())) == list(range(3 * CONNECTIONS))
 
 
+@pytest.mark.slow
 def test_closing_without_a_server_ends_soon(own_server: Server) -> None:
     """A server that is gone, with the longest patience."""
     q = RemoteQueue[Any](own_server.url(), create=True, leases=2, reconnect=None)

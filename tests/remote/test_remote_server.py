@@ -111,6 +111,7 @@ def test_a_killed_server_comes_back_with_all_that_was_acknowledged(own_server: S
         assert q.join(timeout=0)
 
 
+@pytest.mark.slow
 def test_a_call_with_a_timeout_gives_a_server_up_that_is_away(own_server: Server) -> None:
     with opened(own_server) as q:
         own_server.kill()
@@ -164,6 +165,7 @@ def test_a_queue_of_a_newer_version_is_refused(own_server: Server) -> None:
 # ---- leases and time ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_holder_that_lives_keeps_its_lease_for_any_time(make_remote: MakeRemote) -> None:
     q = make_remote(leases=2)
     q.put(1)
@@ -175,6 +177,7 @@ def test_a_holder_that_lives_keeps_its_lease_for_any_time(make_remote: MakeRemot
     assert not lease.valid
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_the_item_of_a_killed_holder_goes_to_another(make_remote: MakeRemote) -> None:
     q = make_remote(leases=2, max_deliveries=2)
@@ -200,6 +203,7 @@ def test_the_item_of_a_killed_holder_goes_to_another(make_remote: MakeRemote) ->
     assert q.get_metrics()["dead_letters_total"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_frozen_holder_is_told_that_it_has_lost_its_lease(make_remote: MakeRemote) -> None:
     q = make_remote(leases=2)
@@ -229,26 +233,7 @@ def test_a_frozen_holder_is_told_that_it_has_lost_its_lease(make_remote: MakeRem
     os.close(writer)
 
 
-def taken_by_the_dead(q: RemoteQueue[Any]) -> str:
-    """Lease an item to a holder that is never heard of again; return its token."""
-    claim = q._handle.run(q._handle.calls.take(1, 0, 0))
-    return claim.taken[0].token
-
-
-def test_a_clock_that_was_set_back_keeps_no_lease_for_ever(make_remote: MakeRemote, server: Server) -> None:
-    """The server's clock was an hour ahead when the leases were taken: so the last time seen and their ends say."""
-    q = make_remote(leases=2)
-    q.put("a")
-    token = taken_by_the_dead(q)
-    hour = 3_600_000
-    (leased,) = (line.decode() for line in server.command("KEYS", "*:l") if line.startswith(b"shmq:"))
-    (meta,) = (line.decode() for line in server.command("KEYS", "*:m") if line.startswith(b"shmq:"))
-    server.command("ZINCRBY", leased, str(hour), token)
-    server.command("HINCRBY", meta, "time", str(hour))
-    with q.lease(timeout=LONG) as lease:
-        assert lease.deliveries == 2
-
-
+@pytest.mark.slow
 def test_without_the_client_a_url_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['redis'] = None\n"

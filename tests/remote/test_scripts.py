@@ -164,6 +164,7 @@ def test_unlink_leaves_nothing_but_what_expires(client: Any, run: Run) -> None:
     assert {"w", "d", "x", "tg", "tp", "ti"} == set(KEYS)
 
 
+@pytest.mark.slow
 def test_all_keys_of_a_queue_lie_in_one_slot(tmp_path: Any) -> None:
     """A server of a cluster refuses a script whose keys lie in several."""
     node = Server(tmp_path, programs_or_skip()[0], **{"cluster-enabled": "yes", "cluster-port": str(free_port())})
@@ -195,6 +196,7 @@ def test_every_script_begins_so_that_a_full_server_refuses_it_whole() -> None:
         assert re.match(r"#!lua( flags=(allow-oom|no-writes))?\n", script.text), script.name
 
 
+@pytest.mark.slow
 def test_a_take_is_no_larger_than_a_batch_may_be(client: Any, run: Run) -> None:
     client.hset("m", mapping={"capacity": 100, "leases": 100})
     run("put", 1, "s", 0, *[b"x" * 1_000_000] * 20)
