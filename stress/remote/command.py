@@ -9,10 +9,10 @@ import click
 from rich.console import Console
 
 from ..harness import options
-from . import bridges, workers
+from . import bridges, getters, workers
 from .server import PROGRAMS
 
-_KINDS: Final = ("workers", "bridges-out", "bridges-in")
+_KINDS: Final = ("workers", "getters", "bridges-out", "bridges-in")
 
 
 @click.command()
@@ -28,9 +28,11 @@ def command(kinds: tuple[str, ...], kills: int, restarts: int, seed: int | None)
     seed = options.tell_seed(seed, console)
     ok = True
     for kind in kinds or _KINDS:
-        outcome: workers.Outcome | bridges.Outcome
+        outcome: workers.Outcome | getters.Outcome | bridges.Outcome
         if kind == "workers":
             outcome = workers.run(workers.Plan(kills, restarts, seed))
+        elif kind == "getters":
+            outcome = getters.run(workers.Plan(kills, restarts, seed))
         else:
             outcome = bridges.run("out" if kind == "bridges-out" else "in", kills, seed)
         ok &= outcome.is_right

@@ -10,19 +10,17 @@ again after it. So if a worker dies in between, the first note says that the ite
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from shared_multiprocess_queue import LeaseLostError, RemoteQueue, ShutDown
 
+from .notes import Notes, end, start
 from .server import PROGRAMS, Server
 
 PRODUCERS, WORKERS = 2, 3
@@ -70,22 +68,6 @@ class Outcome(NamedTuple):
         return not (self.lost or self.ended_twice or self.put_twice)
 
 
-class _Notes:
-    """Lines of numbers in a file that survives its writers; each line is one write."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.touch()
-
-    def add(self, *numbers: int) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        os.write(descriptor, (" ".join(map(str, numbers)) + "\n").encode())
-        os.close(descriptor)
-
-    def all(self) -> list[tuple[int, ...]]:
-        return [tuple(map(int, line.split())) for line in self._path.read_text("ascii").splitlines()]
-
-
 def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +81,7 @@ def run(plan: Plan) -> Outcome:
 
 
 def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
-    put, begun, ended = (_Notes(place / name) for name in ("put", "begun", "ended"))
+    put, begun, ended = (Notes(place / name) for name in ("put", "begun", "ended"))
     queue = RemoteQueue[int](server.url(), create=True, capacity=50, leases=2 * WORKERS, lease=1.0)
     chance = random.Random(plan.seed)
     numbers = iter(range(10**6))
@@ -121,25 +103,25 @@ def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
     jobs = [produce] * PRODUCERS + [work] * WORKERS
     pids = []
     for job in jobs:
-        pids.append(_start(job))
+        pids.append(start(job))
         next(numbers)  # the child has taken it
     try:
         restarts = sorted(chance.sample(range(plan.kills), min(plan.restarts, plan.kills)))
         for kill in range(plan.kills):
             time.sleep(chance.uniform(0.0, 0.05))
             victim = chance.randrange(len(jobs))
-            _end(pids[victim])
+            end(pids[victim])
             if kill in restarts:
                 server.kill()
                 server.start()
-            pids[victim] = _start(jobs[victim])
+            pids[victim] = start(jobs[victim])
             next(numbers)
         goal = queue.get_metrics()["got_total"] + 50  # the server, after its last start, serves those that are left
         while queue.get_metrics()["got_total"] < goal:
             time.sleep(0.01)
     finally:
         for pid in pids:
-            _end(pid)
+            end(pid)
     queue.shutdown()
     left = []
     with suppress(ShutDown):
@@ -164,18 +146,3 @@ def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
         put_twice=sorted(item for item, count in Counter(item for item, _ in seen).items() if count > 1),
         redelivered=redelivered,
     )
-
-
-def _start(job: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            job()
-        finally:
-            os._exit(1)
-    return pid
-
-
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
