@@ -72,15 +72,15 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 
 
 _OPERATIONS: Final = (
-    *("put", "write_item", "get", "shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wait"),
+    *("claim_put", "no_room", "write_item", "publish", "get", "no_item"),
+    *("shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wake", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
 )
 _STEPS_OF_THE_PUT: Final = 12
 _HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first
 
 PROOFS: Final = (
-    # The claim of a put takes from one minute to more than ten, by the machine.
-    *(_memory(operation, 2, long=operation == "put") for operation in _OPERATIONS),
+    *(_memory(operation, 2) for operation in _OPERATIONS),
     _threads(None, 2),
     _threads(_HALF_PUBLISHED, 2),
     *(_memory(operation, capacity, long=True) for capacity in (1, 3) for operation in _OPERATIONS),

@@ -13,12 +13,29 @@
 
 #define SHMQ_BY_WORDS
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
-#include "looking.h"
-
-#define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
+#include "participants.h"
 
 unsigned nondet_uint(void);
 int nondet_int(void);
+
+/* Stand for parts that are proved by themselves: for the reason of shmq_no_room or shmq_no_item, and for
+   shmq_wake_waiters. */
+static enum shmq_result any_reason(void)
+{
+    const enum shmq_result reason = (enum shmq_result)nondet_uint();
+    __ESBMC_assume(reason != SHMQ_DONE);
+    return reason;
+}
+
+static void wake_some(const struct shmq_ring *ring, const struct shmq_wake_words *side)
+{
+    const struct shmq_header *header = ring->header;
+    __ESBMC_assert(side == &header->items || side == &header->space || side == &header->idle, "a side of the queue");
+}
+
+#include "looking.h"
+
+#define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
 
 static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
 static unsigned char buffer[ITEM_SIZE];
@@ -65,16 +82,27 @@ static void check_item(const struct shmq_item *item)
     __ESBMC_assert(offset >= 0 && (size_t)offset + item->length <= SIZE, "an item lies within the segment");
 }
 
-/* The claim of a put and its end. What it writes in between, at the position that it has got, is write_item, which is
-   proved for any position. */
-static void put(void)
+static void claim_put(void)
 {
     const uint64_t count = nondet_ulong();
     uint64_t position;
     __ESBMC_assume(count >= 1 && count <= CAPACITY);
-    if (shmq_claim_put(&ring, &me, count, nondet_bool(), &position) == SHMQ_DONE) {
-        shmq_publish(&ring, &me, position, count);
-    }
+    shmq_claim_put(&ring, &me, count, nondet_bool(), &position);
+}
+
+static void no_room(void)
+{
+    const enum shmq_result reason =
+        shmq_no_room(&ring, &me, nondet_ulong(), nondet_ulong(), nondet_ulong(), nondet_bool());
+    __ESBMC_assert(reason != SHMQ_DONE, "no room is no claim");
+}
+
+/* At any position, so at the one that a claim has got; write_item likewise. */
+static void publish(void)
+{
+    const uint64_t count = nondet_ulong();
+    __ESBMC_assume(count >= 1 && count <= CAPACITY);
+    shmq_publish(&ring, &me, nondet_ulong(), count);
 }
 
 static void write_item(void)
@@ -90,8 +118,7 @@ static void get(void)
     struct shmq_item item;
     const uint64_t limit = nondet_ulong();
     __ESBMC_assume(limit >= 1);
-    switch (shmq_claim_get(&ring, &me, limit, nondet_bool(), &position, &count)) {
-    case SHMQ_DONE:
+    if (shmq_claim_get(&ring, &me, limit, nondet_bool(), &position, &count) == SHMQ_DONE) {
         __ESBMC_assert(count >= 1 && count <= CAPACITY && count <= limit, "a get claims what it may");
         for (uint64_t i = 0; i < count; i++) {
             shmq_read(&ring, position + i, &item);
@@ -99,15 +126,13 @@ static void get(void)
             shmq_free_slot(&ring, position + i);
         }
         shmq_finish_get(&ring, &me, count);
-        break;
-    case SHMQ_ORPHAN:
-        if (shmq_rescue_get(&ring, position, buffer, &item)) {
-            check_item(&item);
-        }
-        break;
-    default:
-        break;
     }
+}
+
+static void no_item(void)
+{
+    const enum shmq_result reason = shmq_no_item(&ring, &me, nondet_ulong(), nondet_ulong(), nondet_bool());
+    __ESBMC_assert(reason != SHMQ_DONE, "no item is no claim");
 }
 
 /* What a get that finds nothing does about the dead: this, and then the next. */
@@ -122,7 +147,7 @@ static void shut(void)
     shmq_shut(&ring, nondet_bool());
 }
 
-/* What a get that finds the end of a closed queue asks; in the proof of get it has any answer. */
+/* What a get that finds the end of a closed queue asks; in the proof of no_item it has any answer. */
 static void at_the_end(void)
 {
     shmq_at_the_end(&ring);
@@ -151,6 +176,14 @@ static void look(void)
 static void look_at_slot(void)
 {
     shmq_holds_nothing(&ring, nondet_ulong(), nondet_ulong(), nondet_ulong());
+}
+
+static void wake(void)
+{
+    struct shmq_wake_words *sides[] = {&ring.header->items, &ring.header->space, &ring.header->idle};
+    const unsigned side = nondet_uint();
+    __ESBMC_assume(side < 3);
+    shmq_wake_waiters(&ring, sides[side], nondet_ulong(), nondet_ulong());
 }
 
 static void wait(void)

@@ -23,6 +23,8 @@ void check_access(const volatile void *at, size_t size);
 #define atomic_store_explicit(at, value, order) ((void)(value), check_access((at), sizeof *(at)))
 #define atomic_fetch_add_explicit(at, amount, order)                                                                   \
     ((void)(amount), check_access((at), sizeof *(at)), (__typeof__(*(at)))nondet_ulong())
+#define atomic_fetch_and_explicit(at, bits, order)                                                                     \
+    ((void)(bits), check_access((at), sizeof *(at)), (__typeof__(*(at)))nondet_ulong())
 #define atomic_fetch_or_explicit(at, bits, order)                                                                      \
     ((void)(bits), check_access((at), sizeof *(at)), (__typeof__(*(at)))nondet_ulong())
 #define atomic_compare_exchange_strong_explicit(at, expected, desired, success, failure)                               \
