@@ -46,17 +46,18 @@ local function shift(by)
     if redis.call('HEXISTS', KEYS[1], field) == 1 then redis.call('HINCRBY', KEYS[1], field, by) end
   end
 end
--- Return the time and fields of META; nothing, if it is another queue's. If the clock was set back, or time has passed
--- in which no living holder can have been silent (the clock was set forward, or the server was away), all times move
--- along, so that what was left of each lease is left.
+-- Return the time and fields of META; nothing, if it is another queue's. If the clock was set back, all times of the
+-- queue move along. Of the time since the last script no more counts than living holders are silent for; by the rest,
+-- in which the clock was set forward, or the server was away, all times move along, too.
 local function begin(...)
   local m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
   if m[1] ~= ARGV[1] then return nil end
   local now = time()
   local passed = now - m[2]
   if passed < -500 or passed > 500 then
-    if passed < 0 or passed > m[3] / 2 + 2000 then
-      shift(passed)
+    local counts = math.max(math.min(passed, math.max(math.floor(m[3] / 3), 2000)), 0)
+    if passed ~= counts then
+      shift(passed - counts)
       m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
     end
     redis.call('HSET', KEYS[1], 'time', now)

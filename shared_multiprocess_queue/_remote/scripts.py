@@ -42,9 +42,10 @@ all three have at most ``capacity + leases`` items, also if some were given back
 dead letters were put back.
 
 **Time.** Times are those of the server's clock, in ms. Each script begins by comparing it with that of the last one. If
-it was set back, or more time has passed than living holders are silent for, all times move along: so leases last over
-jumps of the clock and over times in which the server was away. The price: after such a silence the item of a holder
-that has died comes back one lease after the next call.
+it was set back, all times move along. If more has passed than a third of a lease (two seconds at least), for which no
+living holder is silent, that third counts and by the rest all times move along: so leases last over jumps of the clock
+and over times in which the server was away. The price: after such a silence the item of a holder that has died comes
+back a lease later, or at the third call.
 """
 
 from __future__ import annotations

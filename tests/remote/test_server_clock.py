@@ -78,6 +78,18 @@ def test_a_batch_that_waited_when_the_clock_was_set_back_keeps_no_put(make_remot
     assert q.get() == 3
 
 
+def test_calls_that_are_far_apart_see_the_end_of_a_lease(make_remote: MakeRemote, server: Server) -> None:
+    """Each of them counts a third of a lease at most, but counts."""
+    q = make_remote(leases=2, lease=30)
+    q.put("a")
+    q._handle.run(q._handle.calls.take(1, 0, 0))
+    for _ in range(3):
+        with pytest.raises(Empty):
+            q.get_nowait()
+        move(server, -20_000)  # so much time passes
+    assert q.get_nowait() == "a"
+
+
 def test_a_delay_is_as_long_as_before_when_the_clock_is_set_back(make_remote: MakeRemote, server: Server) -> None:
     q = make_remote(leases=2)
     q.put("a")
