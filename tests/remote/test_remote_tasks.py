@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any
 
 import pytest
 
 from shared_multiprocess_queue import Empty, Full, QueueClosedError, RemoteQueue, ShutDown
+from shared_multiprocess_queue.errors import ArgumentError
 from tests.remote.conftest import MakeRemote
 from tests.support.servers import Server
 
@@ -74,6 +76,44 @@ def test_a_lease_in_a_task_is_ended_or_given_back(make_remote: MakeRemote) -> No
         await q.aclose()
 
     asyncio.run(main())
+
+
+def test_what_lease_async_returns_is_for_one_lease(make_remote: MakeRemote) -> None:
+    q = make_remote(leases=2)
+    q.put("a")
+
+    async def main() -> None:
+        awaited = q.lease_async(timeout=0.2)
+        await asyncio.sleep(0.25)  # its time begins when it is awaited
+        lease = await awaited
+        await lease.done_async()
+        with pytest.raises(RuntimeError, match="for one lease"):
+            await awaited
+        with pytest.raises(TypeError, match="async with"), q.lease_async():
+            pass
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            copy.copy(q.lease_async())
+        with pytest.raises(ArgumentError, match="timeout"):
+            q.lease_async(timeout=-1)
+
+    asyncio.run(main())
+
+
+def test_a_step_that_is_cancelled_does_not_end_the_iteration(make_remote: MakeRemote) -> None:
+    q = make_remote()
+
+    async def main() -> list[Any]:
+        items = aiter(q)
+        step = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0.02)
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        await q.put_batch_async(["a", "b"])
+        await asyncio.to_thread(q.shutdown)
+        return [item async for item in items]
+
+    assert asyncio.run(main()) == ["a", "b"]
 
 
 def test_an_item_of_a_cancelled_task_is_not_lost(make_remote: MakeRemote) -> None:
