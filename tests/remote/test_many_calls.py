@@ -137,6 +137,7 @@ def test_a_lease_is_dropped_while_its_thread_has_every_lock(make_remote: MakeRem
     assert q.get(timeout=LONG) == "a"
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_threads_of_a_child_share_its_handle(make_remote: MakeRemote) -> None:
     q = make_remote(capacity=30)
 
