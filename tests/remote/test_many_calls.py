@@ -86,13 +86,23 @@ def test_an_item_that_comes_to_a_closed_handle_goes_back(make_remote: MakeRemote
         assert (lease.item, lease.deliveries) == ("a", 1)
 
 
+class Undone:
+    """Errands that the thread has not begun when its process forks."""
+
+    def empty(self) -> bool:
+        return False
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_needs_no_lock_that_a_thread_of_its_parent_had(make_remote: MakeRemote) -> None:
+def test_a_child_needs_no_lock_that_a_thread_of_its_parent_had(
+    make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
     q = make_remote(leases=2)
     q.put_batch(["a", "b"])
     lease = q.lease()
     holdings = q._handle._holdings
     locks = [holdings._lock, q._handle._link._asking._left._cond]  # type: ignore[attr-defined]
+    monkeypatch.setattr(holdings, "_post", Undone())
     ready, over = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -117,6 +127,7 @@ def test_a_child_needs_no_lock_that_a_thread_of_its_parent_had(make_remote: Make
     finally:
         over.set()
         holder.join()
+        monkeypatch.undo()
     lease.done()
 
 
