@@ -174,17 +174,27 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
     Attributes:
         pids: ids of the processes that have the queue open, as far as they can be told.
         hidden: number of processes that could not be looked at.
+        items: number of items in the queue, as far as that can be told.
+        dead_letters: number of dead letters in it, likewise.
     """
 
-    def __init__(self, name: str, pids: tuple[int, ...], hidden: int) -> None:
-        super().__init__(name, pids, hidden)
+    def __init__(self, name: str, pids: tuple[int, ...], hidden: int, items: int = 0, dead_letters: int = 0) -> None:
+        super().__init__(name, pids, hidden, items, dead_letters)
         self.errno = errno.EBUSY
         self.pids = pids
         self.hidden = hidden
+        self.items = items
+        self.dead_letters = dead_letters
 
     def __str__(self) -> str:
         users = f"process {', '.join(map(str, self.pids))}" if self.pids else "a process that cannot be told"
         more = f" ({self.hidden:,} processes could not be looked at)" if self.hidden else ""
+        held = [
+            f"{count:,} {noun}{'s' * (count != 1)}"
+            for count, noun in ((self.items, "item"), (self.dead_letters, "dead letter"))
+            if count
+        ]
+        more += f", and has {' and '.join(held)}" * bool(held)
         return (
             f"queue segment {self.args[0]!r} is used by {users}{more}; end its users first, or remove it with "
             f"force=True: then they go on with a queue that has no name"

@@ -609,9 +609,9 @@ class SharedMemoryQueue(Generic[T]):
         member = self._check_open()
         with member.operation() as record:
             leases = member.ring.leases
-            if leases is None or leases.dead_letters is None:
+            if leases is None:
                 return []
-            letters = leases.dead_letters.letters(record.words)
+            letters = leases.letters(record.words, record.claim)
         return [DeadLetter(self, member, self._codec, letter) for letter in letters]
 
     def _with_leases(self, method: str) -> LeaseCalls:

@@ -9,9 +9,12 @@ from enum import Enum, auto
 from typing import NoReturn
 
 from .._platform import processes, removal, shared_memory
+from .._platform.atomic_words import open_words
 from .._platform.mutex import segment_name as name_of_lock
 from .._platform.removal import Outcome
 from .._ring.layout import MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
+from .._ring.leased_look import LeasedLook
+from .._ring.snapshot import Look, check
 from ..errors import CorruptQueueError, QueueInUseError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueueError
 from . import lifecycle
 
@@ -105,7 +108,25 @@ def _users(segment_name: str) -> tuple[list[int], int]:
 
 def _refuse(segment_name: str) -> NoReturn:
     users, hidden = _users(segment_name)
-    raise QueueInUseError(segment_name, tuple(users), hidden)
+    raise QueueInUseError(segment_name, tuple(users), hidden, *_contents(segment_name))
+
+
+def _contents(segment_name: str) -> tuple[int, int]:
+    """Return how many items and dead letters a queue has; none if that cannot be told."""
+    with suppress(Exception):  # it is gone by now, damaged, or no descriptor is left
+        segment = shared_memory.open_existing(segment_name, uses=False)
+        try:
+            memory = open_words(segment.buffer)
+            try:
+                words = memory.reader()
+                geometry = check(words, segment_name, segment.size)
+                look = LeasedLook(words, geometry) if geometry.leases else Look(words, geometry)
+                return look.items(), look.dead_letters()
+            finally:
+                memory.release()
+        finally:
+            segment.close()
+    return 0, 0
 
 
 def _remove_lock_alone(lock: str, segment_name: str) -> None:

@@ -77,8 +77,10 @@ static inline void shmq_settle_move(const struct shmq_ring *ring, uint32_t index
         /* [E8] release, before [M4]. */
         SHMQ_STORE("E8", &lease->count, 0, memory_order_release);
         /* [M4] release, after [E8]: from here on any process may end the letter. */
-        SHMQ_CAS("M4", at, word, shmq_next_dead_word(word, SHMQ_DEAD_LETTER, 0), memory_order_acq_rel,
-                 memory_order_relaxed);
+        if (SHMQ_CAS("M4", at, word, shmq_next_dead_word(word, SHMQ_DEAD_LETTER, 0), memory_order_acq_rel,
+                     memory_order_relaxed)) {
+            SHMQ_ADD("count", &ring->header->dead_letters, 1, memory_order_relaxed);
+        }
         return;
     }
     if (shmq_dead_state(word) == SHMQ_DEAD_GIVEN && SHMQ_LOAD("E5", &lease->count, memory_order_relaxed) == 0) {
@@ -118,7 +120,6 @@ static inline bool shmq_bury_item(const struct shmq_ring *ring, uint32_t index)
 {
     for (uint32_t i = 0; i < ring->dead; i++) {
         if (shmq_try_to_bury(ring, index, i)) {
-            SHMQ_ADD("count", &ring->header->dead_letters, 1, memory_order_relaxed);
             return true;
         }
     }

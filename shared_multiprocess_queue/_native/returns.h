@@ -249,7 +249,7 @@ static inline enum shmq_result shmq_meet_given(const struct shmq_ring *ring, str
     return SHMQ_AGAIN;
 }
 
-/* Whether a lease slot has an item, as its count and a move that has not ended say. Changes nothing. */
+/* Whether a lease slot has an item, as its count, the ring's word, and a move that has not ended say. Changes nothing. */
 static inline bool shmq_has_leased_item(const struct shmq_ring *ring, uint32_t index)
 {
     struct shmq_lease *lease = shmq_lease_of(ring, index);
@@ -260,7 +260,9 @@ static inline bool shmq_has_leased_item(const struct shmq_ring *ring, uint32_t i
             return shmq_dead_state(word) == SHMQ_DEAD_GIVEN;
         }
     }
-    return SHMQ_LOAD("E1", &lease->count, memory_order_acquire) != 0;
+    const uint64_t position = SHMQ_LOAD("E1", &lease->position, memory_order_relaxed);
+    return SHMQ_LOAD("E1", &lease->count, memory_order_acquire) != 0 ||
+           SHMQ_LOAD("E4", &shmq_slot_of(ring, position)->word, memory_order_acquire) == shmq_given_word(position, index);
 }
 
 /* Whether a get would find something in the lease slots, even if it looked for the dead, when the ring is empty: then
@@ -274,14 +276,11 @@ static inline bool shmq_has_returns(const struct shmq_ring *ring)
     for (uint32_t index = 0; index < ready; index++) {
         struct shmq_lease *lease = shmq_lease_of(ring, index);
         const uint64_t owner = SHMQ_LOAD("E1", &lease->holder, memory_order_acquire);
-        const uint64_t position = SHMQ_LOAD("E1", &lease->position, memory_order_relaxed);
         const uint64_t due = SHMQ_LOAD("E1", &lease->due, memory_order_relaxed);
         uint64_t delay;
-        const bool has_item =
-            shmq_has_leased_item(ring, index) || SHMQ_LOAD("E4", &shmq_slot_of(ring, position)->word,
-                                                           memory_order_acquire) == shmq_given_word(position, index);
-        if (has_item && (owner == 0 ? shmq_is_due(ring, lease, due, &delay) || delay == 0
-                                    : owner != ring->owner && !ring->calls.is_alive(ring->calls.context, owner))) {
+        if (shmq_has_leased_item(ring, index) &&
+            (owner == 0 ? shmq_is_due(ring, lease, due, &delay) || delay == 0
+                        : owner != ring->owner && !ring->calls.is_alive(ring->calls.context, owner))) {
             return true;
         }
     }

@@ -8,11 +8,13 @@ takes it back; ``LEASE_LINK`` of the lease slot says in which dead slot to look.
     put back   LETTER --M5--> OFFERED --M6, M7--> PUT_BACK, or LETTER again if the queue was shut down
                PUT_BACK --M8 link, copy, M9--> GIVEN(L) --count(L) = 1, M10--> FREE
     dropped    LETTER --M11--> FREE
-               (a BURIED slot whose lease slot counts nothing is a letter, too)
 
 From BURIED on the item is the dead slot's, before that it is the lease slot's; from GIVEN on it is the lease slot's
 again. No process holds a dead slot. So a look at letters, however long it takes, keeps nothing from others, and of
 several processes that drop a letter or put it back one succeeds, as the word has a version.
+
+A look at letters ends first what dead processes have left half done: a burial, an offer. The process that takes M4
+counts the letter.
 
 A letter is no item of the queue, so no join waits for it. From OFFERED on it is one. The version of RETURNED_AT goes up
 before an item can leave OFFERED [M6]: by that a join knows that a letter has come back behind its look [J5].
@@ -128,7 +130,6 @@ class DeadLetters:
             index = (start + step) % number
             if self._try_to_bury(words, index, lease):
                 self._next = (index + 1) % number
-                words.add(DEAD_LETTERS_AT, 1)
                 return True
         words.add(DEAD_LETTERS_REFUSED_AT, 1)
         return False
@@ -163,13 +164,33 @@ class DeadLetters:
         state = dead_state(word)
         if state == DEAD_BURIED:
             words.announce(lease_head + LEASE_COUNT, 0)  # [E8] release, before [M4]
-            words.cas(at, word, next_dead_word(word, DEAD_LETTER))  # [M4] release, after [E8]
+            self._make_letter(words, at, word)
             return
         if state == DEAD_GIVEN and not words.load(lease_head + LEASE_COUNT):
             words.announce(lease_head + LEASE_COUNT, 1)  # [E5] release, before [M10]; pairs with [J4]
         words.cas(at, word, next_dead_word(word, DEAD_FREE))  # [M10] release, after [E5]; a burial is taken back
 
+    def _make_letter(self, words: Words, at: int, word: int) -> None:
+        """Make a letter of an item that is buried, and that its lease slot does not count any more."""
+        if words.cas(at, word, next_dead_word(word, DEAD_LETTER)):  # [M4] acq_rel, after [E8]; pairs with [M5][M11]
+            words.add(DEAD_LETTERS_AT, 1)
+
     # ---- looking at letters -----------------------------------------------------------------------------------------
+
+    def unfinished(self, words: Words) -> list[int]:
+        """End what needs no lease slot: offers, and burials after [E8]; return the lease slots of other burials."""
+        found = []
+        for index in range(self._geometry.dead):
+            at = self._head(index) + DEAD_WORD
+            word = self._decided(words, index)
+            lease = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
+            if dead_state(word) != DEAD_BURIED or lease >= self._geometry.leases:
+                continue
+            if words.load(self._lease(lease) + LEASE_COUNT):
+                found.append(lease)
+            else:
+                self._make_letter(words, at, word)
+        return found
 
     def letters(self, words: Words) -> list[Letter]:
         """Return the dead letters, the oldest items first; nothing is changed."""
@@ -177,19 +198,13 @@ class DeadLetters:
         for index in range(self._geometry.dead):
             head = self._head(index)
             word = words.load(head + DEAD_WORD)
-            if self._is_letter(words, word):
+            if dead_state(word) == DEAD_LETTER:
                 one = Letter(
                     index, word, words.load(head + DEAD_POSITION), words.load(head + DEAD_COUNT), self._read(index)
                 )
                 if words.load(head + DEAD_WORD) == word:  # otherwise it is gone, and the copy may be of two
                     found.append(one)
         return sorted(found, key=lambda one: one.position)
-
-    def _is_letter(self, words: Words, word: int) -> bool:
-        """Whether a dead slot has a letter; also if its process died before [M4], as no heir may come for long."""
-        lease = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
-        is_buried = dead_state(word) == DEAD_BURIED and lease < self._geometry.leases
-        return dead_state(word) == DEAD_LETTER or (is_buried and not words.load(self._lease(lease) + LEASE_COUNT))
 
     def _read(self, index: int) -> Payload:
         half, at = self._dead_item(index)
@@ -201,10 +216,7 @@ class DeadLetters:
     def drop(self, words: Words, letter: Letter) -> bool:
         """End a letter and its item; return False if it is gone."""
         at = self._head(letter.slot) + DEAD_WORD
-        for known in _words_of(letter):  # noqa: SIM110 (an interrupt that comes while a generator is dropped is swallowed)
-            if words.cas(at, known, next_dead_word(known, DEAD_FREE)):  # [M11] acq_rel
-                return True
-        return False
+        return words.cas(at, letter.word, next_dead_word(letter.word, DEAD_FREE))  # [M11] acq_rel, pairs with [M1][M4]
 
     # ---- putting back -----------------------------------------------------------------------------------------------
 
@@ -212,20 +224,23 @@ class DeadLetters:
         """Make the item of a letter an item of the queue again, as if it was just put.
 
         Returns:
-            True: it is. False: the letter is gone. A letter: the queue was shut down, and this one stays.
+            True: it is. False: the letter is gone, and it is not known that this call put it back. A letter: the queue
+                was shut down, and this one stays.
         """
         if ending.is_closed(words):
             return letter
         at = self._head(letter.slot) + DEAD_WORD
-        for known in _words_of(letter):
-            offered = next_dead_word(known, DEAD_OFFERED)
-            if words.cas(at, known, offered):  # [M5] seq, before [M6]; pairs with [D5][J4]
-                refused = next_dead_word(offered, DEAD_LETTER)
-                is_taken = self._decide(words, at, offered)
-                if is_taken is None:
-                    is_taken = words.load(at) != refused
-                return is_taken or letter._replace(word=refused)
-        return False
+        offered = next_dead_word(letter.word, DEAD_OFFERED)
+        if not words.cas(at, letter.word, offered):  # [M5] seq, before [M6]; pairs with [D5][J4]
+            return False
+        refused = next_dead_word(offered, DEAD_LETTER)
+        is_taken = self._decide(words, at, offered)
+        if is_taken is None:  # another process has decided, and the next may have come already
+            word = words.load(at)
+            if word not in (refused, next_dead_word(offered, DEAD_PUT_BACK)):
+                return not ending.is_closed(words)  # otherwise it cannot be told which it was
+            is_taken = word != refused
+        return is_taken or letter._replace(word=refused)
 
     def _decide(self, words: Words, at: int, offered: int) -> bool | None:
         """Decide whether the queue takes a letter that is offered; any process may do so, and one decides.
@@ -241,14 +256,19 @@ class DeadLetters:
         self._parking.say_returned(words)
         return True if is_mine else None
 
+    def _decided(self, words: Words, index: int) -> int:
+        """Return the word of a dead slot, which is not OFFERED, unless it has just become that again."""
+        at = self._head(index) + DEAD_WORD
+        word = words.load(at)  # [J4] seq, before the lease slots; pairs with [M7][M10]
+        if dead_state(word) != DEAD_OFFERED:
+            return word
+        self._decide(words, at, word)  # its process may have died
+        return words.load(at)  # [J4]
+
     def has_items(self, words: Words) -> bool:
         """Whether a dead slot has an item of the queue."""
-        for head in map(self._head, range(self._geometry.dead)):
-            word = words.load(head + DEAD_WORD)  # [J4] seq, before the lease slots; pairs with [M7][M10]
-            if dead_state(word) == DEAD_OFFERED:
-                self._decide(words, head + DEAD_WORD, word)
-                word = words.load(head + DEAD_WORD)
-            if dead_state(word) in (DEAD_OFFERED, DEAD_PUT_BACK, DEAD_GIVEN):
+        for index in range(self._geometry.dead):
+            if dead_state(self._decided(words, index)) in (DEAD_OFFERED, DEAD_PUT_BACK, DEAD_GIVEN):
                 return True
         return False
 
@@ -256,13 +276,9 @@ class DeadLetters:
         """Return position, index and word of each item that waits for a lease slot, the oldest first."""
         found = []
         for index in range(self._geometry.dead):
-            head = self._head(index)
-            word = words.load(head + DEAD_WORD)
-            if dead_state(word) == DEAD_OFFERED:  # its process may have died
-                self._decide(words, head + DEAD_WORD, word)
-                word = words.load(head + DEAD_WORD)
+            word = self._decided(words, index)
             if dead_state(word) == DEAD_PUT_BACK:
-                found.append((words.load(head + DEAD_POSITION), index, word))
+                found.append((words.load(self._head(index) + DEAD_POSITION), index, word))
         return sorted(found)
 
     def take(self, words: Words, index: int, word: int, lease: int) -> bool:
@@ -279,10 +295,3 @@ class DeadLetters:
             return False
         self.settle(words, lease)
         return True
-
-
-def _words_of(letter: Letter) -> list[int]:
-    """Return the words that the dead slot of a letter may have: the move may have ended since the look [M4]."""
-    if dead_state(letter.word) == DEAD_BURIED:
-        return [letter.word, next_dead_word(letter.word, DEAD_LETTER)]
-    return [letter.word]

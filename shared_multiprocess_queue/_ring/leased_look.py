@@ -14,7 +14,10 @@ from .layout import (
     DEAD_BURYING,
     DEAD_GIVEN,
     DEAD_HEAD_SIZE,
+    DEAD_LEASE_MASK,
+    DEAD_LEASE_SHIFT,
     DEAD_LETTER,
+    DEAD_LETTERS_AT,
     DEAD_OFFERED,
     DEAD_PUT_BACK,
     DEAD_WORD,
@@ -63,7 +66,7 @@ class LeasedLook(Look):
         if 0 < link <= self.geometry.dead:
             word = self.load(self._dead_head(link - 1) + DEAD_WORD)
             if names_lease(word, index) and dead_state(word) != DEAD_BURYING:  # a move that has not ended
-                return dead_state(word) == DEAD_GIVEN
+                return dead_state(word) == DEAD_GIVEN or not self._is_letter(word)
         position = self.load(head + LEASE_POSITION)
         return bool(self.load(head + LEASE_COUNT)) or self.load(self._slot(position)) == given_word(position, index)
 
@@ -75,9 +78,26 @@ class LeasedLook(Look):
         words = (self.load(self._dead_head(index) + DEAD_WORD) for index in range(self.geometry.dead))
         return sum(dead_state(word) in states for word in words)
 
+    def _is_letter(self, word: int) -> bool:
+        """Whether an item that is buried is a letter: no live process has it any more."""
+        lease = word >> DEAD_LEASE_SHIFT & DEAD_LEASE_MASK
+        if lease >= self.geometry.leases:  # damage
+            return False
+        head = self.geometry.lease_heads + lease * LEASE_HEAD_SIZE
+        return self._is_left(self.load(head + LEASE_HOLDER)) or not self.load(head + LEASE_COUNT)
+
+    def _not_counted(self) -> int:
+        """Return how many letters there are of processes that died before they counted them."""
+        words = (self.load(self._dead_head(index) + DEAD_WORD) for index in range(self.geometry.dead))
+        return sum(map(self._is_letter, (word for word in words if dead_state(word) == DEAD_BURIED)))
+
     def dead_letters(self) -> int:
         """Return how many dead letters there are."""
-        return self._dead_slots_in(DEAD_LETTER, DEAD_BURIED)
+        return self._dead_slots_in(DEAD_LETTER) + self._not_counted()
+
+    def dead_letters_total(self) -> int:
+        """Return how many items became dead letters."""
+        return self.load(DEAD_LETTERS_AT) + self._not_counted()
 
     def _is_stopped(self) -> bool:
         return ending.is_stopped(self, self.geometry.mode)

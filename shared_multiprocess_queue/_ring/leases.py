@@ -28,7 +28,7 @@ from typing import Final
 from .._platform.atomic_words import Words
 from . import ending
 from .claim import CORRUPT, Claim, Held, LeasedPayload, Payload
-from .dead_letters import DeadLetters
+from .dead_letters import DeadLetters, Letter
 from .growth import Growth
 from .layout import (
     FREE,
@@ -350,6 +350,20 @@ class Leases:
         else:
             self.leave_returned(words, held, unmarked(words.load(TAIL)))
         return True
+
+    def letters(self, words: Words, claim: Claim) -> list[Letter]:
+        """Return the dead letters, the oldest items first, also those of dead processes that did not end the burial."""
+        if self.dead_letters is None:
+            return []
+        for index in self.dead_letters.unfinished(words):
+            owner = self.holder(words, index)
+            if not owner or self._participants.is_alive(owner):
+                continue
+            held = self._take_slot(words, claim, index, owner, goes_back=True)
+            if held is not None:
+                self.settle(words, held)
+                self.give_up(words, claim, held)
+        return self.dead_letters.letters(words)
 
     def leave_returned(self, words: Words, held: Held, due: int) -> None:
         """Leave a lease slot, so that its item is handed out once more when head has got to ``due``; 0: at once."""

@@ -32,7 +32,6 @@ from .layout import (
     CONSUMER_AT,
     CREATED_AT,
     CREATOR_AT,
-    DEAD_LETTERS_AT,
     DEAD_LETTERS_REFUSED_AT,
     DEFINITIONS_SIZE,
     DEFINITIONS_SIZE_AT,
@@ -398,6 +397,10 @@ class Look:
         """Return how many dead letters there are."""
         return 0
 
+    def dead_letters_total(self) -> int:
+        """Return how many items became dead letters."""
+        return 0
+
     # ---- damage -----------------------------------------------------------------------------------------------------
 
     def is_damaged(self, head: int, tail: int) -> bool:
@@ -464,7 +467,7 @@ class Snapshot:
         self.lease_waits = load(LEASE_WAITS_AT)
         self.leased = look.leased()
         self.dead_letters = look.dead_letters()
-        self.dead_letters_total = load(DEAD_LETTERS_AT)
+        self.dead_letters_total = look.dead_letters_total()
         self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)

@@ -60,10 +60,14 @@ def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) 
     queue goes on with one that has no name. What is no queue is never removed.
     """
     removed, worst = [], 0
+    lost: list[dict[str, str | int]] = []
     for each in names:
         try:
-            _remove(each, run_id, force)
+            queue = _remove(each, run_id, force)
             removed.append(each)
+            if (held := _held(queue)) and queue.look:
+                lost.append({"name": each, "items": queue.look.items, "dead_letters": queue.look.dead_letters})
+                click.echo(f"{name(each)} is removed, and had {held}", err=True)
         except click.Abort:
             click.echo(f"{name(each)} stays", err=True)
             worst = max(worst, NO)
@@ -74,12 +78,13 @@ def rm_command(names: tuple[str, ...], force: bool, run_id: str, as_json: bool) 
             fail(str(error)).show()
             worst = max(worst, code_of(error))
     if as_json:
-        print_json("rm", removed=removed)
+        print_json("rm", removed=removed, lost=lost)
     if worst:
         raise SystemExit(worst)
 
 
-def _remove(queue_name: str, run_id: str, force: bool) -> None:
+def _remove(queue_name: str, run_id: str, force: bool) -> QueueFile:
+    """Remove a queue; return what a look before that has found."""
     queue = inspect(queue_name, run_id)
     label = name(queue.name)
     if queue.state == "foreign":
@@ -88,13 +93,22 @@ def _remove(queue_name: str, run_id: str, force: bool) -> None:
         raise fail(f"{label}: {queue.why}", NOT_PERMITTED)
     doubt = _doubt(queue)
     if doubt and not force:
-        ask(f"{label} {doubt}. Remove it all the same?")
+        held = _held(queue)
+        ask(f"{label} {doubt}{f', and has {held}' if held else ''}. Remove it all the same?")
         if inspect(queue_name, run_id).identity != queue.identity:
             raise fail(f"{label} is another queue by now, and stays; look again")
     if force or queue.in_use is None or doubt:
         SharedMemoryQueue.remove(queue_name, run_id, force=True)
     else:  # a process that has attached since the look keeps the queue
         SharedMemoryQueue.remove(queue_name, run_id)
+    return queue
+
+
+def _held(queue: QueueFile) -> str:
+    """Return what a queue has, in words; empty if it has nothing, or if that cannot be told."""
+    look = queue.look
+    counts = {} if look is None else {"item": look.items, "dead letter": look.dead_letters}
+    return " and ".join(number(count, noun) for noun, count in counts.items() if count)
 
 
 def _doubt(queue: QueueFile) -> str:
@@ -118,7 +132,9 @@ def _doubt(queue: QueueFile) -> str:
 @click.argument("pattern", default="*")
 @click.option("--dry-run", is_flag=True, help="List only.")
 @yes_option
-@click.option("--with-items", is_flag=True, help="With --yes: also queues in which items are, or may be.")
+@click.option(
+    "--with-items", is_flag=True, help="With --yes: also queues in which items or dead letters are, or may be."
+)
 @click.option("--older-than", type=Duration(), default=0.0, metavar="D", help="Only those made so long ago: 2d, 3h.")
 @json_option
 @answering
@@ -167,7 +183,8 @@ def _may_have_items(queue: QueueFile) -> bool:
     if queue.state != "ok" or look is None:
         return queue.state != "leftover"
     # Also what processes had in hand; those of another pid namespace seem to live.
-    return look.items > 0 or not look.empty or bool(look.leased) or any(one.doing for one in look.processes)
+    has_any = look.items > 0 or look.dead_letters > 0 or not look.empty or bool(look.leased)
+    return has_any or any(one.doing for one in look.processes)
 
 
 def _collect(queue: QueueFile) -> bool:
@@ -186,7 +203,7 @@ def _collect(queue: QueueFile) -> bool:
 
 def _content(queue: QueueFile) -> tuple[object, ...]:
     look = queue.look
-    return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items))
+    return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items, look.dead_letters))
 
 
 def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
@@ -195,6 +212,10 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
         return
     columns = [column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}]
     screen.print(screens.table(screen, columns, found))
+    for queue in found:
+        if queue.look and queue.look.dead_letters:
+            letters = number(queue.look.dead_letters, "dead letter")
+            screen.print(f"{name(queue.name)} has {letters}, too", markup=False, highlight=False, soft_wrap=True)
     if chosen is not None and len(chosen) < len(found):
         left = [queue for queue in found if id(queue) not in chosen]
         screen.print(f"{number(len(left), 'queue')} left, because of the items; --with-items takes those, too")

@@ -15,7 +15,7 @@ from ..harness import options
 from ..harness.engines import ENGINES, Engines
 from ..harness.processes import Worker
 from ..harness.rounds import Result
-from . import birth, family, full, interrupt, leases, shutdown, steps, storms, troubles
+from . import birth, family, full, interrupt, leases, letters, shutdown, steps, storms, troubles
 from .series import conclude, idle, run_series
 from .skip import Skip
 
@@ -36,6 +36,7 @@ _ROUNDS: Final[dict[str, tuple[RunRound, int]]] = {
     "leases-ending": (leases.run_ending, 50),
     "leases-heirs": (leases.run_heirs, 50),
     "leases-interrupt": (leases.run_interrupted, 25),
+    "letters": (letters.run, 50),
     "leases-joins": (storms.run_joins, 50),
     "leases-shutdown": (storms.run_shutdown, 100),
 }

@@ -13,12 +13,12 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
-from shared_multiprocess_queue import LeaseLostError, SharedMemoryQueue, ShutDown
+from shared_multiprocess_queue import DeadLetterGoneError, LeaseLostError, SharedMemoryQueue, ShutDown
 
 from ..harness import diary, engines
 from ..harness.diary import UNKNOWN, Diary
 from ..harness.engines import Engines
-from ..harness.logs import ENDED, ENDING, GET, JOINING, PROCESSING, PUT, Log, Signals
+from ..harness.logs import BETWEEN, ENDED, ENDING, GET, JOINING, PROCESSING, PUT, Log, Signals
 from ..harness.processes import POLL, Loop, Processes, Worker, left_behind, new_prefix
 from ..harness.rounds import Result
 from .interrupt import CtrlC, listen
@@ -27,6 +27,7 @@ _NAME: Final = "leases"
 _MOST_ITEMS: Final = 1 << 32  # of a producer
 _WAIT: Final = 0.05  # seconds that a call waits before its process looks whether the round is over
 _DELAY: Final = 1e-3  # seconds for which an item is given back
+_LEFT: Final = 10.0  # seconds within which what is left at the end of a round is ended
 _UNTIL_CHOSEN: Final = 0.5  # seconds within which a victim mostly does what it is to be killed in
 
 
@@ -99,7 +100,7 @@ class Crew:
         job = Job(ident, f"{self._seed}/{ident}", self._engine, **choices)  # type: ignore[arg-type]
         arguments = self.queue.run_id, log, self.signals, self.book, job
         worker = self._processes.start(f"{name} {ident}", log, loop, *arguments)
-        if loop in (work, work_interrupted):
+        if loop in (work, work_interrupted, tend):
             self._workers.append(worker)
         return worker
 
@@ -145,7 +146,26 @@ class Crew:
         if self.must_end(others, patience, "return from join"):
             self.signals.drain()
             if self.must_end(self._workers, patience, "end"):
+                self._end_what_is_left()
                 self.see_that_nothing_is_left()
+
+    def _end_what_is_left(self) -> None:
+        """End the dead letters, and what was put back."""
+        until = time.monotonic() + _LEFT
+        while self.queue.max_deliveries and time.monotonic() < until:
+            with suppress(Empty):
+                lease = self.queue.lease(timeout=_WAIT)
+                self.book.note("has", lease.item, lease.deliveries)
+                self.book.note("ends", lease.item)
+                lease.done()
+                self.book.note("ended", lease.item)
+                continue
+            for letter in self.queue.dead_letters():
+                self.book.note("ends", letter.item)
+                letter.done()
+                self.book.note("ended", letter.item)
+            if self.queue.join(0.0):
+                break
 
     def see_that_nothing_is_left(self) -> None:
         """See that no lease is held, and that every slot and every lease can be used."""
@@ -171,15 +191,27 @@ class Crew:
     def judge(self, is_over: bool) -> None:
         """Judge the diary."""
         self._processes.end()
-        result, found = self.result, diary.judge(self.book.read(), is_over)
+        most, metrics = self.queue.max_deliveries, self.queue.get_metrics()
+        result, found = self.result, diary.judge(self.book.read(), is_over, bool(most))
         result.verdict, result.moments = found.verdict, dict(found.moments)
         result.faults += [*self._processes.failures(), *found.faults]
+        if most and found.most_deliveries > most and not metrics["dead_letters_refused"]:
+            result.faults.append(f"an item was handed out {found.most_deliveries} times, and not {most} at most")
+        if most and metrics["dead_letters"]:
+            result.faults.append(f"dead letters are left though all were ended: {metrics}")
         if found.waits:
             result.stalls = [max(found.waits)]
             result.worst = max(found.waits), "an item of a dead process, or a join,"
 
 
-def run_crew(seed: str, engine: Engines, patience: float, most_leases: int, trouble: Callable[[Crew], None]) -> Result:
+def run_crew(
+    seed: str,
+    engine: Engines,
+    patience: float,
+    most_leases: int,
+    trouble: Callable[[Crew], None],
+    max_deliveries: int = 0,
+) -> Result:
     """Make a queue with leases and a crew, run a round with them, and see that nothing is left.
 
     Args:
@@ -188,6 +220,7 @@ def run_crew(seed: str, engine: Engines, patience: float, most_leases: int, trou
         patience: seconds within which each wait of a survivor has to end.
         most_leases: that the queue has.
         trouble: starts processes, and what happens to them.
+        max_deliveries: of the queue.
     """
     rng = Random(seed)
     prefix = new_prefix()
@@ -196,7 +229,9 @@ def run_crew(seed: str, engine: Engines, patience: float, most_leases: int, trou
         TemporaryDirectory() as folder,
         closing(Diary(Path(folder, "diary"))) as book,
         Processes() as processes,
-        SharedMemoryQueue(_NAME, True, capacity, 64, prefix, leases=leases, engine=own) as queue,
+        SharedMemoryQueue(
+            *(_NAME, True, capacity, 64, prefix), leases=leases, max_deliveries=max_deliveries, engine=own
+        ) as queue,
     ):
         crew = Crew(seed, engine, rng, queue, processes, book)
         try:
@@ -271,6 +306,33 @@ def _end(one: _Taken, rng: Random, log: Log, book: Diary, job: Job) -> None:
         log.turn(ENDING)
         one.done()
         book.note("ended", one.item)
+
+
+def tend(run_id: str, log: Log, signals: Signals, book: Diary, job: Job) -> None:
+    """Look at dead letters, and end them or put them back, until the round is over."""
+    rng = Random(job.seed)
+    with SharedMemoryQueue(_NAME, run_id=run_id, engine=engines.choose(rng, job.engine)) as queue:
+        log.start()
+        while not signals.draining():
+            book.note("looks")
+            log.turn(ENDING)
+            for letter in queue.dead_letters():
+                if rng.random() < 0.5:
+                    book.note("puts back", letter.item)
+                    with suppress(DeadLetterGoneError):
+                        letter.put_back()
+                    continue
+                book.note("ends", letter.item)
+                try:
+                    letter.done()
+                except DeadLetterGoneError:
+                    book.note("keeps", letter.item)
+                else:
+                    book.note("ended", letter.item)
+            log.turn(BETWEEN)
+            time.sleep(rng.random() * job.longest)
+            log.beat()
+    log.turn(ENDED)
 
 
 def work_interrupted(run_id: str, log: Log, signals: Signals, book: Diary, job: Job) -> None:

@@ -1,13 +1,15 @@
 """Death at the k-th atomic step of an operation of a queue with leases, for each k; and again in the recovery from it.
 
-Each death has a queue of its own. In half of the cases another victim has died before at a step of another operation,
-so that the death comes while a lease is taken over or a slot settled. Afterwards a survivor ends what it gets: each
-item that the victims cannot have ended comes once, with deliveries that the deaths explain, and a join returns.
+Half of the operations have queues on which what comes back is a dead letter. Each death has a queue of its own. In half
+of the cases another victim has died before at a step of another operation, so that the death comes while a lease is
+taken over or a slot settled. Afterwards a survivor ends what it gets: each item that the victims cannot have ended
+comes once, with deliveries that the deaths explain, and a join returns.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from queue import Empty, Full
 from random import Random
 from typing import Final, NamedTuple
 
-from shared_multiprocess_queue import RoleTakenError, SharedMemoryQueue, ShutDown
+from shared_multiprocess_queue import DeadLetterGoneError, RoleTakenError, SharedMemoryQueue, ShutDown
 from shared_multiprocess_queue._ring import layout
 
 from ..harness import dying
@@ -27,7 +29,7 @@ from ..harness.rounds import Result
 Operation = Callable[[], object]
 Prepare = Callable[[SharedMemoryQueue], Operation]
 
-_PUT: Final = 1 << 20  # first of the items that victims put
+_PUT: Final = 1 << 20  # all items that victims put are larger
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "mpmc", "spsc")
 
 
@@ -43,6 +45,11 @@ class _Kind(NamedTuple):
     prepare: Prepare
     may_end: bool = False
     is_the_end: bool = False
+
+
+def _own_item() -> int:
+    """Return the first of two items that no other victim puts."""
+    return _PUT + 2 * os.getpid()
 
 
 def _calling(call: Callable[[SharedMemoryQueue], object]) -> Prepare:
@@ -72,6 +79,20 @@ def _task_done(queue: SharedMemoryQueue) -> Operation:
     return queue.task_done
 
 
+def _with_letter(end: str) -> Prepare:
+    def prepare(queue: SharedMemoryQueue) -> Operation:
+        with suppress(Empty, RoleTakenError):
+            queue.lease(block=False).release()
+
+        def operate() -> None:
+            for letter in queue.dead_letters():
+                getattr(letter, end)()
+
+        return operate
+
+    return prepare
+
+
 def _close(queue: SharedMemoryQueue) -> Operation:
     with suppress(Empty, RoleTakenError):
         queue.get_nowait()
@@ -87,8 +108,12 @@ _OPERATIONS: Final[dict[str, _Kind]] = {
     "release": _Kind(_with_lease("release")),
     "release last": _Kind(_with_lease("release", last=True)),
     "release later": _Kind(_with_lease("release", delay=1e-3)),
-    "put": _Kind(_calling(lambda queue: queue.put_nowait(_PUT))),
-    "put_batch": _Kind(_calling(lambda queue: queue.put_batch([_PUT, _PUT + 1][: queue.capacity], block=False))),
+    "letter.done": _Kind(_with_letter("done"), may_end=True),
+    "letter.put_back": _Kind(_with_letter("put_back")),
+    "put": _Kind(_calling(lambda queue: queue.put_nowait(_own_item()))),
+    "put_batch": _Kind(
+        _calling(lambda queue: queue.put_batch([_own_item(), _own_item() + 1][: queue.capacity], block=False))
+    ),
     "join": _Kind(_calling(lambda queue: queue.join(0.0))),
     "close": _Kind(_close),
     "shutdown": _Kind(_calling(lambda queue: queue.shutdown())),
@@ -125,6 +150,7 @@ class _Steps:
         self._capacity, self._leases = rng.randint(1, 3), rng.randint(1, 2)
         self._filled = rng.randint(1, self._capacity) if rng.random() < 0.8 else 0
         self._mode: Mode = rng.choice(_MODES)
+        self._max_deliveries = rng.randrange(2)
         self._survivor = rng.choice(engines)
         self._operation, self._engine = operation, rng.choice(engines)
         self._before = (rng.choice(_BEFORE), rng.choice(engines)) if rng.random() < 0.5 else None
@@ -138,6 +164,7 @@ class _Steps:
                 mode=self._mode,
                 engine=self._survivor,
                 leases=self._leases,
+                max_deliveries=self._max_deliveries,
             ) as queue:
                 try:
                     has_died = self._die_once(queue, steps)
@@ -148,6 +175,7 @@ class _Steps:
                 dies = f"{self._operation} ({self._engine}) died at step {steps}"
                 after = f", after {self._before} at step {self._steps_before}" if self._before else ""
                 where = f"{self._mode}, capacity {self._capacity}, {self._leases} leases, with {self._filled} items"
+                where += ", letters after 1 delivery" * self._max_deliveries
                 result.faults.append(f"{dies}{after}: {where}, survivor {self._survivor}")
                 break
             if not has_died:
@@ -175,7 +203,7 @@ class _Steps:
             operation = _OPERATIONS[name].prepare(own)
 
             def operate() -> None:
-                with suppress(Empty, Full, RoleTakenError, ShutDown):
+                with suppress(Empty, Full, RoleTakenError, ShutDown, DeadLetterGoneError):
                     operation()
 
             return operate
@@ -225,6 +253,9 @@ class _Steps:
                 self._result.faults.append(f"a join did not return; metrics: {queue.get_metrics()}")
                 break
             time.sleep(POLL)
+        for letter in queue.dead_letters():
+            found.append((letter.item, letter.deliveries))
+            letter.done()
         return found
 
     def _fill(self, queue: SharedMemoryQueue) -> None:

@@ -186,7 +186,7 @@ class LeasedHandle(Handle):
             assert member.ring.leases is not None
             dead = member.ring.leases.dead_letters
             assert dead is not None
-            letters = dead.letters(record.words)
+            letters = member.ring.leases.letters(record.words, record.claim)
             if not letters:
                 return None
             item = letters[0].payload[0].decode()

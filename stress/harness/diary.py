@@ -10,6 +10,9 @@ lines is one in which it can have happened, and these rules are exact:
 - When a join returns, all items whose put had returned before it are ended, and none of them is handed out again. If it
   began after an immediate shutdown, no living process has an item then, and none is handed out at all.
 - After a plain shutdown, no item is handed out once a get of a process without a lease has found the end.
+
+With dead letters a join does not wait for these. So when it returns, no living process has an item that it had when the
+join began, and no more is known. What was put back begins its deliveries anew.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from .history import Verdict
 What = Literal[
     "puts", "put", "refused",  # a put begins, has returned, was refused
     "has", "ends", "ended", "gives",  # an item was handed out, is being ended, is ended, is being given back
+    "looks", "puts back", "keeps",  # at letters; one is being put back; one could not be ended, as it was gone
     "interrupted", "kills", "killed",  # an interrupt has come; a kill comes, and has come
     "joins", "joined",  # a join begins, has returned
     "stops", "stopped", "found the end",  # an immediate shutdown begins, has returned; a get was refused
@@ -101,34 +105,41 @@ class Judgement:
         waits: from the death of each process that had an item, or of the last that may have taken it over, to the next
             time that this was handed out, and from the last end of an item to the return of a join, in seconds.
         moments: of kills: what the process was doing.
+        most_deliveries: that a getter was told.
     """
 
     verdict: Verdict = field(default_factory=Verdict)
     faults: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     moments: Counter[str] = field(default_factory=Counter)
+    most_deliveries: int = 0
 
 
-def judge(lines: Iterable[Line], is_over: bool = True) -> Judgement:
+def judge(lines: Iterable[Line], is_over: bool = True, has_letters: bool = False) -> Judgement:
     """Judge a diary.
 
     Args:
         lines: of it.
         is_over: whether all that was put must have been ended.
+        has_letters: whether items may become dead letters.
     """
-    judging = _Judging()
+    judging = _Judging(has_letters)
     for line in lines:
         judging.read(line)
     return judging.conclude(is_over)
 
 
 class _Judging:
-    def __init__(self) -> None:
+    def __init__(self, has_letters: bool) -> None:
+        self._has_letters = has_letters
         self._result = Judgement()
         self._state: dict[int, What] = {}  # of an item: the last of puts, put, refused; never what its getters do
         self._holder: dict[int, int] = {}
         self._handed: Counter[int] = Counter()
-        self._ending: dict[int, int] = {}  # items that may be ended, and by which process
+        self._ending: dict[int, set[int]] = {}  # items that may be ended, and by which processes
+        self._had_since: dict[int, int] = {}  # of an item that was handed out: when
+        self._offered: set[int] = set()  # letters that may have been put back
+        self._last: dict[int, What] = {}  # what a process wrote last
         self._ended: set[int] = set()
         self._dead: set[int] = set()
         self._orphaned: dict[int, int] = {}  # items of dead processes, and when these died
@@ -140,18 +151,28 @@ class _Judging:
         self._is_over = ""  # why nothing may come any more
 
     def read(self, line: Line) -> None:
+        if line.what not in ("kills", "killed"):
+            self._last[line.pid] = line.what
         match line.what:
             case "puts" | "put" | "refused":
                 self._state[line.item] = line.what
             case "has":
                 self._hand_out(line)
             case "ends":
-                self._ending[line.item] = line.pid
+                self._ending.setdefault(line.item, set()).add(line.pid)
                 self._last_end = line.at
+                if self._holder.get(line.item) != line.pid:  # a letter
+                    self._orphaned.pop(line.item, None)
+                    self._last[line.pid] = "looks"
             case "ended":
                 self._end(line)
             case "gives":
                 self._holder.pop(line.item, None)
+            case "puts back":
+                self._offered.add(line.item)
+                self._orphaned.pop(line.item, None)
+            case "keeps":
+                self._ending.get(line.item, set()).discard(line.pid)
             case "interrupted":
                 self._losses += 1
             case "kills":
@@ -186,11 +207,14 @@ class _Judging:
             self._fault(f"item {item} was handed out after {self._is_over or 'the return of a join'}")
         self._handed[item] += 1
         most = self._handed[item] + self._losses
-        if line.deliveries != UNKNOWN and not self._handed[item] <= line.deliveries <= most:
+        least = 1 if item in self._offered else self._handed[item]
+        self._result.most_deliveries = max(self._result.most_deliveries, line.deliveries)
+        if line.deliveries != UNKNOWN and not least <= line.deliveries <= most:
             self._fault(f"item {item} was handed out {self._handed[item]} times, and its getter told {line.deliveries}")
         if item in self._orphaned:
             result.waits.append((line.at - self._orphaned.pop(item)) / 1e9)
         self._holder[item] = line.pid
+        self._had_since[item] = line.at
         self._ending.pop(item, None)
 
     def _end(self, line: Line) -> None:
@@ -208,26 +232,37 @@ class _Judging:
         moment = "in a call for items"
         if mine:
             moment = "ending an item" if any(item in self._ending for item in mine) else "processing"
+        elif self._last.get(line.pid) in ("looks", "puts back"):
+            moment = "at dead letters"
+        elif self._last.get(line.pid) == "gives":
+            moment = "giving an item back, or after that"
         self._result.moments[moment] += 1
 
     def _join(self, line: Line) -> None:
         began, put, was_stopped = self._joins[line.pid]
         left: set[int] = set()
         if was_stopped:
-            left = {item for item, holder in self._holder.items() if holder not in self._dead} - set(self._ending)
+            left = self._in_work()
             self._is_over = "an immediate shutdown and a join"
+        elif self._has_letters:
+            left = {item for item in self._in_work() if self._had_since[item] < began.at}
         elif not self._is_stopping:
-            left = set(put) - self._ended - set(self._ending)
+            left = {item for item in set(put) - self._ended if not self._ending.get(item)}
             self._joined |= put
         if left:
             self._fault(f"a join returned before the end of {_some(left)}")
         self._result.waits.append(max(line.at - max(began.at, self._last_end), 0) / 1e9)
 
+    def _in_work(self) -> set[int]:
+        """Return the items that living processes have, and do not end."""
+        living = {item for item, holder in self._holder.items() if holder not in self._dead}
+        return {item for item in living if not self._ending.get(item)}
+
     def conclude(self, is_over: bool) -> Judgement:
         accepted = {item for item, state in self._state.items() if state == "put"}
         self._result.verdict.acknowledged = len(accepted)
         left = accepted - self._ended
-        may_be_ended = {item for item in left if self._ending.get(item) in self._dead}
+        may_be_ended = {item for item in left if not self._dead.isdisjoint(self._ending.get(item, ()))}
         self._result.verdict.unaccounted = len(may_be_ended)
         came = {item for item, state in self._state.items() if state == "refused" and self._handed[item]}
         if came:

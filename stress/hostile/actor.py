@@ -21,7 +21,7 @@ from queue import Empty, Full
 from random import Random
 from typing import IO, Any, Final, cast
 
-from shared_multiprocess_queue import Lease, SharedMemoryQueue, SharedMemoryQueueError, ShutDown
+from shared_multiprocess_queue import DeadLetter, Lease, SharedMemoryQueue, SharedMemoryQueueError, ShutDown
 from shared_multiprocess_queue._engine.definition_log import Definitions
 
 from ..harness import guard_pages, processes
@@ -98,6 +98,17 @@ def _end_kept(_: SharedMemoryQueue) -> None:
         _kept.pop().done()
 
 
+def _look_at_letters(queue: SharedMemoryQueue) -> None:
+    for letter in queue.dead_letters():
+        with suppress(*_ALLOWED):
+            repr((letter, letter.raw, letter.deliveries, letter.item))
+
+
+def _move_letters(queue: SharedMemoryQueue, end: Callable[[DeadLetter], None]) -> None:
+    for letter in queue.dead_letters():
+        end(letter)
+
+
 def _attach_by_pickle(queue: SharedMemoryQueue) -> None:
     pickle.loads(pickle.dumps(queue)).close()
 
@@ -124,6 +135,9 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "lease and keep": lambda q: _kept.append(q.lease(block=False)),
     "end what was kept": _end_kept,
     "get and task_done": _get_and_end,
+    "look at letters": _look_at_letters,
+    "end letters": lambda q: _move_letters(q, DeadLetter.done),
+    "put letters back": lambda q: _move_letters(q, DeadLetter.put_back),
     "join": lambda q: q.join(SHORT),
     "qsize": lambda q: q.qsize(),
     "empty": lambda q: q.empty(),
@@ -172,7 +186,7 @@ class _Actor:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         first = SharedMemoryQueue(
             "q", create=True, capacity=case.capacity, item_size=case.item_size, mode=case.mode,
-            leases=case.leases, run_id=self._run_id, engine=case.engines[0],
+            leases=case.leases, max_deliveries=case.max_deliveries, run_id=self._run_id, engine=case.engines[0],
         )  # fmt: skip
         {**STATES, **LEASED_STATES}[case.state](Stage(first), self._rng)
         self._handles[0] = first

@@ -58,8 +58,12 @@ _LEASE: Final = {
     name.lower(): (getattr(layout, f"LEASE_{name}"), width)
     for name, width in (
         *(("HOLDER", 8), ("COUNT", 8), ("POSITION", 8), ("SINCE", 8), ("DUE", 8), ("DELAY", 8)),
-        *(("LENGTH", 4), ("META", 4)),
+        *(("LENGTH", 4), ("META", 4), ("LINK", 8)),
     )
+}
+_DEAD: Final = {
+    name.lower(): (getattr(layout, f"DEAD_{name}"), width)
+    for name, width in (("WORD", 8), ("COUNT", 8), ("POSITION", 8), ("LENGTH", 4), ("META", 4))
 }
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "spsc")
 _WORD_MASK: Final = (1 << 64) - 1
@@ -120,6 +124,7 @@ class Case:
         capacity: slots.
         item_size: bytes.
         leases: lease slots.
+        max_deliveries: after which an item becomes a dead letter; 0: it never does.
         state: name of the state, a key of STATES, or of LEASED_STATES if there are leases.
         hits: the damage.
         lock: what the int32 of the lock becomes; None leaves it.
@@ -133,6 +138,7 @@ class Case:
     capacity: int
     item_size: int
     leases: int
+    max_deliveries: int
     state: str
     hits: tuple[Hit, ...]
     lock: int | None
@@ -142,7 +148,7 @@ class Case:
 
     @property
     def geometry(self) -> layout.Geometry:
-        return layout.Geometry.of(self.capacity, self.item_size, self.mode, self.leases)
+        return layout.Geometry.of(self.capacity, self.item_size, self.mode, self.leases, self.max_deliveries)
 
 
 def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) -> Case:
@@ -151,9 +157,10 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
     capacity = rng.choice([1, 2, 3, 4, 7])
     item_size = rng.choice([1, 8, 47, 48, 200])
     leases = rng.choice([0, 1, 2, 3])
+    max_deliveries = rng.choice([0, 1, 2]) if leases else 0
     # With leases, half of the cases are in a state that other queues have not.
     state = rng.choice(list(LEASED_STATES if leases and rng.random() < 0.5 else STATES))
-    geometry = layout.Geometry.of(capacity, item_size, mode, leases)
+    geometry = layout.Geometry.of(capacity, item_size, mode, leases, max_deliveries)
     hits = tuple(_make_hit(rng, geometry) for _ in range(rng.choice([0, 1, 1, 2, 3, 5, 12])))
     size = rng.choice([0] * 12 + [1, 8, 4096, -1, -8, -4096, -layout.DEFINITIONS_SIZE, -geometry.size + 100])
     return Case(
@@ -162,6 +169,7 @@ def make_case(rng: Random, engines: tuple[Engine, ...], calls: tuple[str, ...]) 
         capacity=capacity,
         item_size=item_size,
         leases=leases,
+        max_deliveries=max_deliveries,
         state=state,
         hits=hits,
         lock=rng.choice([None] * 6 + [1, -1, 2]),
@@ -179,7 +187,7 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     bits = 8 * width
     cap = geometry.capacity
     near = (0, 1, 2, 3, 4, cap - 1, cap, cap + 1, geometry.item_size, geometry.item_size + 1)
-    given = layout.given_word(rng.choice(near), rng.choice([0, 1, geometry.leases, 0xFFFF]))
+    given = rng.choice([_some_given(rng, geometry), _some_dead(rng, geometry)])
     kind = rng.choice(["set", "set", "add", "flip", "flip", "copy" if width == 8 else "set"])
     value = {
         "set": lambda: (
@@ -192,10 +200,20 @@ def _make_hit(rng: Random, geometry: layout.Geometry) -> Hit:
     return Hit(field, at, width, kind, value)
 
 
+def _some_given(rng: Random, geometry: layout.Geometry) -> int:
+    return layout.given_word(rng.randrange(geometry.capacity + 2), rng.choice([0, 1, geometry.leases, 0xFFFF]))
+
+
+def _some_dead(rng: Random, geometry: layout.Geometry) -> int:
+    """Return a word of a dead slot, of any version, state and lease slot."""
+    version = rng.choice([0, 1, 2, rng.getrandbits(45)]) << layout.DEAD_VERSION_SHIFT
+    return layout.next_dead_word(version, rng.randrange(8), rng.choice([0, 1, geometry.leases, 0xFFFF]))
+
+
 def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int]:
     """Return name, offset and width of a field."""
     parts = ["header", "header", "record", "record", "slot", "slot", "slot", "definitions", "anywhere"]
-    part = rng.choice(parts + ["lease"] * 5 * bool(geometry.leases))
+    part = rng.choice(parts + ["lease"] * 5 * bool(geometry.leases) + ["dead"] * 5 * bool(geometry.dead))
     if part == "header":
         name, at = rng.choice(list(_HEADER.items()))
         return name, at, 8
@@ -220,6 +238,13 @@ def _choose_field(rng: Random, geometry: layout.Geometry) -> tuple[str, int, int
         index = rng.randrange(geometry.leases)
         name, (offset, width) = rng.choice(list(_LEASE.items()))
         return f"lease[{index}].{name}", geometry.lease_heads + index * layout.LEASE_HEAD_SIZE + offset, width
+    if part == "dead":
+        index = rng.randrange(geometry.dead)
+        if rng.random() < 0.1:
+            at = geometry.dead_payloads + index * geometry.lease_stride + rng.randrange(geometry.item_size)
+            return f"dead[{index}].payload", at, 1
+        name, (offset, width) = rng.choice(list(_DEAD.items()))
+        return f"dead[{index}].{name}", geometry.dead_heads + index * layout.DEAD_HEAD_SIZE + offset, width
     if part == "definitions":
         offset, width = rng.choice([(0, 8), (layout.DEFINITIONS_FIRST + 16, 8), (layout.DEFINITIONS_FIRST + 30, 1)])
         return f"definitions+{offset}", geometry.definitions + offset, width
@@ -278,6 +303,15 @@ class Stage:
         struct.pack_into("=II", self._memory, at + layout.LEASE_LENGTH, 1, 1)
         for name, value in {"holder": holder, "count": 1, "position": position, **words}.items():
             self.write(at + _LEASE[name][0], value)
+
+    def dead(self, index: int, state: int, lease: int, position: int, count: int = 1, length: int = 1) -> None:
+        """Make a dead slot what it is in a state, with the item of a position; ``lease`` knows of it."""
+        at = self.geometry.dead_heads + index * layout.DEAD_HEAD_SIZE
+        self.write(at + layout.DEAD_WORD, layout.next_dead_word(self.word(at + layout.DEAD_WORD), state, lease))
+        self.write(at + layout.DEAD_COUNT, count)
+        self.write(at + layout.DEAD_POSITION, position)
+        struct.pack_into("=II", self._memory, at + layout.DEAD_LENGTH, length, 1)
+        self.write(self.geometry.lease_heads + lease * layout.LEASE_HEAD_SIZE + layout.LEASE_LINK, index + 1)
 
     def participant(self, index: int = 1, alive: bool = False, **announced: int) -> int:
         """Write a record of a process that is dead, or of this one; return its name."""
@@ -405,6 +439,25 @@ def _given_in_vain(stage: Stage, rng: Random) -> None:
     stage.write(at, layout.given_word(rng.choice([0, 6]), rng.choice([0, stage.geometry.leases, 0xFFFF])))
 
 
+def _letters(stage: Stage, rng: Random) -> None:
+    """Hold dead letters, offers, items that were put back, and moves of dead processes or of this one in each state."""
+    _leased(stage, rng)
+    for index in range(stage.geometry.dead):
+        lease, position = rng.randrange(stage.geometry.leases), rng.choice([0, index, 1 << 40])
+        length = rng.choice([1, 1, stage.geometry.item_size + 1])
+        stage.dead(index, rng.randrange(7), lease, position, rng.choice([0, 1, 3, _WORD_MASK]), length)
+
+
+def _moving(stage: Stage, rng: Random) -> None:
+    """Hold a move of each lease slot, in any state, of a dead process or of this one."""
+    stage.place(4, rng.randint(0, stage.geometry.capacity))
+    for index in range(stage.geometry.dead):
+        state = rng.choice([layout.DEAD_BURYING, layout.DEAD_BURIED, layout.DEAD_GIVEN])
+        stage.lease(index, index, alive=rng.random() < 0.3, count=rng.choice([0, 1, 3]))
+        stage.dead(index, state, index, index)
+    stage.write(layout.LOOK_AT, 0)
+
+
 STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "empty": _empty,
     "filled": _filled,
@@ -423,5 +476,7 @@ LEASED_STATES: Final[dict[str, Callable[[Stage, Random], None]]] = {
     "leased": _leased,
     "given to leases": _given,
     "given to no lease": _given_in_vain,
+    "dead letters": _letters,
+    "moves of dead letters": _moving,
 }
 """States that only queues with leases can have."""

@@ -70,7 +70,7 @@ static void explore_letters(bool is_long)
     segment_deliveries = 1;
     static const enum kind movers[] = {LEASE, RELEASE, KEEP, PUT_BACK, DROP, JOIN, PARK_LEASE, PUT};
     for (unsigned a = 0; a < sizeof movers / sizeof *movers; a++) {
-        for (unsigned b = a; b < 5; b++) {
+        for (unsigned b = 0; b <= a && b < 5; b++) {
             const enum kind kinds[] = {movers[b], movers[a]};
             explore_all(2, is_long ? 3 : 2, 0, kinds, is_long ? 2 : 1, is_long);
             explore_all(2, is_long ? 2 : 1, 1, kinds, is_long ? 2 : 1, is_long);

@@ -43,16 +43,38 @@ def leave(run_id: str, *items: object) -> Path:
     return SHM / f"{run_id}-q-queue"
 
 
+def leave_letters(run_id: str, count: int) -> SharedMemoryQueue:
+    """Make a queue with dead letters."""
+    q = create(run_id, leases=2, max_deliveries=1)
+    for _ in range(count):
+        q.put("bad")
+        q.lease(block=False).release()
+    return q
+
+
 # ---- rm -------------------------------------------------------------------------------------------------------------
 
 
 def test_rm_removes_what_is_not_used_without_a_question(run_id: str) -> None:
     leave(run_id, 1, 2)
-    assert shmq("rm", f"{run_id}-q") == (0, "", "")
+    assert shmq("rm", f"{run_id}-q") == (0, "", f"{run_id}-q is removed, and had 2 items\n")
     assert segments_of(run_id) == set()
     assert shmq("rm", f"{run_id}-q").code == 3
     leave(run_id)
+    assert shmq("rm", f"{run_id}-q") == (0, "", "")
+    leave(run_id)
     assert shmq_json("rm", "q", "--run-id", run_id)["removed"] == ["q"]
+
+
+def test_rm_tells_how_many_items_and_dead_letters_a_queue_has(run_id: str) -> None:
+    with leave_letters(run_id, 2) as q:
+        q.put(1)
+        assert ", and has 1 item and 2 dead letters. Remove it" in shmq("rm", f"{run_id}-q", answer="n\n").errors
+    code, output, _ = shmq("rm", "--json", f"{run_id}-q")
+    assert code == 0
+    assert json.loads(output)["lost"] == [{"name": f"{run_id}-q", "items": 1, "dead_letters": 2}]
+    leave_letters(run_id, 1).close()
+    assert shmq("rm", f"{run_id}-q").errors == f"{run_id}-q is removed, and had 1 dead letter\n"
 
 
 def test_rm_of_several_goes_on_after_an_error(run_id: str) -> None:
@@ -190,6 +212,16 @@ def test_gc_without_a_question_leaves_items(run_id: str) -> None:
     assert shmq_json("gc", "--yes", "--with-items", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
     leave(run_id)
     assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
+
+
+def test_gc_without_a_question_leaves_dead_letters(run_id: str) -> None:
+    with leave_letters(run_id, 1):
+        assert shmq_json("gc", "--yes", "--with-items", f"{run_id}-*")["found"] == []  # it is used
+    assert f"{run_id}-q has 1 dead letter, too" in shmq("gc", "--dry-run", f"{run_id}-*").output
+    assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == []
+    with attach(run_id) as q:
+        assert [letter.item for letter in q.dead_letters()] == ["bad"]
+    assert shmq_json("gc", "--yes", "--with-items", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
 
 
 @pytest.mark.parametrize("leases", [0, 1])

@@ -168,7 +168,7 @@ def test_a_put_that_finds_no_room_and_dies_changes_nothing(make_queue: MakeQueue
         pytest.param(put("first"), put("second"), marks=pytest.mark.slow),
         pytest.param(put_batch("first", "first2"), get(2), marks=pytest.mark.slow),
         pytest.param(put_batch("first", "first2"), put("second"), marks=pytest.mark.slow),
-        pytest.param(put_batch("first", "first2"), put_batch("second", "second2"), marks=pytest.mark.slow),
+        pytest.param(put_batch("first", "first2"), put_batch("second", "second2"), marks=pytest.mark.long),
     ],
     ids=["put-get", "put-put", "batch-get", "batch-put", "batch-batch"],
 )

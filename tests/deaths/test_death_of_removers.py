@@ -21,7 +21,7 @@ from shared_multiprocess_queue.cli import removals
 from tests.support.children import in_child
 from tests.support.places import SHM
 from tests.support.segments import create, remove, segments_of, works
-from tests.support.steps import dies_at, entries_of
+from tests.support.steps import SAMPLED, dies_at, entries_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,8 +49,10 @@ def make(run_id: str, kind: str) -> SharedMemoryQueue:
     return create(run_id, delete=True)
 
 
-def at_each_step(prepare: Callable[[], Callable[[], object]], look: Callable[[int], None], fewest: int) -> None:
-    for step in itertools.count():
+def at_each_step(
+    prepare: Callable[[], Callable[[], object]], look: Callable[[int], None], fewest: int, every: int
+) -> None:
+    for step in itertools.count(0, every):
         died = dies_at(step, prepare)
         look(step)
         if not died:
@@ -87,8 +89,9 @@ def is_empty_file(path: Path) -> bool:
         return False
 
 
+@SAMPLED
 @pytest.mark.parametrize("kind", ["named", "anonymous"])
-def test_death_in_a_creation(run_id: str, kind: str) -> None:
+def test_death_in_a_creation(run_id: str, kind: str, every: int) -> None:
     def look(step: int) -> None:
         # Before the mark an empty file says nothing of deletion; the next creation of its name takes it, see below.
         if kind == "named" and is_empty_file(SHM / f"{run_id}-q-queue"):
@@ -96,19 +99,21 @@ def test_death_in_a_creation(run_id: str, kind: str) -> None:
                 pass
         creation_sweeps(run_id, kind == "named")(step)
 
-    at_each_step(lambda: lambda: make(run_id, kind), look, 100)
+    at_each_step(lambda: lambda: make(run_id, kind), look, 100, every)
 
 
+@SAMPLED
 @pytest.mark.parametrize("kind", ["named", "anonymous"])
-def test_death_in_the_last_close(run_id: str, kind: str) -> None:
+def test_death_in_the_last_close(run_id: str, kind: str, every: int) -> None:
     def prepare() -> Callable[[], object]:
         return make(run_id, kind).close
 
-    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 30)
+    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 30, every)
 
 
+@SAMPLED
 @pytest.mark.parametrize("kind", ["named", "anonymous"])
-def test_death_in_a_sweep(run_id: str, kind: str) -> None:
+def test_death_in_a_sweep(run_id: str, kind: str, every: int) -> None:
     def prepare() -> Callable[[], object]:
         def leave() -> None:
             q = make(run_id, kind)
@@ -118,7 +123,7 @@ def test_death_in_a_sweep(run_id: str, kind: str) -> None:
         assert in_child(leave) == -signal.SIGKILL
         return sweep.sweep
 
-    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 10)
+    at_each_step(prepare, creation_sweeps(run_id, kind == "named"), 10, every)
 
 
 def whole_or_gone(run_id: str) -> Callable[[int], None]:
@@ -138,26 +143,29 @@ def whole_or_gone(run_id: str) -> Callable[[int], None]:
     return look
 
 
+@SAMPLED
 @pytest.mark.parametrize("force", [False, True])
-def test_death_in_remove(run_id: str, force: bool) -> None:
+def test_death_in_remove(run_id: str, force: bool, every: int) -> None:
     def prepare() -> Callable[[], object]:
         create(run_id).close()
         return lambda: SharedMemoryQueue.remove("q", run_id, force=force)
 
-    at_each_step(prepare, whole_or_gone(run_id), 15)
+    at_each_step(prepare, whole_or_gone(run_id), 15, every)
 
 
-def test_death_in_gc(run_id: str) -> None:
+@SAMPLED
+def test_death_in_gc(run_id: str, every: int) -> None:
     def prepare() -> Callable[[], object]:
         create(run_id).close()
         queue = inspect("q", run_id)
         return lambda: removals._collect(queue)
 
-    at_each_step(prepare, whole_or_gone(run_id), 30)
+    at_each_step(prepare, whole_or_gone(run_id), 30, every)
 
 
+@SAMPLED
 @pytest.mark.parametrize("delete", [False, True])
-def test_death_of_a_creator_that_may_find_the_queue(run_id: str, delete: bool) -> None:
+def test_death_of_a_creator_that_may_find_the_queue(run_id: str, delete: bool, every: int) -> None:
     """exist_ok works after a creator that died at whatever step."""
 
     def prepare() -> Callable[[], object]:
@@ -172,4 +180,4 @@ def test_death_of_a_creator_that_may_find_the_queue(run_id: str, delete: bool) -
         SharedMemoryQueue.remove("q", run_id, missing_ok=delete)
         assert segments_of(run_id) == set(), f"step {step}"
 
-    at_each_step(prepare, look, 100)
+    at_each_step(prepare, look, 100, every)

@@ -20,6 +20,7 @@ from stress.explore.interrupts import Interrupter, watch
 from tests.support.interrupting import interrupted_at, points
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, assert_works, drained
+from tests.support.steps import SAMPLED
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
@@ -44,17 +45,21 @@ def test_an_interrupted_get_loses_no_item(make_queue: MakeQueue, mode: str, capa
     assert_works(queue)
 
 
-def test_an_interrupted_wait_for_an_item_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str) -> None:
+@SAMPLED
+def test_an_interrupted_wait_for_an_item_leaves_the_queue_as_it_was(
+    make_queue: MakeQueue, mode: str, every: int
+) -> None:
     queue = make_queue(capacity=2, mode=mode)
-    for _ in points(lambda: queue.get(timeout=0.001)):
+    for _ in points(lambda: queue.get(timeout=0.001), every):
         assert_works(queue)
 
 
 @pytest.mark.slow
-def test_an_interrupted_wait_for_room_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str) -> None:
+@SAMPLED
+def test_an_interrupted_wait_for_room_leaves_the_queue_as_it_was(make_queue: MakeQueue, mode: str, every: int) -> None:
     queue = make_queue(capacity=1, mode=mode)
     queue.put("there")
-    for _ in points(lambda: queue.put("late", timeout=0.001)):
+    for _ in points(lambda: queue.put("late", timeout=0.001), every):
         assert drained(queue) == ["there"]
         assert_works(queue)
         queue.put("there")
@@ -88,10 +93,11 @@ def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: st
 
 
 @pytest.mark.slow
-def test_an_interrupted_wait_of_a_batch_gives_lock_and_gate_back(make_queue: MakeQueue) -> None:
+@SAMPLED
+def test_an_interrupted_wait_of_a_batch_gives_lock_and_gate_back(make_queue: MakeQueue, every: int) -> None:
     queue = make_queue(capacity=2)
     queue.put("there")
-    for where in points(lambda: queue.put_batch([1, 2], timeout=0.001)):
+    for where in points(lambda: queue.put_batch([1, 2], timeout=0.001), every):
         queue.put("behind", timeout=10)
         assert drained(queue) == ["there", "behind"], f"interrupted at {where}"
         queue.put("there")
@@ -179,8 +185,9 @@ def interrupted_recovery(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["get", "put", pytest.param("put_batch", marks=pytest.mark.long)])
+@SAMPLED
 def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
-    make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str
+    make_queue: MakeQueue, interrupted_recovery: Callable[[int], Interrupter], what: str, every: int
 ) -> None:
     queue = make_queue(capacity=2)
     operation: Callable[[], object] = {
@@ -189,7 +196,7 @@ def test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing(
         "put_batch": lambda: queue.put_batch(["item", "item"]),
     }[what]
     seen = set()
-    for point in itertools.count():
+    for point in itertools.count(0, every):
         where = None
         for second in itertools.count():
             if what == "get":
@@ -228,6 +235,7 @@ def test_an_interrupted_taking_of_a_record_leaves_it_to_the_next(make_queue: Mak
         assert sum(queue.get_metrics()["participants"].values()) <= 3, f"interrupted at {where}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_take_over_of_a_batch_keeps_no_lock(make_queue: MakeQueue) -> None:
     """An interrupt while the record of a dead batch is being taken does not keep that batch's lock.
 

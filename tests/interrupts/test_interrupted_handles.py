@@ -22,6 +22,7 @@ from shared_multiprocess_queue._ring.layout import (
 from tests.support.interrupting import interrupted_at, interrupted_with_traceback
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, drained, segments
+from tests.support.steps import SAMPLED
 
 
 @pytest.mark.usefixtures("engines")
@@ -62,7 +63,10 @@ def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQue
 
 @pytest.mark.usefixtures("engines", "alone")
 @pytest.mark.parametrize("create", [True, False])
-def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQueue, run_id: str, create: bool) -> None:
+@SAMPLED
+def test_an_interrupted_creation_or_attachment_leaves_nothing(
+    make_queue: MakeQueue, run_id: str, create: bool, every: int
+) -> None:
     queue = make_queue(capacity=2)
     name = "another" if create else queue.name
 
@@ -70,7 +74,7 @@ def test_an_interrupted_creation_or_attachment_leaves_nothing(make_queue: MakeQu
         return queue.get_metrics()["participants"], segments(), len(os.listdir("/proc/self/fd"))
 
     before = now()
-    for point in itertools.count():
+    for point in itertools.count(0, every):
         opened: list[SharedMemoryQueue] = []
         where = interrupted_at(
             point,
@@ -127,9 +131,8 @@ def _borrow(queue: SharedMemoryQueue) -> None:
         pass
 
 
-def test_an_interrupted_take_over_leaves_no_live_announcement(
-    make_queue: MakeQueue,
-) -> None:
+@pytest.mark.slow
+def test_an_interrupted_take_over_leaves_no_live_announcement(make_queue: MakeQueue) -> None:
     """An interrupt while the record of a dead process is being taken leaves no announcement under a live name.
 
     It would block all others until the handle is used again, because they would take it for that of a live put.

@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 
@@ -365,6 +365,16 @@ def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue
     assert q.join(0)
 
 
+def test_an_offer_of_a_dead_process_in_a_stopped_queue_is_a_letter(make_leased: MakeQueue) -> None:
+    q = make_leased(max_deliveries=1)
+    bury(q, "bad")
+    stage = damage.Stage(q)
+    at = q._geometry.dead_heads + layout.DEAD_WORD
+    stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_OFFERED))
+    q.shutdown(immediate=True)
+    assert items_of(q) == ["bad"]
+
+
 @pytest.mark.parametrize("end", [DeadLetter.done, DeadLetter.put_back])
 def test_a_letter_seen_before_its_burial_ended_can_be_ended(
     make_leased: MakeQueue, end: Callable[[DeadLetter], None]
@@ -381,6 +391,31 @@ def test_a_letter_seen_before_its_burial_ended_can_be_ended(
     assert q.dead_letters() == []
     with pytest.raises(DeadLetterGoneError):
         same.done()
+
+
+@pytest.mark.parametrize("is_shut", [False, True])
+def test_an_offer_that_another_process_decides(
+    make_leased: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch, is_shut: bool
+) -> None:
+    """That refuses it and ends the letter, or takes it and ends the item, before the offering process looks."""
+    q = make_leased(max_deliveries=1)
+    bury(q, "bad")
+    (letter,) = q.dead_letters()
+    decide = DeadLetters._decide
+
+    def decide_late(self: DeadLetters, words: Words, at: int, offered: int) -> bool | None:
+        monkeypatch.undo()
+        with SharedMemoryQueue("q", run_id=run_id) as other:
+            if is_shut:
+                other.shutdown()
+                other.dead_letters()[0].done()
+            else:
+                other.lease(block=False).done()
+        return decide(self, words, at, offered)
+
+    monkeypatch.setattr(DeadLetters, "_decide", decide_late)
+    with pytest.raises(DeadLetterGoneError) if is_shut else nullcontext():
+        letter.put_back()
 
 
 @pytest.mark.parametrize("is_ended", [False, True])

@@ -24,6 +24,7 @@ from shared_multiprocess_queue._platform.shared_memory import Segment
 from shared_multiprocess_queue._ring.layout import HEAD, LEASE_DUE, LEASE_HEAD_SIZE
 from tests.support.interrupting import points
 from tests.support.queues import MakeQueue
+from tests.support.steps import SAMPLED
 
 pytestmark = pytest.mark.filterwarnings("ignore:a Lease was dropped:ResourceWarning")
 
@@ -64,8 +65,9 @@ def rest(q: SharedMemoryQueue) -> list[object]:
 
 
 @pytest.mark.parametrize("operation", [lease_and_end, lease_and_release, get_and_end, get_two])
+@SAMPLED
 def test_an_interrupt_anywhere_loses_no_item_and_no_lease(
-    make_leased: MakeQueue, operation: Callable[[SharedMemoryQueue], None]
+    make_leased: MakeQueue, operation: Callable[[SharedMemoryQueue], None], every: int
 ) -> None:
     q = make_leased()
 
@@ -73,7 +75,7 @@ def test_an_interrupt_anywhere_loses_no_item_and_no_lease(
         q.put_batch([1, 2])
         operation(q)
 
-    for where in points(put_and_take):
+    for where in points(put_and_take, every):
         found = rest(q)
         assert len(found) in (0, 1, 2), where
         assert q.join(0), where

@@ -24,9 +24,13 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
     ShutDown,
 )
+from shared_multiprocess_queue._engine import lifecycle
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.membership import Membership
+from shared_multiprocess_queue._platform import atomic_words
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import held_by
+from stress.harness import dying
 from stress.hostile import damage
 from tests.support.children import in_child
 from tests.support.interrupting import points
@@ -58,7 +62,7 @@ def move_letter(engine: AtomicsEngine, puts_back: bool) -> None:
     dead = leases.dead_letters
     assert dead is not None
     with engine.membership.operation() as record:
-        for letter in dead.letters(record.words):
+        for letter in leases.letters(record.words, record.claim):
             (dead.put_back if puts_back else dead.drop)(record.words, letter)
 
 
@@ -87,6 +91,26 @@ def everything(q: SharedMemoryQueue) -> list[object]:
         found.append(letter.item)
         letter.done()
     return found
+
+
+@forks
+def test_after_the_death_of_a_mover_all_looks_agree(make_leased: MakeQueue) -> None:
+    lacks_a_letter = 0
+    for steps in itertools.count():
+        q = make_leased(max_deliveries=1, leases=1)
+        q.put(b"item")
+        has_died = dies(q.name, q.run_id, lease_and_give_back, steps, counts_loads=False)
+        before, size = q.get_metrics(), q.qsize()
+        letters, after = len(q.dead_letters()), q.get_metrics()
+        for metric, value in {"dead_letters": letters, "queue_size": size}.items():
+            assert before[metric] == after[metric] == value, steps
+        assert size + letters <= 1, steps
+        assert before["dead_letters_total"] == after["dead_letters_total"] <= letters, steps
+        lacks_a_letter += letters - after["dead_letters_total"]
+        q.unlink()
+        if not has_died:
+            break
+    assert lacks_a_letter == 1  # after the step that makes a letter, and before its count
 
 
 @forks
@@ -178,6 +202,27 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(
         leave_one()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_an_interrupted_look_at_letters_loses_none(make_queue: MakeQueue) -> None:
+    q = make_queue(max_deliveries=1, leases=1, engine="atomics")
+    stage, geometry = damage.Stage(q), q._geometry
+
+    def leave_a_burial() -> None:
+        q.put("item")
+        q.lease(block=False).release()
+        at = geometry.dead_heads + layout.DEAD_WORD
+        stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0))
+        stage.lease(0, stage.word(geometry.dead_heads + layout.DEAD_POSITION))
+
+    leave_a_burial()
+    for where in points(q.dead_letters):
+        assert [letter.item for letter in q.dead_letters()] == ["item"], where
+        assert stage.word(geometry.lease_heads + layout.LEASE_HOLDER) == 0, where
+        assert everything(q) == ["item"], where
+        leave_a_burial()
+
+
 # ---- any words ------------------------------------------------------------------------------------------------------
 
 
@@ -217,3 +262,63 @@ def test_any_words_of_dead_slots_end_in_an_answer(make_leased: MakeQueue, seed: 
     for call in calls:
         with suppress(*ALLOWED):
             call()
+
+
+class Scribbler(dying.Fate):
+    """Writes any words into the dead slots, and what lease slots know of them, before one step.
+
+    Args:
+        q: the queue.
+        seed: of the words.
+    """
+
+    def __init__(self, q: SharedMemoryQueue, seed: str) -> None:
+        super().__init__()
+        self._stage, self._rng = damage.Stage(q), Random(seed)
+
+    def step(self) -> None:
+        if self.left == 0:
+            geometry = self._stage.geometry
+            for index in range(2):
+                at = geometry.dead_heads + index * layout.DEAD_HEAD_SIZE
+                for place in range(at, at + layout.DEAD_LENGTH + layout.WORD, layout.WORD):
+                    self._stage.write(place, self._word())
+                link = geometry.lease_heads + index * layout.LEASE_HEAD_SIZE + layout.LEASE_LINK
+                self._stage.write(link, self._word())
+        self.left -= 1
+
+    def _word(self) -> int:
+        version = self._rng.choice([0, self._rng.getrandbits(45)]) << layout.DEAD_VERSION_SHIFT
+        word = layout.next_dead_word(version, self._rng.randrange(8), self._rng.randrange(3))
+        return self._rng.choice([word, word, self._rng.randrange(4), self._rng.getrandbits(64)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", [lease_and_give_back, put_back_and_lease, drop])
+def test_any_words_of_dead_slots_at_any_step_end_in_an_answer(
+    make_queue: MakeQueue, operation: Callable[[AtomicsEngine], None]
+) -> None:
+    for steps in itertools.count():
+        q = make_queue(max_deliveries=1, leases=2, engine="atomics")
+        q.put_batch([b"one", b"two"])
+        q.lease(block=False).release()
+        scribbler = Scribbler(q, f"{operation.__name__}/{steps}")
+        segment, geometry, flag = lifecycle.attach(q.name, q.run_id)
+        memory = dying.DyingMemory(atomic_words.open_words(segment.buffer), scribbler)
+        engine = AtomicsEngine(Membership(segment, geometry, dying.DyingFlag(flag, scribbler), memory))  # type: ignore[arg-type]
+        with engine.membership.operation():
+            pass
+        scribbler.left = steps
+        with suppress(*ALLOWED):
+            operation(engine)
+        is_over, scribbler.left = scribbler.left >= 0, -1
+        for _ in range(3):
+            with suppress(*ALLOWED):
+                lease_and_give_back(engine)
+        with suppress(*ALLOWED):
+            q.get_metrics(), q.qsize(), q.dead_letters(), q.join(0), q.lease_batch(2, block=False)
+        engine.membership.close(wait=False)
+        q.unlink()
+        if is_over:
+            assert steps > 5, "the operation has hardly any steps: nothing was tested"
+            break

@@ -21,7 +21,7 @@ from shared_multiprocess_queue._platform import processes as _processes
 from tests.support.children import end_of, fork
 from tests.support.places import SHM
 from tests.support.segments import LEFTOVERS, MARK, attach, create, remove, segments_of, works
-from tests.support.steps import dies_at, entries_of
+from tests.support.steps import SAMPLED, dies_at, entries_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
@@ -38,13 +38,14 @@ def create_and_die(run_id: str, step: int) -> bool:
 
 
 @pytest.mark.slow
+@SAMPLED
 def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(
-    run_id: str, path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+    run_id: str, path: Path, impatient: None, monkeypatch: pytest.MonkeyPatch, every: int
 ) -> None:
     """Every call that the package makes, and every return, is a step; the segments are looked at after each death."""
     monkeypatch.setattr(removal.Listing, "_entries", entries_of(run_id))
     seen: Counter[str] = Counter()
-    for step in itertools.count():
+    for step in itertools.count(0, every):
         if not create_and_die(run_id, step):
             break
         try:
@@ -63,7 +64,7 @@ def test_a_creator_that_dies_at_any_step_stands_in_nobodys_way(
         raise AssertionError
     remove(attach(run_id))
     assert set(seen) == {"never finished", "not there", "complete"}, seen
-    assert sum(seen.values()) > 50, "this test has lost sight of the creation"
+    assert sum(seen.values()) * every > 50, "this test has lost sight of the creation"
 
 
 @pytest.mark.parametrize("kind", LEFTOVERS)

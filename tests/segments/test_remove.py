@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -67,6 +68,18 @@ def test_a_queue_that_is_used_is_refused_and_its_users_are_named(run_id: str, ea
     end_of(child)
     remove_it(run_id)
     assert segments_of(run_id) == set()
+
+
+def test_the_refusal_says_what_the_queue_has(run_id: str) -> None:
+    with create(run_id, leases=1, max_deliveries=1) as q:
+        q.put("bad")
+        q.lease(block=False).release()
+        q.put("an item")
+        with pytest.raises(QueueInUseError, match=r", and has 1 item and 1 dead letter; end") as caught:
+            remove_it(run_id)
+        assert (caught.value.items, caught.value.dead_letters) == (1, 1)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        q.unlink()
 
 
 def test_by_force_it_goes_although_it_is_used(run_id: str, each_engine: str) -> None:

@@ -121,3 +121,45 @@ def test_a_diary_gives_back_what_was_noted(tmp_path: Path) -> None:
     assert (first.what, first.item) == ("puts", 1 << 40)
     assert second[1:] == (3, A, 2, "has")
     assert first.at <= second.at
+
+
+# ---- dead letters ---------------------------------------------------------------------------------------------------
+
+
+def judged_with_letters(*steps: tuple[What, int] | tuple[What, int, int]) -> Judgement:
+    return judge(
+        (
+            Line(at * 1_000_000_000, 0, step[1], step[2] if len(step) > 2 else 1, step[0])
+            for at, step in enumerate(steps)
+        ),
+        has_letters=True,
+    )
+
+
+def test_a_letter_that_is_put_back_begins_anew() -> None:
+    had: list[tuple[What, int]] = [*PUT, ("has", A), ("gives", A)]
+    ended: list[tuple[What, int]] = [("ends", B), ("ended", B)]
+    assert not faults(judged_with_letters(*had, ("puts back", C), ("has", B), *ended))
+    assert faults(judged_with_letters(*had, ("has", B), *ended))
+
+
+def test_of_two_that_end_a_letter_the_one_that_dies_may_have_ended_it() -> None:
+    had: list[tuple[What, int]] = [*PUT, ("has", A), ("gives", A)]
+    found = judged_with_letters(*had, ("ends", A), ("ends", B), ("kills", A), ("killed", A), ("keeps", B))
+    assert (faults(found), found.verdict.unaccounted) == ([], 1)
+    found = judged_with_letters(*had, ("ends", B), ("keeps", B))
+    assert found.verdict.lost == 1
+
+
+def test_a_letter_that_was_ended_comes_no_more() -> None:
+    had: list[tuple[What, int]] = [*PUT, ("has", A), ("gives", A), ("ends", B), ("ended", B)]
+    assert judged_with_letters(*had, ("has", A)).verdict.doubled == 1
+    assert judged_with_letters(*had, ("ends", C), ("ended", C)).verdict.doubled == 1
+
+
+def test_a_join_beside_letters_waits_for_what_is_in_work() -> None:
+    end: list[tuple[What, int]] = [("joined", C), ("ends", A), ("ended", A)]
+    assert faults(judged_with_letters(*PUT, ("has", A), ("joins", C), *end))
+    assert not faults(judged_with_letters(*PUT, ("joins", C), ("has", A), *end))
+    letter: list[tuple[What, int]] = [("has", A), ("gives", A), ("joins", C), ("joined", C), ("ends", B), ("ended", B)]
+    assert not faults(judged_with_letters(*PUT, *letter))

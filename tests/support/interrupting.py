@@ -43,9 +43,9 @@ def interrupted_with_traceback(point: int, operation: Callable[[], object]) -> t
     return interrupted_at(point, keep), kept[0] if kept else None
 
 
-def points(operation: Callable[[], object]) -> Iterator[str]:
-    """Interrupt an operation at its point 0, 1, 2, ... until it is completed; yield after each."""
-    for point in itertools.count():
+def points(operation: Callable[[], object], every: int = 1) -> Iterator[str]:
+    """Interrupt an operation at its point 0, every, 2 * every, ... until it is completed; yield after each."""
+    for point in itertools.count(0, every):
         where = interrupted_at(point, operation)
         if where is None:
             assert point > 20, "hardly any points: nothing was tested"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from tests.support.children import end_of, fork
 from tests.support.places import PACKAGE, SHM
 
@@ -24,6 +26,9 @@ def entries_of(run_id: str) -> Callable[[object], tuple[dict[str, int], list[str
 
     return entries
 
+
+# Of an operation of hundreds of steps all tests take each seventh one, and the long ones each.
+SAMPLED = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.long)])
 
 DONE = 7  # exit status of a child that came to its end
 
