@@ -134,6 +134,7 @@ if offered and from_waiting > 0 and offered ~= '0' then
 end
 local left = redis.call('LLEN', KEYS[4])
 if #tokens > 0 then
+  note_holder()
   if again > 0 then redis.call('HINCRBY', KEYS[1], 'redelivered', again) end
   redis.call('SET', KEYS[7], ARGV[2] .. ' ' .. table.concat(tokens, ' '), 'EX', {MEMORY})
   if waits(putters, now) then wake(KEYS[9], from_waiting) end
@@ -288,6 +289,7 @@ for i = 2, #ARGV do
   bits[i - 1] = redis.call('ZSCORE', KEYS[2], ARGV[i]) and 1 or 0
   if bits[i - 1] == 1 then redis.call('ZADD', KEYS[2], now + lease, ARGV[i]) end
 end
+note_holder()
 return {'ok', table.concat(bits)}
 """,
     BEGIN,

@@ -37,32 +37,38 @@ local function time()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
--- Move all times of the queue by so many ms.
-local function shift(by)
-  for _, key in ipairs({KEYS[2], KEYS[3]}) do
-    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, by, member) end
-  end
-  for _, field in ipairs({'getters', 'putters', 'joiners', 'gate_until'}) do
-    if redis.call('HEXISTS', KEYS[1], field) == 1 then redis.call('HINCRBY', KEYS[1], field, by) end
-  end
+local function move(key, by)
+  for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, by, member) end
 end
 -- Return the time and fields of META; nothing, if it is another queue's. If the clock was set back, all times of the
--- queue move along. Of the time since the last script no more counts than living holders are silent for; by the rest,
--- in which the clock was set forward, or the server was away, all times move along, too.
+-- queue move along. Of the time since the last script no more counts for leases than living holders are silent for; by
+-- the rest, in which the clock was set forward, or the server was away, they move along: once, until one is taken or
+-- renewed. For what only waits for its time, all time counts.
+local is_moved
 local function begin(...)
-  local m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
+  local m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', 'moved', ...)
   if m[1] ~= ARGV[1] then return nil end
   local now = time()
   local passed = now - m[2]
-  if passed < -500 or passed > 500 then
-    local counts = math.max(math.min(passed, math.max(math.floor(m[3] / 3), 2000)), 0)
-    if passed ~= counts then
-      shift(passed - counts)
-      m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', ...)
+  local counts = math.max(math.floor(m[3] / 3), 2000)
+  is_moved = m[4]
+  if passed < -500 then
+    move(KEYS[2], passed)
+    move(KEYS[3], passed)
+    for _, field in ipairs({'getters', 'putters', 'joiners', 'gate_until'}) do
+      if redis.call('HEXISTS', KEYS[1], field) == 1 then redis.call('HINCRBY', KEYS[1], field, passed) end
     end
-    redis.call('HSET', KEYS[1], 'time', now)
+    m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', 'moved', ...)
+  elseif passed > counts and not is_moved and redis.call('ZCARD', KEYS[2]) > 0 then
+    move(KEYS[2], passed - counts)
+    redis.call('HSET', KEYS[1], 'moved', 1)
+    is_moved = true
   end
-  return now, unpack(m, 4)
+  if passed < -500 or passed > 500 then redis.call('HSET', KEYS[1], 'time', now) end
+  return now, unpack(m, 5)
+end
+local function note_holder()
+  if is_moved then redis.call('HDEL', KEYS[1], 'moved') end
 end
 """
 

@@ -6,7 +6,8 @@ the uuid of the queue in their names: a handle of a queue that was removed never
 ========  ======  ==================================================================================================
 META      hash    what is fixed at creation; ``closed`` (0; 1; 2: at once); counters; until when getters, putters and
                   joiners wait; the session whose batch waits for room, and until when (``gate``); the server's clock
-                  (``time``); how many items at the head of WAITING were put back and take no room (``offered``)
+                  (``time``), and whether leases were moved over a silence of it (``moved``); how many items at the head of
+          WAITING were put back and take no room (``offered``)
 WAITING   list    ``id:deliveries:payload``, in order
 LEASED    zset    tokens by the time at which the lease ends. A token is ``id:deliveries:session.number:holder``. The
                   request by which an item was taken is in it, so no two leases ever have the same token
@@ -43,9 +44,9 @@ dead letters were put back.
 
 **Time.** Times are those of the server's clock, in ms. Each script begins by comparing it with that of the last one. If
 it was set back, all times move along. If more has passed than a third of a lease (two seconds at least), for which no
-living holder is silent, that third counts and by the rest all times move along: so leases last over jumps of the clock
-and over times in which the server was away. The price: after such a silence the item of a holder that has died comes
-back a lease later, or at the third call.
+living holder is silent, that third counts for leases, and by the rest their times move along: so leases last over jumps
+of the clock and over times in which the server was away. That is done once (``moved``) until a lease is taken or
+renewed: if calls are rare, the item of a holder that has died comes back with the first call a lease later.
 """
 
 from __future__ import annotations
