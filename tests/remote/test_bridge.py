@@ -132,6 +132,7 @@ def test_a_source_without_leases_is_refused(make_queue: MakeQueue, far: Any) -> 
         bridge(make_queue(), far, "out", 1)
 
 
+@pytest.mark.slow
 def test_the_command_ends_by_a_signal_and_with_its_source(server: Server, near: Any, far: Any, run_id: str) -> None:
     process = Process(server, run_id, "out")
     near.put(1)
