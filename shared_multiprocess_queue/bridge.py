@@ -18,10 +18,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, cast
 
-from ._platform import clock, processes
+from ._platform import clock
 from ._remote.calls import Attempt
 from ._remote.ferry import SupersededError
 from ._remote.lease import RemoteLease
+from ._ring.layout import NONCE_AT, UNLINKED_AT
 from .errors import (
     DeserializationError,
     Empty,
@@ -82,8 +83,9 @@ class Bridge:
         self._stops = stops
         self._warn = warn
         self._ended: list[int] = []  # positions whose leases have ended, which the server may forget
-        # No other queue has or will have this name.
-        self._ferry = remote._ferry(f"{processes.boot()}:{':'.join(map(str, local._identity))}")
+        # The random number of its segment: no other queue has it, also if the machine's memory is mounted anew.
+        self._ferry = remote._ferry(f"{self._word(NONCE_AT):016x}")
+        self._left: Sequence[LeaseLike[Any]] = ()  # what is leased and not put
         self.brought = self.again = self.refused = 0
 
     def run(self) -> None:
@@ -91,26 +93,55 @@ class Bridge:
 
         Raises:
             SupersededError: another bridge has taken its place.
-            QueueNotFoundError: one of the queues was removed.
+            QueueNotFoundError: one of the queues was removed, and what was not put has been given back.
             ShutDown: the target was shut down.
         """
         while not self._stops():
             try:
-                if self._is_out and not self._ferry.has_begun:
-                    self._ferry.begin()
-                leases: Sequence[LeaseLike[Any]] = self._source.lease_batch(self._batch, timeout=_LOOK)
+                self._begin()
+                leases = self._leased()
             except (Empty, QueueUnavailableError):
-                if self._local.get_metrics()["unlinked"]:
-                    return
+                self._check_name()
                 continue
-            except ShutDown:
-                return
-            leases = [lease for lease in leases if self._can_be_sent(lease)]
+            if leases is None:
+                break
+            self._left = [lease for lease in leases if self._can_be_sent(lease)]
             try:
-                self._bring(leases)
+                self._bring()
             except BaseException:
-                self._give_back(leases)
+                self._give_back(self._left)
                 raise
+        self._forget()
+
+    def _begin(self) -> None:
+        if self._is_out and not self._ferry.has_begun:
+            self._ferry.begin()
+
+    def _leased(self) -> Sequence[LeaseLike[Any]] | None:
+        """Return what was leased; None at the end of the source."""
+        try:
+            return self._source.lease_batch(self._batch, timeout=_LOOK)
+        except ShutDown:
+            return None
+
+    def _forget(self) -> None:
+        """Let the server forget what has ended; if it does not answer, it does so a week later."""
+        if self._ended:
+            with suppress(QueueUnavailableError, QueueNotFoundError, ShutDown, SupersededError):
+                self._ferry.bring(self._ended, [])
+                self._ended = []
+
+    def _check_name(self) -> None:
+        """Check that the local queue has its name: of one that was unlinked no new process takes anything."""
+        if self._word(UNLINKED_AT):
+            raise QueueNotFoundError(
+                f"the local queue {self._local.name!r} was unlinked, so its name may belong to another by now; start "
+                f"the bridge again when the queue is there"
+            )
+
+    def _word(self, at: int) -> int:
+        with self._local._check_open().operation() as record:
+            return record.words.load(at)
 
     def _can_be_sent(self, lease: LeaseLike[Any]) -> bool:
         """Whether the other queue takes an item; if not, it comes again later, and others go on."""
@@ -130,15 +161,15 @@ class Bridge:
         with suppress(LeaseLostError, QueueUnavailableError):
             lease.release(delay=_LATER)
 
-    def _bring(self, leases: Sequence[LeaseLike[Any]]) -> None:
+    def _bring(self) -> None:
         """Put items, halves of them if there is no room for all, and end their leases; or give them back to stop."""
-        while some := self._still_leased(leases):
-            leases = some
+        while some := self._still_leased(self._left):
+            self._left = some
             try:
                 is_put = self._put(some)
                 while not is_put:
                     if self._stops():
-                        self._give_back(leases)
+                        self._give_back(self._left)
                         return
                     if len(some) > 1:
                         some = some[: len(some) // 2]
@@ -149,12 +180,12 @@ class Bridge:
             except ItemTooLargeError as error:  # for the local queue
                 too_large = some[error.index or 0]
                 self._refuse(too_large, error)
-                leases = [lease for lease in leases if lease is not too_large]
+                self._left = [lease for lease in self._left if lease is not too_large]
                 continue
+            put = {id(lease) for lease in some}
+            self._left = [lease for lease in self._left if id(lease) not in put]  # before the end, which may fail
             self.brought += len(some)
             self._end(some)
-            put = {id(lease) for lease in some}
-            leases = [lease for lease in leases if id(lease) not in put]
 
     def _still_leased(self, leases: Sequence[LeaseLike[Any]]) -> Sequence[LeaseLike[Any]]:
         """Return those whose items no other getter can have by now. A local lease ends with its process only."""
@@ -173,7 +204,9 @@ class Bridge:
                 self._ferry.bring(self._ended, items)
                 self._ended = []
             else:
+                self._check_name()
                 self._local.put_batch([lease.item for lease in leases], block=False)
+                self._check_name()  # if it was unlinked just now, the items go back
         except (Full, QueueUnavailableError):
             return False
         return True

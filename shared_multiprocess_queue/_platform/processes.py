@@ -198,15 +198,6 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def boot() -> str:
-    """Return what tells this boot of the machine from others; "" if the system does not tell."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def _start_time(pid: int) -> int | None:
     if _LINUX:
         fields = _stat(pid)

@@ -73,7 +73,7 @@ local new = {}
 for i = 5 + forgotten, #ARGV, 2 do
   if redis.call('HEXISTS', KEYS[6], ARGV[i]) == 0 then new[#new + 1] = i end
 end
-if redis.call('LLEN', KEYS[4]) + #new > capacity + (offered or 0) then return {'full'} end
+if #new > 0 and redis.call('LLEN', KEYS[4]) + #new > capacity + (offered or 0) then return {'full'} end
 local first = redis.call('HINCRBY', KEYS[1], 'id', #new) - #new
 for number, i in ipairs(new) do
   redis.call('HSET', KEYS[6], ARGV[i], 1)

@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import RemoteQueue, SharedMemoryQueue
+from shared_multiprocess_queue import (
+    QueueNotFoundError,
+    QueueRefusedError,
+    RemoteQueue,
+    SharedMemoryQueue,
+    ShutDown,
+)
 from shared_multiprocess_queue._remote import ferry as ferry_module
 from shared_multiprocess_queue._remote.ferry import Ferry
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
@@ -142,7 +148,7 @@ def test_a_batch_takes_as_many_requests_as_one_item(
 
     monkeypatch.setattr(link, "step", step)
     bridge(near, far, direction, after(1), batch=8).run()
-    assert asked == (["take", "done"] if direction == "in" else ["bridge_begin", "bring", "bring"])
+    assert asked == (["take", "done"] if direction == "in" else ["bridge_begin", "bring", "bring", "bring"])
     assert source.join(timeout=0)
 
 
@@ -165,6 +171,95 @@ def test_a_batch_has_no_more_bytes_than_a_server_should_get_at_once(
     monkeypatch.setattr(out._ferry, "_bringing", bringing)
     out.run()
     assert (out.brought, max(sizes)) == (7, 2)
+
+
+def test_the_server_forgets_what_has_ended(near: Any, far: Any, server: Server) -> None:
+    near.put_batch(["a", "b"])
+    bridge(near, far, "out", after(1)).run()
+    (key,) = (line for line in server.command("KEYS", "*:b:*") if line.startswith(b"shmq:"))
+    words = server.command("HKEYS", key.decode())
+    assert sorted(word for word in words if word[:1] not in (b"$", b"*")) == [b"answer", b"epoch", b"sequence"]
+
+
+def test_nothing_is_put_into_a_local_queue_without_a_name(make_queue: MakeQueue, far: Any) -> None:
+    """Neither before it is looked at, nor while the bridge waits for room, nor just after a put."""
+    for moment in ("before", "waiting", "after"):
+        near = make_queue(moment, capacity=2)
+        far.put_batch(["a", "b"])
+        looks = 0
+
+        def stops(near: Any = near, moment: str = moment) -> bool:
+            nonlocal looks
+            looks += 1
+            if (moment, looks) in (("before", 1), ("waiting", 2)):
+                near.unlink()
+            return looks > 50
+
+        if moment == "waiting":
+            near.put_batch([0, 0])
+        into = bridge(near, far, "in", stops)
+        if moment == "after":
+            put = near.put_batch
+            near.put_batch = lambda items, block, put=put, near=near: (put(items, block=block), near.unlink())
+        with pytest.raises(QueueNotFoundError, match="unlinked"):
+            into.run()
+        assert into.brought == 0
+        assert [far.get(timeout=0), far.get(timeout=0)] == ["a", "b"]
+        assert looks < 5
+        far.task_done()
+        far.task_done()
+
+
+def test_a_queue_in_the_place_of_another_loses_nothing(make_queue: MakeQueue, far: Any) -> None:
+    """A file may get the number of the last one, in memory that is mounted anew: so the name does not come from it."""
+    names = set()
+    for number in range(2):
+        near = make_queue("here", capacity=4, leases=4)
+        near._identity = (1, 1)
+        out = bridge(near, far, "out", after(1))
+        names.add(out._ferry._origin)
+        near.put(number)
+        out._ferry.begin()
+        (lease,) = near.lease_batch(1)
+        assert out._ferry.bring([], [(lease.position, out._ferry.entry_of(lease.item))]) == 0
+        lease.done()
+        near.close()
+        near.unlink()
+    assert len(names) == 2
+    assert [far.get(), far.get()] == [0, 1]
+
+
+def test_what_was_put_is_not_given_back_after_a_refusal(near: Any, far: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    far.put_batch(["a", "b"])
+    into = bridge(near, far, "in", after(3))
+
+    def refuses(*_: Any) -> Any:
+        raise QueueRefusedError("MISCONF", "not done")
+
+    monkeypatch.setattr(into._ferry, "ending_all", refuses)
+    with pytest.raises(QueueRefusedError):
+        into.run()
+    assert drained(near) == ["a", "b"]
+    assert far.empty()
+
+
+def test_a_target_with_too_much_in_it_is_waited_for(near: Any, make_remote: MakeRemote) -> None:
+    far = make_remote("full", capacity=1, leases=2)
+    far.put("a")
+    lease = far.lease()
+    far.put("b")
+    lease.release(last=True)
+    near.put("c")
+    out = bridge(near, far, "out", after(3))
+    out.run()
+    assert (out.brought, near.qsize(), far.qsize()) == (0, 1, 2)
+
+
+def test_a_target_that_is_shut_down_at_the_start_is_an_error(near: Any, make_remote: MakeRemote) -> None:
+    far = make_remote("shut")
+    far.shutdown()
+    with pytest.raises(ShutDown):
+        bridge(near, far, "out", after(3)).run()
 
 
 @pytest.fixture
