@@ -312,7 +312,8 @@ class RemoteQueue(Generic[T]):
     def task_done(self) -> Callable[[], None]:
         """Say that an item is processed: the one that this thread has had longest, of those that ``get`` gave it.
 
-        A queue without leases has no such method, for ``hasattr``. It raises ValueError if there is no such item.
+        A queue without leases has no such method, for ``hasattr``. It raises ValueError if there is no such item, and
+        LeaseLostError if the item's lease is over; the next call is then for the next item.
         """
         return self._with_leases("task_done").task_done
 

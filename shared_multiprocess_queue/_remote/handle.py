@@ -216,20 +216,24 @@ class Handle:
                 self.calls.abandon(claim)
 
     def task_done(self) -> None:
-        """End the item that this thread has had longest, or the oldest of other threads.
+        """End the item that this thread has had longest; if it has never had one, the oldest of other threads.
 
         Raises:
             ValueError: there is none.
+            LeaseLostError: its lease is over. The next call is for the next item.
         """
         self.check_open()
-        while (held := self._holdings.oldest()) is not None:
-            with suppress(LeaseLostError):
-                self.end(held)
-                return
-        raise ValueError(
-            "task_done() called too many times: this process has no item from get() of this handle whose lease is not "
-            "over; call it once for each item, in the process that got the item"
-        )
+        held = self._holdings.oldest()
+        if held is None:
+            raise ValueError(
+                "task_done() called too many times: this thread has no item from get() of this handle left; call it "
+                "once for each item, in the process that got the item"
+            )
+        try:
+            self.end(held)
+        except LeaseLostError:
+            held.is_ended = True
+            raise
 
     def decode(self, entry: bytes) -> Any:
         """Return the item of an entry."""
@@ -277,6 +281,7 @@ class Handle:
         self._holdings.forget(held.token)
         if not was_mine:
             self._holdings.lost(held)
+        held.is_ended = True
 
     def ending_all(self, leases: Sequence[RemoteLease[Any]]) -> Attempt:
         """Return the request that ends leases and their items at once; after an exception it may be run again."""

@@ -48,11 +48,11 @@ class Held:
         deliveries: times that it was handed out.
         valid_until: monotonic time in ns up to which the lease is certainly this process's.
         thread: the one that got it by ``get``; None if a ``Lease`` has it.
-        order: grows with each lease of this process.
         attempt: the request to end the lease that was not answered; None if there is none.
+        is_ended: whether this process has ended it.
     """
 
-    __slots__ = ("attempt", "deliveries", "entry", "order", "position", "thread", "token", "valid_until")
+    __slots__ = ("attempt", "deliveries", "entry", "is_ended", "position", "thread", "token", "valid_until")
 
     def __init__(self, taken: Taken, seconds: float, thread: threading.Thread | None) -> None:
         self.token = taken.token
@@ -62,11 +62,8 @@ class Held:
         self.deliveries = int(deliveries)
         self.valid_until = taken.asked + seconds * 1e9
         self.thread = thread
-        self.order = next(_orders)
         self.attempt: Attempt | None = None
-
-
-_orders = itertools.count()
+        self.is_ended = False
 
 
 class Holdings:
@@ -88,6 +85,7 @@ class Holdings:
         self._place = place
         self._seconds = seconds
         self._held: dict[str, Held] = {}
+        self._thread_has = threading.local()  # ``got``: what ``get`` gave the thread, also what it has lost
         self._post: queue.SimpleQueue[Ask | str | None] = queue.SimpleQueue()  # errands; dropped tokens; None: the end
         self._lock = threading.Lock()  # of the thread's begin and end; never taken in __del__
         self._thread: threading.Thread | None = None
@@ -123,14 +121,26 @@ class Holdings:
                 closed(self._place.shown)
             self._held.update((held.token, held) for held in new)
             self._start()
+        if for_thread:
+            self._thread_has.got = [held for held in self._got() or () if not held.is_ended] + new
         return new
 
+    def _got(self) -> list[Held] | None:
+        got: list[Held] | None = getattr(self._thread_has, "got", None)
+        return got
+
     def oldest(self) -> Held | None:
-        """Return the lease that the calling thread has had longest by ``get``, or else the oldest of other threads."""
-        me = threading.current_thread()
-        by_get = [held for held in list(self._held.values()) if held.thread is not None]
-        mine = [held for held in by_get if held.thread is me]
-        return min(mine or by_get, key=lambda held: held.order if mine else held.position, default=None)
+        """Return the lease that the calling thread has had longest by ``get``, also a lost one.
+
+        For a thread that has never got an item, return the oldest lease of other threads.
+        """
+        got = self._got()
+        if got is None:
+            by_get = [held for held in list(self._held.values()) if held.thread is not None]
+            return min(by_get, key=lambda held: held.position, default=None)
+        while got and got[0].is_ended:
+            del got[0]
+        return got[0] if got else None
 
     def remove(self, held: Held) -> None:
         """Note that a lease is about to be ended.

@@ -6,8 +6,8 @@ the uuid of the queue in their names: a handle of a queue that was removed never
 ========  ======  ==================================================================================================
 META      hash    what is fixed at creation; ``closed`` (0; 1; 2: at once); counters; until when getters, putters and
                   joiners wait; the session whose batch waits for room, and until when (``gate``); the server's clock
-                  (``time``), and whether leases were moved over a silence of it (``moved``); how many items at the head of
-          WAITING were put back and take no room (``offered``)
+                  (``time``), and whether leases were moved over a silence of it (``moved``); how many items at the head
+                  of WAITING were put back and take no room (``offered``)
 WAITING   list    ``id:deliveries:payload``, in order
 LEASED    zset    tokens by the time at which the lease ends. A token is ``id:deliveries:session.number:holder``. The
                   request by which an item was taken is in it, so no two leases ever have the same token

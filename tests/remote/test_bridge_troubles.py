@@ -215,8 +215,9 @@ def test_a_queue_in_the_place_of_another_loses_nothing(make_queue: MakeQueue, fa
     names = set()
     for number in range(2):
         near = make_queue("here", capacity=4, leases=4)
-        near._identity = (1, 1)
+        identity, near._identity = near._identity, (1, 1)
         out = bridge(near, far, "out", after(1))
+        near._identity = identity
         names.add(out._ferry._origin)
         near.put(number)
         out._ferry.begin()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -245,3 +246,25 @@ def test_without_the_client_a_url_says_what_to_install() -> None:
     assert done.stderr.splitlines()[-1] == (
         "ModuleNotFoundError: a queue on a server needs redis-py: pip install 'shared-multiprocess-queue[redis]'"
     )
+
+
+def test_task_done_ends_no_item_of_another_thread_in_the_place_of_a_lost_one(make_remote: MakeRemote) -> None:
+    q = make_remote(leases=3, lease=60)
+    q.put_batch(["lost", "mine", "another's"])
+    assert [q.get(), q.get()] == ["lost", "mine"]
+    lost = q._handle._holdings.oldest()
+    assert lost is not None
+    q._handle.run(q._handle.calls.once("done", lost.token))  # the server gave it to another, which has ended it
+    got = threading.Event()
+    ends = threading.Event()
+    other = in_thread(lambda: (q.get(), got.set(), ends.wait(LONG), q.task_done()))
+    assert got.wait(LONG)
+    with pytest.raises(LeaseLostError):
+        q.task_done()
+    q.task_done()
+    with pytest.raises(ValueError, match="too many times"):
+        q.task_done()
+    assert [one["position"] for one in q.get_metrics()["leased"]] == [3]
+    ends.set()
+    other.result(LONG)
+    assert q.join(timeout=0)
