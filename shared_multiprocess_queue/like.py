@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, SupportsIndex
 
+from .errors import ArgumentError
 from .queue import SharedMemoryQueue
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ else:
     T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["LeaseLike", "QueueLike", "open_queue"]
+
+_MISTYPED: Final = re.compile(r"\s*(//|(redis|rediss|valkey|valkeys|unix):).*[#@]", re.IGNORECASE | re.DOTALL)
 
 
 class LeaseLike(Protocol[T_co]):
@@ -205,4 +209,9 @@ def open_queue(where: str, create: bool = False, **options: Any) -> SharedMemory
         from .remote import RemoteQueue as Remote  # noqa: PLC0415  # imports redis-py
 
         return Remote(where, create, **options)
+    if isinstance(where, str) and _MISTYPED.match(where):
+        raise ArgumentError(
+            "the name begins as a URL does, without its '://', and may have a password in it; write "
+            "redis://host:6379/0#tasks, or a name without '#' and '@'"
+        )
     return SharedMemoryQueue(where, create, **options)

@@ -15,7 +15,7 @@ from ._platform.clock import deadline_of
 from ._remote import asked, metrics, where
 from ._remote.ferry import Ferry
 from ._remote.forms import Forms, Serializer
-from ._remote.handle import Handle, forks
+from ._remote.handle import Handle
 from ._remote.lease import AwaitedItems, AwaitedLease, RemoteDeadLetter, RemoteLease
 from .errors import LeasesRequiredError, QueueNotFoundError, ShutDown
 
@@ -105,9 +105,7 @@ class RemoteQueue(Generic[T]):
 
     def _of_this_process(self) -> Handle:
         if self._handle.pid != os.getpid():
-            with forks.lock:
-                if self._handle.pid != os.getpid():
-                    self._handle = self._handle.again()
+            self._handle = self._handle.here()
         return self._handle
 
     # ---- put --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from .._platform import clock
 from ..errors import Empty, Full, QueueClosedError, QueueNotFoundError, QueueUnavailableError, ShutDown
-from .lua import GETTERS, JOINERS, META, PUTTERS, SESSION
+from .lua import GETTERS, JOINERS, MEMORY, META, PUTTERS, SESSION
 from .requests import Ask, Call, Head, Session, Wake
 from .scripts import SCRIPTS
 
@@ -60,11 +60,18 @@ class Attempt(NamedTuple):
         kind: of the end.
         ask: the request.
         session: its session.
+        made: monotonic time in ns.
     """
 
     kind: str
     ask: Ask
     session: Session
+    made: int
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the server may have forgotten it, so that it must not be sent again."""
+        return clock.now() - self.made > MEMORY / 2 * 1e9
 
 
 class Calls:
@@ -144,10 +151,14 @@ class Calls:
         """Run a script that is to have its effect once; return for each thing that it was asked for whether it was."""
         return self.attempted(self.attempt(name, *arguments))
 
-    def attempt(self, kind: str, *arguments: Any, session: Session | None = None) -> Attempt:
+    def attempt(
+        self, kind: str, *arguments: Any, session: Session | None = None, until: float = clock.FOREVER
+    ) -> Attempt:
         """Return a request that is to have its effect once, however often it is sent; ``attempted`` sends it."""
         session = session or self._session()
-        return Attempt(kind, self.ask_once(session, kind, session.next(), *arguments), session)
+        return Attempt(
+            kind, self.ask_once(session, kind, session.next(), *arguments, until=until), session, clock.now()
+        )
 
     def attempted(self, attempt: Attempt) -> Call[list[bool]]:
         """Send such a request; after an exception it may be sent again.
@@ -297,7 +308,10 @@ class Calls:
             yield self._wake(JOINERS, until)
 
     def _session(self) -> Session:
-        return self._free.pop() if self._free else Session()
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Session()
 
     def _wake(self, kind: str, until: float, most: float = _SLICE) -> Wake:
         left = min((until - clock.now()) / 1e9, most, _SLICE)

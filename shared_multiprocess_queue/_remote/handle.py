@@ -17,7 +17,8 @@ from ..errors import (
     LeaseLostError,
     LeasesHeldError,
     QueueNotFoundError,
-    QueueUnavailableError,
+    SharedMemoryQueueError,
+    ShutDown,
 )
 from . import opening
 from .calls import Attempt, Calls, Claim, Taken, closed
@@ -30,7 +31,7 @@ from .requests import Call, T
 from .task_link import TaskLink
 from .where import Place
 
-__all__ = ["MOST_BYTES", "Handle", "forks"]
+__all__ = ["MOST_BYTES", "Handle"]
 
 _MOST_ITEMS: Final = 10_000  # of a batch: a script occupies the server as long as it runs
 MOST_BYTES: Final = 16 << 20
@@ -39,7 +40,7 @@ MOST_BYTES: Final = 16 << 20
 class Handle:
     """Everything that one process has of a queue on a server.
 
-    A forked child gets another one by ``again``: connections, sessions and leases are its parent's.
+    A forked child gets another one by ``here``: connections, sessions and leases are its parent's.
 
     Args:
         link: to the server.
@@ -68,21 +69,32 @@ class Handle:
         self._patience = patience
         self._holdings = Holdings(calls, place, fixed.lease / 1000)
         self._task_links: dict[asyncio.AbstractEventLoop, TaskLink] = {}
+        self._child: Handle | None = None
 
     def to_pickle(self) -> tuple[str, Forms, float]:
         """Return what another process needs to open the same queue, besides its place."""
         return self.uuid, self._forms, self._patience
 
-    def again(self) -> Handle:
+    def _again(self) -> Handle:
         """Return a handle of the same queue for this process, which was forked from that of this handle.
 
         A thread of the parent may have held any lock when it forked: the child has everything anew.
         """
         link = Link(self._place, self._patience)
         calls = self.calls.of_holder(opening.holder())
+        _of_parents.append(self)
         child = Handle(link, calls, self.fixed, self._forms, self._place, self._patience)
         child.is_closed = calls.is_closed = self.is_closed
         return child
+
+    def here(self) -> Handle:
+        """Return this handle; in a forked child the one that it has of the same queue."""
+        if self.pid == os.getpid():
+            return self
+        with forks.lock:
+            if self._child is None or self._child.pid != os.getpid():
+                self._child = self._again()
+            return self._child
 
     def run(self, call: Call[T]) -> T:
         """Run a call in this thread."""
@@ -267,7 +279,7 @@ class Handle:
         before, held.attempt = held.attempt, None
         if before is None:
             self._holdings.remove(held)
-        if before is None or before.kind != kind:
+        if before is None or before.kind != kind or before.is_old:
             session = before.session if before is not None else None
             before = self.calls.attempt(kind, *how, held.token, session=session)
         is_over = False
@@ -282,6 +294,27 @@ class Handle:
         if not was_mine:
             self._holdings.lost(held)
         held.is_ended = True
+
+    def give_back_after_error(self, held: Held) -> None:
+        """End a lease whose block an exception has left. If the server does not answer at once, a thread asks on."""
+        with suppress(SharedMemoryQueueError):  # the exception of the block is what the caller is to see
+            self.run(self.giving_back_after_error(held))
+
+    def giving_back_after_error(self, held: Held) -> Call[None]:
+        """Return the call that does so."""
+        if self.pid != os.getpid():
+            self._holdings.lost(held)
+        before, held.attempt = held.attempt, None
+        self._holdings.remove(held)
+        session = before.session if before is not None else None
+        attempt = self.calls.attempt("release", 0, 1, 1, held.token, session=session, until=0)
+        is_over = False
+        try:
+            yield from self.calls.attempted(attempt)
+            is_over = True
+        finally:
+            if not is_over:
+                self.calls.errand(attempt.ask)
 
     def ending_all(self, leases: Sequence[RemoteLease[Any]]) -> Attempt:
         """Return the request that ends leases and their items at once; after an exception it may be run again."""
@@ -315,15 +348,25 @@ class Handle:
 
     def end_letter(self, letter: RemoteDeadLetter[Any], puts_back: bool) -> None:
         """End a dead letter, or put it back. After a request without an answer it sends the same again."""
+        here = self.here()
+        if here is not self:
+            letter.move_to(here)
+            here.end_letter(letter, puts_back)
+            return
         before, letter.attempt = letter.attempt, None
-        if before is None or before.ask.arguments[-1] != int(puts_back):
+        if before is None or before.ask.arguments[-1] != int(puts_back) or before.is_old:
             session = before.session if before is not None else None
             before = self.calls.attempt("end_letter", letter.position, int(puts_back), session=session)
+        is_over = False
         try:
             (was_there,) = self.run(self.calls.attempted(before))
-        except QueueUnavailableError:
-            letter.attempt = before
+            is_over = True
+        except ShutDown:
+            is_over = True
             raise
+        finally:
+            if not is_over:
+                letter.attempt = before
         if not was_there:
             raise DeadLetterGoneError(letter.position)
 
@@ -363,9 +406,9 @@ class Handle:
         if self.is_closed:
             return
         self.is_closed = self.calls.is_closed = True
+        self._link.close()
         if self.pid == os.getpid():
             self._holdings.close()
-        self._link.close()
         for loop, link in list(self._task_links.items()):
             if loop.is_closed():
                 link.close()
@@ -429,6 +472,10 @@ class Forks:
 
 
 forks: Final = Forks()
+
+_of_parents: Final[list[Handle]] = []
+"""Handles of the processes from which this one was forked. They stay: if the connections of their event loops were
+closed here, those loops, which share what they watch with this process, would hear no more of them."""
 
 
 def _nothing() -> Call[None]:

@@ -91,11 +91,13 @@ class Holdings:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         calls.errand = self._post.put
-        _of_process.add(self)
+        me = id(self)
+        _of_process[me] = weakref.ref(self, lambda _: _of_process.pop(me, None))
 
     def of_this_process(self) -> int:
         """Return how many leases of this queue all handles of this process have."""
-        return sum(len(other) for other in list(_of_process) if other.uuid == self.uuid)
+        others = [ref() for ref in _of_process.copy().values()]
+        return sum(len(other) for other in others if other is not None and other.uuid == self.uuid)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -326,13 +328,7 @@ def _sending(ask: Ask) -> Call[Any]:
     return (yield ask)
 
 
-_of_process: weakref.WeakSet[Holdings] = weakref.WeakSet()
+_of_process: Final[dict[int, weakref.ref[Holdings]]] = {}
+"""By id. Each change and each copy is one step of the interpreter, so that threads and finalizers need no lock."""
 
-
-def _forget() -> None:
-    """In a forked child, whose parent may have been in the middle of a change of it."""
-    global _of_process  # noqa: PLW0603
-    _of_process = weakref.WeakSet()
-
-
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_of_process.clear)

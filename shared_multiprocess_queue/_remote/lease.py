@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, Self
 
 from .._platform import clock
-from ..errors import LeaseLostError, QueueClosedError, QueueUnavailableError, ShutDown
+from ..errors import SharedMemoryQueueError, ShutDown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -42,6 +42,12 @@ class Ender(Protocol):
         """End a lease and keep the item in the queue."""
 
     def giving_back(self, held: Held, delay: float, last: bool) -> Call[None]:
+        """Return the call that does so."""
+
+    def give_back_after_error(self, held: Held) -> None:
+        """End a lease whose block an exception has left."""
+
+    def giving_back_after_error(self, held: Held) -> Call[None]:
         """Return the call that does so."""
 
     def is_held(self, held: Held) -> bool:
@@ -138,6 +144,12 @@ class RemoteLease(Generic[T]):
         await self._queue.run_in_task(self._queue.giving_back(self.held, delay, last))
         self._is_over = True
 
+    async def release_after_error(self) -> None:
+        """Give the item back behind all others, without an error, and without waiting for a server that is away."""
+        with suppress(SharedMemoryQueueError):
+            await self._queue.run_in_task(self._queue.giving_back_after_error(self.held))
+        self._is_over = True
+
     @property
     def is_over(self) -> bool:
         """Whether it was ended by this object."""
@@ -161,8 +173,8 @@ class RemoteLease(Generic[T]):
         if exception is None:
             self.done()
         else:
-            with suppress(LeaseLostError, QueueClosedError, QueueUnavailableError):
-                self.release(last=True)
+            self._queue.give_back_after_error(self.held)
+            self._is_over = True
 
     def __del__(self) -> None:
         with suppress(Exception):  # the interpreter may be shutting down
@@ -228,8 +240,7 @@ class AwaitedLease(Generic[T]):
         if exception is None:
             await self._lease.done_async()
         else:
-            with suppress(LeaseLostError, QueueClosedError, QueueUnavailableError):
-                await self._lease.release_async(last=True)
+            await self._lease.release_after_error()
 
 
 class AwaitedItems(Generic[T]):
@@ -287,6 +298,11 @@ class RemoteDeadLetter(Generic[T]):
     def position(self) -> int:
         """The number of the item in its queue."""
         return self._position
+
+    def move_to(self, queue: Ender) -> None:
+        """Belong to the handle of a forked child; what was asked without an answer is its parent's."""
+        self._queue = queue
+        self.attempt = None
 
     def done(self) -> None:
         """End the item.

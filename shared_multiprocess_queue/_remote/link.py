@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from .._platform import clock
+from ..errors import QueueClosedError
+from .calls import closed
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, no_retry, options
 from .where import Place
@@ -46,6 +49,7 @@ class _Lines:
         """
         if not self._left.acquire(timeout=seconds):
             raise BusyError
+        line: Any = None
         try:
             line = self._any()
             self._used.add(line)
@@ -102,6 +106,8 @@ class Link:
         self._place = place
         self._patience = patience
         self._silence = silence
+        self._pid = os.getpid()
+        self._is_closed = threading.Event()
         pool = redis.ConnectionPool.from_url(place.server, retry=no_retry(), **options(silence))
         self._asking = _Lines(pool.make_connection, most)
         self._waiting = _Lines(pool.make_connection, most)
@@ -122,6 +128,7 @@ class Link:
         """Do what a call asks for; return the answer."""
         if isinstance(step, Ask):
             return self._insist(step.data(), step)
+        self._check_process()
         self._wait(step)
         return None
 
@@ -129,7 +136,16 @@ class Link:
         """Run a command of the server that may be repeated."""
         return self._insist(packed(*words), None)
 
+    def _check_process(self) -> None:
+        """Check that no request goes over connections that a forked child shares with its parent."""
+        if self._pid != os.getpid():
+            raise QueueClosedError(
+                f"this handle of queue {self._place.shown} is that of process {self._pid}, from which this one was "
+                f"forked; use the queue itself here, and not what was got from it before"
+            )
+
     def _insist(self, data: bytes, ask: Ask | None) -> Any:
+        self._check_process()
         trouble: Trouble | None = None
         while True:
             try:
@@ -139,7 +155,8 @@ class Link:
                 data = ask.data_with_text()
             except (exceptions.RedisError, OSError) as error:
                 trouble = trouble or Trouble(self._place, self._patience, clock.FOREVER if ask is None else ask.until)
-                clock.sleep(trouble.pause(error))
+                if self._is_closed.wait(trouble.pause(error)):
+                    closed(self._place.shown)
 
     def _wait(self, wake: Wake) -> None:
         if wake.key is None:
@@ -157,5 +174,6 @@ class Link:
 
     def close(self) -> None:
         """Close the connections, those in use when their requests are answered; let none wait."""
+        self._is_closed.set()
         self._asking.close()
         self._waiting.cut()

@@ -83,7 +83,7 @@ Step = Ask | Wake
 T = TypeVar("T")
 Call = Generator[Step, Any, T]
 
-_NAME: Final = 6  # bytes of a session's name
+_NAME: Final = 12  # bytes of a session's name
 
 
 class Session:

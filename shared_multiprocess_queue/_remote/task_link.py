@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from .._platform import clock
+from .calls import closed
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, options
 from .where import Place
@@ -108,6 +110,8 @@ class TaskLink:
     def __init__(self, place: Place, patience: float) -> None:
         self._place = place
         self._patience = patience
+        self._pid = os.getpid()
+        self._is_closed = False
         given = {**options(SILENCE), "socket_timeout": None}  # which would make a task of each sending
         pool = redis.asyncio.ConnectionPool.from_url(place.server, retry=Retry(NoBackoff(), 0), **given)
         self._asking = _TaskLines(pool.make_connection, CONNECTIONS)
@@ -132,6 +136,8 @@ class TaskLink:
             call.close()
 
     async def _step(self, step: Step, task: asyncio.Task[Any], cancelled: int) -> Any:
+        if self._pid != os.getpid():
+            closed(self._place.shown)  # connections and loop are the parent's
         trouble: Trouble | None = None
         data = step.data() if isinstance(step, Ask) else b""
         while True:
@@ -151,6 +157,8 @@ class TaskLink:
                 until = step.until if isinstance(step, Ask) else clock.FOREVER
                 trouble = trouble or Trouble(self._place, self._patience, until)
                 await asyncio.sleep(trouble.pause(error))
+                if self._is_closed:
+                    closed(self._place.shown)
 
     async def _wait(self, wake: Wake) -> None:
         if wake.key is None:
@@ -161,5 +169,6 @@ class TaskLink:
 
     def close(self) -> None:
         """Close the connections, those in use when their requests are answered; let none wait."""
+        self._is_closed = True
         self._asking.close()
         self._waiting.cut()

@@ -18,6 +18,9 @@ _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "val
 _OF_TLS: Final = frozenset(
     {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 )
+_FILES: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+_REQUIREMENTS: Final = ("none", "optional", "required")
+_SCHEME: Final = re.compile(r"[A-Za-z0-9+.-]*")
 _DATABASE: Final = re.compile(r"/?[0-9]*")
 
 
@@ -47,7 +50,10 @@ def parse(url: str) -> Place:
         ArgumentError: it is no URL of a queue on a server.
     """
     text = str.__str__(url)
-    scheme = text.partition("://")[0].lower()
+    scheme, has_scheme, _ = text.partition("://")
+    if not has_scheme or not _SCHEME.fullmatch(scheme):
+        raise ArgumentError("a URL of a queue begins with a scheme and '://'; write redis://host:6379/0#tasks")
+    scheme = scheme.lower()
     if scheme not in _SCHEMES:
         raise ArgumentError(
             f"there is no kind of queue for the scheme {shown(scheme)}; give the name of a local queue, or a URL "
@@ -90,6 +96,11 @@ def _parts(text: str, scheme: str) -> SplitResult:
             f"the URL that begins with {scheme}:// has an '@' that does not end a user or a password; in a user, a "
             f"password or the name of a queue write %40 for '@', %23 for '#', %2F for '/' and %3F for '?'"
         )
+    if "?" in parts.fragment:
+        raise ArgumentError(
+            f"the URL that begins with {scheme}:// has a '?' behind its '#': options stand before the '#'; in the name "
+            f"of a queue write %3F for '?'"
+        )
     if scheme != "unix" and not _DATABASE.fullmatch(parts.path):
         raise ArgumentError(
             f"the URL {_shown(parts._replace(path=''))} has something behind its host that is no number of a database; "
@@ -109,8 +120,20 @@ def _check_options(parts: SplitResult) -> None:
                 f"{', '.join(sorted(allowed))}; a password stands before the host, or in the environment variable "
                 f"{PASSWORD}"
             )
-        if len(values) != 1 or not values[0] or (option == "db" and not values[0].isdecimal()):
+        value = values[0]
+        is_right = len(values) == 1 and (
+            value.isdecimal() if option == "db" else value in _REQUIREMENTS if option == "ssl_cert_reqs" else value
+        )
+        if not is_right:
             raise ArgumentError(f"the URL {_shown(parts)} has an option {option!r} without one value that can be")
+        if option in _FILES and not os.path.exists(value):
+            raise ArgumentError(
+                f"the URL {_shown(parts)} has an option {option!r} with a path at which nothing is: {shown(value)}"
+            )
+    if "db" in options and parts.scheme != "unix" and parts.path.strip("/"):
+        raise ArgumentError(
+            f"the URL {_shown(parts)} has a database behind its host and an option 'db', too; leave one of them out"
+        )
 
 
 def _with_password(parts: SplitResult, secret: str) -> str:

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
         *{"draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
         *{"_remote", "looking", "_engine", "_platform", "__init__.py"},
     },
-    "bridge.py": {"like.py", "queue.py", "remote.py", "_remote", "_platform"},
+    "bridge.py": {"like.py", "queue.py", "remote.py", "_remote", "_ring", "_platform"},
     "like.py": {"queue.py", "remote.py"},
     "remote.py": {"_remote", "_engine", "_platform"},
     "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,13 @@ SECRET = "s3cret"
         "redis://user:s3cret\n@host#q",
         "redis://[::1:s3cret@host#q",
         "http://user:s3cret@host#q",
+        "redis:/user:s3cret@host/0#q",
+        "Redis:user:s3cret@host#q",
+        "//user:s3cret@host/0#q",
+        "user:s3cret://host#q",
+        "redis://host/0#q?password=s3cret",
+        "redis://user:s3cret@host/1?db=2#q",
+        "rediss://user:s3cret@host/0?ssl_cert_reqs=no#q",
         "unix://user:s3cret@host:1/path?x=1#q",
     ],
 )
@@ -67,7 +75,7 @@ def test_an_url_that_cannot_be_shows_no_password(url: str) -> None:
         "REDIS://:s3cret@host#q",
         "redis://s3cret@host#q",
         "redis://user:s3cret@[::1]:6379#q",
-        "rediss://user:s3cret@host/0?ssl_ca_certs=/s3cret.pem#q",
+        "rediss://user:s3cret@host/0?ssl_cert_reqs=none#q",
         "unix://user:s3cret@/run/redis.sock?db=1#q",
     ],
 )
@@ -75,6 +83,17 @@ def test_no_text_of_a_place_shows_a_password(url: str) -> None:
     place = where.parse(url)
     assert SECRET not in place.shown + repr(place) + str(place) + f"{[place]}"
     assert SECRET in place.server
+
+
+def test_a_file_of_certificates_that_is_not_there_is_named(tmp_path: Path) -> None:
+    there, missing = tmp_path / "there.pem", tmp_path / "missing.pem"
+    there.touch()
+    place = where.parse(f"rediss://user:{SECRET}@host?ssl_ca_certs={there}#q")
+    assert str(there) in place.server
+    assert str(there) not in place.shown
+    with pytest.raises(ArgumentError, match=r"ssl_ca_certs.*missing\.pem") as caught:
+        where.parse(f"rediss://user:{SECRET}@host?ssl_ca_certs={missing}#q")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("option", ["socket_timeout=100", "decode_responses=true", "max_connections=1", "protocol=3"])
