@@ -112,7 +112,7 @@ class Handle:
         link = self._task_links.get(loop)
         if link is None:
             self._sweep()
-            link = self._task_links[loop] = TaskLink(self._place, self._patience)
+            link = self._task_links[loop] = TaskLink(self._place, self._patience, self.pid)
         try:
             return await link.run(call)
         except BaseException:

@@ -105,12 +105,13 @@ class TaskLink:
     Args:
         place: of the server.
         patience: seconds without an answer after which it is given up.
+        pid: of the process whose sessions the calls use.
     """
 
-    def __init__(self, place: Place, patience: float) -> None:
+    def __init__(self, place: Place, patience: float, pid: int) -> None:
         self._place = place
         self._patience = patience
-        self._pid = os.getpid()
+        self._pid = pid
         self._is_closed = False
         given = {**options(SILENCE), "socket_timeout": None}  # which would make a task of each sending
         pool = redis.asyncio.ConnectionPool.from_url(place.server, retry=Retry(NoBackoff(), 0), **given)
