@@ -89,6 +89,8 @@ def test_a_child_that_uses_the_queue_closes_no_connection_of_its_parents_tasks(
     async def use(lines: Any, data: bytes, seconds: float) -> Any:
         try:
             return await before(lines, data, seconds)
+        except task_link.exceptions.NoScriptError:
+            raise
         except BaseException as error:
             lost.append(error)
             raise
