@@ -113,6 +113,10 @@ class Bridge:
                 raise
         self._forget()
 
+    def cut(self) -> None:
+        """End ``run`` from another thread, by a QueueClosedError if it waits for the server."""
+        self._ferry.cut()
+
     def _begin(self) -> None:
         if self._is_out and not self._ferry.has_begun:
             self._ferry.begin()
@@ -127,7 +131,7 @@ class Bridge:
     def _forget(self) -> None:
         """Let the server forget what has ended; if it does not answer, it does so a week later."""
         if self._ended:
-            with suppress(QueueUnavailableError, QueueNotFoundError, ShutDown, SupersededError):
+            with suppress(QueueUnavailableError, QueueNotFoundError, QueueClosedError, ShutDown, SupersededError):
                 self._ferry.bring(self._ended, [])
                 self._ended = []
 

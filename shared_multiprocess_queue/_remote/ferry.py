@@ -88,6 +88,10 @@ class Ferry:
         """Return the request that gives items back, as if they had not been delivered."""
         return self._handle.giving_all_back(leases)
 
+    def cut(self) -> None:
+        """End the call in which the bridge is, from another thread, and all that come."""
+        self._handle.cut()
+
     def run(self, leases: Sequence[RemoteLease[Any]], attempt: Attempt) -> list[bool]:
         """Run such a request; return for each whether the lease had not been lost."""
         return self._handle.run_for_all(leases, attempt)

@@ -417,6 +417,11 @@ class Handle:
                     loop.call_soon_threadsafe(link.close)
         self._task_links.clear()
 
+    def cut(self) -> None:
+        """Close the handle at once; calls end without the answers for which they wait, and leases end by time."""
+        self.is_closed = self.calls.is_closed = True
+        self._link.cut()
+
     async def close_in_task(self) -> None:
         """Close the handle, without keeping the event loop from other tasks."""
         await asyncio.to_thread(self.close)

@@ -177,3 +177,8 @@ class Link:
         self._is_closed.set()
         self._asking.close()
         self._waiting.cut()
+
+    def cut(self) -> None:
+        """Close the connections, also those whose requests are not answered."""
+        self.close()
+        self._asking.cut()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Final, cast
 
 import click
 
+from .._platform import clock
 from .._remote.forms import SERIALIZERS, Serializer
 from ..bridge import Bridge, Direction, SupersededError
-from ..errors import ShutDown
+from ..errors import QueueClosedError, ShutDown
 from ..queue import SharedMemoryQueue
 from ..remote import RemoteQueue
 from .looks import run_id_option
@@ -18,6 +20,7 @@ from .stop_signals import StopSignals
 
 SECRET: Final = "SHMQ_SECRET"
 SUPERSEDED: Final = 6
+_STOPPING: Final = 3.0  # seconds after a signal in which what is leased can be given back
 _PATIENCE: Final = 1.0  # seconds after which a server that does not answer is asked again, and signals are looked at
 
 
@@ -65,8 +68,6 @@ def bridge_command(
     bridge: Bridge | None = None
     try:
         with (
-            StopSignals() as signals,
-            SharedMemoryQueue(local, run_id=run_id) as near,
             RemoteQueue(
                 url,
                 run_id=remote_run_id,
@@ -76,10 +77,17 @@ def bridge_command(
                 accept_eviction=accept_eviction,
                 reconnect=_PATIENCE,
             ) as far,
+            StopSignals() as signals,  # before this a signal ends the process, which has nothing yet
+            SharedMemoryQueue(local, run_id=run_id) as near,
         ):
             way = cast(Direction, direction)
             bridge = Bridge(near, far, way, batch, lambda: signals.received is not None, _warn)
-            bridge.run()
+            threading.Thread(target=_bound, args=(signals, bridge), daemon=True).start()
+            try:
+                bridge.run()
+            except QueueClosedError:
+                signals.check()
+                raise
             signals.check()
     except SupersededError:
         raise fail("another bridge brings the items of this queue from now on", SUPERSEDED) from None
@@ -88,6 +96,13 @@ def bridge_command(
     finally:
         if bridge is not None:
             click.echo(f"{bridge.brought:,} brought, {bridge.again:,} delivered again, {bridge.refused:,} refused")
+
+
+def _bound(signals: StopSignals, bridge: Bridge) -> None:
+    """Bound the time from a signal to the end: what stops services kills them after ten seconds."""
+    signals.wait()
+    clock.sleep(_STOPPING)
+    bridge.cut()
 
 
 def _secret() -> list[bytes] | None:

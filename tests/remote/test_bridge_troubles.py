@@ -280,12 +280,13 @@ def command(own_server: Server, run_id: str, make_queue: MakeQueue) -> Iterator[
 
 
 @pytest.mark.slow
-def test_a_signal_ends_a_bridge_whose_server_is_away(command: subprocess.Popen[str], own_server: Server) -> None:
-    """It has half of a batch of a hundred, and says so in one request, or gives up."""
+@pytest.mark.parametrize("how", ["away", "silent"])
+def test_a_signal_ends_a_bridge_without_a_server(command: subprocess.Popen[str], own_server: Server, how: str) -> None:
+    """It has half of a batch of a hundred, and says so in one request, or gives up before it is killed."""
     far = RemoteQueue[Any](own_server.url("far"), run_id="R")
     eventually(lambda: far.get_metrics()["got_total"] > 0)
     far.close()
-    own_server.kill()
+    own_server.kill() if how == "away" else own_server.send_signal(signal.SIGSTOP)
     command.send_signal(signal.SIGTERM)
     text, _ = command.communicate(timeout=LONG)
     assert command.returncode == 128 + signal.SIGTERM

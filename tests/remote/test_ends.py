@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -166,6 +167,19 @@ def test_close_ends_calls_that_wait_for_a_server_that_is_away(own_server: Server
     q.close()
     with pytest.raises(QueueClosedError):
         waiting.result(LONG)
+
+
+def test_a_handle_that_is_cut_waits_for_no_answer(own_server: Server) -> None:
+    q = RemoteQueue[Any](own_server.url(), create=True, reconnect=None)
+    own_server.send_signal(signal.SIGSTOP)
+    asking = q._handle._link._asking
+    waiting = in_thread(q.put, 1)
+    eventually(lambda: asking._used)
+    q._ferry("here").cut()
+    with pytest.raises(QueueClosedError) as caught:
+        waiting.result(LONG)
+    assert type(caught.value.__context__).__name__ == "ConnectionError", "and not the end of its patience"
+    own_server.send_signal(signal.SIGCONT)
 
 
 def test_handles_are_made_while_others_count_leases(make_remote: MakeRemote) -> None:
