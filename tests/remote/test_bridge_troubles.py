@@ -181,7 +181,9 @@ def test_the_server_forgets_what_has_ended(near: Any, far: Any, server: Server) 
     assert sorted(word for word in words if word[:1] not in (b"$", b"*")) == [b"answer", b"epoch", b"sequence"]
 
 
-def test_nothing_is_put_into_a_local_queue_without_a_name(make_queue: MakeQueue, far: Any) -> None:
+def test_nothing_is_put_into_a_local_queue_without_a_name(
+    make_queue: MakeQueue, far: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither before it is looked at, nor while the bridge waits for room, nor just after a put."""
     for moment in ("before", "waiting", "after"):
         near = make_queue(moment, capacity=2)
@@ -199,8 +201,12 @@ def test_nothing_is_put_into_a_local_queue_without_a_name(make_queue: MakeQueue,
             near.put_batch([0, 0])
         into = bridge(near, far, "in", stops)
         if moment == "after":
-            put = near.put_batch
-            near.put_batch = lambda items, block, put=put, near=near: (put(items, block=block), near.unlink())
+
+            def put_batch(items: Any, block: bool, near: Any = near, put: Any = near.put_batch) -> None:
+                put(items, block=block)
+                near.unlink()
+
+            monkeypatch.setattr(near, "put_batch", put_batch)
         with pytest.raises(QueueNotFoundError, match="unlinked"):
             into.run()
         assert into.brought == 0

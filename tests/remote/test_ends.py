@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import NoScriptError
 
 from shared_multiprocess_queue import (
     DeadLetterGoneError,
@@ -42,7 +43,7 @@ def test_a_child_ends_a_dead_letter_over_its_own_connections(make_remote: MakeRe
     handle = q._handle
 
     def child() -> None:
-        def refuse(*_: Any) -> Any:
+        def refuse(data: bytes, seconds: float) -> Any:
             raise AssertionError("a connection of the parent")
 
         handle._link._asking.use = refuse  # type: ignore[method-assign]
@@ -90,7 +91,7 @@ def test_a_child_that_uses_the_queue_closes_no_connection_of_its_parents_tasks(
     async def use(lines: Any, data: bytes, seconds: float) -> Any:
         try:
             return await before(lines, data, seconds)
-        except task_link.exceptions.NoScriptError:
+        except NoScriptError:
             raise
         except BaseException as error:
             lost.append(error)
@@ -161,7 +162,13 @@ def test_close_ends_calls_that_wait_for_a_server_that_is_away(own_server: Server
     else:
         failed = threading.Event()
         pause = link._is_closed.wait
-        link._is_closed.wait = lambda seconds: failed.set() or pause(seconds)
+
+        def wait(seconds: float) -> bool:
+            failed.set()
+            is_closed: bool = pause(seconds)
+            return is_closed
+
+        link._is_closed.wait = wait
         waiting = in_thread(q.put, 1)
         assert failed.wait(LONG)
     q.close()

@@ -257,7 +257,14 @@ def test_task_done_ends_no_item_of_another_thread_in_the_place_of_a_lost_one(mak
     q._handle.run(q._handle.calls.once("done", lost.token))  # the server gave it to another, which has ended it
     got = threading.Event()
     ends = threading.Event()
-    other = in_thread(lambda: (q.get(), got.set(), ends.wait(LONG), q.task_done()))
+
+    def take_one() -> None:
+        q.get()
+        got.set()
+        ends.wait(LONG)
+        q.task_done()
+
+    other = in_thread(take_one)
     assert got.wait(LONG)
     with pytest.raises(LeaseLostError):
         q.task_done()
