@@ -259,7 +259,7 @@ def test_a_lease_whose_answer_took_long_is_not_over_when_it_begins(own_server: S
 
 
 @pytest.mark.slow
-def test_a_get_gives_up_in_time_when_the_server_goes_away_between_its_trips(own_server: Server) -> None:
+def test_a_get_gives_up_in_time_between_its_trips(own_server: Server) -> None:
     with RemoteQueue[Any](own_server.url(), create=True, lease=60) as q:
         q.put("a")
         call: Any = q._handle.getting(1, 0)
