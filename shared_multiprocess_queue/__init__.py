@@ -5,8 +5,8 @@
 ``SharedMemoryQueue`` is the whole interface, ``Queue`` and ``JoinableQueue`` are how programs of multiprocessing make
 one, ``Lease`` is what its ``lease`` returns, and ``DeadLetter`` what its ``dead_letters`` returns. ``open_queue`` opens
 a local queue, or a ``RemoteQueue`` on a server of Redis or Valkey; ``QueueLike`` is for annotations. ``list_queues``
-and ``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. The other names are
-the errors.
+and ``inspect`` look at queues from outside; what they return has names that begin with ``Queue``. ``read_drained``
+reads what the command ``shmq drain`` has written. The other names are the errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ from .queue import SharedMemoryQueue
 from .swap import JoinableQueue, Queue
 
 if TYPE_CHECKING:
+    from .drained import read_drained
     from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
     from .remote import RemoteDeadLetter, RemoteLease, RemoteQueue
 
@@ -92,6 +93,7 @@ __all__ = [
     "inspect",
     "list_queues",
     "open_queue",
+    "read_drained",
 ]
 
 _OF_LOOKING = {"QueueBlocker", "QueueFile", "QueueLease", "QueueLook", "QueueProcess", "inspect", "list_queues"}
@@ -99,11 +101,13 @@ _OF_REMOTE = {"RemoteDeadLetter", "RemoteLease", "RemoteQueue"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what looks at queues, or needs redis-py, when it is first asked for: it would slow the import."""
+    """Import what most programs never use when it is first asked for, because it would slow the import."""
     if name in _OF_LOOKING:
         from . import looking as module  # noqa: PLC0415
     elif name in _OF_REMOTE:
         from . import remote as module  # type: ignore[no-redef]  # noqa: PLC0415
+    elif name == "read_drained":
+        from . import drained as module  # type: ignore[no-redef]  # noqa: PLC0415
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(module, name)

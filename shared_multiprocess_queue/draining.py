@@ -9,9 +9,11 @@ from typing import Any, Final, cast
 from ._codec.formats import Format, Serializer
 from ._engine import sweep
 from ._engine.atomics import AtomicsEngine
+from ._engine.definition_log import Definitions
 from ._engine.lease import Lease
 from ._platform.clock import deadline_of
 from ._ring.claim import CORRUPT, Payload
+from ._ring.layout import DEFINITIONS_FIRST
 from .errors import Empty, ShutDown
 from .queue import SharedMemoryQueue
 
@@ -43,6 +45,9 @@ class Drain:
         self._queue: SharedMemoryQueue[Any] = SharedMemoryQueue.__new__(SharedMemoryQueue)
         engine_class = self._queue._prepare(name, run_id, "atomics", as_stated)
         self._queue._attach(engine_class, identity=identity, until=deadline_of(True, _PATIENCE))
+        member = self._queue._membership
+        self._definitions = Definitions(member.segment, self._queue._geometry.definitions, member)
+        self._told = DEFINITIONS_FIRST
         self._is_empty = False
         self._lease: Lease[Any] | None = None
         self._payload: Payload | None = None
@@ -62,6 +67,17 @@ class Drain:
             return self._payload
         self._is_empty = True
         return None
+
+    def definitions(self) -> bytes:
+        """Return what was stored of ``__main__`` since the last call, for items that name it."""
+        found = self._definitions.since(self._told)
+        self._told += len(found)
+        return found
+
+    @property
+    def item_size(self) -> int:
+        """Largest size of an item of the queue, in bytes."""
+        return self._queue.item_size
 
     def end(self) -> None:
         """End the item that was taken last: it is safe elsewhere."""

@@ -82,6 +82,11 @@ class Definitions:
         with self._operations.operation() as record:
             return self._search(record.words, key)
 
+    def since(self, at: int) -> bytes:
+        """Return the part of the log that begins at an offset, which was its end before."""
+        with self._operations.operation() as record:
+            return bytes(self._segment.buffer[self._start + at : self._start + self._end(record.words)])
+
     def _acquire(self, record: Record) -> bool:
         words = record.words
         until = clock.now() + _PATIENCE

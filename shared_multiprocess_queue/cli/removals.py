@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-import struct
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from .._engine.removing import remove_if_unused
 from .._platform import clock, processes
+from ..drained import DEFINITIONS, frame, is_deflated, size_frame
 from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
@@ -223,7 +223,6 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
 
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
-_HEADER: Final = struct.Struct("<II")  # length and tag, before each item that is written
 _SLICE: Final = 0.1  # seconds between two looks at signals while a pipe is full
 _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
@@ -240,11 +239,13 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     """Take items out of a queue, and count them, or write them to a file.
 
     Each item is written as its length and its tag (32 bits each, little-endian), then its bytes as they lay in the
-    queue. No item becomes an object, so no code of one runs. With leases an item is ended after it was written: a kill
-    or a full disk loses none, and one may be written twice. Without leases the item in hand goes back into the queue,
-    behind the others, if it cannot be written; if the queue does not take it, its bytes are in the error message. A
-    kill loses that one. What is in a pipe was written. A queue that goes with its last user goes with drain if it is
-    empty then, and no other process uses it.
+    queue. The function read_drained of the package reads them back. No item becomes an object, so no code of one runs.
+
+    With leases an item is ended after it was written: a kill or a full disk loses none, and one may be written twice.
+    Without leases the item in hand goes back into the queue, behind the others, if it cannot be written; if the queue
+    does not take it, its bytes are in the error message. A kill loses that one. What is in a pipe was written.
+
+    A queue that goes with its last user goes with drain if it is empty then, and no other process uses it.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -300,8 +301,7 @@ class _Taken:
 
     def __str__(self) -> str:
         damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
-        of_main = f", {self.of_main:,} of them of __main__: only its program can read those" if self.of_main else ""
-        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}{of_main}"
+        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
 
 
 def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
@@ -312,6 +312,7 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         InterruptedBySignal: the user wants to stop.
         RoleTakenError: mode "spsc", and another live handle is the consumer.
     """
+    has_told_size = False
     while most is None or taken.items < most:
         signals.check()
         found = drain.take()
@@ -321,8 +322,14 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         if tag > _LAST_TAG:
             taken.damaged += 1
         elif file is not None:
-            _write(file, _HEADER.pack(len(payload), tag) + payload, signals)
-            taken.of_main += names_main(payload, tag)
+            frames = frame(payload, tag)
+            if is_deflated(tag) and not has_told_size:
+                frames, has_told_size = size_frame(drain.item_size) + frames, True
+            if names_main(payload, tag):
+                taken.of_main += 1
+                definitions = drain.definitions()
+                frames = (frame(definitions, DEFINITIONS) if definitions else b"") + frames
+            _write(file, frames, signals)
         drain.end()
         taken.items += 1
         taken.size += len(payload)
@@ -338,19 +345,19 @@ def _failed(item: tuple[bytes, int] | None, error: BaseException) -> Failed | No
     return fail(f"an item could not be written, and went back: {why}") if is_of_output else None
 
 
-def _write(file: FileIO, frame: bytes, signals: StopSignals) -> None:
-    """Write all of a frame; if that fails, a file that can be cut has none of it.
+def _write(file: FileIO, frames: bytes, signals: StopSignals) -> None:
+    """Write all of some frames; if that fails, a file that can be cut has none of them.
 
     Raises:
         OSError: it fails.
         InterruptedBySignal: the user wants to stop, and the pipe has no room; part of it may be in there.
     """
-    view, written = memoryview(frame), 0
+    view, written = memoryview(frames), 0
     most = (
-        len(frame) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else select.PIPE_BUF
+        len(frames) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else select.PIPE_BUF
     )  # what a pipe with room takes
     try:
-        while written < len(frame):
+        while written < len(frames):
             while not select.select([], [file], [], _SLICE)[1]:
                 signals.check()
             written += file.write(view[written : written + most]) or 0

@@ -22,6 +22,9 @@ from .output import age, bar, cell, name, number, size, state_of
 
 Row = TypeVar("Row")
 _WIDE: Final = 10_000  # columns, more than any table has
+_AROUND_TITLE: Final = 6  # columns: the frame
+_FRAME: Final = 4  # columns of the frame of a queue, with the blanks in it
+_BETWEEN: Final = 3  # columns between two columns of a table in it
 _ALARMS: Final = {"damaged": "red", "leftover": "yellow", "denied": "yellow", "unfinished": "yellow"}
 
 
@@ -64,8 +67,8 @@ LIST: Final[tuple[Column[QueueFile], ...]] = (
     Column("QUEUE", _name, left=True),
     Column("FILL", _fill, left=True),
     Column("ITEMS", _of_look(lambda look: f"{look.items:,}")),
-    Column("CAPACITY", _of_look(lambda look: f"{look.capacity:,}")),
     Column("STATE", _state, left=True),
+    Column("CAPACITY", _of_look(lambda look: f"{look.capacity:,}")),
     Column("LIVE", _of_look(lambda look: str(look.count("alive", "paused", "unknown")))),
     Column("DEAD", _of_look(lambda look: str(look.count("dead")))),
     Column("MEMORY", lambda screen, queue: size(queue.memory)),
@@ -140,7 +143,7 @@ def _table(columns: Sequence[Column[Row]], cells: Iterable[Sequence[RenderableTy
 def summary(queues: Sequence[QueueFile], total: int, left: int) -> str:
     """Return the line below a list."""
     memory = size(sum(queue.memory for queue in queues))
-    return f"{number(len(queues), 'queue')}, {memory}; shared memory has {size(left)} of {size(total)} left"
+    return f"{number(len(queues), 'queue')}, {memory}; {size(left)} of {size(total)} left"
 
 
 # ---- one queue ------------------------------------------------------------------------------------------------------
@@ -164,10 +167,12 @@ def one_queue(screen: Console, queue: QueueFile, items: Table | None) -> Rendera
         if queue.look.processes:
             parts += [Text(""), _processes(screen, queue.look)]
         if queue.look.leased:
-            parts += [Text(""), _leased(queue.look)]
+            parts += [Text(""), _leased(screen, queue.look)]
     if items is not None:
         parts += [Text(""), Text("next items (not taken)"), items]
     title = cell(screen, queue.name)
+    if screen.is_terminal:
+        title.truncate(screen.width - _AROUND_TITLE, overflow="ellipsis")
     frame = box.ROUNDED if screen.encoding.lower().startswith("utf") else box.ASCII
     return Panel(Group(*parts), title=title, title_align="left", box=frame, expand=False)
 
@@ -224,42 +229,73 @@ def _use(queue: QueueFile) -> str:
     return f"{use}; {users}{hidden}"
 
 
+def _cut_to_fit(text: Text) -> Text:
+    """Return the text of a column that gets the room which the others leave, because it alone may be wrapped."""
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
 def _processes(screen: Console, look: QueueLook) -> Table:
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("PID", "RECORDS"):
-        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
-    for heading in ("STATE", "DOING"):
-        found.add_column(heading, no_wrap=True, min_width=len(heading))
-    found.add_column("COMMAND", no_wrap=True, overflow="ellipsis", ratio=1)
     blocking = {blocker.pid for blocker in look.blocked_by}
+    rows: list[tuple[RenderableType, ...]] = []
     for one in look.processes:
-        doing = one.doing or ("nothing" if one.records else "attached, not used yet")
+        doing = one.doing or ("nothing" if one.records else "not used yet")
         roles = f"{' and '.join(one.roles)}; " if one.roles else ""
         style = "red" if one.state == "paused" and one.pid in blocking else ""
         state = Text(one.state, style=style)
-        found.add_row(str(one.pid), str(one.records), state, roles + doing, cell(screen, one.command))
-    return found
+        rows.append((str(one.pid), str(one.records), state, roles + doing, _cut_to_fit(cell(screen, one.command))))
+    return _framed(screen, ("PID", "RECORDS"), ("STATE", "DOING"), "COMMAND", rows)
 
 
-def _leased(look: QueueLook) -> Table:
-    found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("LEASED", "PID", "DELIVERIES", "SINCE"):
-        found.add_column(heading, justify="right", no_wrap=True)
-    for one in look.leased:
-        found.add_row(f"{one.position:,}", str(one.pid), f"{one.deliveries:,}", age(one.seconds))
-    return found
+def _leased(screen: Console, look: QueueLook) -> Table:
+    rows = [(f"{one.position:,}", str(one.pid), f"{one.deliveries:,}", age(one.seconds)) for one in look.leased]
+    return _framed(screen, ("LEASED", "PID", "DELIVERIES", "SINCE"), (), "", rows)
+
+
+def _framed(
+    screen: Console, right: Sequence[str], left: Sequence[str], cut: str, rows: Sequence[Sequence[RenderableType]]
+) -> Table:
+    """Return a table for the frame of a queue: what does not fit goes, from the right, so that no number is cut.
+
+    Args:
+        screen: that it is for.
+        right: headings of columns of numbers.
+        left: headings of columns of words behind these.
+        cut: heading of the last column, the content of which is cut to fit; "" if there is none.
+        rows: the cells.
+    """
+    fixed = [*right, *left]
+
+    def first(columns: int) -> Table:
+        found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for heading in fixed[:columns]:
+            found.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+        if columns > len(fixed):
+            found.add_column(cut)
+        for row in rows:
+            found.add_row(*row[:columns])
+        return found
+
+    def width(columns: int) -> int:
+        of_fixed = Measurement.get(screen, screen.options.update(max_width=_WIDE), first(min(columns, len(fixed))))
+        return of_fixed.maximum + (columns > len(fixed)) * (_BETWEEN + len(cut))
+
+    shown = len(fixed) + bool(cut)
+    while shown > 1 and width(shown) > screen.width - _FRAME:
+        shown -= 1
+    return first(shown)
 
 
 def items_table(screen: Console, items: Iterable[tuple[QueuedItem, str]]) -> Table:
     """Return the table of items, each with a text that shows its content."""
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("POSITION", "BYTES"):
-        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
-    found.add_column("KIND", no_wrap=True, min_width=10)
-    found.add_column("CONTENT", no_wrap=True, overflow="ellipsis", ratio=1)
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("KIND", no_wrap=True)
+    found.add_column("CONTENT")
     for item, content in items:
         length = "" if item.payload is None else f"{len(item.payload):,}"
         kind = "" if item.tag is None else kind_of(item.tag)
         note = f"({item.note}) " if item.note else ""
-        found.add_row(f"{item.position:,}", length, kind, cell(screen, note + name(content)))
+        found.add_row(f"{item.position:,}", length, kind, _cut_to_fit(cell(screen, note + name(content))))
     return found

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import os
+import pickle
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import tracemalloc
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue, inspect
+from shared_multiprocess_queue import DeserializationError, SharedMemoryQueue, drained, inspect, read_drained
 from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._engine import sweep
 from shared_multiprocess_queue._ring import layout
@@ -175,6 +180,150 @@ def test_drain_counts_what_only_its_program_can_read(make_queue: MakeQueue, run_
     subprocess.run([sys.executable, "-c", program, run_id], timeout=LONG, check=True)
     found = shmq_json("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
     assert (found["items"], found["of_main"]) == (3, 2)
+
+
+@pytest.mark.parametrize("leases", [0, 1])
+def test_what_drain_has_written_is_read_back(make_queue: MakeQueue, run_id: str, tmp_path: Path, leases: int) -> None:
+    items = [b"one", "two", None, True, 3, 4.5, {"a": [1]}, {1: {2}, 3: object}, "long " * 5000, 2**70]
+    make_queue(capacity=20, leases=leases).put_batch([*items, bytearray(3000), pickle.PickleBuffer(bytes(3000))])
+    shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    with (tmp_path / "items").open("rb") as file:
+        assert list(read_drained(file)) == [*items, bytearray(3000), bytes(3000)]
+
+
+def test_what_drain_has_written_in_another_format_is_read_back(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    make_queue("own", dumps=to_json, loads=from_json).put([1, 2])
+    make_queue("plain", serializer="plain").put([3])
+    for name in ("own", "plain"):
+        shmq("drain", "--yes", "--to", tmp_path / name, f"{run_id}-{name}")
+    with (tmp_path / "own").open("rb") as file:
+        assert list(read_drained(file, loads=from_json)) == [[1, 2]]
+    with (tmp_path / "plain").open("rb") as file:
+        assert list(read_drained(file, serializer="plain")) == [[3]]
+
+
+def test_what_drain_has_written_of_another_program_is_read_back(
+    make_queue: MakeQueue, run_id: str, tmp_path: Path
+) -> None:
+    """What the queue had stored of its ``__main__`` is in the file, before the first item that needs it, once."""
+    q = make_queue(capacity=5, delete=False)
+    program = (
+        "import sys\nfrom shared_multiprocess_queue import SharedMemoryQueue\n"
+        "class Own:\n  def twice(self): return 2 * self.value\n"
+        "class Other(Own): pass\n"
+        "with SharedMemoryQueue('q', run_id=sys.argv[1]) as q:\n"
+        "  for kind in Own, Other, Own:\n    one = kind(); one.value = 21; q.put([one, bytearray(3000)])\n"
+    )
+    q.put("before")
+    subprocess.run([sys.executable, "-c", program, run_id], timeout=LONG, check=True)
+    shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    q.unlink()
+    assert [tag == drained.DEFINITIONS for tag, _ in frames((tmp_path / "items").read_bytes())] == [0, 1, 0, 0, 0]
+    with (tmp_path / "items").open("rb") as file:
+        first, *rest = read_drained(file)
+    assert first == "before"
+    assert [(type(one).__name__, one.twice()) for one, _ in rest] == [("Own", 42), ("Other", 42), ("Own", 42)]
+
+
+def test_an_item_that_cannot_be_read_costs_no_other() -> None:
+    pickled = pickle.dumps(print, 5)
+    data = drained.frame(b"one", tags.BYTES) + drained.frame(pickled, tags.PICKLE) + drained.frame(b"two", tags.BYTES)
+    items = read_drained(io.BytesIO(data + drained.frame(b"three", tags.BYTES)[:-2]), serializer="plain")
+    assert next(items) == b"one"
+    with pytest.raises(DeserializationError) as refused:
+        next(items)
+    assert refused.value.raw == pickled
+    assert next(items) == b"two"
+    with pytest.raises(DeserializationError, match="ends in the middle of an item, of which 3 bytes are there") as cut:
+        next(items)
+    assert cut.value.raw == b"thr"
+    assert list(items) == []
+    assert list(read_drained(io.BytesIO(b""))) == []
+    with pytest.raises(DeserializationError, match="of which 0 bytes"):
+        next(read_drained(io.BytesIO(b"\0\0\0")))
+
+
+class Piecewise(io.RawIOBase):
+    """As a pipe without a buffer: a read returns five bytes at most."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._file.readinto(memoryview(buffer)[:5])
+
+
+def test_bytes_of_an_item_are_never_read_as_another_item() -> None:
+    """Whatever a read returns, and also if the file ends in the middle of it."""
+    hostile = bytes(100) + drained.frame(pickle.dumps(print, 5), tags.PICKLE)
+    data = drained.frame(hostile, tags.BYTES) + drained.frame(b"two", tags.BYTES)
+    assert list(read_drained(Piecewise(data))) == [hostile, b"two"]  # type: ignore[arg-type]
+    for size in range(len(data) - len(b"two") - 8):
+        items = read_drained(Piecewise(data[:size]))  # type: ignore[arg-type]
+        if size:
+            with pytest.raises(DeserializationError, match="ends in the middle"):
+                next(items)
+        assert list(items) == []
+
+
+class Waiting(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> None:
+        return None  # as a pipe that does not block
+
+
+def test_a_file_that_does_not_block_is_not_taken_for_its_end() -> None:
+    with pytest.raises(BlockingIOError, match="let it block"):
+        next(read_drained(Waiting()))  # type: ignore[arg-type]
+
+
+def test_a_deflated_item_takes_no_more_than_a_get_would(make_queue: MakeQueue, run_id: str, tmp_path: Path) -> None:
+    text = "long " * 5000
+    q = make_queue(item_size=1000)
+    q.put_batch([text, text])
+    shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q")
+    with (tmp_path / "items").open("rb") as file:
+        assert list(read_drained(file)) == [text, text]
+    bomb = b"\x01" + zlib.compress(bytes(64_001))
+    assert [number for number, _ in frames((tmp_path / "items").read_bytes())] == [drained.SLOT_SIZE, 11, 11]
+    for before, why in ((drained.size_frame(1000), "it inflates to more than 64,000 bytes"), (b"", "is damaged")):
+        with pytest.raises(DeserializationError, match=why):
+            next(read_drained(io.BytesIO(before + drained.frame(bomb, tags.DEFLATED))))
+
+
+def test_a_damaged_length_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DeserializationError, match="of which 3 bytes are there"):
+            next(read_drained(io.BytesIO(drained.HEADER.pack(0xFFFF_FFFF, tags.BYTES) + b"abc")))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("tag", "arguments", "hint"),
+    [
+        (tags.OWN, {}, "pass loads"),
+        (tags.OWN, {"serializer": "plain"}, "pass loads"),
+        (tags.PICKLE, {"loads": from_json}, "leave loads out"),
+        (tags.PICKLE, {"serializer": "plain"}, "leave serializer='plain' out"),
+        (99, {}, "the file is damaged"),
+        (drained.SLOT_SIZE, {}, "the file is damaged"),
+    ],
+)
+def test_an_item_of_another_format_says_how_to_read_it(tag: int, arguments: dict[str, Any], hint: str) -> None:
+    with pytest.raises(DeserializationError, match="an item of the file") as refused:
+        next(read_drained(io.BytesIO(drained.frame(b"[1]", tag)), **arguments))
+    assert hint in str(refused.value)
+    assert refused.value.raw == b"[1]"
 
 
 def no_room(*_: object) -> None:

@@ -8,17 +8,22 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from shared_multiprocess_queue import inspect
 from shared_multiprocess_queue._codec import tags
+from shared_multiprocess_queue._platform.segment_file import space
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import screens
 from shared_multiprocess_queue.looking import files
+from shared_multiprocess_queue.looking.items import Items
+from shared_multiprocess_queue.looking.previews import preview
 from shared_multiprocess_queue.looking.rates import Changes
 from stress.hostile import damage
 from tests.support.children import fork, in_child
@@ -43,8 +48,8 @@ def test_ls_lists_queues_by_name(make_queue: MakeQueue, run_id: str, each_engine
     code, output, errors = shmq("ls", f"{run_id}-*")
     rows = [line.split() for line in output.splitlines()[2:5]]
     assert [row[0] for row in rows] == [f"{run_id}-{name}" for name in ("one", "two", "two-old")]
-    assert [row[2:4] for row in rows] == [["1", "4"], ["1", "1"], ["0", "3"]]
-    assert [" ".join(row[4:6]) for row in rows] == ["in use", "in use", "no user"]
+    assert [(row[2], row[5]) for row in rows] == [("1", "4"), ("1", "1"), ("0", "3")]
+    assert [" ".join(row[3:5]) for row in rows] == ["in use", "in use", "no user"]
     assert rows[1][-4:] == ["100", "B", "spsc", "pickle"]
     assert "3 queues, " in output
     assert (code, errors) == (0, "")
@@ -102,17 +107,70 @@ def test_tables_fit_the_terminal(make_queue: MakeQueue, run_id: str, width: int)
     queues = [inspect(name) for name in shmq("ls", "-q", f"{run_id}-*").output.split()]
     changes = Changes().note(queues)
     rows = [(queue, changes[queue.name]) for queue in queues]
-    screen = Console(width=width, force_terminal=True, color_system=None, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    screen.print(screens.table(screen, screens.LIST, queues))
-    screen.print(screens.table(screen, screens.TOP, rows))
-    screen.print(screens.one_queue(screen, queues[0], None))
-    screen.file.close()
-    lines = screen.export_text().splitlines()
+    lines = printed(width, lambda screen: [screens.table(screen, screens.LIST, queues)])
+    lines += printed(
+        width, lambda screen: [screens.table(screen, screens.TOP, rows), screens.summary(queues, *space())]
+    )
     assert max(map(len, lines)) <= width
     assert lines[0].split()[:2] == ["QUEUE", "FILL"]
     assert len([line for line in lines if "QUEUE" in line]) == 2
-    assert [("AGE" in lines[0]), ("STATE" in lines[0])] == [width == 120, width > 60]
+    assert [("AGE" in lines[0]), ("STATE" in lines[0])] == [width == 120, True]
     assert "…" in lines[2], "a long name is cut"
+    assert lines[-1].startswith("1 queue, "), "the summary is one line"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_is_short_keeps_its_width(make_queue: MakeQueue, run_id: str, width: int) -> None:
+    """Of all columns of processes and of items the last one is cut, and its end says so."""
+    make_queue("with-a-very-long-name-" + "x" * 100, leases=2).put_batch(["an item " * 20, b"\x00" * 1000])
+    child = fork(signal.pause)
+    try:
+        (queue,) = [inspect(name) for name in shmq("ls", "-q", f"{run_id}-*").output.split()]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert queue.look is not None
+    processes = tuple(replace(one, command="python " + "long " * 40) for one in queue.look.processes)
+    queue = replace(queue, look=replace(queue.look, processes=processes))
+    items = Items(queue.name)
+    shown = [(one, preview(one.payload or b"", one.tag or 0, 10_000)) for one in items.next(2)]
+    items.close()
+    lines = printed(width, lambda screen: [screens.one_queue(screen, queue, screens.items_table(screen, shown))])
+    assert max(map(len, lines)) <= width
+    assert "…" in lines[0], "its long name is cut"
+    rows = {tuple(line.strip("│ ").split()[:3]): line for line in lines}
+    mine, other = rows[str(os.getpid()), "1", "alive"], rows[str(child), "0", "alive"]
+    assert " nothing " in mine
+    assert " not used yet " in other
+    first, second = rows["0", "160", "text"], rows["1", "1,000", "bytes"]
+    assert all(line.endswith("… │") for line in (mine, other, first, second))
+
+
+def test_a_narrow_terminal_cuts_no_number(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(leases=2)
+    q.put("an item")
+    with q.lease():
+        queue = inspect(f"{run_id}-q", "")
+    assert queue.look is not None
+    pid = 4_194_303
+    many = [replace(one, pid=pid) for one in queue.look.processes]
+    leased = [replace(one, pid=pid) for one in queue.look.leased]
+    queue = replace(queue, look=replace(queue.look, processes=tuple(many), leased=tuple(leased)))
+    for width in (24, 30, 45, 59):
+        lines = printed(width, lambda screen: [screens.one_queue(screen, queue, None)])
+        assert max(map(len, lines)) <= width
+        tables = [line.strip("│ ").split() for line in lines if str(pid) in line]
+        assert [row[at] for row, at in zip(tables, (0, 1), strict=True)] == [str(pid)] * 2, width
+        assert all("…" not in word for row in tables for word in row[:4])
+
+
+def printed(width: int, parts: Callable[[Console], Sequence[RenderableType]]) -> list[str]:
+    """Return the lines that a terminal of some columns shows."""
+    with open(os.devnull, "w") as nowhere:
+        screen = Console(width=width, force_terminal=True, color_system=None, record=True, file=nowhere)
+        for part in parts(screen):
+            screen.print(part)
+        return screen.export_text().splitlines()
 
 
 # ---- show -----------------------------------------------------------------------------------------------------------
@@ -130,7 +188,7 @@ def test_show_tells_all(make_queue: MakeQueue, run_id: str, each_engine: str) ->
             assert text in output
         rows = {line.split()[1]: line for line in output.splitlines() if line.startswith("│") and len(line.split()) > 4}
         assert " alive " in rows[str(os.getpid())]
-        assert "attached, not used yet" in rows[str(child)]
+        assert "not used yet" in rows[str(child)]
         found = shmq_json("show", f"{run_id}-q")["queue"]
         assert {one["pid"]: one["records"] for one in found["look"]["processes"]}[child] == 0
     finally:

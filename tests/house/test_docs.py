@@ -24,6 +24,7 @@ DOCUMENTS = [
     REPOSITORY / "README.md",
     *sorted((REPOSITORY / ".github").glob("*.md")),
     *sorted((REPOSITORY / "docs").rglob("*.md")),
+    REPOSITORY / "examples" / "README.md",
 ]
 PEOPLE = re.compile(r"\b(who|whom|whoever|he|him|his|(?:some|any|every|no)body)\b", re.IGNORECASE)
 CODE = [path for room in (PACKAGE, REPOSITORY / "stress", REPOSITORY / "tests") for path in room.rglob("*")]

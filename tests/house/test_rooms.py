@@ -31,14 +31,16 @@ SCREENS = {
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
     "cli": {
-        *{"draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
+        *{"drained.py", "draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
         *{"_remote", "looking", "_engine", "_platform", "__init__.py"},
     },
     "bridge.py": {"like.py", "queue.py", "remote.py", "_remote", "_ring", "_platform"},
     "like.py": {"queue.py", "remote.py"},
     "remote.py": {"_remote", "_engine", "_platform"},
+    "drained.py": {"_engine", "_ring", "_codec"},
     "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
     "prometheus.py": {"looking"},
+    "logging.py": {"swap.py", "queue.py"},
     "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
@@ -207,7 +209,7 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
 def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
     slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
     slow |= {"redis", "asyncio", f"{NAME}.remote"}
-    slow |= {"datetime", "decimal", "uuid", f"{NAME}._codec.plain", f"{NAME}.looking"}
+    slow |= {"datetime", "decimal", "uuid", "logging", f"{NAME}._codec.plain", f"{NAME}.looking", f"{NAME}.logging"}
     program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

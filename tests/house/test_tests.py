@@ -42,6 +42,8 @@ SLOW_ONLY: dict[str, str] = {
     "test_nobody_is_given_a_queue_that_gc_removes": "processes create, attach and collect at once, for a while",
     "test_a_second_interrupt_in_the_recovery_from_the_first_loses_nothing": "two interrupts, at all pairs of points",
     "test_workers_that_await_and_are_killed": "workers are killed, again and again",
+    "test_with_leases_no_record_is_lost_though_listeners_are_killed": "listeners are killed, one after the other",
+    "test_the_end_of_the_program_waits_for_all_records": "whole programs, with a child each",
     "test_nobody_is_given_a_queue_that_goes_under_it": "many processes create and remove at once, for a while",
 }
 

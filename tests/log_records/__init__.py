@@ -1,0 +1,1 @@
+"""The module ``logging`` over a queue."""
