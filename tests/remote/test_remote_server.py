@@ -248,7 +248,7 @@ def test_without_the_client_a_url_says_what_to_install() -> None:
     )
 
 
-def test_task_done_ends_no_item_of_another_thread_in_the_place_of_a_lost_one(make_remote: MakeRemote) -> None:
+def test_task_done_ends_no_item_of_another_thread_for_a_lost_one(make_remote: MakeRemote) -> None:
     q = make_remote(leases=3, lease=60)
     q.put_batch(["lost", "mine", "another's"])
     assert [q.get(), q.get()] == ["lost", "mine"]

@@ -80,7 +80,7 @@ def test_no_request_goes_over_connections_of_a_parent(make_remote: MakeRemote) -
     assert q.empty()
 
 
-def test_a_child_that_uses_the_queue_closes_no_connection_of_its_parents_tasks(
+def test_a_child_closes_no_connection_of_its_parents_tasks(
     make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loops of both watch the same descriptors; to close one in the child would make the parent deaf to it."""
@@ -136,7 +136,7 @@ def test_a_letter_that_was_interrupted_is_asked_for_again(
     assert q.qsize() == 1
 
 
-def test_a_letter_is_not_asked_for_again_when_the_server_may_have_forgotten(
+def test_a_letter_is_not_asked_for_again_for_too_long(
     make_remote: MakeRemote, proxy: CuttingProxy, through: Through, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_remote(leases=2, max_deliveries=1)
