@@ -83,6 +83,8 @@ class AtomicsEngine:
             RoleTakenError: mode "spsc", and another live handle is the producer.
         """
         member = self.membership
+        if len(payload[0]) > member.geometry.item_size:
+            return self.put_batch((payload,), until)  # it takes several slots
         record = member.records.borrow()
         try:
             found = self._put(record, payload, until)

@@ -78,10 +78,13 @@ class LeasedRing(Ring):
         """Move what is claimed into the lease slots of the claim, then withdraw; may be called again."""
         words, claim, leases = record.words, record.claim, self.leases
         while claim.begin < claim.end:
-            for held in [held for held in claim.slots if held.position == claim.begin]:
+            mine = [held for held in claim.slots if held.position == claim.begin]
+            if not mine and self.is_more(claim.begin):
+                self.free_rest(words, claim.begin - 1, 2)  # of an item that is taken; only damage has left it there
+            for held in mine:
                 if not held.is_ours():
                     continue  # an interrupt has cut its giving up
-                if leases.take(words, held, claim.begin):
+                if leases.take(words, held, claim.begin, claim.end - claim.begin):
                     leases.hand_out(words, claim, held)
                 else:
                     leases.give_up(words, claim, held)
@@ -121,7 +124,8 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
-        if not self.leases.take(words, held, position):
+        self.leases.find_memory(words, claim, held, position, self._capacity)
+        if not self.leases.take(words, held, position, self._capacity):
             self.leases.give_up(words, claim, held)
             return False
         if self.leases.is_dropped(words, claim, held):

@@ -78,6 +78,24 @@ _TEXTS: Final = (
     "spsc 2 1 put+put take+take stop",
     "mpmc 2f 1 take take+take shutdown",
     "mpmc 2f 1 put take+take shutdown",
+    "mpmc 2l 0 large take",
+    "mpmc 2l 1 take take",
+    "mpmc 2l 1 large take+take",
+    "mpmc 3l 1 large take+take",
+    "mpmc 3l 2 take2 take2",
+    "mpmc 3l 2 take put+is_empty",
+    "mpmc 3l 0 mixed take2",
+    "mpmc 3l 1 put take+take take",
+    "mpmc 3l 2 take take large",
+    "mpmc 2l 1d take large take",
+    "mpmc 3l 1 mixed take+take join+put",
+    "mpmc 2l 1 large_wait take take_wait",
+    "mpmc 3l 2 large_wait take2 take_wait",
+    "mpmc 3l 0 large put take2",
+    "spsc 3l 1 large take+take",
+    "spsc 2l 1 large_wait take+take_wait",
+    "mpmc 3lf 1 put take+take",
+    "mpmc 3l 1 take take+take shutdown",
 )
 
 _WITH_BELLS: Final = (
@@ -109,6 +127,12 @@ _WITH_BELLS: Final = (
 )
 
 _WITH_LEASES: Final = (
+    "mpmc:1 2l 1 lease+done lease+done",
+    "mpmc:1 2l 1 large lease+done+lease+done",
+    "mpmc:2 3l 2 lease2+done+done lease+release",
+    "mpmc:1 2l 1 lease+release lease+done put",
+    "mpmc:2 3l 1 large lease+done lease_wait+done",
+    "mpmc:1 2l 1 lease+done quiet",
     "mpmc:1 1 1 lease+done lease+done",
     "mpmc:1 1 0 put lease+done",
     "mpmc:1 1 1 lease+release lease+done",
@@ -159,6 +183,9 @@ _WITH_LETTERS: Final = (
     "mpmc:1:1 1 1 lease lease+done",
     "mpmc:1:1 1 1 lease+release+put_back lease+done",
     "mpmc:1:1 1 1 lease+release+put_back lease+done quiet",
+    "mpmc:1:1 2l 1 lease+release lease+done",
+    "mpmc:1:1 2l 1 lease lease+done large",
+    "mpmc:1:1 2l 1 lease+release+put_back lease+done",
     "mpmc:2:1 1 1 lease+release put_back lease+done quiet",
     "mpmc:2:1 2 2 lease+release+put_back lease+done+lease+done lease+done",
     "mpmc:2:1 1 1 lease+release+put_back lease+release+put_back quiet",
