@@ -24,6 +24,7 @@ from tests.support.queues import MakeQueue
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -48,6 +49,7 @@ def test_version() -> None:
     assert (code, output) == (0, f"shmq, version {__version__}\n")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("package", ["click", "rich"])
 def test_the_command_says_what_it_lacks(package: str) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from shared_multiprocess_queue.__main__ import main; main()"

@@ -34,6 +34,7 @@ from stress.codec.likeness import alike
 from stress.codec.writer import write
 from tests.support import everyday
 from tests.support.interrupting import interrupted_at, points
+from tests.support.lanes import examples
 from tests.support.queues import MakeQueue, drained
 
 
@@ -70,7 +71,7 @@ def q(make_queue: MakeQueue, each_engine: str) -> SharedMemoryQueue:
 # ---- what goes through ----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(item=everyday.items | everyday.sharing())
 def same_as_pickle(writer: SharedMemoryQueue, reader: SharedMemoryQueue, item: Any) -> None:
     if write(item, everyday.ITEM_SIZE) is None:

@@ -52,6 +52,7 @@ def run(folder: Path, test: str, workers: str, **popen: object) -> subprocess.Co
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_test_that_hangs_shows_its_stack_and_ends(tmp_path: Path, workers: str) -> None:
     done = run(tmp_path, HANGS, workers)

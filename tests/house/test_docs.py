@@ -118,6 +118,7 @@ def with_names_of_its_own(snippet: str) -> str:
     return re.sub(r'SharedMemoryQueue\("(\w+)"', rf'SharedMemoryQueue("\1-{os.getpid()}-{number}"', snippet)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("snippet", snippets())
 def test_what_a_document_shows_runs(snippet: str, tmp_path: Path) -> None:
     program = tmp_path / "snippet.py"

@@ -77,7 +77,8 @@ def test_an_interrupted_put_happened_or_did_not(make_queue: MakeQueue, mode: str
     assert outcomes == {0, 1}
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.costly
+@pytest.mark.parametrize("size", [2, 1, 3])
 def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: str, size: int) -> None:
     queue = make_queue(capacity=3, mode=mode)
     batch = list(range(size))

@@ -92,6 +92,7 @@ def end(program: Program, number: signal.Signals = signal.SIGTERM) -> None:
     assert program.wait(LONG) == -number
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("name", "waits", "number"),
     [

@@ -18,12 +18,8 @@ PATIENCE = 60.0
 pytestmark = pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
 
 
-FAST = ("terminate", "kill-both")  # an end with a last word, and one without
-
-
-@pytest.mark.parametrize(
-    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
+@pytest.mark.costly
+@pytest.mark.parametrize("kind", ["terminate", *(kind for kind in KINDS if kind != "terminate")])
 def test_nothing_is_left_of_a_program_however_it_ends(kind: Kind) -> None:
     console = Console(file=io.StringIO())
     assert lives.run(1, 2, [kind], 1, PATIENCE, console), console.file.getvalue()  # type: ignore[attr-defined]
