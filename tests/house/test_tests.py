@@ -53,13 +53,8 @@ def name_of(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
 def functions(path: Path) -> list[str]:
-    return [node.name for node in tree_of(path).body if isinstance(node, ast.FunctionDef)]
+    return re.findall(r"^def (\w+)", path.read_text("utf-8"), re.MULTILINE)
 
 
 def lines_of(path: Path) -> int:
@@ -88,7 +83,7 @@ def test_a_document_can_name_a_test_without_its_folder() -> None:
 
 
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
             yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
