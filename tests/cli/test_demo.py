@@ -296,6 +296,7 @@ def test_a_result_that_comes_twice_counts_once(tmp_path: Path) -> None:
     assert (code, output) == (0, "all is well\n")
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_the_main_process_and_remove_the_queues() -> None:
     with running("demo", "--workers", 2) as demo_run:
         demo_run.wait_for_workers(2)

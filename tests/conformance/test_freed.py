@@ -94,6 +94,7 @@ def test_a_finaliser_in_a_cycle_may_use_its_queue(make_queue: MakeQueue, each_en
     assert q.get_batch(5) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_items_kept_back_go_back_although_the_table_is_full(kept_back: tuple[SharedMemoryQueue, list[Any]]) -> None:
     q, (handle,) = kept_back
     others: list[SharedMemoryQueue] = []

@@ -208,6 +208,7 @@ else:
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("how", "status"),
     [("time.sleep(60)", -signal.SIGTERM), ("child._popen = None; multiprocessing.process._children.clear()", 0)],

@@ -91,6 +91,7 @@ def test_every_attack_has_a_bug_that_stands_for_it() -> None:
     assert {int(attack.split()[0].removeprefix("R")) for bug in BUGS for attack in bug.attacks} == ATTACKS
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("bug", [bug for bug in PATCHED if any(task.tool == "check" for task in bug.tasks)], ids=str)
 def test_a_bug_for_the_checker_fits_beside_its_smaller_sizes(bug: Bug, tmp_path: Path) -> None:
     for number, task in enumerate(task for task in bug.tasks if task.tool == "check"):
