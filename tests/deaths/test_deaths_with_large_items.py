@@ -19,7 +19,7 @@ from shared_multiprocess_queue._ring import layout
 from tests.support import mortal
 from tests.support.children import end_of, fork
 from tests.support.mortal import Operation
-from tests.support.queues import MakeQueue, assert_works, drained
+from tests.support.queues import MakeQueue, assert_works, drained, let_look
 
 pytestmark = [
     pytest.mark.costly,
@@ -150,7 +150,8 @@ def test_a_lease_of_a_large_item_that_dies_goes_to_the_next(
         found = []
         until = time.monotonic() + 60
         while not queue.join(0) and time.monotonic() < until:
-            with suppress(Empty), queue.lease(timeout=0.1) as one:
+            let_look(queue)
+            with suppress(Empty), queue.lease(block=False) as one:
                 found.append(one.item)
         assert sorted(found) == before
         queue.put(item("whole", 3), timeout=10)

@@ -20,7 +20,7 @@ from shared_multiprocess_queue._ring.leased_ring import LeasedRing
 from stress.hostile import staging
 from tests.support.children import end_of, fork, in_child
 from tests.support.mortal import dies
-from tests.support.queues import MakeQueue
+from tests.support.queues import MakeQueue, let_look
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
@@ -67,12 +67,13 @@ def put(engine: AtomicsEngine) -> None:
 
 
 def everything(q: SharedMemoryQueue) -> list[tuple[object, int]]:
-    """Lease and end all that is there, or comes back within a moment."""
+    """Lease and end all that is there, or comes back from the dead."""
     found = []
     until = time.monotonic() + 60
     while not q.join(0) and time.monotonic() < until:
+        let_look(q)
         try:
-            with q.lease(timeout=0.1) as lease:
+            with q.lease(block=False) as lease:
                 found.append((lease.item, lease.deliveries))
         except Empty:
             pass

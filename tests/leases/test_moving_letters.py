@@ -36,7 +36,7 @@ from stress.hostile import staging
 from tests.support.children import in_child
 from tests.support.interrupting import points
 from tests.support.mortal import dies
-from tests.support.queues import MakeQueue
+from tests.support.queues import MakeQueue, let_look
 from tests.support.steps import SPARSE
 
 pytestmark = [
@@ -86,8 +86,9 @@ def everything(q: SharedMemoryQueue) -> list[object]:
     found: list[object] = []
     until = time.monotonic() + 60
     while not q.join(0) and time.monotonic() < until:
+        let_look(q)
         with suppress(Empty):
-            found.append(q.get(timeout=0.1))
+            found.append(q.get(timeout=0.01))
             q.task_done()
     for letter in q.dead_letters():
         found.append(letter.item)
@@ -195,7 +196,7 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(make_queue: MakeQue
         assert in_child(die) == -signal.SIGKILL
 
     def lease() -> Lease:
-        staging.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+        let_look(q)
         return q.lease(block=False)
 
     leave_one()
