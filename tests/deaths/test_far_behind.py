@@ -31,8 +31,8 @@ def positions(queue: SharedMemoryQueue) -> tuple[int, int]:
 def let_a_put_die(queue: SharedMemoryQueue) -> None:
     """Let a put die between its claim and its end."""
     tail = positions(queue)[1]
+    until = time.monotonic_ns() + 60 * 10**9
     for steps in range(200):
-        until = time.monotonic_ns() + 10**10
         assert mortal.dies(queue.name, queue.run_id, lambda engine: engine.put((b"dead", BYTES), until), steps)
         if positions(queue)[1] > tail:
             return
