@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from queue import Empty, Full
-from typing import Final
+from typing import Final, Literal
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -40,6 +40,8 @@ __all__ = [
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -99,7 +101,7 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         enough = f"item_size={self.size} or more" if self.is_exact else "a larger item_size"
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and a slot of this queue holds {self.limit:,}; "
-            f"create a SharedMemoryQueue with {enough}, or send a smaller item"
+            f"create the queue with {enough}, or send a smaller item"
         )
 
 
@@ -243,6 +245,32 @@ class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
     """A live process is still creating the queue of that name."""
 
 
+class QueueUnavailableError(SharedMemoryQueueError, ConnectionError):
+    """The server of a remote queue could not be reached for too long.
+
+    Attributes:
+        outcome: "unknown" if the call may have had its effect all the same, as its request was sent and no answer came;
+            "not done" if it has not.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class QueueRefusedError(SharedMemoryQueueError, OSError):
+    """The server of a remote queue refuses what is asked: its memory is full, or a right or a setting is missing.
+
+    Attributes:
+        outcome: "not done"; or "unknown" if an answer to the same request was lost before it was refused, so that the
+            call may have had its effect all the same.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "not done") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     """The queue was made by a version of this package with another layout.
 
@@ -259,6 +287,12 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     def __str__(self) -> str:
         from shlex import quote  # noqa: PLC0415 (only for this message)
 
+        if "://" in self.args[0]:
+            return (
+                f"the queue {self.args[0]} has version {self.found} of what lies on a server, and this package reads "
+                f"version {self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the "
+                f"queue is no longer needed, remove it by RemoteQueue.remove(url, run_id), and create it again"
+            )
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
             f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the queue is no "
