@@ -269,14 +269,23 @@ def test_a_target_that_is_shut_down_at_the_start_is_an_error(near: Any, make_rem
         bridge(near, far, "out", after(3)).run()
 
 
+ASKS_FOR_AN_HOUR = """
+from shared_multiprocess_queue.__main__ import main
+from shared_multiprocess_queue.cli import bridge
+bridge._PATIENCE = 3600
+main()
+"""
+
+
 @pytest.fixture
 def command(own_server: Server, run_id: str, make_queue: MakeQueue) -> Iterator[subprocess.Popen[str]]:
+    """A bridge that by itself does not give its server up, so that only what bounds its stop ends it."""
     near = make_queue("near", capacity=200, leases=200)
     far = RemoteQueue[Any](own_server.url("far"), create=True, run_id="R", capacity=200, leases=200)
     far.put_batch(range(100))
     for i in range(150):
         near.put(i)
-    words = [sys.executable, "-m", "shared_multiprocess_queue", "bridge", "near", own_server.url("far")]
+    words = [sys.executable, "-c", ASKS_FOR_AN_HOUR, "bridge", "near", own_server.url("far")]
     words += ["--direction", "in", "--run-id", run_id, "--remote-run-id", "R", "--batch", "100"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     yield process
@@ -288,7 +297,7 @@ def command(own_server: Server, run_id: str, make_queue: MakeQueue) -> Iterator[
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["away", "silent"])
 def test_a_signal_ends_a_bridge_without_a_server(command: subprocess.Popen[str], own_server: Server, how: str) -> None:
-    """It has half of a batch of a hundred, and says so in one request, or gives up before it is killed."""
+    """It has half of a batch of a hundred, and cannot give the rest back."""
     far = RemoteQueue[Any](own_server.url("far"), run_id="R")
     eventually(lambda: far.get_metrics()["got_total"] > 0)
     far.close()

@@ -16,5 +16,5 @@ def programs_or_skip() -> list[str]:
     if not PROGRAMS:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed; .ci/run installs it")
-        pytest.skip("no redis-server or valkey-server is installed")
+        pytest.skip("neither redis-server nor valkey-server is installed, and a queue on a server needs one")
     return PROGRAMS
