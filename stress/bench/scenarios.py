@@ -82,6 +82,7 @@ class Scenario:
 _ENGINES: Final = ("native", "atomics")
 _ENGINES_AND_MODES: Final = ("native", "native spsc", "atomics")
 _IN_THREADS: Final = (*_ENGINES_AND_MODES, "multiprocessing.Queue", "queue.Queue", "queue.SimpleQueue")
+_LARGE_ALONE: Final = (*_ENGINES_AND_MODES, "multiprocessing.Queue")  # a pipe does not hold one
 _MEGABYTES: Final = 16  # capacity for items of a megabyte
 
 POLLING: Final = [
@@ -120,8 +121,8 @@ MAIN: Final = [
     Scenario("64 B, alone", "alone", "ns"),
     Scenario("dict, alone", "alone", "ns", items.dicts),
     Scenario("dict of ten fields, alone", "alone", "ns", items.dicts_of_ten),
-    Scenario("array of 1 MiB, alone", "alone", "ns", items.arrays, capacity=4, copies=True),
-    Scenario("frame of 6 MB, alone", "alone", "ns", items.frames, capacity=4, copies=True),
+    Scenario("array of 1 MiB, alone", "alone", "ns", items.arrays, capacity=4, copies=True, only=_LARGE_ALONE),
+    Scenario("frame of 6 MB, alone", "alone", "ns", items.frames, capacity=4, copies=True, only=_LARGE_ALONE),
 ]
 
 CAPACITIES: Final = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
