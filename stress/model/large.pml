@@ -1,28 +1,30 @@
-/* Items of several slots. An item takes one or two slots. It is claimed like a batch and published from the last slot to
-   the first; a get claims all of it, copies it, and frees its slots from the last to the first. The compare-and-swap that
-   frees the FIRST slot decides which get has the item. Positions are claimed in order, so nothing can be written into a
-   slot of the item before its first slot is free: what is freed early can be read by adopters until the item is decided,
-   and when it is decided nothing of it is left.
+/* Items of several slots. An item takes one or two slots. It is claimed like a batch and published from the last slot
+   to the first; a get claims all of it, copies it, and frees its slots from the last to the first. The
+   compare-and-swap that frees the FIRST slot decides which get has the item. Positions are claimed in order, so
+   nothing can be written into a slot of the item before its first slot is free: what is freed early can be read by
+   adopters until the item is decided, and when it is decided nothing of it is left.
 
    With LEASE the first slot becomes GIVEN, which decides; then the rest is freed, and then the first. If the holder of
-   the lease slot is dead, the process that meets the word settles it: it frees the rest, then the first, and has the item.
+   the lease slot is dead, the process that meets the word settles it: it frees the rest, then the first, and has the
+   item.
 
-   A dead put is buried in one walk, with whatever of other dead puts lies FREE on the way. A later part of an item is
-   adopted only if nothing leads to it: DAMAGE has freed the first slot of an item that a dead get had claimed.
+   A dead put is buried in one walk, with what lies FREE of other dead puts on the way (ring.pml plants errors in
+   that). A later part of an item is adopted only if nothing leads to it: DAMAGE has freed the first slot of an item
+   that a dead get had claimed.
 
-   NP producers (PLAN says what each puts), NC consumers, capacity CAP; at most CRASH of them die, at any step, those of
-   recovery included. An heir, which does not die, takes over as consumer when all consumers have ended or died. At last
-   comes one more put of two slots, which finds room only where nothing was left behind.
+   NP producers (PLAN says what each puts), NC consumers, capacity CAP; at most CRASH of them die, at any step, those
+   of recovery included. An heir, which does not die, takes over as consumer when all consumers have ended or died. At
+   last comes one more put of two slots, which finds room only where nothing was left behind.
 
    Checked: no item twice; no item lost whose put has returned; no item torn (both parts are the same item's, in their
-   places); no get finds a later part at the head, or there of the lap before; no part is adopted that something leads to;
-   an item whose put died comes whole or never; no live claim is buried; no operation is stuck (every wait blocks until
-   something has changed that the waiter can act upon: an invalid end state); nothing stays behind.
+   places); no get finds a later part at the head, or there of the lap before; no part is adopted that something leads
+   to; an item whose put died comes whole or never; no live claim is buried; no operation is stuck (every wait blocks
+   until something has changed that the waiter can act upon: an invalid end state); nothing stays behind.
 
    Simplifications: a scan of the records is one step (its parts are in ring.pml), and so is the look for something to
-   adopt, which only a hint is; a record is used once, so its announcement stays when its owner dies; lock and gate are left
-   out (gate.pml; safety does not depend on them); of leases there is only what happens in the ring (lease.pml has the
-   rest); memory is sequentially consistent.
+   adopt, which is only a hint; a record is used once, so its announcement stays when its owner dies; lock and gate are
+   left out (gate.pml; safety does not depend on them); of leases there is only what happens in the ring (lease.pml has
+   the rest); memory is sequentially consistent.
 
    Planted errors:
      BUG_FIRST_FIRST    the first slot is freed before the rest
@@ -33,8 +35,6 @@
      BUG_PUBLISH_FIRST  the first slot is published first
      BUG_BURY_FIRST     a burial forgets the published rest of a dead put
      BUG_BURY_UPWARDS   a burial makes the first slot a TOMB before the rest
-     BUG_BURY_COVERED   a burial goes on where a live put has claimed
-     BUG_BURY_ANOTHER   a burial makes FREE slots of a dead put TOMBs that has published others
      BUG_CLAIM_ONE      a get claims the first slot only
      BUG_STALE_LENGTH   a get keeps the length that it read at an earlier look at the head
      BUG_LATE_ANNOUNCE  a get announces after its claim
@@ -57,7 +57,7 @@
 #define HEIR (NP + NC)
 #define LATE (HEIR + 1)
 #define N (NP + NC + 2)
-#define ITEMS 6                    /* 0 is the damaged one; 1, 2 of producer 0; 3, 4 of producer 1; 5 of the late one */
+#define ITEMS 6                    /* 0 is damaged; 1, 2 of producer 0; 3, 4 of producer 1; 5 of the late one */
 #define FREE(p) ((p) * 4)
 #define FULL(p) ((p) * 4 + 1)
 #define TOMB(p) ((p) * 4 + 2)
@@ -66,7 +66,7 @@
 #define S(p) ((p) % CAP)
 
 byte head, tail, word[CAP];
-byte id[CAP], place[CAP], size[CAP];   /* of a slot: item, place of the slot in it; of a first slot: how many it takes */
+byte id[CAP], place[CAP], size[CAP];   /* of a slot: item, its place in it; of a first slot: how many it takes */
 byte begin[N], end[N];                 /* announcements: of puts by producers, of gets by consumers */
 byte holder[CAP], leased[CAP];         /* of a GIVEN word: the process that has the item, and how many slots it takes */
 bool alive[N], fin[N];
@@ -101,8 +101,8 @@ byte crashes;
 /* What a look at slot s shows: */
 #define IS_FULL(s) (word[s] % 4 == 1)
 #define IS_ORPHAN_PUT(q) (word[S(q)] == FREE(q) && tail > (q) && !PUT_COVERED(q))
-/* a claimed item that a dead record names or that stands in the way of the head; a later part is none if the slot before
-   it, whose word is w, leads to it */
+/* a claimed item that a dead record names or that stands in the way of the head; a later part is none if the slot
+   before it, whose word is w, leads to it */
 #define NAMED(q) (GET_DEAD(q) || IS_DAMAGED(q) || head == (q) + CAP)
 #define LEADS(w, q) ((w) == GIVEN((q) - 1) || ((w) % 4 != 3 && POS(w) < (q) - 1 + CAP))
 #if defined(BUG_ADOPT_PART)
@@ -235,7 +235,8 @@ inline put(v) {
 }
 
 /* The end t of what no live put covers from q on. */
-#define CUT(k) if :: alive[k] && begin[k] < t && end[k] > q && begin[k] < end[k] -> t = (begin[k] > q -> begin[k] : q) :: else fi
+#define CUT(k) if :: alive[k] && begin[k] < end[k] && begin[k] < t && q < end[k] -> t = (begin[k] > q -> begin[k] : q) \
+                  :: else fi
 inline end_of_uncovered() {
   CUT(0);
 #if NP > 1
@@ -251,9 +252,6 @@ inline bury() {
   :: u <= q -> skip
   :: else ->
      d_step { end_of_uncovered() };                                                 /* [S2][S3] */
-#ifdef BUG_BURY_COVERED
-     if :: t > q -> t = u :: else fi;
-#endif
      if
      :: t <= q -> skip
      :: t > q && word[S(q)] != FREE(q) -> skip                                      /* the second read [S4] */
@@ -267,9 +265,7 @@ inline bury() {
            atomic {
              if
              :: word[S(j)] == FULL(j) && j - place[S(j)] != q ->
-#ifndef BUG_BURY_ANOTHER
                 if :: j - place[S(j)] < t -> t = j - place[S(j)] :: else fi;
-#endif
                 u = j
              :: else -> j++
              fi
