@@ -108,13 +108,16 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write a claimed item of any size, which may be in pieces if it takes one slot; returns the number of its slots. */
+/* Write a claimed item of any size, which may be in pieces; returns the number of its slots. */
 static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
                                  uint32_t index)
 {
     if (payload->tag == TAG_BUFFERS && payload->length <= ring->item_size) {
         shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
         return 1;
+    }
+    if (payload->tag == TAG_BUFFERS) {
+        return shmq_write_large_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
     }
     return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
@@ -253,6 +256,21 @@ SHMQ_RARE static bool abandon_claimed(struct record *record)
     return false;
 }
 
+/* Copy an item of the tag BUFFERS into pieces. */
+static inline enum taking take_in_pieces(struct record *record, const struct source *from)
+{
+    if (record->handle->codec[LOADS] == NULL) {
+        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
+    }
+    const module_state *state = record->handle->state;
+    PyObject *pieces;
+    const enum taking taking = take_pieces(state->taken, state->block, from, &pieces);
+    if (taking == TAKEN) {
+        add_taken(record, pieces, TAG_BUFFERS);
+    }
+    return taking;
+}
+
 /* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
    into pieces. */
 SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
@@ -267,16 +285,8 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
             (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
         return TAKEN;
     }
-    if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {
-        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
-    }
-    const module_state *state = record->handle->state;
-    PyObject *pieces;
-    const enum taking taking = take_pieces(state->taken, state->block, item, &pieces);
-    if (taking == TAKEN) {
-        add_taken(record, pieces, item->tag);
-    }
-    return taking;
+    const struct source from = {item, NULL, 0};
+    return item->tag == TAG_BUFFERS ? take_in_pieces(record, &from) : NOT_IN_PIECES;
 }
 
 /* Copy a claimed item of one slot. The copy is a bytes object, or as take_apart makes it; making one runs no other code.
@@ -306,6 +316,16 @@ static inline __attribute__((always_inline)) bool copy_claimed(struct record *re
 /* Copy a claimed item of several slots. */
 SHMQ_APART static bool copy_claimed_large(struct record *record, uint64_t position, const struct shmq_item *item)
 {
+    if (item->tag == TAG_BUFFERS) {
+        const struct source from = {item, &record->ring, position};
+        const enum taking taking = take_in_pieces(record, &from);
+        if (taking == TAKEN) {
+            record->payloads[record->count - 1].length = item->length; /* tells how many slots to free */
+        }
+        if (taking != NOT_IN_PIECES) {
+            return taking == TAKEN || abandon_claimed(record);
+        }
+    }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, item->length);
     if (bytes == NULL) {
         return abandon_claimed(record);

@@ -67,7 +67,7 @@ struct payload {
     union {
         const char *data;
         char scalar[SHMQ_WORD];
-        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put, if the item takes one slot */
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
     };
     uint32_t length;
     uint32_t tag;
