@@ -49,6 +49,7 @@
 #define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
 #define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
+#define NOT_SLEPT UINT64_MAX /* in passed_on: no wake was taken that could be passed on */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -91,7 +92,7 @@ struct record {
     uint64_t room;
     struct arena arena; /* for the items that a get has taken */
     uint64_t limit;     /* of a get */
-    uint64_t passed_on; /* the gate for which a wake was passed on */
+    uint64_t passed_on; /* the gate for which a wake was passed on, or NOT_SLEPT */
     uint64_t shut;      /* the gate that this batch has closed */
     uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
