@@ -14,7 +14,7 @@
 #define LEFT_TO_PYTHON INT64_C(-1) /* in the place of a time */
 
 /* The time at which a call has to end, or LEFT_TO_PYTHON. */
-static int64_t deadline_of(PyObject *block, PyObject *timeout)
+static inline __attribute__((always_inline)) int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
         return 0;
@@ -246,7 +246,7 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
 }
 
 /* Before an item of a batch is encoded, copy the arrays of those from `*first` on that are encoded, if its code may
-   change them. What takes several slots is copied already; its owner is asked all the same, for later looks. */
+   change them. */
 static int own_before(const Handle *self, PyObject *item, struct payload *payloads, Py_ssize_t *first,
                       Py_ssize_t encoded, struct arena *arena)
 {
