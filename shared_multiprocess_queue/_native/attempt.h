@@ -48,7 +48,7 @@ SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
 }
 
 /* Become the one producer (consumer), or raise. The claim follows before another thread can run. */
-static inline int take_role(struct record *record, enum shmq_side side)
+static inline __attribute__((always_inline)) int take_role(struct record *record, enum shmq_side side)
 {
     const struct record *mine = record->handle->role;
     if (!record->ring.spsc || (mine != NULL && shmq_take_role(&record->ring, shmq_role_of(&record->ring, side),
