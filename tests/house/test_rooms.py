@@ -23,13 +23,20 @@ PROGRAMS = {
     "cli/demo_command.py",
 }  # they stand outside; they may know the time and look into pickles
 SCREENS = {
-    f"cli/{name}.py" for name in ("bench", "doctor", "metrics_command", "looks", "output", "removals", "screens", "top")
+    f"cli/{name}.py"
+    for name in ("bench", "bridge", "doctor", "metrics_command", "looks", "output", "removals", "screens", "top")
 }
 
 
 # What each room may import besides itself, and besides errors.py, which every room may raise. Downwards only.
 ROOMS: dict[str, set[str]] = {
-    "cli": {"drained.py", "draining.py", "prometheus.py", "queue.py", "looking", "_engine", "_platform", "__init__.py"},
+    "cli": {
+        *{"drained.py", "draining.py", "prometheus.py", "queue.py", "remote.py", "bridge.py"},
+        *{"_remote", "looking", "_engine", "_platform", "__init__.py"},
+    },
+    "bridge.py": {"like.py", "queue.py", "remote.py", "_remote", "_ring", "_platform"},
+    "like.py": {"queue.py", "remote.py"},
+    "remote.py": {"_remote", "_engine", "_platform"},
     "drained.py": {"_engine", "_ring", "_codec"},
     "draining.py": {"queue.py", "_engine", "_ring", "_codec", "_platform"},
     "prometheus.py": {"looking"},
@@ -37,6 +44,7 @@ ROOMS: dict[str, set[str]] = {
     "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
+    "_remote": {"_engine", "_codec", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},
@@ -49,9 +57,10 @@ DOORS: dict[str, set[str]] = {
     "atomics": {"_platform/atomic_words.py", "_platform/package_mutex.py"},
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
-    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
+    "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
     # The numbers of a tensor are a PickleBuffer.
-    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", *PROGRAMS},
+    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", "_codec/shipped.py", *PROGRAMS},
+    "redis": {"_remote/link.py", "_remote/task_link.py", "_remote/trouble.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
@@ -84,7 +93,12 @@ DOORS: dict[str, set[str]] = {
     },
     "shared_memory_lock": {"_platform/package_mutex.py"},
     "socket": {"_platform/bells.py"},
-    "asyncio": {"_engine/awaiting.py", "_engine/tasks.py"},  # slow to import
+    "asyncio": {
+        "_engine/awaiting.py",
+        "_engine/tasks.py",
+        "_remote/handle.py",
+        "_remote/task_link.py",
+    },  # slow to import
     "psutil": {"_platform/processes.py"},
 }
 
@@ -194,6 +208,7 @@ def test_an_outside_thing_enters_through_its_door_only(door: str) -> None:
 
 def test_what_is_slow_to_import_waits_until_it_is_needed() -> None:
     slow = {"atomics", "cffi", "cloudpickle", "dataclasses", "dis", "inspect", "shared_memory_lock", "zlib"}
+    slow |= {"redis", "asyncio", f"{NAME}.remote"}
     slow |= {"datetime", "decimal", "uuid", "logging", f"{NAME}._codec.plain", f"{NAME}.looking", f"{NAME}.logging"}
     program = f"import sys; before = set(sys.modules); import {NAME}; print({slow} & set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
