@@ -208,22 +208,6 @@ static inline int make_room(struct record *record, uint64_t count)
     return 0;
 }
 
-static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
-{
-    record->payloads[record->count++] = (struct payload){
-        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
-}
-
-/* Add bytes, or pieces, which only the codec looks at. */
-static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
-{
-    if (PyBytes_Check(owner)) {
-        add_taken_bytes(record, owner, tag);
-    } else {
-        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
-    }
-}
-
 /* Take items that interrupted gets of this handle had taken. */
 static inline int take_kept_back(struct record *record)
 {

@@ -170,6 +170,22 @@ static inline PyObject *bytes_of(const struct payload *payload)
                                   : PyBytes_FromStringAndSize(data_of(payload), payload->length);
 }
 
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
+{
+    record->payloads[record->count++] = (struct payload){
+        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
+}
+
 /* The number of slots that the items of a batch take. */
 static inline uint64_t count_slots(const Handle *self, const struct payload *payloads, Py_ssize_t count)
 {
