@@ -140,7 +140,6 @@ class Side:
         is_deaf: whether its bell cannot be rung.
         record: of the bell, which announces nothing; None before the first call waits.
         batch: the one that waits, and looks once a slice; None if there is none.
-        period: ns between two looks.
         reference: to this, for what must not keep it.
     """
 
@@ -163,11 +162,22 @@ class Side:
         self.batch: Batch | None = None
         self._in_a_row = 0
         self._passed_on = 0  # the gate for which a ring was passed on
-        self.period = SLICE
         self.reference = weakref.ref(self)
         self._waits_at, self._events_at = (
             (GET_WAITS_AT, EMPTY_EVENTS_AT) if side == ITEMS else (PUT_WAITS_AT, FULL_EVENTS_AT)
         )
+
+    @property
+    def period(self) -> int:
+        """Nanoseconds between two looks.
+
+        Only a death can lose a ring, so a look for it is seldom, because each costs a loop that is idle. Not where
+        looks are for more: for the turns of batches, and for dead holders of leases.
+        """
+        if not self._rings:
+            return _WITHOUT_BELLS
+        looks_for_more = self.batch is not None or self._member.geometry.leases > 0
+        return SLICE if looks_for_more else SLICE * 12 // 5
 
     def has_calls(self) -> bool:
         """Whether calls wait, before which a new one must not take anything."""
@@ -316,7 +326,6 @@ class Side:
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets
             self._bell.close()
             self._rings = False
-            self.period = _WITHOUT_BELLS
         except BaseException:
             self._bell.close()
             self._member.recover(record)
