@@ -390,6 +390,8 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Empty: there was no item in time.
             OSError: too many descriptors are open; a handle takes one for each event loop and side.
+            LeasesHeldError: this thread holds all leases by ``get``, and its event loop has no other task, which could
+                end one. Beside other tasks the call waits.
             ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
 
         Example:
@@ -416,7 +418,8 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             ValueError: max_items is below 1.
-            queue.Empty, OSError, ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get_async``.
+            queue.Empty, OSError, LeasesHeldError, ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as
+                ``get_async``.
         """
         taken: list[T] = await self._tasks().get_batch(max_items, timeout)
         return taken
@@ -474,7 +477,8 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             LeasesRequiredError: the queue was created without leases; a ValueError.
-            queue.Empty, OSError, ShutDown, QueueClosedError, RoleTakenError: when it is awaited; as ``get_async``.
+            queue.Empty, OSError, LeasesHeldError, ShutDown, QueueClosedError, RoleTakenError: when it is awaited; as
+                ``get_async``.
 
         Example:
             >>> async def work(jobs):

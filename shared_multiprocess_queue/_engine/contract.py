@@ -47,6 +47,9 @@ class LeaseCalls(Protocol):
     def try_lease(self, make: Callable[[Payload], Any], /) -> Any:
         """Take one by one look."""
 
+    def has_all(self) -> bool:
+        """Whether ``get`` gave all leases of the queue to the calling thread."""
+
     def task_done(self) -> None:
         """End the lease that this thread has had longest."""
 

@@ -117,6 +117,10 @@ class LeasedCalls(InPython):
         assert leasing is not None
         return leasing
 
+    def has_all(self) -> bool:
+        """Whether ``get`` gave all leases of the queue to the calling thread."""
+        return len(self._leasing().of_this_thread()) >= self._geometry.leases
+
     def _check_that_some_are_left(self, home: Home) -> None:
         if len(home) >= self._geometry.leases:
             raise LeasesHeldError(self._geometry.leases)
