@@ -708,9 +708,10 @@ class SharedMemoryQueue(Generic[T]):
         that are microseconds apart.
 
         Returns:
-            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``,
-            ``queue_max_item_size_bytes``; ``put_total`` and ``got_total`` (items since creation; one that takes several
-            slots counts as many, and so it does in ``queue_size``), ``put_waits`` and ``get_waits`` (times that a put
+            ``queue_size`` (items), ``queue_capacity`` and ``queue_slots_used`` (slots), ``queue_utilization_percent``
+            (of the slots), ``queue_item_size_bytes``, ``queue_max_item_size_bytes``; ``put_total`` and ``got_total``
+            (slots filled by puts and freed by gets, one for each item or as many as it takes, since creation; an item
+            that comes back from a lease is not counted again), ``put_waits`` and ``get_waits`` (times that a put
             or get slept), ``full_events`` and ``empty_events`` (times that Full and Empty were raised),
             ``orphans_recovered`` (items of dead getters that were delivered after all), ``dead_puts`` (positions given
             up because their producer died), ``bells`` (the bells of this handle's descriptors: "none", if the handle

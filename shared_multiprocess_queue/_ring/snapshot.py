@@ -191,12 +191,17 @@ class Look:
         """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
         head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
         tail = unmarked(self.load(TAIL))
-        first = max(head, tail - self._capacity)  # what is more than a lap below tail is finished
-        size = 0 if first >= tail or Look.is_empty(self) else tail - first  # of the ring alone
+        size = self.slots_used(head, tail)
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
             beyond = size - min(size, self._most)
-            size = beyond + sum([self._is_item(position) for position in range(first, tail - beyond)])
+            size = beyond + sum([self._is_item(position) for position in range(tail - size, tail - beyond)])
         return size
+
+    def slots_used(self, head: int, tail: int) -> int:
+        """Return how many slots puts have claimed and gets have not; 0 if all died."""
+        if head >= tail or Look.is_empty(self):  # of the ring alone
+            return 0
+        return min(tail - head, self._capacity)  # what is more than a lap below tail is finished
 
     def _is_item(self, position: int) -> bool:
         word, meta = self.load(self._slot(position)), self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT
@@ -450,6 +455,8 @@ class Snapshot:
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
         is_damaged: the words say what no queue says.
         items: as ``qsize`` counts them.
+        slots_used: slots between head and tail; 0 if all that puts have claimed there died.
+        slots_taken: slots that gets have taken, since the creation.
         tombs: positions that will never hold an item.
         dead: positions that dead puts hold before the first item, not marked TOMB yet; ``tombs`` lacks them.
         adopted: items taken over from dead getters.
@@ -484,6 +491,8 @@ class Snapshot:
         self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
+        self.slots_used = look.slots_used(head, tail)
+        self.slots_taken = max(tail - self.tombs - max(self.slots_used, self.dead), 0)
         self.participants = look.participants()
         self.blockers = tuple(look.blockers(self.participants, is_lock_held))
         self.geometry, self.serializer = look.geometry, stated_format.read(look)

@@ -232,7 +232,6 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
     seen = Snapshot(look, True)  # the int32 of the batch lock lies in another segment, which is not opened
     sizes = seen.geometry
     dead_puts = seen.tombs + seen.dead
-    put_total = max(seen.tail - dead_puts, 0)
     sleepers = [("getters", ITEMS), ("putters", SPACE)]
     now = clock.now()
     found = QueueLook(
@@ -244,12 +243,13 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
         leases=sizes.leases,
         serializer=seen.serializer,
         items=seen.items,
+        slots_used=seen.slots_used,
         empty=look.is_empty(),
         full=look.is_full(),
         head=seen.head,
         tail=seen.tail,
-        put_total=put_total,
-        got_total=max(put_total - seen.items, 0),
+        put_total=max(seen.tail - dead_puts, 0),
+        got_total=seen.slots_taken,
         put_waits=seen.put_waits,
         get_waits=seen.get_waits,
         full_events=seen.full_events,
