@@ -107,10 +107,12 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         enough = f"{self.argument}={self.size} or more" if self.is_exact else f"a larger {self.argument}"
-        slots = ", and with a capacity * item_size that is as large" if self.argument != "item_size" else ""
+        is_remote = self.argument == "item_size"
+        kind = "the queue" if is_remote else "a SharedMemoryQueue"  # a Queue has no such argument
+        slots = "" if is_remote else ", and with a capacity * item_size that is as large"
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create the queue with {enough}{slots}, or send a smaller item"
+            f"{self.limit:,}; create {kind} with {enough}{slots}, or send a smaller item"
         )
 
 
@@ -197,7 +199,8 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
     def __str__(self) -> str:
         users = f"process {', '.join(map(str, self.pids))}" if self.pids else "a process that cannot be told"
-        more = f" ({self.hidden:,} processes could not be looked at)" if self.hidden else ""
+        others = "process" if self.hidden == 1 else "processes"
+        more = f" ({self.hidden:,} {others} could not be looked at)" if self.hidden else ""
         held = [
             f"{count:,} {noun}{'s' * (count != 1)}"
             for count, noun in ((self.items, "item"), (self.dead_letters, "dead letter"))

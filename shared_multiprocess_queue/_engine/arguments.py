@@ -126,8 +126,16 @@ def sizes(
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
         _between("max_deliveries", max_deliveries, MAX_DELIVERIES, "deliveries of an item", least=0),
-        0 if max_item_size is None else _between("max_item_size", max_item_size, MAX_ITEM_SIZE, "bytes"),
+        0 if max_item_size is None else _largest_item(max_item_size),
     )
+
+
+def _largest_item(value: SupportsIndex) -> int:
+    """Return the argument ``max_item_size``; whether it fits the other sizes is seen when they are those of a queue."""
+    number = _whole(value)
+    if number is None or number < 1:
+        raise ArgumentError(f"max_item_size must be a whole number of bytes, item_size or more, not {shown(value)}")
+    return number
 
 
 def _flag(what: str, value: bool) -> bool:

@@ -29,6 +29,7 @@ from .._ring.layout import (
     MAGIC_AT,
     MAX_BATCH,
     MAX_DELIVERIES_AT,
+    MAX_ITEM_SIZE,
     MAX_ITEM_SIZE_AT,
     MAX_SEGMENT_SIZE,
     MODE_AT,
@@ -77,6 +78,8 @@ def names(name: str, run_id: str) -> tuple[str, str]:
         if not isinstance(text, str):
             hint = f"; the capacity is capacity={shown(text)}" if what == "name" and type(text) is int else ""
             raise ArgumentError(f"{what} must be a str, not {type(text).__name__}{hint}")
+        if what == "name" and "://" in text:  # it may have a password in it
+            raise ArgumentError("the name is a URL, of a queue on a server: open_queue(url) opens it, not this class")
         if "/" in text or "\0" in text:
             raise ArgumentError(
                 f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
@@ -112,19 +115,35 @@ def geometry(
             f"number of items in processing at once"
         )
     found = Geometry.of(capacity, item_size, mode, leases, max_deliveries, max_item_size)
-    most = min(capacity, MAX_BATCH) * item_size
+    most = min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE)
     if not item_size <= found.max_item_size <= most:
+        is_small = found.max_item_size < item_size
         raise ArgumentError(
-            f"max_item_size={found.max_item_size} must be between item_size={item_size} and {most:,} bytes, which "
-            f"capacity={capacity} slots hold; choose a smaller one, or more slots"
+            f"max_item_size={shown(found.max_item_size)} must be between item_size={item_size} and {most:,} bytes, the "
+            f"most in capacity={capacity} slots; choose a {'larger' if is_small else 'smaller'} one, or "
+            f"{'smaller' if is_small else 'more or larger'} slots"
         )
     if found.size > MAX_SEGMENT_SIZE:
         also = f" and leases={leases} for them" if leases else ""
         raise ArgumentError(
             f"capacity={capacity} slots of item_size={item_size} bytes{also} take {found.size:,} bytes, and no segment "
-            f"can have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
+            f"can have more than {MAX_SEGMENT_SIZE:,}; {_advice(found)}"
         )
     return found
+
+
+def _advice(wanted: Geometry) -> str:
+    """Return which sizes to choose smaller: those of the part that takes most."""
+    slots = wanted.lease_heads - SLOTS_START
+    leases = wanted.definitions - wanted.lease_heads
+    if slots >= leases:
+        return "choose a smaller capacity or item_size"
+    largest = "max_item_size" if wanted.max_item_size > wanted.item_size else "item_size"
+    letters = f", and {wanted.dead} dead letters likewise," if wanted.dead else ""
+    return (
+        f"choose fewer leases or a smaller {largest}: leases={wanted.leases} of "
+        f"{largest}={wanted.max_item_size} bytes each{letters} take {leases:,} of them"
+    )
 
 
 def _import_all() -> None:
@@ -202,7 +221,9 @@ def create(
 
     try:
         reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
-        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark))
+        segment = shared_memory.create(
+            segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark), _advice(wanted)
+        )
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:

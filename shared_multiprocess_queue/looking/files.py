@@ -125,10 +125,17 @@ def inspected(name: str, run_id: str, mapped: bool) -> QueueFile:
     segment = segment_of(name, run_id)
     found = look_at(segment, mappings() if mapped else NOT_LOOKED)
     if found is None:
-        raise QueueNotFoundError(
-            f"there is no queue {shown(segment.removesuffix(ENDING))}; the command shmq ls lists those that there are"
-        )
+        raise missing(segment)
     return found
+
+
+def missing(segment: str) -> QueueNotFoundError:
+    """Return the error that says that there is no such segment."""
+    name = segment.removesuffix(ENDING)
+    meant = name.removesuffix(ENDING)  # of the name of a segment's file
+    is_there = meant != name and look_at(f"{meant}{ENDING}", NOT_LOOKED) is not None
+    hint = f"did you mean {shown(meant)}?" if is_there else "the command shmq ls lists those that there are"
+    return QueueNotFoundError(f"there is no queue {shown(name)}; {hint}")
 
 
 def segment_of(name: str, run_id: str) -> str:
