@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.formats import Format, Serializer
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, opening, sweep
+from ._engine import choice, lifecycle, metrics, new_sizes, opening, sweep
 from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.dead_letter import DeadLetter
@@ -208,7 +208,7 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(
+        self._geometry = new_sizes.geometry(
             wanted.capacity,
             wanted.item_size,
             wanted.mode,

@@ -27,11 +27,8 @@ from .._ring.layout import (
     LEASES_AT,
     MAGIC,
     MAGIC_AT,
-    MAX_BATCH,
     MAX_DELIVERIES_AT,
-    MAX_ITEM_SIZE,
     MAX_ITEM_SIZE_AT,
-    MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
     NONCE_AT,
@@ -45,11 +42,11 @@ from .._ring.layout import (
     VERSION_AT,
     WORD,
     Geometry,
-    Mode,
     parse_owner,
 )
 from .._ring.participants import Participants
-from .._ring.snapshot import Look, check, check_size
+from .._ring.snapshot import Look
+from .._ring.stated_sizes import check, check_size
 from ..errors import (
     ArgumentError,
     CorruptQueueError,
@@ -61,6 +58,7 @@ from ..errors import (
     shown,
 )
 from . import sweep
+from .new_sizes import advice
 
 _PAGE = 4096
 _MOMENT = 20_000_000  # ns that unlink waits for the lock, and an attach for the successor of a leftover
@@ -98,52 +96,6 @@ def names(name: str, run_id: str) -> tuple[str, str]:
             f"choose shorter ones"
         )
     return segment, f"{name}-queue"
-
-
-def geometry(
-    capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0, max_item_size: int = 0
-) -> Geometry:
-    """Return the geometry of a new queue, from values of which each one is possible.
-
-    Raises:
-        ArgumentError: together they make the segment too large, contradict each other, or an item has no room in the
-            slots.
-    """
-    if max_deliveries and not leases:
-        raise ArgumentError(
-            f"max_deliveries={max_deliveries} needs leases: without them no item comes back; add leases=N, N being the "
-            f"number of items in processing at once"
-        )
-    found = Geometry.of(capacity, item_size, mode, leases, max_deliveries, max_item_size)
-    most = min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE)
-    if not item_size <= found.max_item_size <= most:
-        is_small = found.max_item_size < item_size
-        raise ArgumentError(
-            f"max_item_size={shown(found.max_item_size)} must be between item_size={item_size} and {most:,} bytes, the "
-            f"most in capacity={capacity} slots; choose a {'larger' if is_small else 'smaller'} one, or "
-            f"{'smaller' if is_small else 'more or larger'} slots"
-        )
-    if found.size > MAX_SEGMENT_SIZE:
-        also = f" and leases={leases} for them" if leases else ""
-        raise ArgumentError(
-            f"capacity={capacity} slots of item_size={item_size} bytes{also} take {found.size:,} bytes, and no segment "
-            f"can have more than {MAX_SEGMENT_SIZE:,}; {_advice(found)}"
-        )
-    return found
-
-
-def _advice(wanted: Geometry) -> str:
-    """Return which sizes to choose smaller: those of the part that takes most."""
-    slots = wanted.lease_heads - SLOTS_START
-    leases = wanted.definitions - wanted.lease_heads
-    if slots >= leases:
-        return "choose a smaller capacity or item_size"
-    largest = "max_item_size" if wanted.max_item_size > wanted.item_size else "item_size"
-    letters = f", and {wanted.dead} dead letters likewise," if wanted.dead else ""
-    return (
-        f"choose fewer leases or a smaller {largest}: leases={wanted.leases} of "
-        f"{largest}={wanted.max_item_size} bytes each{letters} take {leases:,} of them"
-    )
 
 
 def _import_all() -> None:
@@ -222,7 +174,7 @@ def create(
     try:
         reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
         segment = shared_memory.create(
-            segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark), _advice(wanted)
+            segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark), advice(wanted)
         )
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None

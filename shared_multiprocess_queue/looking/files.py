@@ -26,7 +26,8 @@ from .._ring.layout import (
 )
 from .._ring.leased_look import LeasedLook
 from .._ring.seen import Participant
-from .._ring.snapshot import Look, Snapshot, check
+from .._ring.snapshot import Look, Snapshot
+from .._ring.stated_sizes import check
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotFoundError, QueueNotReadyError, shown
 from .found import Liveness, QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, State
 
