@@ -100,8 +100,9 @@ class SharedMemoryQueue(Generic[T]):
             ``lease``. 0: the queue does not know which items are being processed.
         max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; see
             ``dead_letters``. Needs leases. 0: it is delivered as often as it comes back.
-        max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
-            than a slot takes several adjacent ones, at most all; a put waits until so many are free.
+        max_item_size: largest size of a serialised item, in bytes, from ``item_size`` to ``capacity * item_size``; None
+            means ``item_size``. An item that is larger than a slot takes several adjacent ones, at most all; a put
+            waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
             process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
             asks for "pickle".
@@ -651,7 +652,10 @@ class SharedMemoryQueue(Generic[T]):
         return found
 
     def full(self) -> bool:
-        """Whether there is no room; a get of another thread or process can change this at once."""
+        """Whether there is no free slot; a get of another thread or process can change this at once.
+
+        The put of an item that takes several slots may wait although this is False.
+        """
         member = self._check_open()
         found = self._engine.is_full()
         if found:
