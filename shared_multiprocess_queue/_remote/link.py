@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from .calls import closed
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, no_retry, options
 from .where import Place
+from .wire import exchange
 
 import redis  # isort: skip  # behind trouble.py, which says what to install if it is not there
 from redis import exceptions  # isort: skip
@@ -37,7 +39,9 @@ class _Lines:
         self._make = make
         self._free: list[Any] = []  # the one that was used last is the next
         self._used: set[Any] = set()
-        self._left = threading.Semaphore(most)
+        self._left: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore that costs little
+        for _ in range(most):
+            self._left.put(None)
         self._is_closed = False
 
     def use(self, data: bytes, seconds: float) -> Any:
@@ -47,15 +51,16 @@ class _Lines:
             data: the command.
             seconds: to wait for a connection that is not in use.
         """
-        if not self._left.acquire(timeout=seconds):
-            raise BusyError
+        try:
+            self._left.get(timeout=seconds)
+        except queue.Empty:
+            raise BusyError from None
         line: Any = None
         try:
             line = self._any()
             self._used.add(line)
             try:
-                line.send_packed_command([data])
-                answer = line.read_response()
+                answer = exchange(line, data)
             except exceptions.ResponseError:
                 self._free.append(line)  # it has answered
                 raise
@@ -67,7 +72,7 @@ class _Lines:
             return answer
         finally:
             self._used.discard(line)
-            self._left.release()
+            self._left.put(None)
             if self._is_closed:
                 self.close()
 

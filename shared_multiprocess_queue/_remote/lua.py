@@ -101,7 +101,8 @@ end
 
 QUIET: Final = """
 local function quiet(waiting, joiners, now)
-  if redis.call('LLEN', waiting) + redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[2]) > 0 then return end
+  if redis.call('LLEN', waiting) > 0 then return end
+  if redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[3]) > 0 then return end
   redis.call('HINCRBY', KEYS[1], 'idle', 1)
   if waits(redis.call('HGET', KEYS[1], 'joiners'), now) then wake(joiners, 32) end
 end
