@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from .._platform import clock
 from ..errors import QueueClosedError
 from .calls import closed
+from .finding import Finder, is_elsewhere
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, no_retry, options
 from .where import Place
@@ -32,11 +33,13 @@ class _Lines:
 
     Args:
         make: makes one.
+        finder: knows where it leads.
         most: of them.
     """
 
-    def __init__(self, make: Callable[[], Any], most: int) -> None:
+    def __init__(self, make: Callable[[], Any], finder: Finder, most: int) -> None:
         self._make = make
+        self._finder = finder
         self._free: list[Any] = []  # the one that was used last is the next
         self._used: set[Any] = set()
         self._left: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore that costs little
@@ -60,12 +63,13 @@ class _Lines:
             line = self._any()
             self._used.add(line)
             try:
+                if line._sock is None:
+                    self._finder.direct(line)
                 answer = exchange(line, data)
-            except exceptions.ResponseError:
-                self._free.append(line)  # it has answered
-                raise
-            except BaseException:
-                line.disconnect()  # an answer may be on its way
+            except BaseException as error:
+                if not isinstance(error, exceptions.ResponseError) or is_elsewhere(error):
+                    line.disconnect()  # an answer may be on its way, or come from another server
+                    self._finder.note(error)
                 self._free.append(line)
                 raise
             self._free.append(line)
@@ -114,8 +118,9 @@ class Link:
         self._pid = os.getpid()
         self._is_closed = threading.Event()
         pool = redis.ConnectionPool.from_url(place.server, retry=no_retry(), **options(silence))
-        self._asking = _Lines(pool.make_connection, most)
-        self._waiting = _Lines(pool.make_connection, most)
+        finder = Finder(place)
+        self._asking = _Lines(pool.make_connection, finder, most)
+        self._waiting = _Lines(pool.make_connection, finder, most)
 
     def run(self, call: Call[T]) -> T:
         """Run a call to its end."""

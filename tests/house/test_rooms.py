@@ -60,7 +60,7 @@ DOORS: dict[str, set[str]] = {
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
     # The numbers of a tensor are a PickleBuffer.
     "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", "_codec/shipped.py", *PROGRAMS},
-    "redis": {"_remote/link.py", "_remote/task_link.py", "_remote/trouble.py", "_remote/wire.py"},
+    "redis": {"_remote/finding.py", "_remote/link.py", "_remote/task_link.py", "_remote/trouble.py", "_remote/wire.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
