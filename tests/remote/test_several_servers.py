@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared_multiprocess_queue import QueueRefusedError, QueueUnavailableError, RemoteQueue, ShutDown
-from stress.remote.server import Server
 from stress.remote.several import Cluster, Sentinels, until
-from tests.support.servers import programs_or_skip
+from tests.support.servers import Server, free_port, programs_or_skip
 from tests.support.waiting import LONG, in_thread
 
 SECRET = b"0123456789abcdef"
@@ -134,14 +136,135 @@ def test_sentinels_give_a_queue_another_master(tmp_path: Path, program: str, run
         assert len(set(traffic.done)) == len(traffic.done)
 
 
+class Told:
+    """A server that answers each connection's requests with what it is told to, and counts the connections."""
+
+    def __init__(self, answer: Callable[[], bytes]) -> None:
+        self._answer = answer
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                with connection:
+                    while request := connection.recv(1 << 16):
+                        # redis-py begins by telling its name.
+                        count = request.count(b"CLIENT")
+                        connection.sendall(b"+OK\r\n" * count if count else self._answer())
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[Callable[[], bytes]], Told]]:
+    made: list[Told] = []
+
+    def tell(answer: Callable[[], bytes]) -> Told:
+        made.append(Told(answer))
+        return made[-1]
+
+    yield tell
+    for one in made:
+        one.close()
+
+
+Tell = Callable[[Callable[[], bytes]], Told]
+
+
+def test_a_node_of_a_cluster_says_how_to_write_its_url(told: Tell) -> None:
+    node = told(lambda: b"-MOVED 7 127.0.0.1:1\r\n")
+    with pytest.raises(QueueRefusedError, match=r"redis\+cluster://"):
+        RemoteQueue(f"redis://127.0.0.1:{node.port}/0#q", create=True)
+
+
+def test_sentinels_are_asked_for_the_master(server: Server, told: Tell, run_id: str) -> None:
+    """One is away, one does not know the service, and one knows its master: which is another one, later on."""
+    port = free_port()  # where no server is
+    unknowing = told(lambda: b"*-1\r\n")
+    knowing = told(lambda: b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(port)), port))
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{unknowing.port},127.0.0.1:{knowing.port}"
+    url = f"redis+sentinel://{hosts}/main/0#q"
+    with pytest.raises(QueueUnavailableError) as caught:
+        RemoteQueue[int](url, create=True, run_id=run_id, reconnect=0)
+    assert caught.value.outcome == "not done"
+    port = server.port
+    with RemoteQueue[int](url, create=True, run_id=run_id) as q:
+        q.put(1)
+
+        async def get() -> int:
+            item = await q.get_async()
+            await q.aclose()
+            return item
+
+        asked = knowing.connections
+        assert asyncio.run(get()) == 1
+        assert knowing.connections > asked
+    with RemoteQueue[int](url, run_id=run_id) as q:
+        q.unlink()
+
+
+def test_no_sentinel_that_knows_a_master_is_told(told: Tell) -> None:
+    unknowing = told(lambda: b"*-1\r\n")
+    with pytest.raises(QueueUnavailableError, match=r"'main'.*sentinels"):
+        RemoteQueue[int](f"redis+sentinel://127.0.0.1:{unknowing.port}/main#q", reconnect=0)
+
+
+def test_a_queue_is_where_a_node_of_a_cluster_says(server: Server, told: Tell, run_id: str) -> None:
+    node = told(lambda: b"-MOVED 7 127.0.0.1:%d\r\n" % server.port)
+    with RemoteQueue[int](f"redis+cluster://127.0.0.1:{node.port}#q", create=True, run_id=run_id) as q:
+        q.put(1)
+        assert q.get() == 1
+        assert node.connections == 1
+        q.unlink()
+
+
+def test_a_connection_to_a_server_that_is_no_master_any_more_ends(own_server: Server) -> None:
+    """The name of its host may be that of another one by now."""
+    with RemoteQueue[int](own_server.url(), create=True) as q:
+        assert own_server.command("REPLICAOF", "127.0.0.1", str(free_port())) == [b"+OK"]
+        before = connections_received(own_server)
+        put = in_thread(lambda: q.put(1))
+        until(lambda: connections_received(own_server) > before + 3)
+        own_server.command("REPLICAOF", "NO", "ONE")
+        put.result(LONG)
+        assert q.get() == 1
+
+
 @pytest.mark.slow
-def test_a_node_of_a_cluster_says_how_to_write_its_url(tmp_path: Path) -> None:
-    settings = {"cluster-enabled": "yes", "cluster-require-full-coverage": "no"}
-    server = Server(tmp_path, programs_or_skip()[0], **settings)
+def test_an_immediate_shutdown_of_the_server_loses_nothing(own_server: Server, run_id: str) -> None:
+    traffic = Traffic(own_server.url(), run_id)
+    for _ in range(3):
+        traffic.goes_on()
+        own_server.command("SHUTDOWN", "NOSAVE", "NOW")
+        own_server.kill()
+        own_server.start()
+    traffic.goes_on()
+    assert_nothing_lost(traffic)
+    traffic.end()
+    assert traffic.done == traffic.put
+
+
+@pytest.mark.slow
+def test_a_server_tells_when_a_put_is_on_its_disk(tmp_path: Path, program: str) -> None:
+    """With everysec, and a server that has WAITAOF, on the connection of the put; the last one is used again."""
+    server = Server(tmp_path, program, appendfsync="everysec")
     server.start()
     try:
-        server.command("CLUSTER", "ADDSLOTSRANGE", "0", "1")
-        with pytest.raises((QueueRefusedError, QueueUnavailableError)):
-            RemoteQueue(server.url(), create=True, reconnect=0)
+        if b"waitaof" not in server.command("COMMAND", "INFO", "WAITAOF"):
+            pytest.skip(f"this {program} is older than WAITAOF")
+        with RemoteQueue[int](server.url(), create=True) as q:
+            q.put(1)
+            assert q._handle._link.command("WAITAOF", 1, 0, 4000) == [1, 0]
     finally:
         server.kill()
+
+
+def connections_received(server: Server) -> int:
+    lines = server.command("INFO", "stats")
+    return next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"total_connections_received"))
