@@ -9,13 +9,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Final
 
-import redis
-from redis import exceptions
-
 from .requests import packed
 from .trouble import no_retry, options
 from .where import Place
 from .wire import exchange
+
+import redis  # isort: skip  # behind trouble.py, which says what to install if it is not there
+from redis import exceptions  # isort: skip
 
 __all__ = ["Finder", "is_elsewhere"]
 
