@@ -7,6 +7,7 @@ workers    producers, holders of leases and the server are killed, or connection
 getters    getters of a queue without leases are killed and cancelled, and the server is killed
 bridges    bridges are killed
 notes      files of numbers, processes that are killed
-costs      what calls cost beside round trips
+costs      what calls cost beside round trips, and beside other queues
+peers      these other queues
 command    the command line
 """

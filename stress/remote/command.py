@@ -25,7 +25,7 @@ _Outcome = workers.Outcome | getters.Outcome | bridges.Outcome
 @click.option("--restarts", type=click.IntRange(0), default=10, show_default=True, help="Of the server, of each kind.")
 @click.option("--cuts", type=click.IntRange(1), default=500, show_default=True, help="Of connections of workers.")
 @click.option("--fsync", type=click.Choice(["always", "everysec"]), default="always", show_default=True)
-@click.option("--costs", "measures", is_flag=True, help="Make no trouble; measure calls beside round trips.")
+@click.option("--costs", "measures", is_flag=True, help="Make no trouble; measure calls beside others.")
 @options.seed
 def command(
     kinds: tuple[str, ...], kills: int, restarts: int, cuts: int, fsync: str, measures: bool, seed: int | None
@@ -38,7 +38,7 @@ def command(
     if not PROGRAMS:
         raise click.ClickException("neither redis-server nor valkey-server is installed; install one of them")
     if measures:
-        for line in costs.lines(costs.measure()):
+        for line in (*costs.lines(costs.measure()), *costs.lines(costs.hand_over())):
             console.print(line, highlight=False, soft_wrap=True)
         return
     seed = options.tell_seed(seed, console)
