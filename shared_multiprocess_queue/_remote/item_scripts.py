@@ -10,7 +10,6 @@ from .lua import (
     DEAD,
     GETTERS,
     JOINERS,
-    MEMORY,
     ONCE,
     PAYLOADS,
     PUTTERS,
@@ -69,14 +68,14 @@ _TAKE = script_of(
     "take",
     (WAITING, PAYLOADS, DEAD, SESSION, GETTERS, PUTTERS, JOINERS),
     # uuid, number, the rest of each token, whether the client waits, most items, leases that the client has
-    f"""
+    """
 local now, closed, leases, lease, putters, getters, offered, item_size =
   begin('closed', 'leases', 'lease', 'putters', 'getters', 'offered', 'item_size')
-if not now then return {{'gone'}} end
+if not now then return {'gone'} end
 local before = seen(KEYS[7], ARGV[2])
 if before and before[1] == 'late' then return before end
 if before then
-  local found = {{'ok'}}
+  local found = {'ok'}
   for token in string.gmatch(before[2], '%S+') do
     if redis.call('ZSCORE', KEYS[2], token) then
       found[#found + 1] = token
@@ -92,9 +91,9 @@ for _, token in ipairs(expired) do
   give_back(KEYS[4], KEYS[5], KEYS[6], id, deliveries, now, false)
 end
 if #expired > 0 then quiet(KEYS[4], KEYS[10], now) end
-if closed == '2' then return {{'shut'}} end
-local want, found, tokens, again, bytes = tonumber(ARGV[5]), {{'ok'}}, {{}}, 0, 0
-local ends, kept, due = {{}}, {{}}, string.format('%d', now + lease)
+if closed == '2' then return {'shut'} end
+local want, found, tokens, again, bytes = tonumber(ARGV[5]), {'ok'}, {}, 0, 0
+local ends, kept, due = {}, {}, string.format('%d', now + lease)
 local function hand_out(id, deliveries, payload)
   bytes = bytes + #payload
   local delivery = '1'
@@ -128,7 +127,7 @@ end
 local from_waiting = 0
 while #tokens < want and bytes <= 16777216 do
   local count = math.min(want - #tokens, math.max(math.floor((16777216 - bytes) / item_size), 1))
-  local entries = redis.call('LPOP', KEYS[4], count) or {{}}
+  local entries = redis.call('LPOP', KEYS[4], count) or {}
   for i, entry in ipairs(entries) do
     local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
     local payload = string.sub(entry, at)
@@ -147,15 +146,15 @@ end
 if #tokens > 0 then
   note_holder()
   if again > 0 then redis.call('HINCRBY', KEYS[1], 'redelivered', again) end
-  redis.call('SET', KEYS[7], ARGV[2] .. ' ' .. table.concat(tokens, ' '), 'EX', {MEMORY})
+  remember(KEYS[7], ARGV[2], table.concat(tokens, ' '))
   if waits(putters, now) then wake(KEYS[9], from_waiting) end
   if waits(getters, now) and redis.call('LLEN', KEYS[4]) > 0 then wake(KEYS[8], 1) end
   return found
 end
 local left, delayed, leased = redis.call('LLEN', KEYS[4]), redis.call('ZCARD', KEYS[3]), redis.call('ZCARD', KEYS[2])
-if closed == '1' and left + delayed == 0 and leased <= tonumber(ARGV[6]) then return {{'shut'}} end
+if closed == '1' and left + delayed == 0 and leased <= tonumber(ARGV[6]) then return {'shut'} end
 local next_time = now + 1000
-for _, key in ipairs({{KEYS[2], KEYS[3]}}) do
+for _, key in ipairs({KEYS[2], KEYS[3]}) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first then next_time = math.min(next_time, tonumber(first)) end
 end
@@ -166,7 +165,7 @@ else
   redis.call('HINCRBY', KEYS[1], 'empty', 1)
   remember(KEYS[7], ARGV[2], '')
 end
-return {{'none', math.max(next_time - now, 1)}}
+return {'none', math.max(next_time - now, 1)}
 """,
     BEGIN,
     WAKE,
@@ -262,7 +261,7 @@ local function undo(token)
   give_back(KEYS[4], KEYS[5], KEYS[6], id, string.format('%d', deliveries - 1), now, false)
 end
 if last then
-  local number, answer = string.match(last, '^(%d+) (.*)$')
+  local number, answer = string.match(last, '^(%d+) %d+ (.*)$')
   if number == ARGV[3] then
     for token in string.gmatch(answer, '%S+') do
       if redis.call('ZREM', KEYS[2], token) == 1 then undo(token) end

@@ -6,6 +6,9 @@ the rest of a round trip; here are no callbacks and no other protocol, and an an
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 from typing import Any, Final
 
 from redis import exceptions
@@ -29,14 +32,26 @@ def exchange(line: Any, request: bytes) -> Any:
     """
     if line._sock is None:
         line.connect()
+        _let_the_system_time(line._sock)
     answer = _Answer(line)
     try:
         line._sock.sendall(request)
         return answer.read()
-    except TimeoutError:
+    except (TimeoutError, BlockingIOError):
         raise exceptions.TimeoutError("the server is silent") from None
     except OSError as error:
         raise exceptions.ConnectionError(f"the connection has ended: {error}") from error
+
+
+def _let_the_system_time(connection: Any) -> None:
+    """Let the system bound the times of a connection. Python would ask it before each sending and each reading."""
+    seconds = connection.gettimeout()
+    if sys.platform != "linux" or type(connection) is not socket.socket or not seconds:
+        return  # TLS needs Python's
+    times = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, times)
+    connection.settimeout(None)
 
 
 class _Answer:

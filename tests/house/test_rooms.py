@@ -92,7 +92,7 @@ DOORS: dict[str, set[str]] = {
         "_codec/reducers.py",
     },
     "shared_memory_lock": {"_platform/package_mutex.py"},
-    "socket": {"_platform/bells.py"},
+    "socket": {"_platform/bells.py", "_remote/wire.py"},
     "asyncio": {
         "_engine/awaiting.py",
         "_engine/tasks.py",
