@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -15,6 +19,7 @@ import pytest
 
 from shared_multiprocess_queue import QueueRefusedError, QueueUnavailableError, RemoteQueue, ShutDown
 from stress.remote.several import Cluster, Sentinels, until
+from tests.support.places import REPOSITORY
 from tests.support.servers import Server, free_port, programs_or_skip
 from tests.support.waiting import LONG, in_thread
 
@@ -234,6 +239,20 @@ def test_a_connection_to_a_server_that_is_no_master_any_more_ends(own_server: Se
         own_server.command("REPLICAOF", "NO", "ONE")
         put.result(LONG)
         assert q.get() == 1
+
+
+@pytest.mark.long
+def test_all_of_this_holds_on_the_other_server(tmp_path: Path) -> None:
+    """The tests of this folder run on the first of the two that is found: here on the second alone."""
+    if len(programs_or_skip()) == 1:
+        pytest.skip("only one of redis-server and valkey-server is installed")
+    program = programs_or_skip()[1]
+    (tmp_path / program).symlink_to(shutil.which(program) or "")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", Path(__file__).parent]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
