@@ -248,7 +248,8 @@ def test_all_of_this_holds_on_the_other_server(tmp_path: Path) -> None:
         pytest.skip("only one of redis-server and valkey-server is installed")
     program = programs_or_skip()[1]
     (tmp_path / program).symlink_to(shutil.which(program) or "")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", str(Path(__file__).parent)]
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", here]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
