@@ -72,36 +72,45 @@ class ArgumentError(SharedMemoryQueueError, ValueError):
 
 
 class ItemTooLargeError(SharedMemoryQueueError, ValueError):
-    """The item, serialised, does not fit into a slot.
+    """The item, serialised, is larger than the queue takes.
 
     Attributes:
         size: bytes that the item needs; at least so many, if ``is_exact`` is False.
-        limit: ``item_size`` of the queue, in bytes.
+        limit: the largest item of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
-            are, an item of more than 64 times the size of a slot is too large to try, and only a queue with
-            serializer="pickle" deflates.
+            are, an item of more than 64 times the limit, or of more than 256 MiB, is too large to try, and only a queue
+            with serializer="pickle" deflates.
         is_exact: False if the item was not counted to its end: with serializer="plain", beyond 8 times the limit.
+        argument: name of the limit when the queue is created: ``max_item_size``, of a queue on a server ``item_size``.
     """
 
     def __init__(
-        self, size: int, limit: int, index: int | None = None, deflated: int | None = None, is_exact: bool = True
+        self,
+        size: int,
+        limit: int,
+        index: int | None = None,
+        deflated: int | None = None,
+        is_exact: bool = True,
+        argument: str = "max_item_size",
     ) -> None:
-        super().__init__(size, limit, index, deflated, is_exact)
+        super().__init__(size, limit, index, deflated, is_exact, argument)
         self.size = size
         self.limit = limit
         self.index = index
         self.deflated = deflated
         self.is_exact = is_exact
+        self.argument = argument
 
     def __str__(self) -> str:
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
         size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
-        enough = f"item_size={self.size} or more" if self.is_exact else "a larger item_size"
+        enough = f"{self.argument}={self.size} or more" if self.is_exact else f"a larger {self.argument}"
+        slots = ", and with a capacity * item_size that is as large" if self.argument != "item_size" else ""
         return (
-            f"{which} takes {size} bytes once serialised{deflated}, and a slot of this queue holds {self.limit:,}; "
-            f"create the queue with {enough}, or send a smaller item"
+            f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
+            f"{self.limit:,}; create the queue with {enough}{slots}, or send a smaller item"
         )
 
 

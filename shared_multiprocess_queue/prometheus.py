@@ -63,7 +63,12 @@ _RECOVERED: Final = {"get": "orphans_recovered", "put": "dead_puts"}
 FAMILIES: Final = (
     _Family("items", "Items in the queue.", lambda queue, look, change: {"": look.items}),
     _Family("capacity", "Slots of the queue.", lambda queue, look, change: {"": look.capacity}),
-    _Family("item_size_bytes", "Most bytes of an item.", lambda queue, look, change: {"": look.item_size}),
+    _Family("item_size_bytes", "Most bytes of an item in one slot.", lambda queue, look, change: {"": look.item_size}),
+    _Family(
+        "max_item_size_bytes",
+        "Most bytes of an item, which may take several slots.",
+        lambda queue, look, change: {"": look.max_item_size},
+    ),
     _Family("memory_bytes", "Shared memory that the queue takes.", lambda queue, look, change: {"": queue.memory}),
     _counter("put", "Items put.", {"": "put_total"}),
     _counter("got", "Items taken.", {"": "got_total"}),

@@ -87,9 +87,10 @@ class SharedMemoryQueue(Generic[T]):
         name: the name by which processes find the queue: any text without '/' and NUL, about 240 bytes with the run_id.
             Without a name the queue is new and anonymous: its name cannot be guessed, and it has ``delete=True``.
         create: make the queue; if False, attach to one that exists.
-        capacity: largest number of items. When attaching, leave capacity, item_size, mode, leases, max_deliveries and
-            delete out, or pass the values of the queue; a default counts as left out.
-        item_size: largest size of a serialised item, in bytes. The queue takes memory for capacity x item_size.
+        capacity: number of slots, each for one item. When attaching, leave capacity, item_size, mode, leases,
+            max_deliveries, max_item_size and delete out, or pass the values of the queue; a default counts as left out.
+        item_size: largest size of a serialised item in one slot, in bytes. The queue takes memory for capacity x
+            item_size.
         run_id: keeps queues of the same name apart: it is a prefix of the segment's name, which is
             ``{run_id}-{name}-queue``, or ``{name}-queue`` without a run_id.
         lock: ignored; accepted because earlier versions took one.
@@ -99,6 +100,8 @@ class SharedMemoryQueue(Generic[T]):
             ``lease``. 0: the queue does not know which items are being processed.
         max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; see
             ``dead_letters``. Needs leases. 0: it is delivered as often as it comes back.
+        max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
+            than a slot takes several adjacent ones, at most all; a put waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
             process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
             asks for "pickle".
@@ -171,6 +174,7 @@ class SharedMemoryQueue(Generic[T]):
         mode: Mode = DEFAULTS.mode,
         leases: SupportsIndex = DEFAULTS.leases,
         max_deliveries: SupportsIndex = DEFAULTS.max_deliveries,
+        max_item_size: SupportsIndex | None = None,
         serializer: Serializer = DEFAULT_FORMAT.serializer,
         dumps: Callable[[Any], Any] | None = None,
         loads: Callable[[bytes], Any] | None = None,
@@ -185,7 +189,7 @@ class SharedMemoryQueue(Generic[T]):
         engine_class = self._prepare(sweep.anonymous_name() if is_anonymous else name, run_id, engine, wanted_format)
         is_new, may_exist = _arguments.ways_to_open(is_anonymous, create, exist_ok, wait)
         until, wait_until = deadline_of(True, timeout), deadline_of(True, wait, "wait")
-        asked = _arguments.sizes(capacity, item_size, mode, leases, max_deliveries, delete, is_anonymous)
+        asked = _arguments.sizes(capacity, item_size, mode, leases, max_deliveries, delete, is_anonymous, max_item_size)
         make, attach = partial(self._create, engine_class, asked), partial(self._attach, engine_class, asked)
         segment_name, _ = lifecycle.names(self._name, self._run_id)
         if may_exist:
@@ -205,7 +209,12 @@ class SharedMemoryQueue(Generic[T]):
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
         self._geometry = lifecycle.geometry(
-            wanted.capacity, wanted.item_size, wanted.mode, wanted.leases, wanted.max_deliveries
+            wanted.capacity,
+            wanted.item_size,
+            wanted.mode,
+            wanted.leases,
+            wanted.max_deliveries,
+            wanted.max_item_size,
         )
         segment, flag = lifecycle.create(
             self._name, self._run_id, self._geometry, wanted.delete, self._TAKES_MEMORY_AS_USED, self._format.name
@@ -263,7 +272,7 @@ class SharedMemoryQueue(Generic[T]):
         _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
         self._engine = engine_class(member)
         definitions = partial(Definitions, segment, self._geometry.definitions, member)
-        self._codec = self._format.codec(definitions, self._geometry.item_size)  # not by what the segment states
+        self._codec = self._format.codec(definitions, self._geometry.max_item_size)  # not by what the segment states
         self._calls = self._engine.open(self._codec)  # from here on others see this process
         return segment.has_name()
 
@@ -285,7 +294,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room in time.
             ShutDown: the queue was shut down.
-            ItemTooLargeError: the serialised item is larger than ``item_size``, with serializer="pickle" even
+            ItemTooLargeError: the serialised item is larger than ``max_item_size``, with serializer="pickle" even
                 deflated; a ValueError.
             SerializationError: the item cannot be serialised, or has no place in this queue's format; a ValueError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
@@ -314,7 +323,7 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Full: there was no room for all in time.
             ShutDown: the queue was shut down; nothing was put.
-            ValueError: there are more items than the queue can ever hold.
+            ValueError: there are more items than the queue can ever hold, or they take more slots than there are.
             ItemTooLargeError, SerializationError, QueueClosedError, RoleTakenError: as ``put``; nothing was put.
         """
         self._calls.put_batch(items, block, timeout)
@@ -695,21 +704,22 @@ class SharedMemoryQueue(Generic[T]):
         that are microseconds apart.
 
         Returns:
-            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``; ``put_total``
-            and ``got_total`` (items since creation), ``put_waits`` and ``get_waits`` (times that a put or get slept),
-            ``full_events`` and ``empty_events`` (times that Full and Empty were raised), ``orphans_recovered`` (items
-            of dead getters that were delivered after all), ``dead_puts`` (positions given up because their producer
-            died), ``bells`` (the bells of this handle's descriptors: "none", if the handle has no such descriptor;
-            "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes readable only ten times a
-            second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the queue), ``leased`` (the
-            items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``), ``redelivered`` (times
-            that an item was handed out again), ``lease_waits`` (times that a get found an item and no lease for it),
-            ``max_deliveries`` (of the queue), ``dead_letters`` (that are there), ``dead_letters_total`` (items that
-            became one), ``dead_letters_refused`` (times that an item did not, because their places were taken),
-            ``participants`` (records of each live process, by process id), ``unlinked``, ``delete``, ``shut_down``,
-            ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of ``{"pid", "position", "doing",
-            "seconds"}``, one for each live process that blocks others now, with the seconds since this handle first
-            saw it there.
+            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``,
+            ``queue_max_item_size_bytes``; ``put_total`` and ``got_total`` (items since creation; one that takes several
+            slots counts as many, and so it does in ``queue_size``), ``put_waits`` and ``get_waits`` (times that a put
+            or get slept), ``full_events`` and ``empty_events`` (times that Full and Empty were raised),
+            ``orphans_recovered`` (items of dead getters that were delivered after all), ``dead_puts`` (positions given
+            up because their producer died), ``bells`` (the bells of this handle's descriptors: "none", if the handle
+            has no such descriptor; "ring"; "deaf", if the bells cannot be rung here, so that the descriptor becomes
+            readable only ten times a second), ``bells_refused`` (rings for waiters that were gone), ``leases`` (of the
+            queue), ``leased`` (the items in processing: a list of ``{"pid", "position", "deliveries", "seconds"}``),
+            ``redelivered`` (times that an item was handed out again), ``lease_waits`` (times that a get found an item
+            and no lease for it), ``max_deliveries`` (of the queue), ``dead_letters`` (that are there),
+            ``dead_letters_total`` (items that became one), ``dead_letters_refused`` (times that an item did not,
+            because their places were taken), ``participants`` (records of each live process, by process id),
+            ``unlinked``, ``delete``, ``shut_down``, ``mode``, ``serializer``, ``engine``, and ``blocked_by``: a list of
+            ``{"pid", "position", "doing", "seconds"}``, one for each live process that blocks others now, with the
+            seconds since this handle first saw it there.
         """
         self._check_open()
         return metrics.read(self._engine, self._watch)
@@ -726,13 +736,18 @@ class SharedMemoryQueue(Generic[T]):
 
     @property
     def capacity(self) -> int:
-        """Largest number of items."""
+        """Number of slots: the largest number of items."""
         return self._geometry.capacity
 
     @property
     def item_size(self) -> int:
-        """Largest size of a serialised item, in bytes."""
+        """Largest size of a serialised item in one slot, in bytes."""
         return self._geometry.item_size
+
+    @property
+    def max_item_size(self) -> int:
+        """Largest size of a serialised item, in bytes; one larger than ``item_size`` takes several slots."""
+        return self._geometry.max_item_size
 
     @property
     def mode(self) -> Mode:

@@ -109,7 +109,9 @@ def main() -> None:
         picture("top", "shmq top", screens.table(screen, screens.TOP, [(one, changed[one.name]) for one in queues]))
         (tasks,) = list_queues("app-tasks")
         items = Items("app-tasks")
-        shown = [(one, preview(one.payload or b"", one.tag or 0, items.geometry.item_size)) for one in items.next(3)]
+        shown = [
+            (one, preview(one.payload or b"", one.tag or 0, items.geometry.max_item_size)) for one in items.next(3)
+        ]
         items.close()
         picture("show", "shmq show app-tasks", screens.one_queue(screen, tasks, screens.items_table(screen, shown)))
 

@@ -140,8 +140,8 @@ class Codec:
 
     Args:
         definitions: the store for definitions of ``__main__``.
-        item_size: the largest payload that the queue takes. If a definition found no room in the store, and would make
-            the item larger than this, it is left out; a process of the same program can still read the item.
+        max_item_size: the largest payload that the queue takes. If a definition found no room in the store, and would
+            make the item larger than this, it is left out; a process of the same program can still read the item.
 
     Example:
         >>> codec = Codec(store)
@@ -150,9 +150,9 @@ class Codec:
         {'pixels': 12}
     """
 
-    def __init__(self, definitions: DefinitionStore, item_size: int = sys.maxsize) -> None:
+    def __init__(self, definitions: DefinitionStore, max_item_size: int = sys.maxsize) -> None:
         self._definitions = definitions
-        self._item_size = item_size
+        self._max_item_size = max_item_size
         # Until an engine has its own; see read_plain_by and copy_by.
         self.read_plain: Callable[[bytes], Any] = _read_plain
         self._copy_of: Callable[[Any], Any] = memory.copy_of
@@ -250,19 +250,19 @@ class Codec:
             index: the place of the item in its batch; ``None`` for a single item.
 
         Returns:
-            A payload of at most ``item_size`` bytes, and its tag.
+            A payload of at most ``max_item_size`` bytes, and its tag.
 
         Raises:
             ItemTooLargeError: the payload is too large even deflated, or is ``bytes``, which travel as they are.
         """
-        if isinstance(payload, Pieces) and payload.pack(self._item_size):
+        if isinstance(payload, Pieces) and payload.pack(self._max_item_size):
             return payload, tag
         is_laid = not isinstance(payload, Pieces) or bool(payload.pieces)
-        smaller = deflate.deflated(payload, tag, self._item_size) if tag in _DEFLATABLE and is_laid else None
-        if smaller is None or len(smaller) > self._item_size:
+        smaller = deflate.deflated(payload, tag, self._max_item_size) if tag in _DEFLATABLE and is_laid else None
+        if smaller is None or len(smaller) > self._max_item_size:
             self.withdraw(payload)
             size = None if smaller is None else len(smaller)
-            raise ItemTooLargeError(len(payload), self._item_size, index, size)
+            raise ItemTooLargeError(len(payload), self._max_item_size, index, size)
         return _leading(smaller, payload.keys if isinstance(payload, _Leading | Pieces) else []), DEFLATED
 
     def decode(self, payload: bytes | AnyPieces, tag: int) -> Any:
@@ -332,7 +332,7 @@ class Codec:
 
     def _inflated(self, payload: bytes) -> tuple[bytes, int]:
         try:
-            original, tag = deflate.inflated(payload, self._item_size)
+            original, tag = deflate.inflated(payload, self._max_item_size)
             if tag not in _DEFLATABLE:
                 raise ValueError(f"its deflated bytes have the tag {tag}, and items with that tag are never deflated")
         except ValueError as error:
@@ -366,7 +366,7 @@ class Codec:
         """The end of an item that a bare ``loads`` cannot read; the dictionary of definitions may be empty."""
         along = dumps(definitions, _PROTOCOL)
         size = pickler.buffers.size + sum(map(len, pickler.parts)) + len(along) + _TRAILER.size
-        if size > self._item_size:
+        if size > self._max_item_size:
             along = dumps({}, _PROTOCOL)
         origin = pickler.origin or _program().origin
         return along + _TRAILER.pack(0, len(along), origin[:8], origin[8:])

@@ -71,19 +71,19 @@ class Format(NamedTuple):
         """The text by which processes compare their formats."""
         return self.serializer if self.functions is None else " ".join(map(name_of, self.functions))
 
-    def codec(self, definitions: Callable[[], DefinitionStore], item_size: int) -> ItemCodec:
+    def codec(self, definitions: Callable[[], DefinitionStore], max_item_size: int) -> ItemCodec:
         """Return the codec for a queue.
 
         Args:
             definitions: makes the store of definitions of ``__main__``, for the codec that has such.
-            item_size: the largest payload that the queue takes, in bytes.
+            max_item_size: the largest payload that the queue takes, in bytes.
         """
         if self.functions is not None:
-            return OwnCodec(*self.functions, item_size)
+            return OwnCodec(*self.functions, max_item_size)
         if self.serializer == "plain":
-            made: ItemCodec = _plain_codec()(item_size)
+            made: ItemCodec = _plain_codec()(max_item_size)
             return made
-        return Codec(definitions(), item_size)
+        return Codec(definitions(), max_item_size)
 
 
 @late

@@ -33,18 +33,18 @@ class OwnCodec:
     Args:
         dumps: turns an item into an object with its bytes.
         loads: turns bytes back into an item.
-        item_size: the largest payload that the queue takes, in bytes.
+        max_item_size: the largest payload that the queue takes, in bytes.
     """
 
     dumps: Final = None  # the native engine leaves all items to `encode` and `decode`
     loads: Final = None
     load: Final = None
 
-    def __init__(self, dumps: Callable[[Any], Any], loads: Callable[[bytes], Any], item_size: int) -> None:
+    def __init__(self, dumps: Callable[[Any], Any], loads: Callable[[bytes], Any], max_item_size: int) -> None:
         self._dumps = dumps
         self._loads = loads
         self._loading = _Loading(loads)
-        self._item_size = item_size
+        self._max_item_size = max_item_size
 
     def read_plain_by(self, read: object) -> None:
         """Do nothing: ``loads`` reads all items."""
@@ -72,7 +72,7 @@ class OwnCodec:
         try:
             with memoryview(found) as view:
                 size = view.nbytes
-                data = bytes(view) if size <= self._item_size else b""
+                data = bytes(view) if size <= self._max_item_size else b""
         except Exception as error:
             pass_on(error)
             hint = "; let it end in .encode()" if isinstance(found, str) else ""
@@ -80,8 +80,8 @@ class OwnCodec:
                 f"the queue's dumps, {name_of(self._dumps)}, has returned an object of type "
                 f"{classes.type_name(type(found))}, and must return bytes, or what has a buffer of bytes{hint}"
             ) from error
-        if size > self._item_size:
-            raise ItemTooLargeError(size, self._item_size)
+        if size > self._max_item_size:
+            raise ItemTooLargeError(size, self._max_item_size)
         return data, OWN
 
     encode_object = encode
@@ -95,7 +95,7 @@ class OwnCodec:
         Raises:
             ItemTooLargeError: always.
         """
-        raise ItemTooLargeError(len(payload), self._item_size, index)
+        raise ItemTooLargeError(len(payload), self._max_item_size, index)
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.

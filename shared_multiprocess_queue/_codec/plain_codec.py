@@ -17,7 +17,7 @@ from .tags import OBJECTS
 
 __all__ = ["PlainCodec"]
 
-_COUNTED: Final = 8  # times item_size: how far the size of an item is counted that is too large
+_COUNTED: Final = 8  # times max_item_size: how far the size of an item is counted that is too large
 _TYPES: Final = (
     "None, bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, date, time, datetime, "
     "timedelta, Decimal and UUID"
@@ -28,14 +28,14 @@ class PlainCodec:
     """Turns items into bytes and back, for one queue with ``serializer="plain"``; as ``Codec`` does.
 
     Args:
-        item_size: the largest payload that the queue takes, in bytes.
+        max_item_size: the largest payload that the queue takes, in bytes.
     """
 
     dumps: Final = None  # what the native engine would pickle with
     loads: Final = None
 
-    def __init__(self, item_size: int) -> None:
-        self._item_size = item_size
+    def __init__(self, max_item_size: int) -> None:
+        self._max_item_size = max_item_size
         self.read_plain: Callable[[bytes], Any] = plain.read  # until an engine has its own; see read_plain_by
 
     @staticmethod
@@ -65,7 +65,7 @@ class PlainCodec:
     def encode_object(self, item: object) -> tuple[bytes, int]:
         """Turn an item that is no bare value into bytes, for ``encode``."""
         try:
-            return plain_writing.write(item, _COUNTED * self._item_size), OBJECTS
+            return plain_writing.write(item, _COUNTED * self._max_item_size), OBJECTS
         except plain_writing.NotPlainError as error:
             raise SerializationError(_complaint(item, error)) from error
         except RecursionError as error:
@@ -84,8 +84,8 @@ class PlainCodec:
         Raises:
             ItemTooLargeError: always.
         """
-        is_exact = tag != OBJECTS or len(payload) <= _COUNTED * self._item_size
-        raise ItemTooLargeError(len(payload), self._item_size, index, is_exact=is_exact)
+        is_exact = tag != OBJECTS or len(payload) <= _COUNTED * self._max_item_size
+        raise ItemTooLargeError(len(payload), self._max_item_size, index, is_exact=is_exact)
 
     def decode(self, payload: bytes, tag: int) -> Any:
         """Turn bytes back into an item.

@@ -43,6 +43,7 @@ class Sizes(NamedTuple):
     delete: bool
     leases: int = 0
     max_deliveries: int = 0
+    max_item_size: int = 0  # 0: as item_size
 
 
 DEFAULTS: Final = Sizes(capacity=1000, item_size=4096, mode="mpmc", delete=False)
@@ -110,6 +111,7 @@ def sizes(
     max_deliveries: SupportsIndex,
     delete: bool,
     is_anonymous: bool = False,
+    max_item_size: SupportsIndex | None = None,
 ) -> Sizes:
     """Return what is fixed when a queue is created as plain values.
 
@@ -124,6 +126,7 @@ def sizes(
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
         _between("max_deliveries", max_deliveries, MAX_DELIVERIES, "deliveries of an item", least=0),
+        0 if max_item_size is None else _between("max_item_size", max_item_size, MAX_ITEM_SIZE, "bytes"),
     )
 
 
@@ -148,7 +151,9 @@ def agree(name: str, asked: Sizes, found: Geometry, delete: bool, asked_format: 
         QueueMismatchError: a value, or the format, differs from that of the queue.
         CorruptQueueError: the queue states a format that there is not.
     """
-    own = Sizes(found.capacity, found.item_size, found.mode, delete, found.leases, found.max_deliveries)
+    own = Sizes(
+        found.capacity, found.item_size, found.mode, delete, found.leases, found.max_deliveries, found.max_item_size
+    )
     differing: list[tuple[str, Any, Any]] = [
         (what, value, theirs)
         for what, value, theirs, default in zip(Sizes._fields, asked, own, DEFAULTS, strict=True)
@@ -211,6 +216,20 @@ def countable(items: Iterable[object], capacity: int) -> list[object]:
             f"create the queue with a larger capacity"
         )
     return batch
+
+
+def check_slots(count: int, slots: int, capacity: int) -> None:
+    """Check that the slots are there which the items of a batch take.
+
+    Raises:
+        ArgumentError: they are more than the queue can ever have free.
+    """
+    limit = min(capacity, MAX_BATCH)
+    if slots > limit:
+        raise ArgumentError(
+            f"a batch of {count:,} items that takes {slots:,} slots can never fit: this queue has {limit:,}; split the "
+            f"batch, or create the queue with a larger capacity"
+        )
 
 
 def most_items(max_items: SupportsIndex) -> int:

@@ -21,6 +21,7 @@ from .._codec.buffers import Pieces
 from .._codec.formats import ItemCodec
 from .._platform.clock import ONE_LOOK, deadline_of, seconds_of
 from .._ring.claim import CORRUPT, Home, Payload
+from .._ring.layout import Geometry
 from ..errors import (
     CorruptQueueError,
     DeserializationError,
@@ -29,7 +30,7 @@ from ..errors import (
     SharedMemoryQueueError,
     ShutDown,
 )
-from .arguments import NOT_GIVEN, countable, most_items, only_item
+from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
 
@@ -68,14 +69,18 @@ def parts_of(wish: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:
     return wish[:-2], deadline_of(*wish[-2:])
 
 
-def encoded(codec: ItemCodec, item_size: int, item: object, index: int | None = None) -> Payload:
+def encoded(codec: ItemCodec, geometry: Geometry, item: object, index: int | None = None) -> Payload:
     """Return the payload of an item, made to fit; its index if it is one of a batch."""
     payload = codec.encode(item)
-    return payload if len(payload[0]) <= item_size else codec.fit(*payload, index)
+    return payload if len(payload[0]) <= geometry.max_item_size else codec.fit(*payload, index)
 
 
-def encoded_batch(codec: ItemCodec, item_size: int, items: list[object]) -> list[Payload]:
-    """Return the payloads of a batch."""
+def encoded_batch(codec: ItemCodec, geometry: Geometry, items: list[object]) -> list[Payload]:
+    """Return the payloads of a batch.
+
+    Raises:
+        ArgumentError: they take more slots than there are.
+    """
     payloads: list[Payload] = []
     in_pieces: list[Pieces] = []  # those that refer to the sender's memory
     try:
@@ -85,12 +90,14 @@ def encoded_batch(codec: ItemCodec, item_size: int, items: list[object]) -> list
                     pieces.own()
                 in_pieces.clear()
             try:
-                payloads.append(encoded(codec, item_size, item, index))
+                payloads.append(encoded(codec, geometry, item, index))
                 if isinstance(payloads[-1][0], Pieces):
                     in_pieces.append(payloads[-1][0])
             except (SerializationError, ItemTooLargeError) as error:
                 error.index = index
                 raise
+        slots = sum([-(-len(data) // geometry.item_size) or 1 for data, _ in payloads])
+        check_slots(len(payloads), slots, geometry.capacity)
     except BaseException:
         withdraw(codec, payloads)
         raise
@@ -124,7 +131,7 @@ class InPython:
         item = only_item("put", item, obj)
         until = deadline_of(block, timeout)
         self._membership.check_open()
-        payload = encoded(self._codec, self._geometry.item_size, item)  # before any claim: it may run code of the user
+        payload = encoded(self._codec, self._geometry, item)  # before any claim: it may run code of the user
         try:
             self._engine.put(payload, until)
         except (Full, ShutDown, SharedMemoryQueueError):  # after any other exception the item may have been put
@@ -134,7 +141,7 @@ class InPython:
     def try_put(self, item: object) -> list[Payload] | None:
         """Put an item by one look; if there is no room, return what is encoded, for later looks."""
         self._membership.check_open()
-        payload = encoded(self._codec, self._geometry.item_size, item)
+        payload = encoded(self._codec, self._geometry, item)
         return None if self.try_put_payload(*payload) else [payload]
 
     def try_put_payload(self, data: bytes, tag: int) -> bool:
@@ -162,7 +169,7 @@ class InPython:
 
     def try_put_batch(self, items: list[object]) -> list[Payload]:
         """Return what a batch is, encoded: all of it is for later looks, because this engine has no faster one."""
-        return encoded_batch(self._codec, self._geometry.item_size, items)
+        return encoded_batch(self._codec, self._geometry, items)
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
@@ -231,12 +238,13 @@ class NotPlain:
 
 
 def corrupt_slot(membership: Membership) -> NoReturn:
-    """Raise the error for a slot that states more bytes than it holds.
+    """Raise the error for a slot that states what it cannot hold.
 
     Raises:
         CorruptQueueError: always.
     """
     raise CorruptQueueError(
-        f"a slot stated more bytes than the {membership.geometry.item_size:,} that it holds; its item is lost, and "
+        f"a slot stated an item that cannot be there, for example of more bytes than the "
+        f"{membership.geometry.max_item_size:,} of the largest item of this queue; it is lost, and "
         f"a program other than this package writes into segment {membership.segment.name!r}"
     )

@@ -27,7 +27,9 @@ from .._ring.layout import (
     LEASES_AT,
     MAGIC,
     MAGIC_AT,
+    MAX_BATCH,
     MAX_DELIVERIES_AT,
+    MAX_ITEM_SIZE_AT,
     MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
@@ -95,18 +97,27 @@ def names(name: str, run_id: str) -> tuple[str, str]:
     return segment, f"{name}-queue"
 
 
-def geometry(capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0) -> Geometry:
+def geometry(
+    capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0, max_item_size: int = 0
+) -> Geometry:
     """Return the geometry of a new queue, from values of which each one is possible.
 
     Raises:
-        ArgumentError: together they make the segment too large, or contradict each other.
+        ArgumentError: together they make the segment too large, contradict each other, or an item has no room in the
+            slots.
     """
     if max_deliveries and not leases:
         raise ArgumentError(
             f"max_deliveries={max_deliveries} needs leases: without them no item comes back; add leases=N, N being the "
             f"number of items in processing at once"
         )
-    found = Geometry.of(capacity, item_size, mode, leases, max_deliveries)
+    found = Geometry.of(capacity, item_size, mode, leases, max_deliveries, max_item_size)
+    most = min(capacity, MAX_BATCH) * item_size
+    if not item_size <= found.max_item_size <= most:
+        raise ArgumentError(
+            f"max_item_size={found.max_item_size} must be between item_size={item_size} and {most:,} bytes, which "
+            f"capacity={capacity} slots hold; choose a smaller one, or more slots"
+        )
     if found.size > MAX_SEGMENT_SIZE:
         also = f" and leases={leases} for them" if leases else ""
         raise ArgumentError(
@@ -165,6 +176,7 @@ def create(
                 (MODE_AT, MODES.index(wanted.mode)),
                 (LEASES_AT, wanted.leases),
                 (MAX_DELIVERIES_AT, wanted.max_deliveries),
+                (MAX_ITEM_SIZE_AT, wanted.max_item_size),
                 (RECORDS_AT, RECORDS),
                 (DEFINITIONS_SIZE_AT, DEFINITIONS_SIZE),
                 (SEGMENT_SIZE_AT, wanted.size),

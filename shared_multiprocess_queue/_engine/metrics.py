@@ -39,6 +39,7 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
         "queue_capacity": seen.geometry.capacity,
         "queue_utilization_percent": seen.items / seen.geometry.capacity * 100,
         "queue_item_size_bytes": seen.geometry.item_size,
+        "queue_max_item_size_bytes": seen.geometry.max_item_size,
         "put_total": put_total,
         "got_total": max(put_total - seen.items, 0),
         "put_waits": seen.put_waits,

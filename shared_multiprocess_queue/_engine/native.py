@@ -18,6 +18,7 @@ from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
 from ..errors import ItemTooLargeError, SerializationError
+from .arguments import check_slots
 from .calls import NotPlain, corrupt_slot
 from .contract import Calls, EngineName
 from .doorbell import Doorbell
@@ -70,6 +71,7 @@ class NativeEngine:
             on_keep_back=member.on_keep_back,
             leases=member.geometry.leases,
             max_deliveries=member.geometry.max_deliveries,
+            max_item_size=member.geometry.max_item_size,
         )
         member.add_native(handle)
         handle.begin()  # from here on other processes see that this one uses the queue
@@ -149,11 +151,15 @@ class NativeEngine:
         """Say that the slot of a position holds a word that no queue writes."""
         self.membership.ring.corrupt(position, word)
 
+    def too_many_slots(self, count: int, slots: int) -> None:
+        """Say that the items of a batch take more slots than there are."""
+        check_slots(count, slots, self.membership.geometry.capacity)
+
     def say_which(self, error: ValueError, index: int) -> None:
         """Say in the error of an item which of its batch it is."""
         if isinstance(error, SerializationError | ItemTooLargeError):
             error.index = index
 
     def corrupt_slot(self) -> NoReturn:
-        """Say that a slot stated more bytes than it holds."""
+        """Say that a slot stated what it cannot hold."""
         corrupt_slot(self.membership)

@@ -79,10 +79,12 @@ class Tasks:
         side = self._side(SPACE)
         is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
-            payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry.item_size, item)]
+            payloads: list[Payload] | None = [encoded(self._codec, self._member.geometry, item)]
         else:
             payloads = self._calls.try_put(item)
-        if payloads:
+        if payloads and len(payloads[0][0]) > self._member.geometry.item_size:
+            await self._put_as_batch(side, payloads, seconds, is_busy)
+        elif payloads:
             [(payload, tag)] = payloads
             attempt = partial(self._put, whole(payload), tag)
             with self._withdrawn_unless_put(payloads):
@@ -97,19 +99,23 @@ class Tasks:
         side = self._side(SPACE)
         is_busy = side.is_busy() or self._lacks(PRODUCER_AT)
         if is_busy or side.has_calls():
-            payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry.item_size, batch)
+            payloads: list[Payload] | None = encoded_batch(self._codec, self._member.geometry, batch)
         else:
             payloads = self._calls.try_put_batch(batch)
         if payloads:
-            copies = [(whole(payload), tag) for payload, tag in payloads]  # other tasks may change arrays meanwhile
-            with self._withdrawn_unless_put(payloads):
-                if is_busy:
-                    side = await self._turn(SPACE, PRODUCER_AT)
-                waiting = Batch(side, self._member, copies)
-                try:
-                    await self._wait_to_put(side, waiting.attempt, seconds, is_busy)
-                finally:
-                    waiting.let_go()
+            await self._put_as_batch(side, payloads, seconds, is_busy)
+
+    async def _put_as_batch(self, side: Side, payloads: list[Payload], seconds: float | None, is_busy: bool) -> None:
+        """Wait to put a batch, or an item of several slots, behind a shut gate."""
+        copies = [(whole(payload), tag) for payload, tag in payloads]  # other tasks may change arrays meanwhile
+        with self._withdrawn_unless_put(payloads):
+            if is_busy:
+                side = await self._turn(SPACE, PRODUCER_AT)
+            waiting = Batch(side, self._member, copies)
+            try:
+                await self._wait_to_put(side, waiting.attempt, seconds, is_busy)
+            finally:
+                waiting.let_go()
 
     def _put(self, data: bytes, tag: int) -> None:
         if not self._calls.try_put_payload(data, tag):

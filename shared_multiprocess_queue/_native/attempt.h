@@ -4,10 +4,6 @@
 #ifndef SHMQ_ATTEMPT_H
 #define SHMQ_ATTEMPT_H
 
-#include <errno.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include "records.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
@@ -64,14 +60,12 @@ static inline int take_role(struct record *record, enum shmq_side side)
 
 /* ---- memory that is taken as it is used ---------------------------------------------------------------------------- */
 
-enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE, Linux 5.14; older headers do not have it */
-
 /* Give the slot of bad_position its number, and others behind it, or raise. */
 SHMQ_RARE static int number_slots(struct record *record)
 {
     PyObject *numbered = PyObject_CallMethod(record->handle->engine, "number", "KK",
                                              (unsigned long long)record->me.bad_position,
-                                             (unsigned long long)record->count);
+                                             (unsigned long long)record->slots);
     if (numbered == NULL) {
         return FAILED;
     }
@@ -80,19 +74,22 @@ SHMQ_RARE static int number_slots(struct record *record)
 }
 
 /* Make sure that there is memory for the items, in the slots that are claimed for them. If there is none, the put is
-   given up as a dead one is, and this raises. A kernel before 5.14 does not tell. */
+   given up as a dead one is, and this raises. */
 SHMQ_RARE static int reserve_claimed(struct record *record, uint64_t position)
 {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const struct shmq_ring *ring = &record->ring;
+    uint64_t p = position;
     for (uint64_t i = 0; i < record->count; i++) {
-        const uintptr_t slot = (uintptr_t)shmq_slot_of(&record->ring, position + i);
-        const uintptr_t first = slot - slot % page;
-        const size_t length = slot - first + SHMQ_STRIDE(record->payloads[i].length);
-        if (record->payloads[i].length > record->handle->at_once &&
-            madvise((void *)first, length, POPULATE_WRITE) < 0 && (errno == EFAULT || errno == ENOMEM)) {
-            record->is_marked = !shmq_abandon(&record->ring, &record->me);
-            return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
-        }
+        uint32_t left = record->payloads[i].length;
+        do {
+            const uint32_t piece = left < ring->item_size ? left : ring->item_size;
+            struct shmq_slot *slot = shmq_slot_of(ring, p++);
+            if (piece > SHMQ_AT_ONCE && !call_reserve(record, slot, (uint32_t)SHMQ_STRIDE(piece))) {
+                record->is_marked = !shmq_abandon(ring, &record->me);
+                return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
+            }
+            left -= piece;
+        } while (left > 0);
     }
     return 0;
 }
@@ -111,15 +108,15 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write a claimed item, which may be long. */
-static inline void write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
-                             uint32_t index)
+/* Write a claimed item of any size, which may be in pieces if it takes one slot; returns the number of its slots. */
+static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
+                                 uint32_t index)
 {
-    if (payload->tag == TAG_BUFFERS) {
+    if (payload->tag == TAG_BUFFERS && payload->length <= ring->item_size) {
         shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
-    } else {
-        shmq_write(ring, position, data_of(payload), payload->length, payload->tag, index);
+        return 1;
     }
+    return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
 
 /* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
@@ -136,8 +133,9 @@ SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
             return FAILED;
         }
     }
+    uint64_t slots = 0;
     for (uint64_t i = 0; i < record->count; i++) {
-        write_any(ring, position + i, &record->payloads[i], (uint32_t)i);
+        slots += write_any(ring, position + slots, &record->payloads[i], (uint32_t)slots);
     }
     return 0;
 }
@@ -154,7 +152,8 @@ static inline int attempt_put(struct record *record, bool sure)
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
-            if (gate != record->passed_on) { /* the wake may be meant for the batch: pass it on, once a lease */
+            /* What has woken this put may have been meant for the batch: pass it on, once a lease. */
+            if (gate != record->passed_on && record->passed_on != NOT_SLEPT) {
                 record->passed_on = gate;
                 shmq_wake(ring, &ring->header->space, 1);
             }
@@ -164,7 +163,7 @@ static inline int attempt_put(struct record *record, bool sure)
     uint64_t position;
     enum shmq_result claimed;
     /* Again at once: a wait looks at the last slot that the put wants, which may have no memory yet. */
-    while ((claimed = shmq_claim_put(ring, me, record->count, sure, &position)) == SHMQ_FRESH) {
+    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, &position)) == SHMQ_FRESH) {
         if (number_slots(record) < 0) {
             return FAILED;
         }
@@ -178,7 +177,7 @@ static inline int attempt_put(struct record *record, bool sure)
     } else if (write_unusual(record, position) < 0) {
         return FAILED;
     }
-    if (shmq_publish(ring, me, position, record->count) == SHMQ_CLAIM_LOST) {
+    if (shmq_publish(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
         PyErr_Format(record->handle->state->claim_lost,
                      "the put at position %llu was declared dead; its items are not in the queue",
                      (unsigned long long)position);
@@ -246,13 +245,13 @@ static inline int take_kept_back(struct record *record)
     return record->count > 0 ? SHMQ_DONE : SHMQ_NOTHING;
 }
 
-/* Give the claimed items of a get to other gets, because memory is short. */
-SHMQ_RARE static int abandon_claimed(struct record *record)
+/* Give the claimed items of a get to other gets, because memory is short; returns false. */
+SHMQ_RARE static bool abandon_claimed(struct record *record)
 {
     clear_payloads(record, 0);
     record->is_marked = !shmq_abandon(&record->ring, &record->me);
     PyErr_NoMemory();
-    return FAILED;
+    return false;
 }
 
 /* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
@@ -281,42 +280,83 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
     return taking;
 }
 
-/* Copy the claimed items and free their slots. The copies are bytes objects, or as take_apart makes
-   them; making one runs no other code. If memory is short, that fails, and the items go to other gets. */
-static inline int take_claimed(struct record *record, uint64_t position, uint64_t count)
+/* Copy a claimed item of one slot. The copy is a bytes object, or as take_apart makes it; making one runs no other code.
+   False with an error: memory is short, and the items of the get go to other gets. */
+static inline __attribute__((always_inline)) bool copy_claimed(struct record *record, const struct shmq_item *item)
+{
+    if (item->length <= SHMQ_WORD && item->tag >= TAG_NONE && item->tag <= TAG_FLOAT) { /* spares an allocation */
+        struct payload *payload = &record->payloads[record->count++];
+        *payload = (struct payload){.owner = NULL, .length = item->length, .tag = item->tag};
+        memcpy(payload->scalar, item->data, item->length);
+        return true;
+    }
+    if (__builtin_expect(item->tag >= TAG_OBJECTS, 0)) {
+        const enum taking taking = take_apart(record, item);
+        if (taking != NOT_IN_PIECES) {
+            return taking == TAKEN || abandon_claimed(record);
+        }
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data, item->length);
+    if (bytes == NULL) {
+        return abandon_claimed(record);
+    }
+    add_taken_bytes(record, bytes, item->tag);
+    return true;
+}
+
+/* Copy a claimed item of several slots. */
+SHMQ_APART static bool copy_claimed_large(struct record *record, uint64_t position, const struct shmq_item *item)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, item->length);
+    if (bytes == NULL) {
+        return abandon_claimed(record);
+    }
+    shmq_copy_out(&record->ring, position, item->length, PyBytes_AS_STRING(bytes), false);
+    add_taken_bytes(record, bytes, item->tag);
+    return true;
+}
+
+/* Copy the items in `count` claimed slots, and free these. Each caller says by a constant whether items may take several
+   slots. */
+static inline __attribute__((always_inline)) int take_claimed(struct record *record, uint64_t position, uint64_t count,
+                                                              bool large)
 {
     struct shmq_ring *ring = &record->ring;
-    for (uint64_t i = 0; i < count; i++) {
-        struct shmq_item item;
-        shmq_read(ring, position + i, &item);
-        if (item.length <= SHMQ_WORD && item.tag >= TAG_NONE && item.tag <= TAG_FLOAT) { /* spares an allocation */
-            struct payload *payload = &record->payloads[record->count++];
-            *payload = (struct payload){.owner = NULL, .length = item.length, .tag = item.tag};
-            memcpy(payload->scalar, item.data, item.length);
-            continue;
-        }
-        if (__builtin_expect(item.tag >= TAG_OBJECTS, 0)) {
-            const enum taking taking = take_apart(record, &item);
-            if (taking == TAKEN) {
-                continue;
+    uint64_t items = count;
+    if (large) {
+        const uint64_t end = position + count;
+        /* There is room for as many items as were claimed. If the segment was damaged meanwhile, they may look more. */
+        for (uint64_t p = position; p < end && record->count < record->room;) {
+            struct shmq_item item;
+            const uint64_t slots = shmq_measure(ring, p, end - p, &item);
+            if (!(slots > 1 ? copy_claimed_large(record, p, &item) : copy_claimed(record, &item))) {
+                return FAILED;
             }
-            if (taking == NO_MEMORY_FOR_PIECES) {
-                return abandon_claimed(record);
+            p += slots;
+        }
+        items = record->count;
+    } else {
+        for (uint64_t i = 0; i < count; i++) {
+            struct shmq_item item;
+            shmq_read(ring, position + i, &item);
+            if (!copy_claimed(record, &item)) {
+                return FAILED;
             }
         }
-        PyObject *bytes = PyBytes_FromStringAndSize((const char *)item.data, item.length);
-        if (bytes == NULL) {
-            return abandon_claimed(record);
-        }
-        add_taken_bytes(record, bytes, item.tag);
     }
     record->count = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        if (shmq_free_slot(ring, position + i)) {
+    uint64_t p = position;
+    for (uint64_t i = 0; i < items; i++) {
+        const uint64_t slots = large ? shmq_slots_of(ring, record->payloads[i].length) : 1;
+        if (large ? shmq_free_large(ring, p, slots) : shmq_free_slot(ring, p)) {
             record->payloads[record->count++] = record->payloads[i];
         } else {
             Py_XDECREF(record->payloads[i].owner); /* another get has adopted the item */
         }
+        p += slots;
+    }
+    if (large && p < position + count) {
+        shmq_free_rest(ring, p - 1, position + count - p + 1); /* what lies there is lost by the damage */
     }
     shmq_finish_get(ring, &record->me, count);
     return record->count > 0 ? SHMQ_DONE : SHMQ_AGAIN;
@@ -325,13 +365,18 @@ static inline int take_claimed(struct record *record, uint64_t position, uint64_
 /* Take over the item of a dead get. */
 static inline int adopt(struct record *record, uint64_t position)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, record->ring.item_size);
+    const struct shmq_ring *ring = &record->ring;
+    struct shmq_item item;
+    uint32_t room = ring->item_size;
+    if (SHMQ_HAS_LARGE(ring) && shmq_measure(ring, position, ring->capacity, &item) > 1) {
+        room = item.length; /* not max_item_size, which may be more than the memory of this process */
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, room);
     if (bytes == NULL || make_room(record, 1) < 0) {
         Py_XDECREF(bytes);
         return FAILED;
     }
-    struct shmq_item item;
-    if (!shmq_rescue_get(&record->ring, position, PyBytes_AS_STRING(bytes), &item)) {
+    if (!shmq_rescue_get(ring, position, PyBytes_AS_STRING(bytes), room, &item)) {
         Py_DECREF(bytes);
         return SHMQ_AGAIN;
     }
@@ -342,8 +387,8 @@ static inline int adopt(struct record *record, uint64_t position)
     return SHMQ_DONE;
 }
 
-/* Take one to `limit` items. */
-static inline int attempt_get(struct record *record, bool sure)
+/* Take one to `limit` items; `large` is as of take_claimed. */
+static inline __attribute__((always_inline)) int attempt_get_of(struct record *record, bool sure, bool large)
 {
     struct shmq_ring *ring = &record->ring;
     if (PyObject_Size(record->handle->kept_back) > 0 && !shmq_is_stopped(ring)) {
@@ -366,9 +411,11 @@ static inline int attempt_get(struct record *record, bool sure)
             return FAILED;
         }
         uint64_t position, count;
-        const enum shmq_result claimed = shmq_claim_get(ring, &record->me, most, sure, &position, &count);
+        const enum shmq_result claimed = large
+                                             ? shmq_claim_large(ring, &record->me, most, sure, &position, &count)
+                                             : shmq_claim_get(ring, &record->me, most, sure, &position, &count);
         if (claimed == SHMQ_DONE) {
-            found = take_claimed(record, position, count);
+            found = take_claimed(record, position, count, large);
         } else if (claimed == SHMQ_CORRUPT) {
             found = fail_as_corrupt(record);
         } else if (claimed == SHMQ_SHUT_DOWN) {
@@ -380,6 +427,16 @@ static inline int attempt_get(struct record *record, bool sure)
         }
     }
     return found == SHMQ_AGAIN ? SHMQ_HELD : found;
+}
+
+SHMQ_APART static int attempt_get_large(struct record *record, bool sure)
+{
+    return attempt_get_of(record, sure, true);
+}
+
+static inline int attempt_get(struct record *record, bool sure)
+{
+    return SHMQ_HAS_LARGE(&record->ring) ? attempt_get_large(record, sure) : attempt_get_of(record, sure, false);
 }
 
 /* Keep the items that a get has taken, from index `first` on, for the next gets of this handle. FAILED: the callback

@@ -78,11 +78,17 @@ static inline bool shmq_is_shut(uint64_t gate, uint64_t now)
     return gate > now && gate - now <= SHMQ_FAR_AHEAD;
 }
 
-/* Close the gate, or keep it closed; returns its value, for shmq_open_gate. */
-static inline uint64_t shmq_shut_gate(const struct shmq_ring *ring, uint64_t now)
+/* Close the gate, or keep it closed for as long as gets make room: *closed is its value, for shmq_open_gate, 0 at first;
+   *head is head when it was written. If head has not moved since, the getters may wait for a single put. Then the lease
+   ends, and the gate is closed again after the next get. */
+static inline void shmq_shut_gate(const struct shmq_ring *ring, uint64_t now, uint64_t *closed, uint64_t *head)
 {
-    SHMQ_STORE("Q1", &ring->header->gate, now + SHMQ_GATE_LEASE, memory_order_relaxed); /* [Q1] */
-    return now + SHMQ_GATE_LEASE;
+    const uint64_t before = *head;
+    *head = SHMQ_LOAD("Q1", &ring->header->head, memory_order_relaxed); /* [Q1] */
+    if (*closed == 0 || *head != before) {
+        *closed = now + SHMQ_GATE_LEASE;
+        SHMQ_STORE("Q1", &ring->header->gate, *closed, memory_order_relaxed); /* [Q1] */
+    }
 }
 
 /* Open the gate that this batch has closed (or, if the caller has the lock, a dead batch), and wake a putter. */

@@ -372,4 +372,22 @@ static const struct shmq_piece *pieces_of(PyObject *payload, struct arena *arena
     return found;
 }
 
+/* The bytes of a payload in one place, in an arena, with zeros in between. NULL with an error. */
+static const char *whole_of(const struct shmq_piece *pieces, uint32_t length, struct arena *arena)
+{
+    char *const whole = arena_take(arena, length);
+    if (whole == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    uint32_t end = 0;
+    for (; pieces->data != NULL; pieces++) {
+        memset(whole + end, 0, pieces->at - end);
+        memcpy(whole + pieces->at, pieces->data, pieces->length);
+        end = pieces->at + pieces->length;
+    }
+    memset(whole + end, 0, length - end);
+    return whole;
+}
+
 #endif

@@ -147,10 +147,10 @@ static PyObject *encode_by_codec(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
-/* Set a payload to what the codec has returned, bytes or pieces, but for its length. False with an error, and without an
-   owner. */
-static bool set_encoded(PyObject *encoded, unsigned int tag, struct arena *arena, struct payload *payload,
-                        Py_ssize_t *length)
+/* Set a payload to what the codec has returned, bytes or pieces, but for its length. Pieces that take several slots
+   are copied into one place. False with an error, and without an owner. */
+static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag, struct arena *arena,
+                        struct payload *payload, Py_ssize_t *length)
 {
     payload->owner = NULL;
     payload->tag = tag;
@@ -160,6 +160,10 @@ static bool set_encoded(PyObject *encoded, unsigned int tag, struct arena *arena
     } else {
         *length = PyObject_Size(encoded);
         if (*length < 0 || (payload->pieces = pieces_of(encoded, arena)) == NULL) {
+            return false;
+        }
+        if (*length > (Py_ssize_t)self->item_size && *length <= (Py_ssize_t)self->max_item_size &&
+            (payload->data = whole_of(payload->pieces, (uint32_t)*length, arena)) == NULL) {
             return false;
         }
     }
@@ -183,12 +187,12 @@ static int fit(Handle *self, Py_ssize_t index, Py_ssize_t length, struct arena *
     PyObject *smaller;
     unsigned int tag;
     if (fitting == NULL || !PyArg_ParseTuple(fitting, "OI", &smaller, &tag) ||
-        !set_encoded(smaller, tag, arena, payload, &length)) {
+        !set_encoded(self, smaller, tag, arena, payload, &length)) {
         Py_XDECREF(fitting);
         return FAILED;
     }
     Py_DECREF(fitting);
-    if (length > (Py_ssize_t)self->item_size) { /* it would overwrite the next slot */
+    if (length > (Py_ssize_t)self->max_item_size) { /* it would overwrite other slots */
         PyErr_SetString(PyExc_SystemError, "what a codec made fit does not fit");
         Py_CLEAR(payload->owner);
         return FAILED;
@@ -208,7 +212,7 @@ SHMQ_APART static bool encode_plain(Handle *self, PyObject *item, struct arena *
         return false;
     }
     size_t length;
-    const char *const bytes = plain_write(&self->state->plain, item, pickles, self->item_size, arena, &length);
+    const char *const bytes = plain_write(&self->state->plain, item, pickles, self->max_item_size, arena, &length);
     if (bytes == NULL) {
         if (type != self->given_up.type) {
             self->given_up.type = type;
@@ -250,34 +254,34 @@ static inline bool encode_bare(PyObject *item, struct payload *payload, Py_ssize
 }
 
 /* Turn an item into bytes, perhaps in an arena; may run code of the user. The index is its place in its batch, -1 for a
-   single item. NEEDS_MEMORY: it is encoded, and is larger than what each slot has memory for. */
+   single item. BY_BATCH: it is encoded, and has to be put as a batch is. */
 static int encode(Handle *self, PyObject *item, Py_ssize_t index, struct arena *arena, struct payload *payload)
 {
     Py_ssize_t length;
     const bool is_own = has_own_format(self);
     if (is_own || !encode_bare(item, payload, &length)) {
         if (!is_own && !PyUnicode_CheckExact(item) && encode_plain(self, item, arena, payload)) {
-            return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+            return payload->length > self->at_once ? BY_BATCH : 0;
         }
         PyObject *encoded = encode_by_codec(self, item);
         PyObject *bytes = encoded;
         unsigned int tag = TAG_PICKLE;
         if (encoded == NULL || (!PyBytes_CheckExact(encoded) && !PyArg_ParseTuple(encoded, "OI", &bytes, &tag)) ||
-            !set_encoded(bytes, tag, arena, payload, &length)) {
+            !set_encoded(self, bytes, tag, arena, payload, &length)) {
             Py_XDECREF(encoded);
             return FAILED;
         }
         Py_DECREF(encoded);
     }
     if (length > (Py_ssize_t)self->at_once) {
-        if (length > (Py_ssize_t)self->item_size) {
+        if (length > (Py_ssize_t)self->max_item_size) {
             if (fit(self, index, length, arena, payload) < 0) {
                 return FAILED;
             }
         } else {
             payload->length = (uint32_t)length;
         }
-        return payload->length > self->at_once ? NEEDS_MEMORY : 0;
+        return payload->length > self->at_once ? BY_BATCH : 0;
     }
     payload->length = (uint32_t)length;
     return 0;

@@ -22,7 +22,7 @@ static inline struct shmq_dead *shmq_dead_of(const struct shmq_ring *ring, uint3
 
 static inline unsigned char *shmq_dead_payload(const struct shmq_ring *ring, uint32_t index)
 {
-    return ring->dead_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size);
+    return ring->dead_payloads + index * SHMQ_LEASE_STRIDE(ring->max_item_size);
 }
 
 /* Where an item lies: in a dead slot or in a lease slot. */
@@ -41,7 +41,7 @@ static inline struct shmq_place shmq_leased_place(const struct shmq_ring *ring, 
 {
     struct shmq_lease *lease = &ring->lease_heads[index];
     return (struct shmq_place){&lease->length, &lease->meta,
-                               ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size)};
+                               ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->max_item_size)};
 }
 
 /* Copy an item; its length comes from the segment and is not believed. Two that take an item may copy while the next is
@@ -49,7 +49,7 @@ static inline struct shmq_place shmq_leased_place(const struct shmq_ring *ring, 
 static inline void shmq_copy_item(const struct shmq_ring *ring, struct shmq_place from, struct shmq_place to)
 {
     const uint32_t stated = SHMQ_LOAD("M2", from.length, memory_order_relaxed);
-    const uint32_t bytes = stated < ring->item_size ? stated : ring->item_size;
+    const uint32_t bytes = stated < ring->max_item_size ? stated : ring->max_item_size;
     _Atomic uint64_t *source = (_Atomic uint64_t *)(void *)from.payload;
     _Atomic uint64_t *target = (_Atomic uint64_t *)(void *)to.payload;
     for (uint32_t at = 0; at < bytes; at += SHMQ_WORD) {

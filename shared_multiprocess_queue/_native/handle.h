@@ -20,6 +20,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -30,6 +31,7 @@
 #include "buffers.h"
 #include "plain.h"
 #include "processes.h"
+#include "large_ring.h"
 #include "leased_ring.h"
 #include "looking.h"
 #include "tags.h"
@@ -46,7 +48,8 @@
 #define SHMQ_RARE __attribute__((cold, noinline)) /* keeps a function out of the frequent path */
 #define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
-#define NEEDS_MEMORY 1 /* of encode */
+#define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
+#define NOT_SLEPT UINT64_MAX /* in passed_on: no wake was taken that could be passed on */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -65,7 +68,7 @@ struct payload {
     union {
         const char *data;
         char scalar[SHMQ_WORD];
-        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put, if the item takes one slot */
     };
     uint32_t length;
     uint32_t tag;
@@ -85,11 +88,13 @@ struct record {
     enum shmq_side side;
     struct payload *payloads; /* the items of a put, or those that a get has taken */
     uint64_t count;
+    uint64_t slots; /* that a put takes */
     uint64_t room;
     struct arena arena; /* for the items that a get has taken */
     uint64_t limit;     /* of a get */
-    uint64_t passed_on; /* the gate for which a wake was passed on */
+    uint64_t passed_on; /* the gate for which a wake was passed on, or NOT_SLEPT */
     uint64_t shut;      /* the gate that this batch has closed */
+    uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
     struct shmq_held *held; /* what it has leased, with room for held_room */
@@ -117,6 +122,7 @@ typedef struct handle {
     bool is_open, is_closed;
     uint64_t capacity, owner;
     uint32_t item_size;
+    uint32_t max_item_size;
     uint32_t at_once; /* bytes of an item for which there is always memory; item_size, if all memory was reserved */
     Py_ssize_t bare_most; /* bytes of a bare item that is put as it is, neither long nor larger than at_once; or -1 to
                              leave even bare items to the codec */
@@ -162,6 +168,17 @@ static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)
                                   : PyBytes_FromStringAndSize(data_of(payload), payload->length);
+}
+
+/* The number of slots that the items of a batch take. */
+static inline uint64_t count_slots(const Handle *self, const struct payload *payloads, Py_ssize_t count)
+{
+    uint64_t slots = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const uint64_t length = payloads[i].length;
+        slots += length <= self->item_size ? 1 : (length + self->item_size - 1) / self->item_size;
+    }
+    return slots;
 }
 
 /* ---- errors ------------------------------------------------------------------------------------------------------- */
@@ -273,6 +290,17 @@ static uint64_t call_now(void *context, bool exact)
     struct timespec time;
     clock_gettime(exact ? CLOCK_MONOTONIC : CLOCK_MONOTONIC_COARSE, &time);
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+enum { POPULATE_WRITE = 23 }; /* MADV_POPULATE_WRITE, Linux 5.14; older headers do not have it */
+
+/* Whether there is memory for so many bytes. A kernel before 5.14 does not tell. */
+static bool call_reserve(void *context, void *at, uint32_t length)
+{
+    (void)context;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)at - (uintptr_t)at % page;
+    return madvise((void *)first, (uintptr_t)at - first + length, POPULATE_WRITE) == 0 ||
+           (errno != EFAULT && errno != ENOMEM);
 }
 
 /* Sleep, without the GIL, while a word has the value that was read. */

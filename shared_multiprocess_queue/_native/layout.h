@@ -50,14 +50,15 @@ static inline uint64_t shmq_unmarked(uint64_t end)
     return end & (SHMQ_CLOSED - 1);
 }
 
-/* meta of a slot = codec tag | index of the item in its batch << 8 */
+/* meta of a slot = codec tag | index of the slot in its put << 8 */
 #define SHMQ_TAG_BITS 8
 #define SHMQ_TAG_MASK ((1U << SHMQ_TAG_BITS) - 1)
+#define SHMQ_MORE 255U /* the tag of the slots of an item but for its first */
 #define SHMQ_MAX_BATCH (UINT64_C(1) << 24)
 
 struct shmq_slot {
     _Atomic uint64_t word;
-    _Atomic uint32_t length; /* bytes of payload */
+    _Atomic uint32_t length; /* bytes of the item; in a slot of the tag MORE, of payload */
     _Atomic uint32_t meta;
     unsigned char payload[];
 };
@@ -133,7 +134,7 @@ struct shmq_header {
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t leases; /* more constants */
     _Atomic uint64_t max_deliveries;
-    _Atomic uint64_t beside_format; /* kept for large items */
+    _Atomic uint64_t max_item_size;
     _Atomic uint64_t format;
 
     _Alignas(SHMQ_LINE) _Atomic uint64_t unlinked; /* marks */
@@ -278,17 +279,17 @@ static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
     (((uint64_t)sizeof(struct shmq_slot) + (uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
 /* The distance between two payloads of lease slots. */
-#define SHMQ_LEASE_STRIDE(item_size) (((uint64_t)(item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
+#define SHMQ_LEASE_STRIDE(max_item_size) (((uint64_t)(max_item_size) + SHMQ_LINE - 1) / SHMQ_LINE * SHMQ_LINE)
 
 /* The number of dead slots. */
 #define SHMQ_DEAD_SLOTS(leases, max_deliveries)                                                                        \
     ((max_deliveries) == 0 ? 0 : (leases) < SHMQ_MAX_DEAD ? (leases) : SHMQ_MAX_DEAD)
 
 /* The whole segment, in bytes. */
-#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries)                                                 \
+#define SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries, max_item_size)                                  \
     (SHMQ_SLOTS_START + (uint64_t)(capacity)*SHMQ_STRIDE(item_size) +                                                  \
      ((uint64_t)(leases) + SHMQ_DEAD_SLOTS(leases, max_deliveries)) *                                                  \
-         (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(item_size)) +                                                  \
+         (sizeof(struct shmq_lease) + SHMQ_LEASE_STRIDE(max_item_size)) +                                              \
      SHMQ_DEFINITIONS_SIZE)
 
 /* ---- times, which both engines keep; nanoseconds ---- */
@@ -330,6 +331,7 @@ static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
     X(GIVEN_POSITION_MASK, SHMQ_GIVEN_POSITION_MASK)                                                                   \
     X(TAG_BITS, SHMQ_TAG_BITS)                                                                                         \
     X(TAG_MASK, SHMQ_TAG_MASK)                                                                                         \
+    X(MORE, SHMQ_MORE)                                                                                                 \
     X(MAX_BATCH, SHMQ_MAX_BATCH)                                                                                       \
     X(SLOT_WORD, offsetof(struct shmq_slot, word))                                                                     \
     X(SLOT_LENGTH, offsetof(struct shmq_slot, length))                                                                 \
@@ -358,6 +360,7 @@ static inline bool shmq_names_lease(uint64_t word, uint32_t lease)
     X(SEGMENT_SIZE_AT, offsetof(struct shmq_header, segment_size))                                                     \
     X(LEASES_AT, offsetof(struct shmq_header, leases))                                                                 \
     X(MAX_DELIVERIES_AT, offsetof(struct shmq_header, max_deliveries))                                                 \
+    X(MAX_ITEM_SIZE_AT, offsetof(struct shmq_header, max_item_size))                                                   \
     X(FORMAT_AT, offsetof(struct shmq_header, format))                                                                 \
     X(UNLINKED_AT, offsetof(struct shmq_header, unlinked))                                                             \
     X(RECORDS_USED_AT, offsetof(struct shmq_header, records_used))                                                     \

@@ -17,15 +17,25 @@
 static inline uint64_t shmq_lease_claimed(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t position,
                                           uint64_t count, struct shmq_held *held)
 {
-    uint64_t taken = 0;
+    uint64_t taken = 0, slots = count;
+    if (SHMQ_HAS_LARGE(ring)) {
+        slots = 0;
+    }
     for (uint64_t i = 0; i < count; i++) {
-        if (shmq_take(ring, &held[i], position + i, false)) {
+        uint64_t p = position + i;
+        bool is_there = true;
+        if (SHMQ_HAS_LARGE(ring)) {
+            p = held[i].position;
+            is_there = held[i].slots > 0; /* otherwise the segment was damaged meanwhile */
+            slots += held[i].slots;
+        }
+        if (is_there && shmq_take(ring, &held[i], p, false)) {
             held[taken++] = held[i];
         } else {
             shmq_give_up(ring, held[i].index); /* another has adopted the item: this process was taken for dead */
         }
     }
-    shmq_finish_get(ring, me, count);
+    shmq_finish_get(ring, me, slots);
     return taken;
 }
 
@@ -44,6 +54,10 @@ static inline enum shmq_result shmq_rescue_to_lease(const struct shmq_ring *ring
     if (came_back) {
         return SHMQ_DONE;
     }
+    if (!shmq_find_memory(ring, held, position)) {
+        shmq_give_up(ring, held->index);
+        return SHMQ_NO_MEMORY;
+    }
     /* [S4] the second read, pairs with [P8]: the copy is of this item, or the compare-and-swap will fail. */
     if (SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) !=
             shmq_word_of(position, SHMQ_FULL) ||
@@ -55,7 +69,7 @@ static inline enum shmq_result shmq_rescue_to_lease(const struct shmq_ring *ring
         return SHMQ_AGAIN;
     }
     SHMQ_ADD("T3", &ring->header->adopted, 1, memory_order_relaxed);
-    shmq_wake(ring, &ring->header->space, 1);
+    shmq_wake(ring, &ring->header->space, SHMQ_HAS_LARGE(ring) ? held->slots : 1);
     return SHMQ_DONE;
 }
 
@@ -77,7 +91,9 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
             return SHMQ_DONE;
         }
         uint64_t position = 0, claimed = 0;
-        enum shmq_result found = shmq_claim(ring, me, most, sure, true, held, &position, &claimed);
+        enum shmq_result found = SHMQ_HAS_LARGE(ring)
+                                     ? shmq_claim(ring, me, most, sure, true, true, held, &position, &claimed)
+                                     : shmq_claim(ring, me, most, sure, true, false, held, &position, &claimed);
         if (found == SHMQ_DONE) {
             *count = shmq_lease_claimed(ring, me, position, claimed, held);
             found = *count > 0 ? SHMQ_DONE : SHMQ_AGAIN;
@@ -106,7 +122,7 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
 static inline enum shmq_result shmq_is_ring_finished(const struct shmq_ring *ring, uint64_t tail)
 {
     const uint64_t head = shmq_unmarked(SHMQ_LOAD("J2", &ring->header->head, memory_order_acquire));
-    for (uint64_t p = head; p < tail && p - head < ring->capacity; p++) {
+    for (uint64_t p = shmq_last_lap(ring, head, tail); p < tail; p++) {
         /* [J2] acquire, pairs with [P8][E6]. */
         const uint64_t word = SHMQ_LOAD("J2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
         if (word == shmq_word_of(p, SHMQ_FREE)) {

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "ending.h"
+#include "large.h"
 #include "parking.h"
 #include "participants.h"
 #include "recovery.h"
@@ -28,6 +29,7 @@ struct shmq_held {
     uint32_t index;
     uint64_t position;
     uint64_t count; /* how often the item was taken, this time included */
+    uint64_t slots; /* that a claimed item has in the ring, where items may take several; otherwise 0 */
 };
 
 static inline struct shmq_lease *shmq_lease_of(const struct shmq_ring *ring, uint32_t index)
@@ -37,7 +39,7 @@ static inline struct shmq_lease *shmq_lease_of(const struct shmq_ring *ring, uin
 
 static inline unsigned char *shmq_lease_payload(const struct shmq_ring *ring, uint32_t index)
 {
-    return ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->item_size);
+    return ring->lease_payloads + index * SHMQ_LEASE_STRIDE(ring->max_item_size);
 }
 
 /* ---- holding a lease slot ----------------------------------------------------------------------------------------- */
@@ -134,6 +136,13 @@ static inline void shmq_give_up_reserved(const struct shmq_ring *ring, const str
     }
 }
 
+/* The number of slots that the item of a lease slot has had in the ring. */
+static inline uint64_t shmq_slots_of_lease(const struct shmq_ring *ring, struct shmq_lease *lease)
+{
+    const uint32_t length = SHMQ_LOAD("E3", &lease->length, memory_order_relaxed);
+    return length <= ring->max_item_size ? shmq_slots_of(ring, length) : 1;
+}
+
 /* Learn from the ring, and from a dead slot, what a lease slot of this process does not know yet; returns its count. */
 static inline uint64_t shmq_settle_lease(const struct shmq_ring *ring, uint32_t index)
 {
@@ -147,10 +156,15 @@ static inline uint64_t shmq_settle_lease(const struct shmq_ring *ring, uint32_t 
             count = 1;
             SHMQ_STORE("E5", &lease->count, count, memory_order_release); /* [E5] release, before [E6] */
         }
+        uint64_t slots = 1;
+        if (SHMQ_HAS_LARGE(ring)) {
+            slots = shmq_slots_of_lease(ring, lease);
+            shmq_free_rest(ring, position, slots);
+        }
         /* [E6] release for [E5] and the copy; pairs with [P2][J2][J3]. seq_cst for the wake, pairs with [W3]. */
         if (SHMQ_CAS("E6", &slot->word, given, shmq_word_of(position + ring->capacity, SHMQ_FREE), memory_order_seq_cst,
                      memory_order_relaxed)) {
-            shmq_wake(ring, &ring->header->space, 1);
+            shmq_wake(ring, &ring->header->space, slots);
         }
     }
     if (ring->dead > 0) {
@@ -187,7 +201,7 @@ static inline void shmq_hand_out_again(const struct shmq_ring *ring, uint32_t in
     SHMQ_STORE("E7", &lease->since, ring->calls.now(ring->calls.context, false), memory_order_relaxed);
     SHMQ_STORE("E7", &lease->due, ring->owner, memory_order_relaxed);
     SHMQ_ADD("count", &ring->header->redelivered, 1, memory_order_relaxed);
-    *held = (struct shmq_held){index, SHMQ_LOAD("E3", &lease->position, memory_order_relaxed), count};
+    *held = (struct shmq_held){index, SHMQ_LOAD("E3", &lease->position, memory_order_relaxed), count, 0};
 }
 
 /* Reserve up to `wanted` free lease slots; returns their number. If an item has come back just there, it is taken
@@ -210,7 +224,7 @@ static inline uint64_t shmq_reserve(const struct shmq_ring *ring, struct shmq_pa
         }
         const uint64_t count = SHMQ_LOAD("E1", &lease->count, memory_order_relaxed);
         if (count == 0) {
-            held[reserved++] = (struct shmq_held){found, 0, 0};
+            held[reserved++] = (struct shmq_held){found, 0, 0, 0};
             continue;
         }
         if (shmq_is_dropped(ring, found)) {
@@ -234,21 +248,29 @@ static inline uint64_t shmq_reserve(const struct shmq_ring *ring, struct shmq_pa
 
 /* Copy the item of a slot into a lease slot of this process. An adopter, whose item another may take meanwhile, reads
    words that a put may be writing, and then drops the copy. */
-static inline void shmq_copy_to_lease(const struct shmq_ring *ring, uint32_t index, uint64_t position, bool adopts)
+static inline void shmq_copy_to_lease(const struct shmq_ring *ring, const struct shmq_held *held, uint64_t position,
+                                      bool adopts)
 {
-    struct shmq_lease *lease = shmq_lease_of(ring, index);
+    struct shmq_lease *lease = shmq_lease_of(ring, held->index);
     struct shmq_slot *slot = shmq_slot_of(ring, position);
-    unsigned char *to = shmq_lease_payload(ring, index);
-    const uint32_t stated = SHMQ_LOAD("G2", &slot->length, memory_order_relaxed);
-    const uint32_t length = stated < ring->item_size ? stated : ring->item_size; /* cut, as it is not believed */
-    if (adopts) {
-        _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
-        for (uint32_t at = 0; at < length; at += SHMQ_WORD) {
-            const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
-            memcpy(to + at, &word, length - at < SHMQ_WORD ? length - at : SHMQ_WORD);
-        }
+    unsigned char *to = shmq_lease_payload(ring, held->index);
+    uint32_t stated = SHMQ_LOAD("G2", &slot->length, memory_order_relaxed);
+    if (SHMQ_HAS_LARGE(ring)) {
+        struct shmq_item item;
+        shmq_measure(ring, position, held->slots != 0 ? held->slots : ring->capacity, &item);
+        shmq_copy_out(ring, position, item.length, to, adopts);
+        stated = item.tag == SHMQ_CORRUPT_TAG ? UINT32_MAX : item.length;
     } else {
-        memcpy(to, slot->payload, length);
+        const uint32_t length = stated < ring->item_size ? stated : ring->item_size; /* cut, as it is not believed */
+        if (adopts) {
+            _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
+            for (uint32_t at = 0; at < length; at += SHMQ_WORD) {
+                const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
+                memcpy(to + at, &word, length - at < SHMQ_WORD ? length - at : SHMQ_WORD);
+            }
+        } else {
+            memcpy(to, slot->payload, length);
+        }
     }
     SHMQ_STEP("E3");
     /* [E3] relaxed, before [E4]: only the holder reads it, or an heir after [E2]. */
@@ -259,17 +281,47 @@ static inline void shmq_copy_to_lease(const struct shmq_ring *ring, uint32_t ind
     SHMQ_STORE("E3", &lease->position, position, memory_order_relaxed);
 }
 
+/* Whether a reserved lease slot has memory for the item of a position. */
+static inline bool shmq_find_memory(const struct shmq_ring *ring, const struct shmq_held *held, uint64_t position)
+{
+    if (ring->fresh_below == 0) {
+        return true;
+    }
+    const uint32_t stated = SHMQ_LOAD("G2", &shmq_slot_of(ring, position)->length, memory_order_relaxed);
+    const uint32_t length = stated < ring->max_item_size ? stated : ring->max_item_size;
+    return length <= SHMQ_AT_ONCE ||
+           ring->calls.reserve(ring->calls.context, shmq_lease_payload(ring, held->index), length);
+}
+
+/* Note in reserved lease slots which items of p .. end - 1 they are for; returns the end of those. */
+static inline uint64_t shmq_place_large(const struct shmq_ring *ring, uint64_t p, uint64_t end, struct shmq_held *held,
+                                        uint64_t reserved)
+{
+    for (uint64_t i = 0; i < reserved; i++) {
+        struct shmq_item item;
+        held[i].position = p;
+        held[i].slots = p < end ? shmq_measure(ring, p, end - p, &item) : 0;
+        p += held[i].slots;
+    }
+    return p;
+}
+
 /* Move the item of a position, which was FULL, into a lease slot. False: another operation has it. The caller wakes
    putters. */
 static inline bool shmq_take(const struct shmq_ring *ring, struct shmq_held *held, uint64_t position, bool adopts)
 {
     struct shmq_slot *slot = shmq_slot_of(ring, position);
     const uint64_t given = shmq_given_word(position, held->index);
-    shmq_copy_to_lease(ring, held->index, position, adopts);
+    shmq_copy_to_lease(ring, held, position, adopts);
     /* [E4] acq_rel, after the copy; pairs with [E6][S4]. The word says which lease slot has the item. */
     if (!SHMQ_CAS("E4", &slot->word, shmq_word_of(position, SHMQ_FULL), given, memory_order_acq_rel,
                   memory_order_relaxed)) {
         return false;
+    }
+    if (SHMQ_HAS_LARGE(ring)) {
+        const uint64_t slots = shmq_slots_of_lease(ring, shmq_lease_of(ring, held->index));
+        held->slots = held->slots > slots ? held->slots : slots; /* fewer than claimed: damaged meanwhile */
+        shmq_free_rest(ring, position, held->slots);
     }
     /* [E5] release, before [E6]; pairs with [J4]. */
     SHMQ_STORE("E5", &shmq_lease_of(ring, held->index)->count, 1, memory_order_release);
@@ -288,8 +340,8 @@ static inline void shmq_read_lease(const struct shmq_ring *ring, uint32_t index,
     *item = (struct shmq_item){.data = shmq_lease_payload(ring, index),
                                .length = SHMQ_LOAD("E3", &lease->length, memory_order_relaxed),
                                .tag = SHMQ_LOAD("E3", &lease->meta, memory_order_relaxed) & SHMQ_TAG_MASK};
-    if (item->length > ring->item_size) {
-        item->length = ring->item_size;
+    if (item->length > ring->max_item_size) {
+        item->length = ring->max_item_size;
         item->tag = SHMQ_CORRUPT_TAG;
     }
 }

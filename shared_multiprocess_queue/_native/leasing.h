@@ -120,6 +120,9 @@ static int attempt_lease(struct record *record, bool sure)
     if (found == SHMQ_CORRUPT) {
         return fail_as_corrupt(record);
     }
+    if (found == SHMQ_NO_MEMORY) {
+        return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
+    }
     return found == SHMQ_DONE ? list_leases(record, count) : (int)found;
 }
 

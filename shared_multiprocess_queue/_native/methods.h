@@ -162,16 +162,21 @@ static inline __attribute__((always_inline)) struct record *record_with(Handle *
         return NULL;
     }
     record->payloads[0] = *payload;
-    record->count = 1;
+    record->count = record->slots = 1;
     record->unusual = may_be_long && (payload->length >= SHMQ_LONG || payload->tag == TAG_BUFFERS) ? HAS_LONG : 0;
     return record;
 }
 
-/* Put an item for which there may be no memory yet. As a batch, because a batch looks to that after its claim. */
-SHMQ_RARE static PyObject *put_with_memory(Handle *self, struct payload *payload, int64_t until)
+/* Put an item that takes several slots, as a batch does; or one for which there may be no memory yet, because a batch
+   looks to that after its claim. */
+SHMQ_RARE static PyObject *put_by_batch(Handle *self, struct payload *payload, int64_t until)
 {
     struct record *record = record_with(self, payload, true);
-    return record == NULL ? NULL : end_wait(record, put_batch_locked(record, until), until);
+    if (record == NULL) {
+        return NULL;
+    }
+    record->slots = shmq_slots_of(&record->ring, payload->length);
+    return end_wait(record, put_batch_locked(record, until), until);
 }
 
 /* Put an item for which there is memory. */
@@ -199,8 +204,8 @@ SHMQ_APART static PyObject *put_object(Handle *self, PyObject *item, int64_t unt
     const int encoded = encode(self, item, -1, &arena, &payload);
     if (encoded == 0) {
         result = put_encoded(self, &payload, true, until);
-    } else if (encoded == NEEDS_MEMORY) {
-        result = put_with_memory(self, &payload, until);
+    } else if (encoded == BY_BATCH) {
+        result = put_by_batch(self, &payload, until);
     }
     arena_free(&arena);
     return result;
@@ -241,9 +246,9 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
 }
 
 /* Before an item of a batch is encoded, copy the arrays of those from `*first` on that are encoded, if its code may
-   change them. */
-static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *first, Py_ssize_t encoded,
-                      struct arena *arena)
+   change them. What takes several slots is copied already; its owner is asked all the same, for later looks. */
+static int own_before(const Handle *self, PyObject *item, struct payload *payloads, Py_ssize_t *first,
+                      Py_ssize_t encoded, struct arena *arena)
 {
     while (*first < encoded && payloads[*first].tag != TAG_BUFFERS) {
         ++*first;
@@ -261,11 +266,11 @@ static int own_before(PyObject *item, struct payload *payloads, Py_ssize_t *firs
         struct payload *payload = &payloads[*first];
         if (payload->tag == TAG_BUFFERS) {
             PyObject *done = PyObject_CallMethod(payload->owner, "own", NULL);
-            if (done == NULL || (payload->pieces = pieces_of(payload->owner, arena)) == NULL) {
-                Py_XDECREF(done);
+            Py_XDECREF(done);
+            if (done == NULL || (payload->length <= self->item_size &&
+                                 (payload->pieces = pieces_of(payload->owner, arena)) == NULL)) {
                 return FAILED;
             }
-            Py_DECREF(done);
         }
     }
     return 0;
@@ -285,7 +290,7 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
         goto done;
     }
     for (; encoded < count; encoded++) {
-        if (own_before(PyList_GET_ITEM(items, encoded), payloads, &unowned, encoded, &arena) < 0) {
+        if (own_before(self, PyList_GET_ITEM(items, encoded), payloads, &unowned, encoded, &arena) < 0) {
             goto done;
         }
         if (encode(self, PyList_GET_ITEM(items, encoded), encoded, &arena, &payloads[encoded]) < 0) {
@@ -297,11 +302,20 @@ static PyObject *put_items(Handle *self, PyObject *items, int64_t until)
         result = Py_NewRef(Py_None);
         goto done;
     }
+    uint64_t slots = (uint64_t)count;
+    if (self->max_item_size > self->item_size) {
+        slots = count_slots(self, payloads, count);
+        if (slots > self->capacity || slots > SHMQ_MAX_BATCH) {
+            result = PyObject_CallMethod(self->engine, "too_many_slots", "nK", count, (unsigned long long)slots);
+            goto done;
+        }
+    }
     struct record *record = borrow(self, SHMQ_PUT);
     if (record != NULL) {
         PyMem_Free(record->payloads);
         record->payloads = payloads;
         record->count = record->room = (uint64_t)count;
+        record->slots = slots;
         record->unusual = HAS_LONG; /* perhaps */
         payloads = NULL;
         encoded = 0;
@@ -358,8 +372,8 @@ static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "SI", &bytes, &tag)) {
         return NULL;
     }
-    if ((uint64_t)PyBytes_GET_SIZE(bytes) > self->item_size) {
-        PyErr_SetString(PyExc_ValueError, "the payload is larger than a slot");
+    if ((uint64_t)PyBytes_GET_SIZE(bytes) > self->max_item_size) {
+        PyErr_SetString(PyExc_ValueError, "the payload is larger than the largest item");
         return NULL;
     }
     struct payload payload = {.owner = Py_NewRef(bytes),
@@ -367,10 +381,10 @@ static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
                               .length = (uint32_t)PyBytes_GET_SIZE(bytes),
                               .tag = tag};
     const struct shmq_piece whole[] = {{payload.data, 0, payload.length}, {NULL, 0, 0}};
-    if (tag == TAG_BUFFERS) {
+    if (tag == TAG_BUFFERS && payload.length <= self->item_size) {
         payload.pieces = whole;
     }
-    PyObject *left = payload.length > self->at_once ? put_with_memory(self, &payload, ONE_LOOK)
+    PyObject *left = payload.length > self->at_once ? put_by_batch(self, &payload, ONE_LOOK)
                                                     : put_encoded(self, &payload, true, ONE_LOOK);
     if (left == NULL) {
         return NULL;

@@ -1,7 +1,7 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
-   unit of its own. In order: layout, participants, parking, batch_lock, recovery, dead_letters, ending, leases, returns, ring,
-   leased_ring, looking, arena, buffers, plain <- handle <- records <- attempt <- leasing <- wait, codec <- methods
-   <- recordless.
+   unit of its own. In order: layout, participants, parking, batch_lock, slots, writing, large, recovery, dead_letters,
+   ending, leases, returns, ring, large_ring, leased_ring, looking, arena, buffers, plain <- handle <- records <-
+   attempt <- leasing <- wait, codec <- methods <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
@@ -13,19 +13,19 @@
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"segment",        "lock",         "capacity", "item_size", "at_once", "spsc",  "owner",
-                            "slice",          "may_spin",     "engine",   "codec",     "calls",   "kept_back",
-                            "on_keep_back",   "leases",       "max_deliveries",        NULL};
+    static char *names[] = {"segment",        "lock",         "capacity", "item_size",      "at_once",       "spsc", "owner",
+                            "slice",          "may_spin",     "engine",   "codec",          "calls",         "kept_back",
+                            "on_keep_back",   "leases",       "max_deliveries",             "max_item_size", NULL};
     static const char *const parts[CODEC_PARTS] = {"dumps",    "loads",  "encode",         "encode_object", "fit",
                                                    "withdraw", "decode", "fail_to_decode", "load"};
     PyObject *segment, *lock, *engine, *codec, *calls, *kept_back, *on_keep_back;
     unsigned long long capacity, owner;
-    unsigned int item_size, at_once, leases, max_deliveries;
+    unsigned int item_size, at_once, leases, max_deliveries, max_item_size;
     long long slice;
     int spsc, may_spin;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOOII", names, &segment, &lock, &capacity, &item_size,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOKIIpKLpOOOOOIII", names, &segment, &lock, &capacity, &item_size,
                                      &at_once, &spsc, &owner, &slice, &may_spin, &engine, &codec, &calls, &kept_back,
-                                     &on_keep_back, &leases, &max_deliveries)) {
+                                     &on_keep_back, &leases, &max_deliveries, &max_item_size)) {
         return NULL;
     }
     Handle *self = (Handle *)type->tp_alloc(type, 0);
@@ -39,6 +39,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->on_keep_back = Py_NewRef(on_keep_back);
     self->capacity = capacity;
     self->item_size = item_size;
+    self->max_item_size = max_item_size;
     self->at_once = at_once;
     self->leases = leases;
     self->max_deliveries = max_deliveries;
@@ -69,12 +70,14 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     const uint64_t bytes = (uint64_t)self->segment.len;
     if (capacity < 1 || capacity > SHMQ_MAX_CAPACITY || item_size < 1 || item_size > SHMQ_MAX_ITEM_SIZE ||
         bytes < SHMQ_SLOTS_START || (bytes - SHMQ_SLOTS_START) / SHMQ_STRIDE(item_size) < capacity ||
-        leases > SHMQ_MAX_LEASES || bytes < SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries) ||
+        leases > SHMQ_MAX_LEASES || max_item_size < item_size || max_item_size > SHMQ_MAX_ITEM_SIZE ||
+        ((uint64_t)max_item_size + item_size - 1) / item_size > capacity ||
+        bytes < SHMQ_SEGMENT_SIZE(capacity, item_size, leases, max_deliveries, max_item_size) ||
         (uintptr_t)self->segment.buf % SHMQ_LINE != 0 || self->lock.len < 4 || (uintptr_t)self->lock.buf % 4 != 0) {
         PyErr_Format(PyExc_ValueError,
-                     "%llu slots and %u lease slots of %u bytes do not fit into a segment of %llu bytes, or the lock "
-                     "has not 4",
-                     capacity, leases, item_size, (unsigned long long)bytes);
+                     "%llu slots of %u bytes and %u lease slots of %u bytes do not fit into a segment of %llu bytes, or "
+                     "an item into the slots, or the lock has not 4 bytes",
+                     capacity, item_size, leases, max_item_size, (unsigned long long)bytes);
         Py_DECREF(self);
         return NULL;
     }

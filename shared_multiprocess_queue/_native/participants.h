@@ -33,6 +33,9 @@ struct shmq_calls {
     void *context;
     /* The monotonic time in ns; if not `exact`, it may be late by a few ms. Only a queue with leases asks. */
     uint64_t (*now)(void *context, bool exact);
+    /* Makes sure that there is memory for so many bytes. Only a queue with leases that takes memory as it is used asks,
+       while nothing is claimed. */
+    bool (*reserve)(void *context, void *at, uint32_t length);
 };
 
 /* One mapped segment, as one process sees it. No function here changes it, so threads may share it. */
@@ -43,6 +46,7 @@ struct shmq_ring {
     uint64_t capacity;
     uint64_t stride;
     uint32_t item_size;
+    uint32_t max_item_size; /* larger if items may take several slots */
     bool spsc;
     uint32_t leases; /* number of lease slots */
     struct shmq_lease *lease_heads;
@@ -78,6 +82,7 @@ enum shmq_result {
     SHMQ_CLAIM_LOST, /* another process took this operation for dead; its items are not in the queue */
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
     SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
+    SHMQ_NO_MEMORY,  /* of a lease: there is no memory for it */
     SHMQ_CAME_BACK,  /* a lease slot holds an item that came back */
     SHMQ_AGAIN       /* not for callers of the ring */
 };
@@ -95,11 +100,18 @@ static inline void shmq_open(struct shmq_ring *ring, void *base, uint64_t capaci
     ring->capacity = capacity;
     ring->stride = SHMQ_STRIDE(item_size);
     ring->item_size = item_size;
+    ring->max_item_size = item_size;
     ring->spsc = spsc;
     ring->leases = ring->dead = ring->max_deliveries = 0;
     ring->owner = owner;
     ring->calls = calls;
     ring->fresh_below = 0;
+}
+
+/* Say how large items may be that take several slots; the caller has checked it. Before shmq_open_leases. */
+static inline void shmq_open_large(struct shmq_ring *ring, uint32_t max_item_size)
+{
+    ring->max_item_size = max_item_size;
 }
 
 /* Say that the queue has leases, and dead letters perhaps; the caller has checked these numbers, too, and keeps
@@ -114,7 +126,7 @@ static inline void shmq_open_leases(struct shmq_ring *ring, uint32_t leases, uin
     ring->busy_lease = busy_lease;
     ring->max_deliveries = max_deliveries;
     ring->dead = SHMQ_DEAD_SLOTS(leases, max_deliveries);
-    heads = ring->lease_payloads + leases * SHMQ_LEASE_STRIDE(ring->item_size);
+    heads = ring->lease_payloads + leases * SHMQ_LEASE_STRIDE(ring->max_item_size);
     ring->dead_heads = (struct shmq_dead *)(void *)heads;
     ring->dead_payloads = heads + ring->dead * sizeof(struct shmq_dead);
 }
@@ -217,26 +229,31 @@ static inline uint32_t shmq_records_used(const struct shmq_ring *ring)
     return used < SHMQ_RECORDS ? (uint32_t)used : SHMQ_RECORDS;
 }
 
-/* Whether a record announces a position. */
-static inline bool shmq_announces(struct shmq_record *record, enum shmq_side side, uint64_t position)
+/* The first position, from `first` to last-1, that a record announces in each of SHMQ_LOOKS looks, or `last`. A later
+   look is as good as a later scan. */
+static inline uint64_t shmq_first_announced(struct shmq_record *record, enum shmq_side side, uint64_t first,
+                                            uint64_t last)
 {
-    /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
-    const uint64_t begin =
-        SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
-    const uint64_t end = SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
-    return begin <= position && position < end;
-}
-
-/* Whether a record announces a position in each of SHMQ_LOOKS looks. A later look is as good as a later scan. */
-static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
-{
+    uint64_t stop = last;
     for (int look = 0; look < SHMQ_LOOKS; look++) {
-        if (!shmq_announces(record, side, position)) {
-            return false;
+        /* [S2] acquire, each; pairs with [P4][P9][G4][G7]. It keeps [S4] behind. */
+        const uint64_t begin =
+            SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_begin : &record->get_begin, memory_order_acquire);
+        const uint64_t end =
+            SHMQ_LOAD("S2", side == SHMQ_PUT ? &record->put_end : &record->get_end, memory_order_acquire);
+        first = begin > first ? begin : first;
+        stop = end < stop ? end : stop;
+        if (first >= stop) {
+            return last;
         }
         shmq_relax();
     }
-    return true;
+    return first;
+}
+
+static inline bool shmq_keeps_announcing(struct shmq_record *record, enum shmq_side side, uint64_t position)
+{
+    return shmq_first_announced(record, side, position, position + 1) == position;
 }
 
 /* The index of the next record, from index `from` on, whose live owner covers a position; SHMQ_RECORDS if there is
@@ -257,6 +274,21 @@ static inline uint32_t shmq_next_covering(const struct shmq_ring *ring, enum shm
 static inline bool shmq_is_covered(const struct shmq_ring *ring, enum shmq_side side, uint64_t position)
 {
     return shmq_next_covering(ring, side, position, 0) < SHMQ_RECORDS;
+}
+
+/* The first position, from `position` to last-1, that a live put may have claimed, or `last`; as shmq_is_covered, for
+   many at once. Tail was read at `last` or beyond it. */
+static inline uint64_t shmq_end_of_uncovered(const struct shmq_ring *ring, uint64_t position, uint64_t last)
+{
+    const uint32_t used = shmq_records_used(ring);
+    for (uint32_t index = 0; index < used; index++) {
+        struct shmq_record *record = &ring->records[index];
+        const uint64_t first = shmq_first_announced(record, SHMQ_PUT, position, last);
+        if (first < last && shmq_is_live(ring, record)) {
+            last = first;
+        }
+    }
+    return last;
 }
 
 /* Whether a live participant other than `me` is between the two words of the lock. */

@@ -17,7 +17,8 @@ static bool begin_look(Handle *self, struct record *looker)
     }
     *looker = (struct record){.handle = self};
     shmq_open(&looker->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner,
-              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now});
+              (struct shmq_calls){call_is_alive, call_futex_wake, call_ring_bell, looker, call_now, call_reserve});
+    shmq_open_large(&looker->ring, self->max_item_size);
     shmq_open_leases(&looker->ring, self->leases, self->max_deliveries, &self->busy_lease);
     looker->ring.fresh_below = fresh_below(self);
     return true;
@@ -133,7 +134,7 @@ static PyObject *handle_waits_rightly(Handle *self, PyObject *const *args, Py_ss
 static int begin_end(Handle *self, PyObject *const *args, struct record *looker, struct shmq_held *held)
 {
     *held = (struct shmq_held){(uint32_t)PyLong_AsUnsignedLong(args[2]), PyLong_AsUnsignedLongLong(args[3]),
-                               PyLong_AsUnsignedLongLong(args[4])};
+                               PyLong_AsUnsignedLongLong(args[4]), 0};
     if (PyErr_Occurred()) {
         return FAILED;
     }

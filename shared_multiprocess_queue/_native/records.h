@@ -80,10 +80,11 @@ static inline struct record *new_record(Handle *self)
         PyErr_NoMemory();
         return NULL;
     }
-    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record, call_now};
+    const struct shmq_calls calls = {call_is_alive, call_futex_wake, call_ring_bell, record, call_now, call_reserve};
     record->handle = self;
     record->forks = forks;
     shmq_open(&record->ring, self->segment.buf, self->capacity, self->item_size, self->spsc, self->owner, calls);
+    shmq_open_large(&record->ring, self->max_item_size);
     shmq_open_leases(&record->ring, self->leases, self->max_deliveries, &self->busy_lease);
     record->ring.fresh_below = fresh_below(self);
     if (!shmq_take_record(&record->ring, &record->me)) {
@@ -193,7 +194,8 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
         }
     }
     record->side = side;
-    record->passed_on = record->shut = 0;
+    record->passed_on = NOT_SLEPT;
+    record->shut = 0;
     record->unusual = 0;
     return record;
 }

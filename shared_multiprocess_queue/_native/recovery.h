@@ -10,39 +10,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "large.h"
 #include "parking.h"
 #include "participants.h"
-
-/* The tag of an item whose length is larger than a slot; no codec uses it. */
-#define SHMQ_CORRUPT_TAG (1U << SHMQ_TAG_BITS)
-
-/* An item in its slot, or in the buffer of its adopter. */
-struct shmq_item {
-    const unsigned char *data;
-    uint32_t length; /* at most item_size */
-    uint32_t tag;    /* of the codec, or SHMQ_CORRUPT_TAG */
-    bool mine;       /* set by shmq_rescue_get: whether this caller has the item */
-};
+#include "slots.h"
 
 /* ---- slots -------------------------------------------------------------------------------------------------------- */
-
-static inline uint64_t shmq_word_of(uint64_t position, uint64_t state)
-{
-    return position << SHMQ_STATE_BITS | state;
-}
-
-static inline uint64_t shmq_position_of(uint64_t word)
-{
-    return word >> SHMQ_STATE_BITS;
-}
-
-static inline struct shmq_slot *shmq_slot_of(const struct shmq_ring *ring, uint64_t position)
-{
-    const uint64_t capacity = ring->capacity;
-    const bool power_of_two = (capacity & (capacity - 1)) == 0; /* a division takes longer than the rest of a claim */
-    const uint64_t index = power_of_two ? position & (capacity - 1) : position % capacity;
-    return (struct shmq_slot *)(void *)(ring->slots + index * ring->stride);
-}
 
 /* Whether a put has claimed this position and not published it. */
 static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t position)
@@ -53,13 +26,27 @@ static inline bool shmq_is_claimed_by_put(const struct shmq_ring *ring, uint64_t
                shmq_word_of(position, SHMQ_FREE);
 }
 
-/* Whether a get has claimed this position, and the item is still in its slot. */
+/* Whether a slot holds a later part of an item, and the slot before it leads to it: that is freed after it. If that is
+   free already, the segment was damaged. */
+static inline bool shmq_is_led_to(const struct shmq_ring *ring, uint64_t position)
+{
+    if (!SHMQ_HAS_LARGE(ring) || !shmq_is_more(ring, position)) {
+        return false;
+    }
+    const uint64_t later = position + ring->capacity - 1; /* of the slot before it, in the next lap */
+    const uint64_t word = SHMQ_LOAD("S1", &shmq_slot_of(ring, later)->word, memory_order_acquire);
+    return (word & SHMQ_STATE_MASK) == SHMQ_GIVEN ? shmq_is_given(word, position - 1) : shmq_position_of(word) < later;
+}
+
+/* Whether a get has claimed this position, and an item is still in its slot. A later part of one is none; but one that
+   nothing leads to is adopted as a corrupt item, because nothing else would free it. */
 static inline bool shmq_is_adoptable(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [G5]. */
     return shmq_unmarked(SHMQ_LOAD("S1", &ring->header->head, memory_order_acquire)) > position &&
            SHMQ_LOAD("S1", &shmq_slot_of(ring, position)->word, memory_order_acquire) ==
-               shmq_word_of(position, SHMQ_FULL);
+               shmq_word_of(position, SHMQ_FULL) &&
+           !shmq_is_led_to(ring, position);
 }
 
 /* Whether a get has claimed this position and not freed it. */
@@ -98,19 +85,31 @@ static inline void shmq_free_tomb(const struct shmq_ring *ring, uint64_t positio
     }
 }
 
-/* Whether the slot of position + j holds item j of the batch that begins at `position`. The index in the slot tells it:
-   no put that begins later has index j there. */
-static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t j, bool *of_another)
+/* Whether the slot of position + j holds item j of the put that begins at `position`. The index in the slot tells it: no
+   put that begins later has index j there. If the slot holds an item of another put, *other is how far from `position`
+   that has begun. */
+static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t position, uint64_t j, uint64_t *other)
 {
     struct shmq_slot *slot = shmq_slot_of(ring, position + j);
     /* [S5] acquire, pairs with [P8]: its batch index is read next. */
     if (SHMQ_LOAD("S5", &slot->word, memory_order_acquire) != shmq_word_of(position + j, SHMQ_FULL)) {
-        *of_another = false;
         return false;
     }
-    const bool member = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS == j;
-    *of_another = !member;
-    return member;
+    const uint64_t index = SHMQ_LOAD("S5", &slot->meta, memory_order_relaxed) >> SHMQ_TAG_BITS;
+    if (index != j) {
+        *other = j - index;
+    }
+    return index == j;
+}
+
+/* Make a slot of a dead put a TOMB, if it is as it was found. */
+static inline void shmq_bury_slot(const struct shmq_ring *ring, uint64_t position, uint64_t state)
+{
+    /* [T1] acq_rel, pairs with [T2]; seq_cst for the wake. */
+    if (SHMQ_CAS("T1", &shmq_slot_of(ring, position)->word, shmq_word_of(position, state),
+                 shmq_word_of(position, SHMQ_TOMB), memory_order_seq_cst, memory_order_relaxed)) {
+        SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
+    }
 }
 
 /* Make a put a TOMB that was found FREE at a position below tail, if no live operation covers it. The caller announces
@@ -124,51 +123,54 @@ static inline bool shmq_is_member(const struct shmq_ring *ring, uint64_t positio
    one, but not all slots of a long queue. The slots become TOMBs from the last to the first: if this process dies in
    between, the next walk still finds all that is left.
 
+   The FREE slots on the way become TOMBs in the same pass, as far as no live put covers them: each is an orphan like p,
+   of the same batch or another, and a walk for each would take time that grows with the square of a batch. Of these
+   other puts nothing is FULL: the walk would have ended at it. Only the one at whose item it ended has FULL slots, so
+   what is FREE from its beginning on is left.
+
    Slots may change during the walk. That is harmless: they can be claimed again only after slot p has left FREE(p),
    that is, after another process has finished this recovery, and then every compare-and-swap below fails. */
 static inline bool shmq_rescue_put(const struct shmq_ring *ring, uint64_t position)
 {
     /* [S1] acquire, pairs with [P6]. Tail lies behind the whole batch, which was claimed in one step. */
     const uint64_t tail = shmq_unmarked(SHMQ_LOAD("S1", &ring->header->tail, memory_order_acquire));
-    if (tail <= position || shmq_is_covered(ring, SHMQ_PUT, position)) {
+    if (tail <= position) {
         return false;
     }
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    const uint64_t free = shmq_word_of(position, SHMQ_FREE);
+    uint64_t end = tail - position < ring->capacity ? tail - position : ring->capacity;
+    const uint64_t uncovered = shmq_end_of_uncovered(ring, position, position + end) - position;
+    if (uncovered == 0) {
+        return false;
+    }
     /* [S4] the second read, after [S2]: the owner may have published the slot before it withdrew its announcement. */
-    if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != free) {
+    if (SHMQ_LOAD("S4", &shmq_slot_of(ring, position)->word, memory_order_seq_cst) !=
+        shmq_word_of(position, SHMQ_FREE)) {
         return true;
     }
-    uint64_t limit = tail - position < ring->capacity ? tail - position : ring->capacity;
-    limit = limit < SHMQ_MAX_BATCH ? limit : SHMQ_MAX_BATCH;
-    uint64_t end = 1;
-    bool of_another = false;
-    for (uint64_t j = 1; j < limit && !of_another; j++) {
-        if (shmq_is_member(ring, position, j, &of_another)) {
-            end = j + 1;
+    uint64_t other = UINT64_MAX;
+    for (uint64_t j = 1; j < end; j++) {
+        if (!shmq_is_member(ring, position, j, &other) && other != UINT64_MAX) {
+            end = j;
         }
     }
+    const uint64_t orphans = other < uncovered ? other : uncovered;
     for (uint64_t j = end - 1; j > 0; j--) {
-        if (shmq_is_member(ring, position, j, &of_another) &&
-            /* [T1] acq_rel, before the last one. */
-            SHMQ_CAS("T1", &shmq_slot_of(ring, position + j)->word, shmq_word_of(position + j, SHMQ_FULL),
-                     shmq_word_of(position + j, SHMQ_TOMB), memory_order_acq_rel, memory_order_relaxed)) {
-            SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
+        if (shmq_is_member(ring, position, j, &other)) {
+            shmq_bury_slot(ring, position + j, SHMQ_FULL);
+        } else if (j < orphans) {
+            shmq_bury_slot(ring, position + j, SHMQ_FREE); /* the second read [S4], too */
         }
     }
-    /* [T1] acq_rel, after the others, pairs with [T2]; seq_cst for the wake. */
-    if (SHMQ_CAS("T1", &slot->word, free, shmq_word_of(position, SHMQ_TOMB), memory_order_seq_cst,
-                 memory_order_relaxed)) {
-        SHMQ_ADD("T1", &ring->header->tombs, 1, memory_order_relaxed);
-    }
+    shmq_bury_slot(ring, position, SHMQ_FREE); /* [T1] after the others */
     shmq_wake(ring, &ring->header->items, 1);
     shmq_wake_idle(ring); /* it may have been the last thing that was left */
     return true;
 }
 
 /* Adopt an item that was found FULL at a position below head, if no live operation covers it. The caller announces
-   nothing; the buffer has item_size bytes. True: the caller has the item, in the buffer. */
-static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer,
+   nothing; the buffer has `room` bytes, item_size or more. True: the caller has the item, in the buffer. False: another
+   has it, or there is not enough room. */
+static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t position, void *buffer, uint32_t room,
                                    struct shmq_item *item)
 {
     item->mine = false;
@@ -181,12 +183,22 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
     if (SHMQ_LOAD("S4", &slot->word, memory_order_seq_cst) != full) {
         return false;
     }
-    shmq_describe(ring, slot, item);
-    unsigned char *to = buffer;
-    _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
-    for (uint32_t at = 0; at < item->length; at += SHMQ_WORD) {
-        const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
-        memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
+    uint64_t slots = 1;
+    if (SHMQ_HAS_LARGE(ring)) {
+        slots = shmq_measure(ring, position, ring->capacity, item);
+        if (item->length > room) {
+            return false;
+        }
+        shmq_copy_out(ring, position, item->length, buffer, true);
+        shmq_free_rest(ring, position, slots);
+    } else {
+        shmq_describe(ring, slot, item);
+        unsigned char *to = buffer;
+        _Atomic uint64_t *words = (_Atomic uint64_t *)(void *)slot->payload;
+        for (uint32_t at = 0; at < item->length; at += SHMQ_WORD) {
+            const uint64_t word = SHMQ_LOAD("T3", &words[at / SHMQ_WORD], memory_order_relaxed);
+            memcpy(to + at, &word, item->length - at < SHMQ_WORD ? item->length - at : SHMQ_WORD);
+        }
     }
     item->data = buffer;
     /* [T3] acq_rel, after the copy; pairs with [P2]; seq_cst for the wake. Several gets may try; the one that frees the
@@ -195,7 +207,7 @@ static inline bool shmq_rescue_get(const struct shmq_ring *ring, uint64_t positi
                           memory_order_seq_cst, memory_order_relaxed);
     if (item->mine) {
         SHMQ_ADD("T3", &ring->header->adopted, 1, memory_order_relaxed);
-        shmq_wake(ring, &ring->header->space, 1);
+        shmq_wake(ring, &ring->header->space, slots);
     }
     return item->mine;
 }

@@ -3,8 +3,9 @@
    segment at the same time. This file uses no Python, allocation, clock or system call: the caller has the memory, and
    waits.
 
-   layout.h <- participants.h <- parking.h <- batch_lock.h, recovery.h <- ending.h <- leases.h <- returns.h <- ring.h <-
-   leased_ring.h; recovery.h is the part of _ring/ring.py that says what happens when a process dies.
+   layout.h <- participants.h <- parking.h <- batch_lock.h; participants.h <- slots.h <- writing.h, large.h; large.h <-
+   recovery.h <- ending.h <- leases.h <- returns.h <- ring.h <- large_ring.h, leased_ring.h; recovery.h is the part of
+   _ring/ring.py that says what happens when a process dies.
 
    docs/protocol.md has the essay, the drawing, and the order, partner and reason of each edge; the labels at the steps
    refer to its table. The slots with sequence words come from Dmitry Vyukov's bounded MPMC queue
@@ -29,10 +30,13 @@
    HOW TO USE IT
    =============
 
-    put      shmq_claim_put -> DONE: shmq_write for each position, shmq_publish. Otherwise nothing is claimed.
+    put      shmq_claim_put -> DONE: shmq_write for each position, shmq_publish. Otherwise nothing is claimed. An item of
+                               several slots is written by shmq_write_large.
     get      shmq_claim_get -> DONE: for each position shmq_read, copy, shmq_free_slot (false: another get has the item,
-                               drop the copy); then shmq_finish_get.
-                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of item_size bytes.
+                               drop the copy); then shmq_finish_get. If items may take several slots, shmq_measure,
+                               shmq_copy_out and shmq_free_large instead, from item to item.
+                            -> ORPHAN: shmq_rescue_get of that position, into a buffer of max_item_size bytes, or of as
+                               many as shmq_measure says.
                             -> NOTHING or HELD: with `sure`, shmq_find_orphan, before saying Empty; then as with ORPHAN.
     waiting  epoch = shmq_arm; claim with `sure`; sleep on the low half of the epoch's word while it is as read.
     copying  may fail between claim and freeing if memory is short: shmq_abandon, and the item goes to another get.
@@ -50,8 +54,10 @@
 
 #include "batch_lock.h"
 #include "ending.h"
+#include "large.h"
 #include "recovery.h"
 #include "returns.h"
+#include "writing.h"
 
 /* Fetch the first two lines of a slot for writing while the claim goes on, because they are in the cache of the core
    that has used the slot last. A round trip then takes 0.6 µs instead of 0.9. The processor itself fetches the rest of
@@ -182,79 +188,6 @@ static inline enum shmq_result shmq_claim_put(const struct shmq_ring *ring, stru
     return SHMQ_HELD;
 }
 
-/* Load eight bytes, aligned or not. */
-static inline uint64_t shmq_bytes(const unsigned char *from)
-{
-    uint64_t word;
-    memcpy(&word, from, SHMQ_WORD);
-    return word;
-}
-
-/* Copy bytes into words of a claimed slot. */
-static inline void shmq_copy_in(_Atomic uint64_t *words, const unsigned char *from, uint32_t length)
-{
-#ifdef SHMQ_HAS_STRINGS
-    if (length >= SHMQ_LONG && length <= SHMQ_LONGEST) {
-        shmq_copy_string(words, from, length);
-        return;
-    }
-#endif
-    for (; length >= 4 * SHMQ_WORD; length -= 4 * SHMQ_WORD, from += 4 * SHMQ_WORD, words += 4) { /* twice as fast */
-        const uint64_t first = shmq_bytes(from), second = shmq_bytes(from + SHMQ_WORD);
-        const uint64_t third = shmq_bytes(from + 2 * SHMQ_WORD), fourth = shmq_bytes(from + 3 * SHMQ_WORD);
-        atomic_store_explicit(words, first, memory_order_relaxed);
-        atomic_store_explicit(words + 1, second, memory_order_relaxed);
-        atomic_store_explicit(words + 2, third, memory_order_relaxed);
-        atomic_store_explicit(words + 3, fourth, memory_order_relaxed);
-    }
-    for (; length >= SHMQ_WORD; length -= SHMQ_WORD, from += SHMQ_WORD) {
-        atomic_store_explicit(words++, shmq_bytes(from), memory_order_relaxed);
-    }
-    if (length > 0) {
-        uint64_t word = 0;
-        memcpy(&word, from, length);
-        atomic_store_explicit(words, word, memory_order_relaxed);
-    }
-}
-
-/* Begin to write an item of so many bytes, at most item_size, into a claimed slot; index is its place in its batch, 0 for
-   a single put. */
-static inline void shmq_write_head(struct shmq_slot *slot, uint32_t length, uint32_t tag, uint32_t index)
-{
-    SHMQ_STEP("P7");
-    /* [P7] relaxed, published by [P8]. Not plain, because an adopter may read them meanwhile, and then drop its
-       copy. */
-    atomic_store_explicit(&slot->length, length, memory_order_relaxed);
-    atomic_store_explicit(&slot->meta, tag | index << SHMQ_TAG_BITS, memory_order_relaxed);
-}
-
-/* Write an item. */
-static inline void shmq_write(const struct shmq_ring *ring, uint64_t position, const void *data, uint32_t length,
-                              uint32_t tag, uint32_t index)
-{
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    shmq_write_head(slot, length, tag, index);
-    shmq_copy_in((_Atomic uint64_t *)(void *)slot->payload, data, length);
-}
-
-/* A part of an item that lies elsewhere than the next one. */
-struct shmq_piece {
-    const void *data; /* NULL behind the last */
-    uint32_t at;      /* in the payload; a multiple of a word */
-    uint32_t length;
-};
-
-/* Write an item of which the parts lie in several places. */
-static inline void shmq_write_pieces(const struct shmq_ring *ring, uint64_t position, const struct shmq_piece *pieces,
-                                     uint32_t length, uint32_t tag, uint32_t index)
-{
-    struct shmq_slot *slot = shmq_slot_of(ring, position);
-    shmq_write_head(slot, length, tag, index);
-    for (; pieces->data != NULL; pieces++) {
-        shmq_copy_in((_Atomic uint64_t *)(void *)(slot->payload + pieces->at), pieces->data, pieces->length);
-    }
-}
-
 /* Whether a single put would find its slot free now, or free it when it looks for dead operations. */
 static inline bool shmq_has_room(const struct shmq_ring *ring)
 {
@@ -289,9 +222,9 @@ static inline bool shmq_has_room(const struct shmq_ring *ring)
     return false;
 }
 
-/* Publish the items that are written at position .. position + count - 1, and wake getters. */
+/* Publish the `items` that are written at position .. position + count - 1, and wake getters. */
 static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct shmq_participant *me,
-                                            uint64_t position, uint64_t count)
+                                            uint64_t position, uint64_t count, uint64_t items)
 {
     for (uint64_t p = position + count; p-- != position;) {
         struct shmq_slot *slot = shmq_slot_of(ring, p);
@@ -306,7 +239,7 @@ static inline enum shmq_result shmq_publish(const struct shmq_ring *ring, struct
         }
     }
     shmq_withdraw_put(me); /* [P9] */
-    shmq_wake(ring, &ring->header->items, count);
+    shmq_wake(ring, &ring->header->items, items);
     if (shmq_is_armed(&ring->header->space) && shmq_has_room(ring)) {
         shmq_wake(ring, &ring->header->space, 1); /* the chain: one wake may stand for several places */
     }
@@ -381,13 +314,14 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
 }
 
 /* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
-   `held`. Each caller says it by a constant, so that the compiler, and the checker, drop the other way. DONE: *count
-   items from *position on; copy and free them, finish, and do not wait in between. ORPHAN: an item of a dead get lies at
-   *position. Any other result: nothing is claimed.
+   `held`. Each caller says by constants what is `leased` and may be `large`, so that the compiler, and the checker, drop
+   the other ways. DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they
+   may be large and are not leased, *count slots. ORPHAN: an item of a dead get lies at *position. Any other result:
+   nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
 static inline __attribute__((always_inline)) enum shmq_result
-shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased,
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased, bool large,
            struct shmq_held *held, uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
@@ -399,26 +333,44 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
         const uint64_t word = SHMQ_LOOK("G2", &shmq_slot_of(ring, p)->word, sure);
         if (word == shmq_word_of(p, SHMQ_FULL)) {
             shmq_prefetch(ring, p);
-            uint64_t end = p + 1;
-            while (end - p < most && SHMQ_LOAD("G2", &shmq_slot_of(ring, end)->word, memory_order_acquire) ==
-                                         shmq_word_of(end, SHMQ_FULL)) {
-                end++;
+            uint64_t end = p + 1, items = 1, reserved = 0;
+            if (large) {
+                end = shmq_end_of_items(ring, p, most, &items);
+                if (items == 0) {
+                    if (SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire) != p) {
+                        continue;
+                    }
+                    end = p + 1; /* damaged: one slot after the other comes out as a corrupt item */
+                    items = 1;
+                }
+            } else {
+                while (end - p < most && SHMQ_LOAD("G2", &shmq_slot_of(ring, end)->word, memory_order_acquire) ==
+                                             shmq_word_of(end, SHMQ_FULL)) {
+                    end++;
+                }
             }
             if (leased) {
                 bool came_back;
-                const uint64_t reserved = shmq_reserve(ring, me, end - p, held, &came_back);
+                reserved = shmq_reserve(ring, me, large ? items : end - p, held, &came_back);
                 if (reserved == 0 || came_back) {
                     SHMQ_ADD("count", &ring->header->lease_waits, sure && reserved == 0, memory_order_relaxed);
                     return came_back ? SHMQ_CAME_BACK : SHMQ_NOTHING;
                 }
-                end = p + reserved;
+                end = large ? shmq_place_large(ring, p, end, held, reserved) : p + reserved;
+                for (uint64_t i = 0; i < reserved; i++) {
+                    if (!shmq_find_memory(ring, &held[i], large ? held[i].position : p + i)) {
+                        shmq_withdraw_get(me);
+                        shmq_give_up_reserved(ring, held, reserved);
+                        return SHMQ_NO_MEMORY;
+                    }
+                }
             }
             shmq_announce_get(me, p, end);
             if (ring->spsc) {
                 if (shmq_is_stopped(ring)) { /* [D2] */
                     shmq_withdraw_get(me);
                     if (leased) {
-                        shmq_give_up_reserved(ring, held, end - p);
+                        shmq_give_up_reserved(ring, held, reserved);
                     }
                     return SHMQ_SHUT_DOWN;
                 }
@@ -427,12 +379,12 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
             } else if (!SHMQ_CAS("G5", &ring->header->head, p, end, memory_order_acq_rel, memory_order_relaxed)) {
                 if (leased) {
                     shmq_withdraw_get(me);
-                    shmq_give_up_reserved(ring, held, end - p);
+                    shmq_give_up_reserved(ring, held, reserved);
                 }
                 continue; /* [G5] release, pairs with [S1]. Lost: the next announcement replaces this one. */
             }
             *position = p;
-            *count = end - p;
+            *count = large && leased ? reserved : end - p;
             return SHMQ_DONE;
         }
         shmq_withdraw_get(me); /* before any slow step */
@@ -455,7 +407,7 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
 static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
                                               bool sure, uint64_t *position, uint64_t *count)
 {
-    return shmq_claim(ring, me, limit, sure, false, NULL, position, count);
+    return shmq_claim(ring, me, limit, sure, false, false, NULL, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */

@@ -12,7 +12,7 @@ static inline bool looks_ready(const struct record *record)
 {
     const struct shmq_ring *ring = &record->ring;
     if (record->side == SHMQ_PUT) {
-        const uint64_t p = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire) + record->count - 1;
+        const uint64_t p = SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire) + record->slots - 1;
         const uint64_t word = SHMQ_LOAD("P2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
         return (shmq_position_of(word) >= p && (word & SHMQ_STATE_MASK) != SHMQ_GIVEN) ||
                word == shmq_word_of(p - ring->capacity, SHMQ_TOMB) || (p & SHMQ_CLOSED) != 0;
@@ -136,7 +136,7 @@ static inline int wait_until(struct record *record, int64_t until)
     }
     while (!is_over(found) && now() < until) {
         if ((record->unusual & HAS_LOCK) != 0) {
-            record->shut = shmq_shut_gate(&record->ring, (uint64_t)now());
+            shmq_shut_gate(&record->ring, (uint64_t)now(), &record->shut, &record->shut_at);
         }
         SHMQ_ADD("count", record->side == SHMQ_PUT ? &header->put_waits : &header->get_waits, 1, memory_order_relaxed);
         const uint64_t epoch = shmq_arm(side);
@@ -151,6 +151,7 @@ static inline int wait_until(struct record *record, int64_t until)
         if (after_sleep(record) < 0) {
             return FAILED;
         }
+        record->passed_on = record->passed_on == NOT_SLEPT ? 0 : record->passed_on;
         found = attempt_again(record, false);
     }
     return is_over(found) ? found : look_once(record);

@@ -559,6 +559,14 @@ def size_of_all() -> int | None:
     return filesystem.f_blocks * filesystem.f_frsize or None  # 0: no limit
 
 
+def address_limit() -> int | None:
+    """Return how many bytes all mappings of this process together may take; None if there is no limit."""
+    if not _POSIX:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def how_to_remove(name: str) -> str:
     """Return the part of an error message that says how to remove a segment that is no queue or no lock."""
     return f"remove it: SharedMemoryQueue.remove({name.removesuffix('-queue')!r}, force=True)"

@@ -90,7 +90,7 @@ class Forms:
         """
         payload = shipped.dump(item) if self.serializer == "pickle" else self._encode_plain(item)
         if len(payload) > limit:
-            raise ItemTooLargeError(len(payload), limit, index)
+            raise ItemTooLargeError(len(payload), limit, index, argument="item_size")
         head = bytes([self._byte])
         if self._secrets:
             return head + self._sign(self._secrets[0], of, payload) + payload

@@ -13,8 +13,9 @@ The lock keeps batches from starving each other and is given back as soon as tai
 depend on it: the claim is a compare-and-swap of tail.
 
 The gate: a batch that has twice found no room writes into the header until when single puts behave as if the queue
-were full, so that room for the whole batch can gather. It is a lease on the monotonic clock, renewed while the batch
-waits, so a batch that is stopped leaves no closed gate; and a put looks whether the batch lives before it sleeps on
+were full, so that room for the whole batch can gather. It is a lease on the monotonic clock. A batch that waits renews
+it if head has moved since the last time, so a batch that is stopped leaves no closed gate, and one that waits for a get
+does not keep out for ever the put that the getter waits for. A put looks whether the batch lives before it sleeps on
 account of the gate. Fairness is not safety; here, and only here, a clock decides.
 """
 
@@ -24,7 +25,7 @@ from collections.abc import Callable
 
 from .._platform.atomic_words import Words
 from .._platform.mutex import LockFlag
-from .layout import BATCH_OWNER_AT, BETWEEN, FAR_AHEAD, GATE_AT, GATE_LEASE, LOCK_BUSY, SPACE
+from .layout import BATCH_OWNER_AT, BETWEEN, FAR_AHEAD, GATE_AT, GATE_LEASE, HEAD, LOCK_BUSY, SPACE
 from .parking import Parking
 from .participants import Participants, Record
 
@@ -118,16 +119,22 @@ class Gate:
         parking: where the putters sleep that the gate keeps out.
     """
 
-    __slots__ = ("_mine", "_parking")
+    __slots__ = ("_head", "_mine", "_parking")
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
-        self._mine = 0
+        self._mine = self._head = 0
 
     def shut(self, words: Words) -> None:
-        """Close the gate, or keep it closed."""
-        self._mine = self._parking.system.now() + GATE_LEASE
-        words.store(GATE_AT, self._mine)
+        """Close the gate, or keep it closed for as long as gets make room.
+
+        If head has not moved since the last time, the getters may wait for a single put. Then the lease ends, and the
+        gate is closed again after the next get.
+        """
+        before, self._head = self._head, words.peek(HEAD)  # [Q1]
+        if not self._mine or self._head != before:
+            self._mine = self._parking.system.now() + GATE_LEASE
+            words.store(GATE_AT, self._mine)
 
     def open(self, words: Words, whosever: bool = False) -> None:
         """Open the gate that this batch has closed, and wake a putter that waits for it.

@@ -93,7 +93,7 @@ class Claim:
         taken: the payloads that are this operation's, and not its caller's yet.
         begin: first position that is claimed and not yet freed.
         end: one beyond the last claimed position; begin == end means that nothing is claimed.
-        copy: the payload of position ``begin``, while its freeing is being decided.
+        copy: a position and the payload of its item, while the freeing of that position is being decided.
         orphan: the payload of a dead getter's position, while its adoption is being decided.
         verdict: the outcome of that compare-and-swap, once it is known.
         slots: the lease slots that are taken, or being taken, and are not among ``taken`` yet.
@@ -106,7 +106,7 @@ class Claim:
         self.taken: list[Payload] = []
         self.begin = 0
         self.end = 0
-        self.copy: Payload | None = None
+        self.copy: tuple[int, Payload] | None = None
         self.orphan: Payload | None = None
         self.verdict: list[int] = []
         self.slots: list[Held] = []

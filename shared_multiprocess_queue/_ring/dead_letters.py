@@ -114,7 +114,7 @@ class DeadLetters:
     def _copy(self, source: tuple[int, int], target: tuple[int, int]) -> None:
         """Copy an item; its length comes from the segment and is not believed."""
         (from_half, from_at), (to_half, to_at) = source, target
-        length = min(self._number(from_half), self._geometry.item_size)
+        length = min(self._number(from_half), self._geometry.max_item_size)
         self._bytes[to_at : to_at + length] = self._bytes[from_at : from_at + length]
         self._bytes[to_half : to_half + 2 * _HALF] = self._bytes[from_half : from_half + 2 * _HALF]
 
@@ -209,8 +209,8 @@ class DeadLetters:
     def _read(self, index: int) -> Payload:
         half, at = self._dead_item(index)
         length, tag = self._number(half), self._number(half + _HALF) & TAG_MASK
-        if length > self._geometry.item_size:
-            length, tag = self._geometry.item_size, CORRUPT
+        if length > self._geometry.max_item_size:
+            length, tag = self._geometry.max_item_size, CORRUPT
         return bytes(self._bytes[at : at + length]), tag
 
     def drop(self, words: Words, letter: Letter) -> bool:

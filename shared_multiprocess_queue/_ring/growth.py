@@ -9,16 +9,17 @@ Numbering is idempotent: memory is reserved, then each word goes from 0 to its n
 count of numbered slots is stored. No word but that of slot 0 is ever 0 again. So any number of operations may do this
 at once, and any may die in it.
 
-A lease slot gets memory, for an item of any size, when a get finds no other that is free. Those that have it are
-counted, and no operation looks at another.
+A lease slot gets memory when a get finds no other that is free. Those that have it are counted, and no operation looks
+at another. It is memory for AT_ONCE bytes, too; that for a larger item is reserved before the get claims it.
 
-A number comes with memory for AT_ONCE bytes of payload. A larger item gets its memory by the put that writes it,
-between claim and write. If there is none, the put ends as a dead one does.
+A number comes with memory for AT_ONCE bytes of payload. What an item has beyond that in a slot gets its memory by the
+put that writes it, between claim and write. If there is none, the put ends as a dead one does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from .._platform.atomic_words import Reader, Words
@@ -100,14 +101,7 @@ class Growth:
         numbered = words.load(NUMBERED_AT)
         if position < numbered:
             return words.load(self._slot(position)) != 0
-        last = numbered  # slots up to this one have memory
-        try:
-            for index in range(numbered + 1, min(max(numbered + self.step, position + count), self._capacity - 1) + 1):
-                self._reserve_slot(index)
-                last = index
-        except OSError:
-            if last == numbered:
-                self.refuse()
+        last = self._reserve_slots(numbered, min(max(numbered + self.step, position + count), self._capacity - 1))
         end = self._capacity if last == self._capacity - 1 else last
         for index in range(numbered, end):
             words.cas(self._slot(index), 0, index << STATE_BITS | FREE)
@@ -141,9 +135,21 @@ class Growth:
         return True
 
     def _reserve_leases(self, begin: int, end: int) -> None:
-        geometry = self._geometry
-        for first, size in (geometry.lease_heads, LEASE_HEAD_SIZE), (geometry.lease_payloads, geometry.lease_stride):
-            self._segment.reserve(first + begin * size, (end - begin) * size)
+        self._segment.reserve(self._geometry.lease_heads + begin * LEASE_HEAD_SIZE, (end - begin) * LEASE_HEAD_SIZE)
+        for index in range(begin, end):
+            self._reserve_lease(index, min(AT_ONCE, self._geometry.max_item_size))
+
+    def _reserve_lease(self, index: int, length: int) -> None:
+        self._segment.reserve(self._geometry.lease_payloads + index * self._geometry.lease_stride, length)
+
+    def reserve_lease(self, index: int, length: int) -> bool:
+        """Make sure that there is memory for an item in a lease slot; return whether there is."""
+        if length > AT_ONCE:
+            try:
+                self._reserve_lease(index, length)
+            except OSError:
+                return False
+        return True
 
     def reserve(self, position: int, payloads: Sequence[Payload]) -> None:
         """Make sure that there is memory for items in the slots that are claimed for them, from a position on.
@@ -151,12 +157,15 @@ class Growth:
         Raises:
             SharedMemoryFullError: there is none.
         """
-        for index, (data, _) in enumerate(payloads):
-            if len(data) > AT_ONCE:
-                try:
-                    self._segment.reserve(self._slot(position + index), SLOT_PAYLOAD + len(data))
-                except OSError:
-                    self.refuse()
+        for data, _ in payloads:
+            for at in range(0, len(data) or 1, self._item_size):
+                size = min(len(data) - at, self._item_size)
+                if size > AT_ONCE:
+                    try:
+                        self._segment.reserve(self._slot(position), SLOT_PAYLOAD + size)
+                    except OSError:
+                        self.refuse()
+                position += 1
 
     def refuse(self) -> NoReturn:
         """Say that there is no memory.
@@ -172,6 +181,23 @@ class Growth:
 
     def _slot(self, position: int) -> int:
         return SLOTS_START + position % self._capacity * self._stride
+
+    def _reserve_slots(self, last: int, wanted: int) -> int:
+        """Reserve memory for the slots behind ``last``, which has some; return the last one that has it then."""
+        if self._item_size <= AT_ONCE and wanted > last:  # adjacent slots in one step
+            with suppress(OSError):
+                begin = self._slot(last + 1)
+                self._segment.reserve(begin, (wanted - last) * self._stride)
+                return wanted
+        first = last
+        try:
+            while last < wanted:
+                self._reserve_slot(last + 1)
+                last += 1
+        except OSError:
+            if last == first:
+                self.refuse()
+        return last
 
     def _reserve_slot(self, index: int) -> None:
         self._segment.reserve(self._slot(index), SLOT_PAYLOAD + min(AT_ONCE, self._item_size))

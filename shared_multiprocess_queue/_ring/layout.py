@@ -39,13 +39,14 @@ GIVEN_POSITION_MASK: Final = (1 << 46) - 1
 CLOSED: Final = 1 << 61  # in tail: no put claims any more
 STOPPED: Final = 1 << 61  # in head, or, in mode spsc, whose consumer stores head, in STOPPED_AT: no get claims any more
 
-# meta of a slot = codec tag (8 bits) | index in its batch << 8 (24 bits; a single put has index 0)
+# meta of a slot = codec tag (8 bits) | index of the slot in its put << 8 (24 bits; 0 in the first)
 TAG_BITS: Final = 8
 TAG_MASK: Final = (1 << TAG_BITS) - 1
+MORE: Final = TAG_MASK  # the tag of the slots of an item but for its first
 MAX_BATCH: Final = 1 << 24
 
 SLOT_WORD: Final = 0
-SLOT_LENGTH: Final = 8  # u32, bytes of payload
+SLOT_LENGTH: Final = 8  # u32, bytes of the item; in a slot of the tag MORE, of payload
 SLOT_META: Final = 12  # u32
 SLOT_PAYLOAD: Final = 16
 
@@ -109,7 +110,8 @@ SEGMENT_SIZE_AT: Final = _constants + 7 * WORD
 _more_constants = _header.line()
 LEASES_AT: Final = _more_constants  # number of lease slots
 MAX_DELIVERIES_AT: Final = _more_constants + 1 * WORD  # after which an item that comes back is a dead letter; 0: none
-FORMAT_AT: Final = _more_constants + 3 * WORD  # of the items: one of FORMATS; the word before is kept for large items
+MAX_ITEM_SIZE_AT: Final = _more_constants + 2 * WORD  # item_size, or more if items may take several slots
+FORMAT_AT: Final = _more_constants + 3 * WORD  # of the items: one of FORMATS
 
 _marks = _header.line()  # written a few times in a queue's life
 UNLINKED_AT: Final = _marks  # 1: the names are gone; no process can attach any more
@@ -257,6 +259,7 @@ class Geometry(NamedTuple):
     Attributes:
         capacity: number of slots.
         item_size: largest payload of a slot, in bytes.
+        max_item_size: that of an item, which may take several slots.
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
         max_deliveries: after which an item that comes back is a dead letter; 0: none is.
@@ -273,6 +276,7 @@ class Geometry(NamedTuple):
 
     capacity: int
     item_size: int
+    max_item_size: int
     mode: Mode
     leases: int
     max_deliveries: int
@@ -287,19 +291,38 @@ class Geometry(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0) -> Geometry:
-        """Return the geometry of a queue with this capacity, item size (bytes), mode, leases and most deliveries."""
+    def of(
+        cls,
+        capacity: int,
+        item_size: int,
+        mode: Mode,
+        leases: int = 0,
+        max_deliveries: int = 0,
+        max_item_size: int = 0,
+    ) -> Geometry:
+        """Return the geometry of a queue.
+
+        Args:
+            capacity: number of slots.
+            item_size: largest payload of a slot, in bytes.
+            mode: "mpmc" or "spsc".
+            leases: number of lease slots.
+            max_deliveries: after which an item that comes back is a dead letter; 0: none is.
+            max_item_size: largest item, in bytes; 0 means item_size.
+        """
+        most = max_item_size or item_size
         dead = min(leases, MAX_DEAD) if max_deliveries else 0
         stride = -(-(SLOT_PAYLOAD + item_size) // LINE) * LINE
         heads = SLOTS_START + capacity * stride
         payloads = heads + leases * LEASE_HEAD_SIZE
-        lease_stride = -(-item_size // LINE) * LINE
+        lease_stride = -(-most // LINE) * LINE
         dead_heads = payloads + leases * lease_stride
         dead_payloads = dead_heads + dead * DEAD_HEAD_SIZE
         definitions = dead_payloads + dead * lease_stride
         return cls(
             capacity=capacity,
             item_size=item_size,
+            max_item_size=most,
             mode=mode,
             leases=leases,
             max_deliveries=max_deliveries,

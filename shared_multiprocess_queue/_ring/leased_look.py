@@ -112,11 +112,7 @@ class LeasedLook(Look):
         """Return how many items are there: in the ring, or come back, due or not, or put back."""
         if self._is_stopped():
             return 0
-        head = unmarked(self.load(HEAD))  # before tail, as in ``Look.items``
-        size = min(max(unmarked(self.load(TAIL)) - head, 0), self.geometry.capacity)
-        if size and super().is_empty():
-            size = 0
-        return size + self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK) + len(self.came_back())
+        return super().items() + self._dead_slots_in(DEAD_OFFERED, DEAD_PUT_BACK) + len(self.came_back())
 
     def came_back(self) -> list[int]:
         """Return the heads of the lease slots whose item no live process has."""

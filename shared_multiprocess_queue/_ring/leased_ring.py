@@ -78,10 +78,13 @@ class LeasedRing(Ring):
         """Move what is claimed into the lease slots of the claim, then withdraw; may be called again."""
         words, claim, leases = record.words, record.claim, self.leases
         while claim.begin < claim.end:
-            for held in [held for held in claim.slots if held.position == claim.begin]:
+            mine = [held for held in claim.slots if held.position == claim.begin]
+            if not mine and self.is_more(claim.begin):
+                self.free_rest(words, claim.begin - 1, 2)  # of an item that is taken; only damage has left it there
+            for held in mine:
                 if not held.is_ours():
                     continue  # an interrupt has cut its giving up
-                if leases.take(words, held, claim.begin):
+                if leases.take(words, held, claim.begin, claim.end - claim.begin):
                     leases.hand_out(words, claim, held)
                 else:
                     leases.give_up(words, claim, held)
@@ -121,7 +124,8 @@ class LeasedRing(Ring):
         if not self.leases.reserve(words, claim, 1):
             return bool(claim.taken)
         held = claim.slots[0]
-        if not self.leases.take(words, held, position):
+        self.leases.find_memory(words, claim, held, position, self._capacity)
+        if not self.leases.take(words, held, position, self._capacity):
             self.leases.give_up(words, claim, held)
             return False
         if self.leases.is_dropped(words, claim, held):
@@ -186,8 +190,8 @@ class LeasedRing(Ring):
 
     def _is_ring_finished(self, words: Words, tail: int) -> bool | None:
         """Whether the ring holds nothing below a tail; None: look again."""
-        head = unmarked(words.load(HEAD))
-        for position in range(head, min(tail, head + self._capacity)):
+        # What is more than a lap below tail is finished: head may lie there if puts have died and nobody gets.
+        for position in range(max(unmarked(words.load(HEAD)), tail - self._capacity), tail):
             word = words.load(self._slot(position))  # [J2] acquire, pairs with [P8][E6]
             if word == position << STATE_BITS | FREE:
                 return None if self.rescue_put(words, position) else False

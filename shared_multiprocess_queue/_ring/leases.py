@@ -22,16 +22,14 @@ most.
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Sequence
 from typing import Final
 
 from .._platform.atomic_words import Words
 from . import ending
-from .claim import CORRUPT, Claim, Held, LeasedPayload, Payload
-from .dead_letters import DeadLetters, Letter
-from .growth import Growth
+from .claim import Claim, Held, LeasedPayload, Payload
+from .dead_letters import Letter
 from .layout import (
-    FREE,
     FULL,
     HEAD,
     IDLE,
@@ -39,36 +37,26 @@ from .layout import (
     LEASE_COUNT,
     LEASE_DELAY,
     LEASE_DUE,
-    LEASE_HEAD_SIZE,
     LEASE_HOLDER,
-    LEASE_LENGTH,
-    LEASE_META,
     LEASE_POSITION,
     LEASE_SINCE,
     LEASE_WAITS_AT,
     LOOK_AT,
     REDELIVERED_AT,
     RETURNED_AT,
-    SLOT_LENGTH,
-    SLOT_PAYLOAD,
-    SLOTS_START,
-    SPACE,
     STATE_BITS,
-    TAG_MASK,
     TAIL,
-    WORD_MASK,
     Geometry,
-    given_word,
     unmarked,
 )
+from .lease_slots import LeaseSlots
 from .parking import Parking
 from .participants import Participants
 
-_LENGTH_AND_META: Final = struct.Struct("=II")
 _MOST_DELIVERIES: Final = (1 << 32) - 1  # at which the count stays
 
 
-class Leases:
+class Leases(LeaseSlots):
     """The lease slots of one segment, and what operations do to them; no method waits.
 
     Args:
@@ -76,36 +64,12 @@ class Leases:
         geometry: its sizes, checked against the size of the mapping.
         participants: tell which processes live.
         parking: where waiters sleep.
-
-    Attributes:
-        dead_letters: the dead slots; None if the queue has none.
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        self._bytes = memoryview(buffer)
-        self._geometry = geometry
+        super().__init__(buffer, geometry, parking)
         self._participants = participants
-        self._parking = parking
-        self._system = parking.system
-        self.dead_letters = DeadLetters(buffer, geometry, parking) if geometry.dead else None
-        self.growth: Growth | None = None  # where memory is taken as it is used
         self._next = self._busy = 0  # where the search for a free slot, and the one for an item, begin
-
-    def release(self) -> None:
-        """Let go of the memory; may be called again."""
-        self._bytes.release()
-        if self.dead_letters is not None:
-            self.dead_letters.release()
-
-    def _ready(self, words: Words) -> int:
-        return self._geometry.leases if self.growth is None else self.growth.leases_ready(words)
-
-    def _head(self, index: int) -> int:
-        return self._geometry.lease_heads + index * LEASE_HEAD_SIZE
-
-    def _slot(self, position: int) -> int:
-        """Return the offset of a position's slot in the ring."""
-        return SLOTS_START + position % self._geometry.capacity * self._geometry.stride
 
     # ---- taking a lease slot ----------------------------------------------------------------------------------------
 
@@ -155,14 +119,32 @@ class Leases:
             return self.reserve(words, claim, wanted)
         return len(claim.slots)
 
-    def reserve_run(self, words: Words, claim: Claim, begin: int, end: int, sure: bool) -> int:
-        """Reserve a lease slot for each position from ``begin`` on; return the end of those that have one."""
-        number = self.reserve(words, claim, end - begin)
-        for position, held in enumerate(claim.slots, begin):
-            held.position = position
+    def reserve_run(self, words: Words, claim: Claim, items: Sequence[int], sure: bool) -> int:
+        """Reserve lease slots for items in a row; return the end of those that have one.
+
+        Args:
+            words: the caller's access.
+            claim: to which the lease slots go.
+            items: where each item begins, and where the last one ends.
+            sure: whether the caller is about to find nothing.
+        """
+        number = self.reserve(words, claim, len(items) - 1)
+        for i, held in enumerate(claim.slots):
+            held.position = items[i]
+            self.find_memory(words, claim, held, items[i], items[i + 1] - items[i])
         if sure and not number and not claim.taken:
             words.add(LEASE_WAITS_AT, 1)
-        return begin + number
+        return items[number]
+
+    def find_memory(self, words: Words, claim: Claim, held: Held, position: int, most: int) -> None:
+        """Make sure that a reserved lease slot has memory for an item of at most so many slots.
+
+        Raises:
+            SharedMemoryFullError: there is none; no lease slot is reserved any more.
+        """
+        if self.growth is not None and not self.growth.reserve_lease(held.index, self.measure(position, most)[0]):
+            self.give_up_reserved(words, claim)
+            self.growth.refuse()
 
     def give_up(self, words: Words, claim: Claim, held: Held) -> None:
         """Give a lease slot up; if an item is in it, it has come back."""
@@ -206,48 +188,6 @@ class Leases:
 
     # ---- taking an item out of the ring -----------------------------------------------------------------------------
 
-    def take(self, words: Words, held: Held, position: int) -> bool:
-        """Move the item of a FULL position into a lease slot, or go on with that; False: another operation has it."""
-        slot = self._slot(position)
-        full = position << STATE_BITS | FULL
-        if words.load(slot) == full:
-            self._copy(words, held, position, slot)
-            # [E4] acq_rel, after the copy; pairs with [E6][S4]. The word says which lease slot has the item.
-            words.cas(slot, full, given_word(position, held.index))
-        return self.settle(words, held) > 0
-
-    def _copy(self, words: Words, held: Held, position: int, slot: int) -> None:
-        """Copy a payload from its slot; its length comes from the segment and is not believed."""
-        head = self._head(held.index)
-        header = bytes(self._bytes[slot + SLOT_LENGTH : slot + SLOT_PAYLOAD])
-        length = min(_LENGTH_AND_META.unpack(header)[0], self._geometry.item_size)
-        at = self._payload(held.index)
-        # [E3] relaxed, before [E4]: only the holder reads it, or an heir after [E2]
-        self._bytes[at : at + length] = self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]
-        self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4] = header
-        words.announce(head + LEASE_SINCE, self._system.now())
-        words.announce(head + LEASE_DUE, held.owner)
-        words.announce(head + LEASE_POSITION, position)  # [E3]
-
-    def _payload(self, index: int) -> int:
-        return self._geometry.lease_payloads + index * self._geometry.lease_stride
-
-    def settle(self, words: Words, held: Held) -> int:
-        """Learn from the ring, and from a dead slot, what a lease slot does not know yet; return its count."""
-        head = self._head(held.index)
-        position = words.load(head + LEASE_POSITION)
-        slot = self._slot(position)
-        given = given_word(position, held.index)
-        if words.load(slot) == given:
-            if not words.load(head + LEASE_COUNT):
-                words.announce(head + LEASE_COUNT, 1)  # [E5] release, before [E6]; pairs with [J4]
-            # [E6] release for [E5] and for the copy; pairs with [E4][P2][J2][J3]. seq for the wake, pairs with [W3].
-            if words.cas(slot, given, (position + self._geometry.capacity << STATE_BITS | FREE) & WORD_MASK):
-                self._parking.wake(words, SPACE, 1)
-        if self.dead_letters is not None:
-            self.dead_letters.settle(words, held.index)
-        return words.load(head + LEASE_COUNT)
-
     def hand_out(self, words: Words, claim: Claim, held: Held) -> None:
         """Let the item of a lease slot be the operation's: it goes to the ``taken`` of the claim."""
         head = self._head(held.index)
@@ -267,16 +207,6 @@ class Leases:
         words.announce(head + LEASE_DUE, held.owner)
         words.add(REDELIVERED_AT, 1)
         self.hand_out(words, claim, held)
-
-    def _read(self, held: Held) -> LeasedPayload:
-        head, at = self._head(held.index), self._payload(held.index)
-        length, meta = _LENGTH_AND_META.unpack(self._bytes[head + LEASE_LENGTH : head + LEASE_META + 4])
-        tag = meta & TAG_MASK
-        if length > self._geometry.item_size:
-            length, tag = self._geometry.item_size, CORRUPT
-        payload = LeasedPayload((bytes(self._bytes[at : at + length]), tag))
-        payload.held = held
-        return payload
 
     def holder(self, words: Words, index: int) -> int:
         """Return the owner word of the process that holds a lease slot, or 0."""

@@ -158,19 +158,39 @@ class Participants:
         found = []
         for index in self.used(words):
             at = record_at(index)
-            if self._keeps_announcing(words, position, at + begin, at + end):
+            if self._keeps_announcing(words, position, position + 1, at + begin, at + end) == position:
                 owner = self.live_owner(words, at)
                 if owner:
                     found.append((index, owner))
         return found
 
-    def _keeps_announcing(self, words: Words, position: int, begin: int, end: int) -> bool:
-        """Whether a record announces a position, and goes on to for ``looks`` looks. A later look is a later scan."""
-        for _ in range(self._system.looks):  # noqa: SIM110 (what a signal handler raises in a generator may be swallowed)
+    def end_of_uncovered(self, words: Words, position: int, last: int) -> int:
+        """Return the first position from one on that a live put may have claimed; as ``covered``, for many at once.
+
+        Args:
+            words: the caller's access.
+            position: the first position.
+            last: one beyond the last, which is returned if no live put covers any; tail was read there or beyond it.
+        """
+        for index in self.used(words):
+            at = record_at(index)
+            first = self._keeps_announcing(words, position, last, at + PUT_BEGIN, at + PUT_END)
+            if first < last and self.live_owner(words, at):
+                last = first
+        return last
+
+    def _keeps_announcing(self, words: Words, first: int, last: int, begin: int, end: int) -> int:
+        """Return the first position, from first to last-1, that a record announces in each of ``looks`` looks, or last.
+
+        A later look is a later scan.
+        """
+        stop = last
+        for _ in range(self._system.looks):
             # [S2] acquire, each; pairs with [P4][P9][G4][G7]
-            if not words.load(begin) <= position < words.load(end):
-                return False
-        return True
+            first, stop = max(first, words.load(begin)), min(stop, words.load(end))
+            if first >= stop:
+                return last
+        return first
 
     def taking_the_lock(self, words: Words) -> Iterator[tuple[int, int]]:
         """Yield index and owner of every live participant that is between the two words of the batch lock."""

@@ -11,30 +11,27 @@ from typing import NoReturn
 
 from .._platform.atomic_words import Words
 from ..errors import CorruptQueueError
-from .claim import CORRUPT, Claim, Payload
+from .claim import Claim
+from .large import Items
 from .layout import (
     ADOPTED_AT,
     FREE,
     FULL,
     GET_BEGIN,
     GET_END,
+    GIVEN,
     HEAD,
     ITEMS,
     PUT_BEGIN,
     PUT_END,
-    SLOT_LENGTH,
-    SLOT_META,
-    SLOT_PAYLOAD,
-    SLOTS_START,
     SPACE,
     STATE_BITS,
     STATE_MASK,
-    TAG_BITS,
-    TAG_MASK,
     TAIL,
     TOMB,
     TOMBS_AT,
     Geometry,
+    is_given,
     record_at,
     unmarked,
 )
@@ -42,7 +39,7 @@ from .parking import Parking
 from .participants import Participants, Record
 
 
-class Recovery:
+class Recovery(Items):
     """The slots of one segment, and what is done to those of dead operations.
 
     Every method takes an access to the words; none of them waits.
@@ -55,29 +52,9 @@ class Recovery:
     """
 
     def __init__(self, buffer: memoryview, geometry: Geometry, participants: Participants, parking: Parking) -> None:
-        self._bytes = memoryview(buffer)
-        self._halves = buffer.cast("I")
-        self._capacity = geometry.capacity
-        self._stride = geometry.stride
-        self._item_size = geometry.item_size
+        super().__init__(buffer, geometry)
         self._participants = participants
         self._parking = parking
-
-    def release(self) -> None:
-        """Let go of the memory; may be called again."""
-        self._halves.release()
-        self._bytes.release()
-
-    def _slot(self, position: int) -> int:
-        return SLOTS_START + position % self._capacity * self._stride
-
-    def _read(self, slot: int) -> Payload:
-        """Copy a payload; its length comes from the segment and is not believed."""
-        length = self._halves[slot + SLOT_LENGTH >> 2]
-        tag = self._halves[slot + SLOT_META >> 2] & TAG_MASK
-        if length > self._item_size:
-            length, tag = self._item_size, CORRUPT
-        return bytes(self._bytes[slot + SLOT_PAYLOAD : slot + SLOT_PAYLOAD + length]), tag
 
     def _free_tomb(self, words: Words, position: int) -> None:
         # [T2] acq_rel, pairs with [P2]; seq for the wake. Whichever operation meets a TOMB frees it.
@@ -100,7 +77,8 @@ class Recovery:
         """Make a put absent that was found FREE at a position below tail, if no live record covers it.
 
         Its batch is made absent as a whole, from the last slot to the first; the extent needs no record, because a
-        slot p+j that is FULL with batch index j can only belong to the batch that began at p.
+        slot p+j that is FULL with batch index j can only belong to the batch that began at p. With it go other orphans
+        right behind p, so that the slots that a put has not published are walked once, not once for each.
 
         Args:
             words: the caller's access; it announces nothing.
@@ -109,33 +87,46 @@ class Recovery:
         Returns:
             False: a live operation holds the position. True: look again.
         """
-        if self._has_putter(words, position):
+        last = min(unmarked(words.load(TAIL)), position + self._capacity)
+        uncovered = self._participants.end_of_uncovered(words, position, last)
+        if uncovered <= position:
             return False
         free = position << STATE_BITS | FREE
-        slot = self._slot(position)
-        if words.load(slot) != free:  # [S4] the second read: published before its owner's announcement went
+        if words.load(self._slot(position)) != free:  # [S4] the second read: it may have been published by now
             return True
-        for p in reversed(self._published_of_batch(words, position)):
-            if words.cas(self._slot(p), p << STATE_BITS | FULL, p << STATE_BITS | TOMB):  # [T1]
-                words.add(TOMBS_AT, 1)
-        if words.cas(slot, free, position << STATE_BITS | TOMB):  # [T1] last, pairs with [T2]
-            words.add(TOMBS_AT, 1)
+        end, orphans = self._end_of_walk(words, position, last)
+        orphans = min(orphans, uncovered)
+        for p in range(end - 1, position, -1):
+            if self._is_member(words, p, position):
+                self._bury(words, p, FULL)
+            elif p < orphans:
+                self._bury(words, p, FREE)  # the second read [S4], too
+        self._bury(words, position, FREE)  # last, pairs with [T2]
         self._parking.wake(words, ITEMS, 1)
         return True
 
-    def _published_of_batch(self, words: Words, begin: int) -> list[int]:
-        """Return the positions that a batch whose first slot is FREE has published.
+    def _bury(self, words: Words, position: int, state: int) -> None:
+        if words.cas(self._slot(position), position << STATE_BITS | state, position << STATE_BITS | TOMB):  # [T1]
+            words.add(TOMBS_AT, 1)
 
-        A batch is contiguous, so it ends before the first slot that holds an item of another put.
+    def _is_member(self, words: Words, position: int, begin: int) -> bool:
+        """Whether a slot holds what the put that began at ``begin`` has published."""
+        # [S5] acquire, pairs with [P8]: the index is there
+        is_full = words.load(self._slot(position)) == position << STATE_BITS | FULL
+        return is_full and self.place_in_put(position) == position - begin
+
+    def _end_of_walk(self, words: Words, begin: int, last: int) -> tuple[int, int]:
+        """Return where the walk over a dead put ends, and up to where FREE slots are of puts of which nothing is FULL.
+
+        A put is contiguous, so it ends before the first slot that holds an item of another put; and that other one has
+        begun where its index says.
         """
-        found = []
-        for j in range(1, min(unmarked(words.load(TAIL)) - begin, self._capacity)):
-            slot = self._slot(begin + j)
-            if words.load(slot) == begin + j << STATE_BITS | FULL:  # [S5] acquire, pairs with [P8]: the index is there
-                if self._halves[slot + SLOT_META >> 2] >> TAG_BITS != j:
-                    break
-                found.append(begin + j)
-        return found
+        for p in range(begin + 1, last):
+            if words.load(self._slot(p)) == p << STATE_BITS | FULL:  # [S5]
+                place = self.place_in_put(p)
+                if place != p - begin:
+                    return p, p - place
+        return last, last
 
     def rescue_get(self, words: Words, position: int, claim: Claim) -> bool:
         """Adopt an item that was found FULL at a position below head, if no live record covers it.
@@ -152,7 +143,10 @@ class Recovery:
             return False
         slot = self._slot(position)
         claim.verdict.clear()
-        claim.orphan = self._read(slot)
+        claim.orphan = self.read(position, self._capacity)
+        slots = self.slots_of(len(claim.orphan[0]))
+        if self.may_be_large:
+            self.free_rest(words, position, slots)
         # [T3] acq_rel, after the copy; pairs with [P2]. Of those that try, the one that frees the slot has the item.
         words.cas_noted(
             slot, position << STATE_BITS | FULL, position + self._capacity << STATE_BITS | FREE, claim.verdict
@@ -160,7 +154,7 @@ class Recovery:
         if not claim.settle_adoption():
             return False
         words.add(ADOPTED_AT, 1)
-        self._parking.wake(words, SPACE, 1)
+        self._parking.wake(words, SPACE, slots)
         return True
 
     def adopt(self, record: Record) -> bool:
@@ -204,12 +198,29 @@ class Recovery:
 
     def is_claimed_by_get(self, words: Words, position: int) -> bool:
         """Whether a get has claimed this position and not freed it."""
-        return self.is_adoptable(words, position)
+        head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
+        return head > position and words.load(self._slot(position)) == full
 
     def is_adoptable(self, words: Words, position: int) -> bool:
-        """Whether a get has claimed this position, and the item is still in its slot."""
-        full = position << STATE_BITS | FULL
-        return unmarked(words.load(HEAD)) > position and words.load(self._slot(position)) == full
+        """Whether a get has claimed this position, and an item is still in its slot.
+
+        A later part of one is none; but one that nothing leads to is adopted as a corrupt item, because nothing else
+        would free it.
+        """
+        head, full = unmarked(words.load(HEAD)), position << STATE_BITS | FULL
+        is_there = head > position and words.load(self._slot(position)) == full
+        return is_there and not self._is_led_to(words, position)
+
+    def _is_led_to(self, words: Words, position: int) -> bool:
+        """Whether a slot holds a later part of an item, and the slot before it leads to it: that is freed after it.
+
+        If that is free already, the segment was damaged.
+        """
+        if not self.is_more(position):
+            return False
+        later = position + self._capacity - 1  # of the slot before it, in the next lap
+        word = words.load(self._slot(later))
+        return is_given(word, position - 1) if word & STATE_MASK == GIVEN else word >> STATE_BITS < later
 
     def is_resolved(self, words: Words, index: int) -> bool:
         """Whether nothing is left of the operation that a record announces."""

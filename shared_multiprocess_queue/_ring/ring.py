@@ -14,9 +14,8 @@ This engine is sequentially consistent throughout.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from .._platform.atomic_words import Words
 from ..errors import ClaimLostError
@@ -33,15 +32,12 @@ from .layout import (
     HEAD,
     ITEMS,
     PUT_END,
-    SLOT_LENGTH,
-    SLOT_PAYLOAD,
     SLOTS_START,
     SPACE,
     STATE_BITS,
     STATE_MASK,
     STOPPED,
     STOPPED_AT,
-    TAG_BITS,
     TAIL,
     TOMB,
     Geometry,
@@ -61,7 +57,6 @@ NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
 SHUT_DOWN: Final = 3  # the queue was shut down: no put is accepted, or nothing can come any more
 
-_SLOT_HEADER: Final = struct.Struct("=II")  # length and meta, SLOT_LENGTH to SLOT_PAYLOAD
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
 _SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
 
@@ -93,7 +88,7 @@ class Ring(Recovery):
 
         Args:
             record: this operation's; it announces nothing.
-            payloads: one or more, not more than the capacity.
+            payloads: one or more, which take no more slots than the capacity.
             sure: whether to find out if a put that holds a slot is dead; that costs a scan.
             claimed: called right after the claim.
 
@@ -109,6 +104,8 @@ class Ring(Recovery):
         load, cas = words.peek, words.cas  # first a hint, which the claim confirms; a refusal looks atomically
         capacity, stride = self._capacity, self._stride
         count = len(payloads)
+        if self.may_be_large:
+            count = sum([self.slots_of(len(data)) for data, _ in payloads])
         while True:
             position = load(TAIL)  # [P1] acquire, pairs with [P6]
             refused = None
@@ -129,13 +126,13 @@ class Ring(Recovery):
                 if position & CLOSED:  # [D2] first: no word fits a marked tail
                     return SHUT_DOWN
                 if self._is_fresh(*refused):
-                    self._number(words, *refused)
+                    self._number(words, *refused, position + count)
                     continue
                 found = self._no_room(record, position, *refused, sure)
                 if found is None:
                     continue
                 return found
-            writes = self._writes(position, payloads)  # before the claim: a putter that stops behind it stops getters
+            writes = self.writes(position, payloads)  # before the claim: a putter that stops behind it stops getters
             record.announce_put(position, position + count)  # [P3][P4]
             if cas(TAIL, position, position + count):  # [P6] release, pairs with [S1]
                 break
@@ -146,10 +143,10 @@ class Ring(Recovery):
         buffer = self._bytes
         for place, data in writes:  # [P7] plain, published by [P8]
             buffer[place] = data
-        return self._publish(record, position, count)
+        return self._publish(record, position, count, len(payloads))
 
-    def _publish(self, record: Record, position: int, count: int) -> int:
-        """Publish what is written at a position and those behind it, and wake getters."""
+    def _publish(self, record: Record, position: int, count: int, items: int) -> int:
+        """Publish the items that are written at ``count`` positions, and wake getters."""
         words = record.words
         cas = words.cas
         for p in range(position + count - 1, position - 1, -1):
@@ -160,23 +157,10 @@ class Ring(Recovery):
                 record.withdraw_put()
                 raise ClaimLostError(f"the put at position {p} was declared dead; its items are not in the queue")
         record.withdraw_put()  # [P9]
-        self._parking.wake(words, ITEMS, count)
+        self._parking.wake(words, ITEMS, items)
         if self._parking.is_armed(words, SPACE) and self.has_room(words):
             self._parking.wake(words, SPACE, 1)  # the chain: one wake may stand for several places
         return DONE
-
-    def _writes(self, position: int, payloads: Sequence[Payload]) -> list[tuple[slice, Any]]:
-        """Return what a put from ``position`` on writes, and to where in the segment."""
-        writes: list[tuple[slice, Any]] = []
-        for index, (data, tag) in enumerate(payloads):
-            slot = self._slot(position + index)
-            start = slot + SLOT_PAYLOAD
-            header = _SLOT_HEADER.pack(len(data), tag | index << TAG_BITS)
-            writes.append((slice(slot + SLOT_LENGTH, start), header))
-            for at, piece in ((0, data),) if isinstance(data, bytes) else data.pieces:
-                view = memoryview(piece)
-                writes.append((slice(start + at, start + at + view.nbytes), view))
-        return writes
 
     def _no_room(self, record: Record, tail: int, position: int, word: int, sure: bool) -> int | None:
         """Say what a slot that is not free means for a put; None means: look again."""
@@ -207,8 +191,8 @@ class Ring(Recovery):
         """Whether a slot has never had a number: in the first lap, of a queue that takes memory as it is used."""
         return not word and 0 < position < self._capacity and self.growth is not None
 
-    def _number(self, words: Words, position: int, word: int) -> None:
-        if self.growth is None or not self.growth.number(words, position, 1):
+    def _number(self, words: Words, position: int, word: int, end: int) -> None:
+        if self.growth is None or not self.growth.number(words, position, end - position):
             self.corrupt(position, word)
 
     def has_room(self, words: Words) -> bool:
@@ -255,10 +239,20 @@ class Ring(Recovery):
             word = load(SLOTS_START + p % capacity * stride)  # [G2] acquire, pairs with [P8]: the payload is complete
             if word == p << STATE_BITS | FULL:
                 end = p + 1
-                while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
-                    end += 1
+                if self.may_be_large:
+                    items = self.find_items(load, p, limit)
+                    if len(items) == 1:
+                        if words.load(HEAD) != p:
+                            continue
+                        items.append(end)  # damaged: one slot after the other comes out as a corrupt item
+                    end = items[-1]
+                else:
+                    while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
+                        end += 1
                 if leases is not None:
-                    end = leases.reserve_run(words, claim, p, end, sure)
+                    if not self.may_be_large:
+                        items = list(range(p, end + 1))
+                    end = leases.reserve_run(words, claim, items, sure)
                     if end == p:
                         return DONE if claim.taken else NOTHING
                     if self._mode == "spsc" and words.load(STOPPED_AT):  # [D6] a join after [D7] sees the lease slots
@@ -368,16 +362,20 @@ class Ring(Recovery):
             p = claim.begin
             slot = SLOTS_START + p % self._capacity * self._stride
             full = p << STATE_BITS | FULL
-            if claim.copy is None:
-                claim.copy = self._read(slot)
+            if claim.copy is None or claim.copy[0] != p:
+                claim.copy = p, self.read(p, claim.end - p)
             elif words.load(slot) != full:
-                claim.keep(claim.copy)
+                claim.keep(claim.copy[1])
+            payload = claim.copy[1]
+            slots = self.slots_of(len(payload[0])) if self.may_be_large else 1
+            if slots > 1:
+                self.free_rest(words, p, slots)
             # [G6] release for the copy, pairs with [P2]; seq for the wake, pairs with [W3]. This decides which
             # operation has the item: if the freeing fails, another has adopted it.
             if words.cas(slot, full, p + self._capacity << STATE_BITS | FREE):
-                claim.taken.append(claim.copy)
+                claim.taken.append(payload)
+            claim.begin = p + slots  # before the copy goes: what the slot says now is of the next lap
             claim.copy = None
-            claim.begin = p + 1
         record.withdraw_get()  # [G7]
         self._parking.wake(words, SPACE, count)
         if self._parking.is_armed(words, ITEMS):

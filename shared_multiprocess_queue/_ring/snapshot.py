@@ -57,9 +57,11 @@ from .layout import (
     MAX_DELIVERIES,
     MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE,
+    MAX_ITEM_SIZE_AT,
     MAX_LEASES,
     MODE_AT,
     MODES,
+    MORE,
     NAMESPACES,
     NAMESPACES_AT,
     OWNER,
@@ -77,6 +79,7 @@ from .layout import (
     STATE_BITS,
     STATE_MASK,
     TAG_BITS,
+    TAG_MASK,
     TAIL,
     TOMB,
     TOMBS_AT,
@@ -143,17 +146,18 @@ def check(words: Reader, name: str, size: int) -> Geometry:
     if version != VERSION:
         raise LayoutVersionError(name, version, VERSION)
     capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    leases, most = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT)
+    leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
     can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
-    if can_be and mode < len(MODES) and most <= MAX_DELIVERIES and (leases or not most):
-        found = Geometry.of(capacity, item_size, MODES[mode], leases, most)
+    can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
+    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
+        found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
         rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
         if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
             return found
     raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, mode {mode}, leases "
-        f"{leases} and max_deliveries {most}, which does not fit its {size:,} bytes; unlink this queue and create it "
-        f"again"
+        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
+        f"{largest}, mode {mode}, leases {leases} and max_deliveries {most}, which does not fit its {size:,} bytes; "
+        f"unlink this queue and create it again"
     )
 
 
@@ -184,11 +188,22 @@ class Look:
     # ---- sizes ------------------------------------------------------------------------------------------------------
 
     def items(self) -> int:
-        """Return how many positions are claimed by puts and not by gets, between 0 and the capacity; 0 if all died."""
-        # Head before tail, or a queue that moves might have a head beyond it.
-        head, tail = unmarked(self.load(HEAD)), unmarked(self.load(TAIL))
-        size = min(max(tail - head, 0), self._capacity)
-        return 0 if size and self.is_empty() else size
+        """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
+        head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
+        tail = unmarked(self.load(TAIL))
+        first = max(head, tail - self._capacity)  # what is more than a lap below tail is finished
+        size = max(tail - first, 0)
+        if size and Look.is_empty(self):  # of the ring alone
+            size = 0
+        if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
+            beyond = size - min(size, self._most)
+            size = beyond + sum([self._is_item(position) for position in range(first, tail - beyond)])
+        return size
+
+    def _is_item(self, position: int) -> bool:
+        word, meta = self.load(self._slot(position)), self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT
+        is_more = word & STATE_MASK == FULL and meta & TAG_MASK == MORE
+        return word in (position << STATE_BITS | FREE, position << STATE_BITS | FULL) and not is_more
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing, though it looked for the dead."""

@@ -104,7 +104,7 @@ def _next_items(queue_name: str, run_id: str, most: int) -> list[tuple[QueuedIte
 def _peeked(queue_name: str, run_id: str, most: int, unpickle: bool) -> list[tuple[QueuedItem, str]]:
     items = Items(queue_name, run_id)
     try:
-        limit = items.geometry.item_size
+        limit = items.geometry.max_item_size
 
         def content(item: QueuedItem) -> str:
             if item.payload is None or item.tag is None:

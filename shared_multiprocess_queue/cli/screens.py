@@ -73,7 +73,7 @@ LIST: Final[tuple[Column[QueueFile], ...]] = (
     Column("DEAD", _of_look(lambda look: str(look.count("dead")))),
     Column("MEMORY", lambda screen, queue: size(queue.memory)),
     Column("AGE", lambda screen, queue: age(clock.real() / 1e9 - queue.created)),
-    Column("ITEM", _of_look(lambda look: size(look.item_size))),
+    Column("ITEM", _of_look(lambda look: size(look.max_item_size))),
     Column("MODE", _of_look(lambda look: look.mode)),
     Column("LEASED", _of_look(lambda look: f"{len(look.leased)} of {look.leases}" if look.leases else "")),
     Column("FORMAT", _of_look(lambda look: name(look.serializer)), left=True),
@@ -184,7 +184,8 @@ def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableT
     if look is not None:
         items = Text.assemble(bar(screen, look.items / look.capacity, 20), f"  {look.items:,} of {look.capacity:,}")
         yield "items", items
-        slots = f"{size(look.item_size)} each, {look.stride:,} bytes apart, mode {look.mode}"
+        largest = f", items up to {size(look.max_item_size)}" if look.max_item_size > look.item_size else ""
+        slots = f"{size(look.item_size)} each, {look.stride:,} bytes apart{largest}, mode {look.mode}"
         yield "slots", f"{slots}; {size(queue.memory)} in memory"
         yield "format", cell(screen, look.serializer)
         yield "positions", f"get {look.head:,}   put {look.tail:,}"

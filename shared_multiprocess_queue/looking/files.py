@@ -238,6 +238,7 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
     found = QueueLook(
         capacity=sizes.capacity,
         item_size=sizes.item_size,
+        max_item_size=sizes.max_item_size,
         stride=sizes.stride,
         mode=sizes.mode,
         leases=sizes.leases,

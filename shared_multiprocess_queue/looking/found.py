@@ -74,7 +74,8 @@ class QueueLook:
 
     Attributes:
         capacity: number of slots.
-        item_size: most bytes of an item.
+        item_size: most bytes of an item in one slot.
+        max_item_size: most bytes of an item, which may take several slots.
         stride: bytes from one slot to the next.
         mode: "mpmc" or "spsc".
         leases: number of lease slots.
@@ -84,8 +85,8 @@ class QueueLook:
         full: whether a put would find no room.
         head: position of the next get.
         tail: position of the next put.
-        put_total: items put so far.
-        got_total: items taken so far.
+        put_total: items put so far; one that takes several slots counts as many.
+        got_total: items taken so far, counted likewise.
         put_waits: times that a put slept for room.
         get_waits: times that a get slept for an item.
         full_events: times that Full was raised.
@@ -112,6 +113,7 @@ class QueueLook:
 
     capacity: int
     item_size: int
+    max_item_size: int
     stride: int
     mode: Mode
     leases: int

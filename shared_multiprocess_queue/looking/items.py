@@ -1,7 +1,8 @@
 """The items that gets will come to next, copied without taking them.
 
 A copy is true if the word of its slot is FULL of its position before and after: a slot is not used for another item
-without a change of its word, and a word never comes back, because positions count up.
+without a change of its word, and a word never comes back, because positions count up. Of an item of several slots the
+first slot says so for all: none of the others is used again before the first is free.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .._ring.layout import (
     LEASE_LENGTH,
     LEASE_POSITION,
     MAX_BATCH,
+    MORE,
     SLOT_LENGTH,
     SLOT_PAYLOAD,
     SLOTS_START,
@@ -122,8 +124,8 @@ class Items:
         position = 0
         for _ in range(MOST_SLOTS):
             head, tail = unmarked(self._file.load(HEAD)), unmarked(self._file.load(TAIL))
-            position = max(position, head)
-            if not position < min(tail, head + self.geometry.capacity):
+            position = max(position, head, tail - self.geometry.capacity)  # what is a lap below tail is finished
+            if position >= tail:
                 return
             found = self._in_ring(position)
             if found is not None:
@@ -141,12 +143,28 @@ class Items:
             word = load(at)
             if word != full:
                 return QueuedItem(position, "under way") if word == free else None
-            found = self._copy(position, at + SLOT_LENGTH, at + SLOT_PAYLOAD)
-            first = position - found[1]
-            is_visible = not 0 < found[1] <= position or load(self._slot(first)) != first << STATE_BITS | FREE
+            length, tag, index = self._stated(at + SLOT_LENGTH)
+            found = _item(position, self._in_slots(position, length), tag)
+            first = position - index
+            is_visible = not 0 < index <= position or load(self._slot(first)) != first << STATE_BITS | FREE
             if load(at) == word:
-                return found[0] if is_visible else QueuedItem(position, "under way")
+                if self._is_more(tag):
+                    return None  # a later part of an item
+                return found if is_visible else QueuedItem(position, "under way")
         return None
+
+    def _in_slots(self, position: int, length: int) -> bytes | None:
+        """Return the bytes of an item, which may take several slots from a position on; None if it cannot be one."""
+        size = self.geometry.item_size
+        if length > self.geometry.max_item_size:
+            return None
+        parts = []
+        for at in range(0, length or 1, size):
+            slot = self._slot(position + at // size)
+            if at and not self._is_more(self._stated(slot + SLOT_LENGTH)[1]):
+                return None
+            parts.append(self._file.read(slot + SLOT_PAYLOAD, min(length - at, size)))
+        return b"".join(parts)
 
     def _in_lease(self, head: int) -> QueuedItem | None:
         """Return the item of a lease slot; None if it has been taken meanwhile."""
@@ -154,14 +172,19 @@ class Items:
         index = (head - self.geometry.lease_heads) // LEASE_HEAD_SIZE
         position, count = load(head + LEASE_POSITION), load(head + LEASE_COUNT)
         payload = self.geometry.lease_payloads + index * self.geometry.lease_stride
-        found, _ = self._copy(position, head + LEASE_LENGTH, payload)
+        length, tag, _ = self._stated(head + LEASE_LENGTH)
+        found = self._file.read(payload, length) if length <= self.geometry.max_item_size else None
         is_same = (load(head + LEASE_POSITION), load(head + LEASE_COUNT)) == (position, count)
-        return QueuedItem(position, found.note or "came back", found.payload, found.tag) if is_same else None
+        return _item(position, found, tag, "came back") if is_same else None
 
-    def _copy(self, position: int, at: int, payload: int) -> tuple[QueuedItem, int]:
-        """Copy an item whose length and meta lie at one offset and its payload at another; also its batch index."""
+    def _stated(self, at: int) -> tuple[int, int, int]:
+        """Return the length, the tag, and the place in its put, of which length and meta lie at an offset."""
         length, meta = _LENGTH_AND_META.unpack(self._file.read(at, _LENGTH_AND_META.size))
-        index = meta >> TAG_BITS & MAX_BATCH - 1
-        if length > self.geometry.item_size:
-            return QueuedItem(position, "damaged"), index
-        return QueuedItem(position, "", self._file.read(payload, length), meta & TAG_MASK), index
+        return length, meta & TAG_MASK, meta >> TAG_BITS & MAX_BATCH - 1
+
+    def _is_more(self, tag: int) -> bool:
+        return tag == MORE and self.geometry.max_item_size > self.geometry.item_size
+
+
+def _item(position: int, payload: bytes | None, tag: int, note: str = "") -> QueuedItem:
+    return QueuedItem(position, "damaged") if payload is None else QueuedItem(position, note, payload, tag)

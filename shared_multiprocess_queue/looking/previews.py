@@ -50,20 +50,20 @@ def names_main(payload: bytes, tag: int) -> bool:
     return tag == MAIN
 
 
-def preview(payload: bytes, tag: int, item_size: int) -> str:
+def preview(payload: bytes, tag: int, max_item_size: int) -> str:
     """Return a text that shows an item, which may be hostile; no code of the item runs.
 
     Args:
         payload: its bytes.
         tag: as it stands beside them.
-        item_size: of the queue, in bytes.
+        max_item_size: of the queue, in bytes.
     """
     if tag == DEFLATED:
         try:
-            payload, tag = deflate.inflated(payload, item_size)
+            payload, tag = deflate.inflated(payload, max_item_size)
         except (ValueError, IndexError) as error:
             return f"(damaged: {error})"
-        return f"{kind_of(tag)}: {preview(payload, tag, item_size)}" if tag != DEFLATED else "(deflated twice)"
+        return f"{kind_of(tag)}: {preview(payload, tag, max_item_size)}" if tag != DEFLATED else "(deflated twice)"
     if tag in _PICKLES:
         return _named(payload)
     if tag == BUFFERS:
@@ -82,17 +82,17 @@ def preview(payload: bytes, tag: int, item_size: int) -> str:
         return f"(damaged: {error})"
 
 
-def loaded(payload: bytes, tag: int, definitions: DefinitionStore, item_size: int) -> str:
+def loaded(payload: bytes, tag: int, definitions: DefinitionStore, max_item_size: int) -> str:
     """Return a text that shows an item that was loaded: this runs whatever code the item names.
 
     Args:
         payload: its bytes.
         tag: as it stands beside them.
         definitions: of the queue.
-        item_size: of the queue, in bytes.
+        max_item_size: of the queue, in bytes.
     """
     try:
-        return shown(Codec(definitions, item_size).decode(payload, tag))
+        return shown(Codec(definitions, max_item_size).decode(payload, tag))
     except DeserializationError as error:
         return f"(cannot be loaded: {error})"
 

@@ -20,14 +20,18 @@ from rich.table import Table
 
 from ..harness import options
 from ..harness.engines import Engines, Mode
+from ..harness.items import LARGEST
 from ..harness.processes import Worker
 from ..harness.rounds import Result, Round, Setting, run_round, wait_exactly
+from ..harness.workers import Calls
 from .series import conclude, idle, run_series
 
-Kind = Literal["producer", "consumer", "batch-producer", "batch-consumer"]
+Kind = Literal["producer", "consumer", "batch-producer", "batch-consumer", "mixed-producer", "mixed-consumer"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 _SCALES: Final = (100e-6, 1e-3, 5e-3, 20e-3)  # seconds; the kill comes at a random moment within one of these
+_SMALL: Final = 64  # bytes of a slot, of which most items take several
+_CALLS: Final[dict[str, Calls]] = {"batch": "batches", "mixed": "mixed"}  # of victims
 _ATTACHING: Final = 10e-3  # seconds in which a victim attaches, or a little less
 
 
@@ -59,6 +63,7 @@ class RoundPlan:
         producers: that survive.
         consumers: that survive.
         waves: one after the other.
+        item_size: bytes of a slot; those of the kinds "mixed-" are small, and most items take several.
     """
 
     seed: str
@@ -66,6 +71,7 @@ class RoundPlan:
     producers: int
     consumers: int
     waves: tuple[Wave, ...]
+    item_size: int = LARGEST
 
 
 def plan_round(seed: int | str, kind: Kind, number: int, mode: Mode, capacity: int | None = None) -> RoundPlan:
@@ -74,15 +80,19 @@ def plan_round(seed: int | str, kind: Kind, number: int, mode: Mode, capacity: i
     rng = Random(name)
     # In a small queue the processes meet all the time; a long batch is more often hit in its middle.
     chosen = rng.randint(16, 64) if "batch" in kind and rng.random() < 0.25 else rng.randint(1, 5)
+    item_size = LARGEST
+    if "mixed" in kind:
+        item_size = _SMALL
+        chosen = max(chosen, 1) * LARGEST // _SMALL + rng.randint(0, 3)
     capacity = chosen if capacity is None else capacity
     if mode == "spsc":  # the victim has the role, and its standby stands by
-        return RoundPlan(name, capacity, 1, 1, (_plan_wave(rng, (kind,), False),))
+        return RoundPlan(name, capacity, 1, 1, (_plan_wave(rng, (kind,), False),), item_size)
     producers, consumers = rng.choice(((1, 1), (1, 1), (2, 1), (1, 2)))
     waves = []
     for _ in range(rng.randint(1, 4)):
-        kinds = (kind, rng.choice((kind, *KINDS))) if rng.random() < 0.25 else (kind,)
+        kinds = (kind, rng.choice((kind, *KINDS[:4]))) if rng.random() < 0.25 else (kind,)
         waves.append(_plan_wave(rng, kinds, rng.random() < 0.1))
-    return RoundPlan(name, capacity, producers, consumers, tuple(waves))
+    return RoundPlan(name, capacity, producers, consumers, tuple(waves), item_size)
 
 
 def _plan_wave(rng: Random, kinds: tuple[Kind, ...], attaching: bool) -> Wave:
@@ -95,7 +105,7 @@ def _plan_wave(rng: Random, kinds: tuple[Kind, ...], attaching: bool) -> Wave:
 def run_planned(plan: RoundPlan, engine: Engines | None, mode: Mode, patience: float) -> Result:
     """Run a round, and return what came out."""
     standbys = tuple(role for role in ("producer", "consumer") if mode == "spsc" and role in plan.waves[0].kinds[0])
-    setting = Setting(plan.seed, plan.capacity, plan.producers, plan.consumers, mode, standbys)
+    setting = Setting(plan.seed, plan.capacity, plan.producers, plan.consumers, mode, standbys, plan.item_size)
 
     def trouble(current: Round) -> None:
         for wave in plan.waves:
@@ -106,7 +116,7 @@ def run_planned(plan: RoundPlan, engine: Engines | None, mode: Mode, patience: f
 
 def _kill(current: Round, wave: Wave) -> None:
     victims = [
-        current.start(kind.removeprefix("batch-"), "victim", "batches" if "batch" in kind else "singles", tight=True)
+        current.start(kind.rpartition("-")[2], "victim", _CALLS.get(kind.partition("-")[0], "singles"), tight=True)
         for kind in wave.kinds
     ]
     if not wave.attaching:

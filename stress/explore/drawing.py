@@ -27,7 +27,10 @@ def cases(draw: st.DrawFn, engines: Engines) -> tuple[Program, Schedule]:
     mode: Mode = draw(st.sampled_from(_MODES))
     capacity = draw(st.integers(1, 3))
     filled = draw(st.integers(0, capacity))
-    calls = [call for call in (*TAKES, *PUTS, *LOOKS) if PUTS.get(call, 1) <= capacity]
+    has_large = capacity > 1 and draw(st.booleans())
+    filled = min(filled, capacity - 1) if has_large else filled  # the first item takes two slots
+    puts = [call for call, slots in PUTS.items() if sum(slots) <= capacity and (has_large or max(slots) == 1)]
+    calls = [*TAKES, *puts, *LOOKS]
     actors = []
     for _ in range(draw(st.integers(2, 3))):
         engine = draw(st.sampled_from(["atomics", "native"])) if engines == "mixed" else engines
@@ -45,7 +48,7 @@ def cases(draw: st.DrawFn, engines: Engines) -> tuple[Program, Schedule]:
     for gap, what in draw(st.lists(moves, max_size=8)):
         at += gap
         schedule.append((at, what))
-    return Program(mode, capacity, filled, tuple(actors)), tuple(schedule)
+    return Program(mode, capacity, filled, tuple(actors), has_large=has_large), tuple(schedule)
 
 
 def draw(engines: Engines, most: int, seed: int) -> tuple[int, Finding | None]:

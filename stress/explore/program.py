@@ -10,6 +10,9 @@ where it first enters a function of that name.
 the lease slots behind the first get memory when they are needed. Of ``2d`` items in it, a get that is dead has claimed
 the first.
 
+In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and
+such a large one. Of the items in it, the first is large.
+
 A call ``..._bell`` waits on a doorbell, as a program with ``select`` does, and closes it; one ``..._await`` is awaited
 in an event loop of its own. A ``leave`` gives up when it has begun to wait and the scheduler lets it; ``heir_await``
 are two gets of one loop, of which the first is cancelled then.
@@ -37,11 +40,14 @@ def dies_asleep(actor: int) -> int:
 FOUND: Final = 7
 """Exit status of a search that found a broken rule."""
 
+ITEM_SIZE: Final = 16
+"""Bytes of a slot."""
 PUTS: Final = {
-    **{"put": 1, "batch": 2, "put_wait": 1, "batch_wait": 2},
-    **{"put_bell": 1, "put_await": 1, "batch_await": 2},
+    **{"put": (1,), "batch": (1, 1), "put_wait": (1,), "batch_wait": (1, 1)},
+    **{"put_bell": (1,), "put_await": (1,), "batch_await": (1, 1)},
+    **{"large": (2,), "mixed": (1, 2), "large_wait": (2,)},
 }
-"""Calls that put, and how many items."""
+"""Calls that put, and how many slots each of their items takes."""
 TAKES: Final = {
     **{"take": 1, "take2": 2, "take_wait": 1},
     **{"take_bell": 1, "leave_bell": 1, "take_await": 1, "leave_await": 1, "heir_await": 1},
@@ -109,6 +115,7 @@ class Program:
     leases: int = 0
     is_fresh: bool = False
     has_orphan: bool = False
+    has_large: bool = False
     max_deliveries: int = 0
 
     def __str__(self) -> str:
@@ -119,7 +126,8 @@ class Program:
             texts.append(f"{letter}:{'+'.join(calls)}")
         mode = f"{self.mode}:{self.leases}" if self.leases else self.mode
         mode += f":{self.max_deliveries}" if self.max_deliveries else ""
-        capacity, filled = f"{self.capacity}{'f' * self.is_fresh}", f"{self.filled}{'d' * self.has_orphan}"
+        capacity = f"{self.capacity}{'l' * self.has_large}{'f' * self.is_fresh}"
+        filled = f"{self.filled}{'d' * self.has_orphan}"
         return " ".join([mode, capacity, filled, *texts])
 
 
@@ -138,14 +146,27 @@ def parse_program(text: str) -> Program:
         mode, capacity, filled, *actors = text.split()
         mode, leases, most = (*mode.split(":"), "", "")[:3]
         plans, is_fresh = tuple(map(_parse_actor, actors)), capacity.endswith("f")
-        number, has_orphan = int(capacity.removesuffix("f")), filled.endswith("d")
-        there = int(filled.removesuffix("d"))
-        program = Program(_MODES[mode], number, there, plans, int(leases or 0), is_fresh, has_orphan, int(most or 0))
+        has_large, has_orphan = "l" in capacity, filled.endswith("d")
+        number, there = int(capacity.removesuffix("f").removesuffix("l")), int(filled.removesuffix("d"))
+        program = Program(
+            _MODES[mode], number, there, plans, int(leases or 0), is_fresh, has_orphan, has_large, int(most or 0)
+        )
     except (ValueError, KeyError) as error:
         raise ProgramError(f"{text!r} is no program ({error}); one looks like 'mpmc 2 1 a:put+take n:batch'") from None
-    if not has_orphan <= program.filled <= program.capacity or not actors:
+    slots = program.filled + (has_large and program.filled > 0)
+    if not has_orphan <= program.filled <= slots <= program.capacity or not actors:
         raise ProgramError(f"{text!r} is no program: mode, capacity, how many items are there, then one or more actors")
     return program
+
+
+def item_named(name: str, slots: int) -> str:
+    """Return the text of an item that takes so many slots; each part of it has the name."""
+    return name if slots == 1 else (name * ITEM_SIZE)[: ITEM_SIZE * (slots - 1) + len(name)]
+
+
+def slots_of(item: str) -> int:
+    """Return how many slots an item takes."""
+    return -(-len(item) // ITEM_SIZE)
 
 
 def _parse_actor(text: str) -> ActorPlan:

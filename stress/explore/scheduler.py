@@ -23,6 +23,7 @@ PLACES: Final[defaultdict[tuple[CodeType, int], int]] = defaultdict(int)
 """How often a step was taken at each place in Python: code, and offset of the instruction."""
 
 _MOST_STEPS: Final = 100_000  # a call of a task tries for 10,000 steps to take a role that another process has
+_FOR_EVER: Final = "somebody goes round for ever"
 _NAP: Final = 10_000_000  # ns that a short wait takes while other actors move
 _LONG: Final = 1_000_000_000  # ns that it takes if no other actor can
 _START: Final = 1_000_000_000_000  # ns
@@ -101,6 +102,7 @@ class Scheduler:
         self._others: list[int] = []
         self._at_bells: list[int] = []
         self._gives_way = False
+        self._left: int | None = None
 
     # ---- what actors call -------------------------------------------------------------------------------------------
 
@@ -108,6 +110,7 @@ class Scheduler:
         """Wait for this actor's turn; called before each step. Return False while steps are not scheduled."""
         actor = self.current
         if actor is None:
+            self._count_down()
             return False
         if self.count == self._stop:
             self._wait_for_turn()
@@ -119,6 +122,13 @@ class Scheduler:
         frame = sys._getframe(2)
         PLACES[frame.f_code, frame.f_lasti] += 1
         return True
+
+    def _count_down(self) -> None:
+        """End an actor that goes round for ever while it is run out."""
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise Violation(_FOR_EVER)
 
     def nap(self, _seconds: float = 0) -> None:
         """Let others run, for a moment."""
@@ -214,7 +224,7 @@ class Scheduler:
             if running.error is not None:
                 raise running.error
             if self.count >= _MOST_STEPS:
-                raise Violation("somebody goes round for ever")
+                raise Violation(_FOR_EVER)
             if running.is_done or self._gives_way:
                 napper = None if running.is_done or running.sleeps_on is not None else running
                 running = None
@@ -224,7 +234,9 @@ class Scheduler:
         self.current = None
         for actor in self._actors:
             if actor.greenlet:  # it has begun, and not ended
+                self._left = _MOST_STEPS
                 actor.greenlet.switch()
+        self._left = None
 
     def _can_move(self, actor: Actor) -> bool:
         return not (actor.is_done or actor.is_dead) and actor.sleeps_on is None

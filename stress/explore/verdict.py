@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from .program import ENDS, PUTS, TAKES
+from .program import ENDS, PUTS, TAKES, slots_of
 from .scheduler import Violation
 
 
@@ -161,7 +161,7 @@ def _judge_order(history: History, is_complete: bool) -> None:
         if call.name in ENDS:
             calls.append(replace(call, name=_CLOSE))
             calls += [replace(call, name=_STOP)] * (call.name == "stop")
-    gates = any(call.name in ("batch_wait", "batch_await") for call in calls)
+    gates = any(call.name in ("batch_wait", "batch_await", "large_wait") for call in calls)
     checker = _Checker(history.capacity, calls, tuple(history.rest), is_complete and not gates)
     if not checker.explains(0, _State(tuple(history.filled))):
         raise Violation("no order of the calls explains their answers")
@@ -233,9 +233,11 @@ class _Checker:
     def _queue_after(self, call: Call, queue: tuple[str, ...]) -> tuple[str, ...] | None:
         answer = call.answer
         if call.is_put:
+            follows = (*queue, *call.items)
+            has_room = sum(map(slots_of, follows)) <= self._capacity
             if call.ended is not None and answer is None:
-                return queue if not self._judges_full or len(queue) + len(call.items) > self._capacity else None
-            return (*queue, *call.items) if len(queue) + len(call.items) <= self._capacity else None
+                return queue if not self._judges_full or not has_room else None
+            return follows if has_room else None
         if not isinstance(answer, list):
             return queue if not queue else None
         return queue[len(answer) :] if queue[: len(answer)] == tuple(answer) else None

@@ -9,9 +9,10 @@ from shared_multiprocess_queue._ring import ending, layout
 from shared_multiprocess_queue.errors import ShutDown
 
 from .bells import Kernel
-from .handles import Handle, Memory
+from .handles import Handle
 from .interrupts import interrupted
-from .program import JOIN, PUTS, Program, Schedule
+from .memory import Memory
+from .program import JOIN, PUTS, Program, Schedule, item_named, slots_of
 from .scheduler import Actor, Fork, Scheduler, Violation
 from .verdict import Call, History, judge
 
@@ -31,9 +32,16 @@ class World:
         self._dead = dead
         self._kernel = kernel
         self._may_be_late = False  # whether a death may have cost a wake
-        self._memory = Memory(program.capacity, program.mode, program.leases, program.is_fresh, program.max_deliveries)
+        self._memory = Memory(
+            program.capacity,
+            program.mode,
+            program.leases,
+            program.is_fresh,
+            program.has_large,
+            program.max_deliveries,
+        )
         self._survivor = self._handle(program.actors[-1].engine, _SURVIVOR)
-        self._filled = [f"f{i}" for i in range(program.filled)]
+        self._filled = [item_named(f"f{i}", 2 if program.has_large and i == 0 else 1) for i in range(program.filled)]
         if not program.is_fresh:
             self._pass_a_lap()  # so that there is a lap before
         for item in self._filled:
@@ -107,7 +115,9 @@ class World:
                 if step.call == JOIN:
                     self._handles[number] = self._open(number)
                     continue
-                items = [f"{'abcdefgh'[number]}{i}.{j}" for j in range(PUTS.get(step.call, 0))]
+                items = [
+                    item_named(f"{'abcdefgh'[number]}{i}.{j}", slots) for j, slots in enumerate(PUTS.get(step.call, ()))
+                ]
                 call = Call(number, step.call, items, self.scheduler.count)
                 self._history.calls.append(call)
                 try:
@@ -264,8 +274,9 @@ class World:
         """Leave the first item as a get does that dies right after its claim."""
         record = self._handle("atomics", _GHOST).engine.membership.records.borrow()
         head = record.words.load(layout.HEAD)
-        record.announce_get(head, head + 1)
-        record.words.cas(layout.HEAD, head, head + 1)
+        end = head + slots_of(self._filled[0])
+        record.announce_get(head, end)
+        record.words.cas(layout.HEAD, head, end)
 
     def _leave_roles(self) -> None:
         """Let others be the producer and the consumer."""

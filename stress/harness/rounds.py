@@ -39,6 +39,7 @@ class Setting:
         consumers: that survive.
         mode: of the queue.
         standbys: "producer" and "consumer", if the survivors of that side wait for a role of mode "spsc".
+        item_size: bytes of a slot; if they are fewer than an item may have, it takes several.
         loops: what workers do, by their role.
     """
 
@@ -48,7 +49,13 @@ class Setting:
     consumers: int = 1
     mode: Mode = "mpmc"
     standbys: tuple[str, ...] = ()
+    item_size: int = LARGEST
     loops: Mapping[str, Loop] = field(default_factory=lambda: dict(_LOOPS))
+
+    @property
+    def most(self) -> int:
+        """Largest number of items of a batch."""
+        return self.capacity * min(self.item_size, LARGEST) // LARGEST
 
 
 # ---- what came out --------------------------------------------------------------------------------------------------
@@ -200,7 +207,7 @@ class Round:
         """
         name, number, log = self.join(role, fate)
         task = Task(
-            name, number, f"{self.setting.seed}/{name}", calls, self.setting.capacity, is_mixed=self.is_mixed, **choices
+            name, number, f"{self.setting.seed}/{name}", calls, self.setting.most, is_mixed=self.is_mixed, **choices
         )
         loop = loop or self.setting.loops[role]
         worker = self.processes.start(name, log, loop, self.queue, log, self.signals, task)
@@ -320,15 +327,22 @@ def run_round(setting: Setting, engine: Engines | None, patience: float, trouble
         setting.mode,
         engine,
         lambda queue, processes: Round(setting, queue, processes, patience, engine == MIXED).run(trouble),
+        setting.item_size,
     )
 
 
 def in_a_queue(
-    capacity: int, mode: Mode, engine: Engines | None, run: Callable[[SharedMemoryQueue, Processes], Result]
+    capacity: int,
+    mode: Mode,
+    engine: Engines | None,
+    run: Callable[[SharedMemoryQueue, Processes], Result],
+    item_size: int = LARGEST,
 ) -> Result:
     """Make a queue and processes, run something with them, and see that nothing is left."""
     prefix = new_prefix()
-    queue = SharedMemoryQueue("round", True, capacity, LARGEST, prefix, mode=mode, engine=common_engine(engine))
+    queue = SharedMemoryQueue(
+        "round", True, capacity, item_size, prefix, mode=mode, engine=common_engine(engine), max_item_size=LARGEST
+    )
     try:
         with Processes() as processes:
             result = run(queue, processes)

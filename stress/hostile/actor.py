@@ -25,7 +25,8 @@ from shared_multiprocess_queue import DeadLetter, Lease, SharedMemoryQueue, Shar
 from shared_multiprocess_queue._engine.definition_log import Definitions
 
 from ..harness import guard_pages, processes
-from .damage import LEASED_STATES, STATES, Case, Stage
+from .damage import Case
+from .staging import LARGE_STATES, LEASED_STATES, STATES, Stage
 
 SHORT: Final = 0.01
 """Seconds; a timeout."""
@@ -121,6 +122,7 @@ def _create_again(queue: SharedMemoryQueue) -> None:
 CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "put": lambda q: q.put(7, timeout=SHORT),
     "put bytes": lambda q: q.put(b"y" * q.item_size, timeout=SHORT),
+    "put large": lambda q: q.put(b"l" * q.max_item_size, timeout=SHORT),
     "put object": lambda q: q.put((1, "two"), timeout=SHORT),
     "put_nowait": lambda q: q.put_nowait(None),
     "put_batch": lambda q: q.put_batch([1, b"2"][: q.capacity], timeout=SHORT),
@@ -186,9 +188,10 @@ class _Actor:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         first = SharedMemoryQueue(
             "q", create=True, capacity=case.capacity, item_size=case.item_size, mode=case.mode,
-            leases=case.leases, max_deliveries=case.max_deliveries, run_id=self._run_id, engine=case.engines[0],
+            leases=case.leases, max_deliveries=case.max_deliveries, max_item_size=case.max_item_size,
+            run_id=self._run_id, engine=case.engines[0],
         )  # fmt: skip
-        {**STATES, **LEASED_STATES}[case.state](Stage(first), self._rng)
+        {**STATES, **LEASED_STATES, **LARGE_STATES}[case.state](Stage(first), self._rng)
         self._handles[0] = first
         storm = self._damage(first)
         self._attach(1)

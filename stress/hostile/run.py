@@ -199,7 +199,7 @@ def _print(seed: int, number: int, case: Case, finding: Finding, console: Consol
     lines = [
         f"case {number}: {finding.what}",
         f"  engines {', '.join(case.engines)}; mode {case.mode}; capacity {case.capacity}; item_size {case.item_size}; "
-        f"leases {case.leases}; max_deliveries {case.max_deliveries}",
+        f"max_item_size {case.max_item_size}; leases {case.leases}; max_deliveries {case.max_deliveries}",
         f"  state {case.state}; size {case.size:+}; lock {case.lock}; storm {case.storm}",
         f"  damage: {'; '.join(map(str, case.hits)) or 'none'}",
         f"  calls: {', '.join(f'{name} ({number})' for name, number in case.program)}",

@@ -34,6 +34,10 @@ def _leased(what: str, defines: str, *, long: bool = False) -> Configuration:
     return Configuration("shutdown", f"a lease slot: {what}", f"-DNL=1 {defines}".strip(), long)
 
 
+def _large(what: str, defines: str, *, long: bool = False) -> Configuration:
+    return Configuration("large", f"items of two slots: {what}", defines, long)
+
+
 CONFIGURATIONS: Final = (
     _ring("a batch of two, two getters of two", ""),
     _ring("a batch of two, dies", "-DCRASH=1 -DGETTERS=1"),
@@ -53,6 +57,9 @@ CONFIGURATIONS: Final = (
     _ring("a batch of two, two getters of two, a death", "-DCRASH=1", long=True),
     _ring("the same, every step apart", "-DCRASH=1 -DTORN", long=True),
     _ring("a batch of two and a put, a death", "-DPUTTERS=2 -DGETTERS=1 -DCRASH=1", long=True),
+    _ring(
+        "a put and a batch of two, both die", "-DPUTTERS=2 -DPUT0=1 -DPUT1=2 -DCAP=3 -DGETTERS=1 -DCRASH=2", long=True
+    ),
     _ring("two batches of two, a death", "-DPUTTERS=2 -DPUT1=2 -DGETTERS=1 -DCRASH=1", long=True),
     _ring("a batch of two, a newcomer, a death", "-DGETTERS=1 -DNEWCOMER=1 -DCRASH=1", long=True),
     _ring("an item, two of three getters die", "-DPUTTERS=0 -DFILLED=1 -DCAP=1 -DGETTERS=3 -DCRASH=2", long=True),
@@ -78,6 +85,7 @@ CONFIGURATIONS: Final = (
     Configuration("lock", "three, two die", "-DCRASH=2", long=True),
     Configuration("lock", "three, a death and an interrupt", "-DCRASH=1 -DINTR=1", long=True),
     Configuration("gate", "a batch dies, a batch stops", "-DCRASH=1 -DSTOPPED=1"),
+    Configuration("gate", "a worker puts what follows from its item, a batch dies", "-DFOLLOWS=2 -DCRASH=1"),
     Configuration("wake", "two and two"),
     Configuration("wake", "three items of one, three getters", "-DPRODUCERS=1 -DITEMS=3 -DGETTERS=3", long=True),
     Configuration("wake", "three producers, a getter of three", "-DPRODUCERS=3 -DGETTERS=1", long=True),
@@ -100,6 +108,15 @@ CONFIGURATIONS: Final = (
     Configuration("lease", "an item, three getters, a death and an interrupt", "-DINTR=1", long=True),
     Configuration("lease", "a put, join, two deaths", "-DNG=2 -DJOIN=1 -DFILLED=0 -DPUTS=1 -DCRASH=2", long=True),
     Configuration("lease", "an item and a put, join, a death", "-DNG=2 -DJOIN=1 -DPUTS=1", long=True),
+    _large("one, and a small one, a death", "-DNC=1 -DPLAN=1"),
+    _large("two, two getters, a death", "-DPLAN=2"),
+    _large("one, leased, and a small one, a death", "-DNC=1 -DPLAN=1 -DLEASE"),
+    _large("two, leased, a getter, two deaths", "-DNC=1 -DPLAN=2 -DCRASH=2 -DLEASE"),
+    _large("one and a small one of the same put, two getters, a death", "-DPLAN=0", long=True),
+    _large("one and a small one, three slots, two getters, a death", "-DCAP=3 -DPLAN=0", long=True),
+    _large("one, three slots, two getters, two deaths", "-DCAP=3 -DPLAN=1 -DCRASH=2", long=True),
+    _large("one, and a small one of another, a death", "-DNP=2 -DNC=1 -DPLAN=1", long=True),
+    _large("two, leased, two getters, a death", "-DPLAN=2 -DLEASE", long=True),
     Configuration("doorbell", "an item, two doorbells, a death", "-DCRASH=1"),
     Configuration("doorbell", "an item, two doorbells, one may leave", "-DLEAVES=1"),
     Configuration("doorbell", "a batch of two, two doorbells", "-DBATCH=2"),

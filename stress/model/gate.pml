@@ -4,13 +4,25 @@
    there. CRASH batches die at any step; STOPPED batches stop for ever before their claim, alive. The lock is one step
    here (lock.pml has its own), room is counted and not placed (ring.pml), and time passes only while no batch renews.
 
-   Checked: while a live batch waits behind its shut gate, each single producer passes at most once; a batch that has
-   died or stopped keeps no single put from ending (no process is stuck). */
+   FOLLOWS: in place of the getter and the single producers there is a worker. After each of its first FOLLOWS gets it
+   has to put an item, before it gets again. (Beside producers it could find the queue full, and wait for itself.)
+
+   Checked: while a live batch waits behind its shut gate, each single producer passes at most once, until the gate is
+   closed again; a batch that has died or stopped keeps no single put from ending, nor does one that waits keep out the
+   put of a worker for whose next get it waits (no process is stuck).
+
+   Planted errors:
+     BUG_NO_GATE       single puts do not look at the gate
+     BUG_NO_LEASE      the gate does not open by itself
+     BUG_RENEW_ALWAYS  a batch that waits renews its lease, though no get has made room */
 #ifndef CRASH
 #define CRASH 0
 #endif
 #ifndef STOPPED
 #define STOPPED 0
+#endif
+#ifndef FOLLOWS
+#define FOLLOWS 0
 #endif
 #define N 2                          /* of a batch, and the capacity */
 #define PUTS 2
@@ -20,13 +32,20 @@
 
 byte used, gate;
 byte batch_owner, waiting;           /* 0, or 1 + batch */
-byte late[2];
+byte late[3];
+bit moved;                           /* whether head has moved since the batch closed the gate or renewed its lease */
 bit alive[2], stopped[2], claimed[2], done[2];
 byte crashes, stops;
 
 #define FORSAKEN (batch_owner == 0 || !alive[batch_owner - 1])
-#define RENEWED (batch_owner != 0 && alive[batch_owner - 1] && !stopped[batch_owner - 1])
 #define WAITS (waiting != 0 && alive[waiting - 1] && !stopped[waiting - 1])
+#ifdef BUG_RENEW_ALWAYS
+#define RENEWED WAITS
+#else
+#define RENEWED (WAITS && moved)
+#endif
+
+inline shut() { gate = SHUT; moved = 0; late[0] = 0; late[1] = 0; late[2] = 0 }
 
 proctype batch(byte me) {
   {
@@ -37,8 +56,12 @@ proctype batch(byte me) {
     if
     :: atomic { used == 0 -> used = N; claimed[me] = 1 }
     :: used > 0 ->
-       atomic { gate = SHUT; waiting = me + 1; late[0] = 0; late[1] = 0 }; /* [Q1] */
-       atomic { used == 0 -> used = N; claimed[me] = 1; waiting = 0 }      /* [P6] */
+       atomic { waiting = me + 1; shut() };                                /* [Q1] */
+       do
+       :: atomic { used == 0 -> used = N; claimed[me] = 1; waiting = 0; break } /* [P6] */
+       :: atomic { moved && gate == SHUT -> moved = 0 }                    /* the lease is renewed [Q1] */
+       :: atomic { moved && gate != SHUT -> shut() }
+       od
     fi;
     gate = OPEN;                                   /* for every batch that has shut it [Q1] */
     batch_owner = 0;                               /* [L2] */
@@ -47,36 +70,45 @@ leave:
   } unless { !alive[me] || stopped[me] }
 }
 
-proctype single(byte me) {
-  byte i;
-  bit shut;
-  do
-  :: i < PUTS ->
-     (used < N);
+/* Try to put one item; `put` counts them. */
+inline try_put() {
+  (used < N);
 #ifndef BUG_NO_GATE
-     shut = (gate == SHUT);                        /* [Q1] */
-     if :: shut && FORSAKEN -> shut = 0 :: else fi; /* [L1] */
+  is_shut = (gate == SHUT);                        /* [Q1] */
+  if :: is_shut && FORSAKEN -> is_shut = 0 :: else fi; /* [L1] */
 #endif
-     if
-     :: shut -> (gate != SHUT || FORSAKEN)
-     :: else ->
-        atomic {                                   /* the claim [P6]; what was read may be old by now */
-          if
-          :: used < N ->
-             used++; i++;
-             if :: WAITS -> late[me]++; assert(late[me] <= 1) :: else fi
-          :: else
-          fi
-        }
-     fi;
-     shut = 0
+  if
+  :: is_shut -> (gate != SHUT || FORSAKEN)
+  :: else ->
+     atomic {                                      /* the claim [P6]; what was read may be old by now */
+       if
+       :: used < N ->
+          used++; put++;
+          if :: WAITS && gate == SHUT -> late[me]++; assert(late[me] <= 1) :: else fi
+       :: else
+       fi
+     }
+  fi;
+  is_shut = 0
+}
+
+proctype single(byte me) {
+  byte put;
+  bit is_shut;
+  do
+  :: put < PUTS -> try_put()
   :: else -> break
   od
 }
 
-proctype getter() {
+proctype getter(byte me) {
+  byte put, got;
+  bit is_shut;
 end:
-  do :: atomic { used > 0 -> used-- } od
+  do
+  :: atomic { put == got && used > 0 -> used--; moved = 1; if :: got < FOLLOWS -> got++ :: else fi }
+  :: put < got -> try_put()
+  od
 }
 
 proctype time() {
@@ -103,6 +135,10 @@ end:
 init {
   atomic {
     alive[0] = 1; alive[1] = 1;
-    run batch(0); run batch(1); run single(0); run single(1); run getter(); run time(); run fate()
+    run batch(0); run batch(1);
+#if FOLLOWS == 0
+    run single(0); run single(1);
+#endif
+    run getter(2); run time(); run fate()
   }
 }

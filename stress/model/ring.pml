@@ -147,13 +147,13 @@ inline abandon(v) {
 }
 
 proctype putter(byte me; byte n; byte v) {
-  byte r = me, p, w, i, k, b, e, t, j, n_end, q, o, copy;
+  byte r = me, p, w, i, k, b, e, t, j, u, q, o, copy;
   bit ok, live, of_another;
   {
     { put(n, v) } unless { interrupted[me] };
     if
     :: interrupted[me] ->
-       d_step { interrupted[me] = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0;
+       d_step { interrupted[me] = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; u = 0; q = 0;
                 o = 0; ok = 0; live = 0; of_another = 0 };
        abandon(me);
        put(1, AGAIN)
@@ -161,20 +161,20 @@ proctype putter(byte me; byte n; byte v) {
     fi;
     atomic { done[me] = 1; owner[r] = 0 }          /* shmq_leave_record */
   } unless { !alive[me] };
-  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; o = 0; copy = 0; ok = 0;
+  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; u = 0; q = 0; o = 0; copy = 0; ok = 0;
            live = 0; of_another = 0 }
 }
 
 #if NEWCOMER
 proctype newcomer(byte me) {
-  byte r = 0, p, w, i, k, b, e, t, j, n_end, q, o;
+  byte r = 0, p, w, i, k, b, e, t, j, u, q, o;
   bit ok, live, of_another;
   {
     take_record(me);
     put(1, NEW);
     atomic { done[me] = 1; owner[r] = 0 }          /* shmq_leave_record */
   } unless { !alive[me] };
-  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; o = 0; ok = 0; live = 0;
+  d_step { r = 0; p = 0; w = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; u = 0; q = 0; o = 0; ok = 0; live = 0;
            of_another = 0 }
 }
 #endif
@@ -280,13 +280,13 @@ inline get(mine, last) {
   p = 0; w = 0
 }
 proctype getter(byte me) {
-  byte p, w, m, i, k, b, e, t, j, n_end, q, r, o, copy, v0, v1;
+  byte p, w, m, i, k, b, e, t, j, u, q, r, o, copy, v0, v1;
   bit ok, live, of_another;
   {
     { get(me, me == LAST); leave: skip } unless { interrupted[me] };
     if
     :: interrupted[me] ->
-       d_step { interrupted[me] = 0; p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0;
+       d_step { interrupted[me] = 0; p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; u = 0; q = 0;
                 r = me; o = 0; copy = 0; v0 = 0; v1 = 0; ok = 0; live = 0; of_another = 0 };
        abandon(me);
        put(1, AGAIN)
@@ -294,7 +294,7 @@ proctype getter(byte me) {
     fi;
     atomic { done[me] = 1; owner[me] = 0 }         /* shmq_leave_record */
   } unless { !alive[me] };
-  d_step { p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; n_end = 0; q = 0; r = 0; o = 0; copy = 0;
+  d_step { p = 0; w = 0; m = 0; i = 0; k = 0; b = 0; e = 0; t = 0; j = 0; u = 0; q = 0; r = 0; o = 0; copy = 0;
            v0 = 0; v1 = 0; ok = 0; live = 0; of_another = 0 }
 }
 

@@ -37,12 +37,43 @@ inline covered(side, q) {
   k = 0
 }
 
-/* shmq_is_member: ok = whether slot q+j is a member of the batch at q; of_another. */
-inline member(q, j) {
+/* shmq_end_of_uncovered: u = the first position, from q to t-1, that a live process covers, or t. */
+inline end_of_uncovered(q) {
+  k = 0; u = t;
+  do
+  :: k < RECORDS ->
+#ifdef TORN
+     b = put_begin[k];                             /* [S2] */
+     e = put_end[k];
+     d_step { if :: b < (q) -> b = (q) :: else fi; if :: e > u -> e = u :: else fi };
+     if
+     :: b < e && MANNED(k) -> u = b                /* [S3] */
+     :: else
+     fi;
+     b = 0; e = 0; k++
+#else
+     /* [S2][S3] of one record */
+     d_step {
+       b = put_begin[k]; e = put_end[k];
+       if :: b < (q) -> b = (q) :: else fi;
+       if :: e > u -> e = u :: else fi;
+       if :: b < e && MANNED(k) -> u = b :: else fi;
+       b = 0; e = 0; k++
+     }
+#endif
+  :: else -> break
+  od;
+  k = 0
+}
+
+/* shmq_is_member: ok = whether slot x holds what the put that began at q has published; e = where another has begun. */
+inline member(q, x) {
   d_step {                                         /* [S5] */
+    ok = 0;
     if
-    :: word[SLOT((q) + j)] != FULL((q) + j) -> ok = 0; of_another = 0
-    :: else -> ok = (idx[SLOT((q) + j)] == j); of_another = !ok
+    :: word[SLOT(x)] == FULL(x) ->
+       if :: (x) - idx[SLOT(x)] == (q) -> ok = 1 :: else -> e = (x) - idx[SLOT(x)]; of_another = 1 fi
+    :: else
     fi
   }
 }
@@ -53,50 +84,57 @@ inline rescue_put(q) {
   if
   :: t <= (q) -> ok = 0
   :: else ->
-     covered(PUT, q);
+     d_step { if :: t > (q) + CAP -> t = (q) + CAP :: else fi };
+     end_of_uncovered(q);
+#ifdef BUG_BURY_COVERED
+     if :: u > (q) -> u = t :: else fi;
+#endif
      if
-     :: live -> ok = 0
+     :: u <= (q) -> ok = 0
      :: else ->
         if
 #ifndef BUG_NO_SECOND_READ
         :: word[SLOT(q)] != FREE(q) -> ok = 1       /* [S4] */
 #endif
         :: else ->
-#ifdef BUG_BURY_ONE
-           j = 1;
-#elif CAP > 1
-           d_step { t = t - (q); if :: t > CAP -> t = CAP :: else fi; j = 1; n_end = 1 };
+#ifndef BUG_BURY_ONE
+           d_step { j = (q) + 1; of_another = 0 };
            do
            :: j < t ->
               member(q, j);
               if
-              :: ok -> n_end = j + 1; j++
 #ifdef BUG_END_AT_FREE
-              :: !ok -> break
+              :: !ok -> t = j
 #else
-              :: !ok && of_another -> break
+              :: !ok && of_another -> t = j
               :: !ok && !of_another -> j++
 #endif
+              :: ok -> j++
               fi
            :: else -> break
            od;
-           of_another = 0; j = n_end; n_end = 0;
-#else
-           j = 1;
+#ifndef BUG_BURY_ANOTHER
+           atomic { if :: of_another && e < u -> u = e :: else fi };
 #endif
+           atomic { j = t; of_another = 0 };
            do
-           :: j > 1 ->
+           :: j > (q) + 1 ->
               j--; member(q, j);
-              if :: ok -> cas(word[SLOT((q) + j)], FULL((q) + j), TOMB((q) + j)) :: else fi /* [T1] */
+              if
+              :: ok -> cas(word[SLOT(j)], FULL(j), TOMB(j))              /* [T1] */
+              :: !ok && j < u -> cas(word[SLOT(j)], FREE(j), TOMB(j))   /* [T1] */
+              :: else
+              fi
            :: else -> break
            od;
-           j = 0; of_another = 0;
+           atomic { j = 0; of_another = 0; e = 0 };
+#endif
            cas(word[SLOT(q)], FREE(q), TOMB(q));    /* [T1] */
            ok = 1
         fi
      fi
   fi;
-  t = 0; live = 0
+  t = 0; u = 0; live = 0
 }
 
 /* shmq_rescue_get: taken, if the slot was freed. */

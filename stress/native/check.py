@@ -58,8 +58,13 @@ class Verdict:
     seconds: float
 
 
+_LARGE: Final = ("write_large", "claim_large", "take_large", "adopt_large")
+"""Operations where items may take several slots."""
+
+
 def _memory(operation: str, capacity: int, *, long: bool = False) -> Proof:
-    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", "ITEM_SIZE=36")
+    sizes = ("LARGE", "ITEM_SIZE=8") if operation in _LARGE else ("ITEM_SIZE=36",)
+    defines = (f"OPERATION={operation}", f"CAPACITY={capacity}", *sizes)
     return Proof("ring_memory", f"{operation}, capacity {capacity}, any memory", defines, None, long)
 
 
@@ -73,8 +78,9 @@ def _threads(dies_at: int | None, switches: int, *, long: bool = False) -> Proof
 
 _OPERATIONS: Final = (
     *("claim_put", "no_room", "write_item", "publish", "get", "no_item"),
-    *("shut", "at_the_end", "bury", "find_orphan", "adopt", "look", "look_at_slot", "wake", "wait"),
+    *("shut", "at_the_end", "bury", "uncovered", "find_orphan", "adopt", "look", "look_at_slot", "wake", "wait"),
     *("take_record", "abandon", "take_role", "lock"),
+    *_LARGE,
 )
 _STEPS_OF_THE_PUT: Final = 12
 _HALF_PUBLISHED: Final = 9  # before this one, a batch of two has published its second item and not its first
@@ -83,7 +89,8 @@ PROOFS: Final = (
     *(_memory(operation, 2) for operation in _OPERATIONS),
     _threads(None, 2),
     _threads(_HALF_PUBLISHED, 2),
-    *(_memory(operation, capacity, long=True) for capacity in (1, 3) for operation in _OPERATIONS),
+    *(_memory(operation, 1, long=True) for operation in _OPERATIONS if operation not in _LARGE),
+    *(_memory(operation, 3, long=True) for operation in _OPERATIONS),
     *(_threads(step, 2, long=True) for step in range(_STEPS_OF_THE_PUT) if step != _HALF_PUBLISHED),
 )
 

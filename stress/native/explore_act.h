@@ -7,7 +7,7 @@
 
 static void note(struct actor *a, uint64_t position, const struct shmq_item *item, bool adopted)
 {
-    if (item->length != 3 || item->tag != 5 || world.noted == sizeof world.notes / sizeof *world.notes) {
+    if (!is_whole(item) || world.noted == sizeof world.notes / sizeof *world.notes) {
         fail("an item that nobody wrote");
     }
     const struct note n = {a->number, item->data[0], item->data[1], position, adopted};
@@ -23,6 +23,42 @@ static void has_died(struct actor *a)
     }
 }
 
+/* Take what was claimed; how much of it, if the actor gives it up, is up to this. */
+static void take_claimed(struct actor *a, uint64_t position, uint64_t count)
+{
+    uint64_t most = count;
+    if (a->kind == QUIT_GET) {
+        most = most == 2 ? 1 : 0;
+    }
+    for (uint64_t i = 0; i < most; i++) {
+        struct shmq_item item;
+        shmq_read(&a->ring, position + i, &item);
+        memcpy(a->buffer, item.data, item.length);
+        item.data = a->buffer;
+        if (shmq_free_slot(&a->ring, position + i)) {
+            note(a, position + i, &item, false);
+        }
+    }
+}
+
+/* The same where items may take several slots. An actor that gives the get up has freed the rest of the first item. */
+static void take_large(struct actor *a, uint64_t position, uint64_t count)
+{
+    for (uint64_t p = position, slots; p < position + count; p += slots) {
+        struct shmq_item item;
+        slots = shmq_measure(&a->ring, p, position + count - p, &item);
+        shmq_copy_out(&a->ring, p, item.length, a->buffer, false);
+        item.data = a->buffer;
+        if (a->kind == QUIT_GET) {
+            shmq_free_rest(&a->ring, p, slots);
+            return;
+        }
+        if (shmq_free_large(&a->ring, p, slots)) {
+            note(a, p, &item, false);
+        }
+    }
+}
+
 static bool get(struct actor *a, uint64_t limit, bool sure)
 {
     uint64_t position, count;
@@ -30,21 +66,10 @@ static bool get(struct actor *a, uint64_t limit, bool sure)
         shmq_take_role(&a->ring, &a->ring.header->consumer, a->me.name) != a->me.name) {
         return false;
     }
-    const enum shmq_result found = checked(a, shmq_claim_get(&a->ring, &a->me, limit, sure, &position, &count));
+    const enum shmq_result found =
+        checked(a, (world.large ? shmq_claim_large : shmq_claim_get)(&a->ring, &a->me, limit, sure, &position, &count));
     if (found == SHMQ_DONE) {
-        unsigned most = (unsigned)count;
-        if (a->kind == QUIT_GET) {
-            most = most == 2 ? 1 : 0;
-        }
-        for (unsigned i = 0; i < most; i++) {
-            struct shmq_item item;
-            shmq_read(&a->ring, position + i, &item);
-            memcpy(a->buffer, item.data, item.length);
-            item.data = a->buffer;
-            if (shmq_free_slot(&a->ring, position + i)) {
-                note(a, position + i, &item, false);
-            }
-        }
+        (world.large ? take_large : take_claimed)(a, position, count);
         if (a->kind == QUIT_GET) {
             if (shmq_abandon(&a->ring, &a->me)) {
                 a->kind = GET; /* nothing is left of the claim: others have it already */
@@ -60,7 +85,7 @@ static bool get(struct actor *a, uint64_t limit, bool sure)
         return false;
     }
     a->adopting = position;
-    if (shmq_rescue_get(&a->ring, position, a->buffer, &a->item)) {
+    if (shmq_rescue_get(&a->ring, position, a->buffer, a->ring.max_item_size, &a->item)) {
         a->item.mine = false;
         note(a, position, &a->item, true);
         return true;

@@ -5,6 +5,36 @@
 
 #include "explore_world.h"
 
+/* ---- kinds ---- */
+
+static bool is_put(enum kind kind)
+{
+    return kind < GET || kind == LARGE || kind == MIXED;
+}
+
+/* The number of the items of a put. */
+static unsigned count_of(enum kind kind)
+{
+    return kind == TRIPLE ? 3 : kind == BATCH || kind == LOCKED || kind == QUIT_PUT || kind == MIXED ? 2 : 1;
+}
+
+/* Whether an item of a put takes two slots. */
+static bool takes_two(enum kind kind, unsigned index)
+{
+    return kind == LARGE || (kind == MIXED && index == 1);
+}
+
+static unsigned slots_of(enum kind kind)
+{
+    return count_of(kind) + (kind == LARGE || kind == MIXED);
+}
+
+/* The number of slots that were filled before. */
+static uint64_t filled_slots(void)
+{
+    return world.filled + (world.large && world.filled > 0);
+}
+
 /* ---- what is asked from outside ---- */
 
 static bool has_bell(enum kind kind)
@@ -30,7 +60,7 @@ static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 static struct shmq_wake_words *side_of(const struct actor *a)
 {
     struct shmq_header *header = a->ring.header;
-    return a->kind < GET ? &header->space : a->kind == PARK_JOIN ? &header->idle : &header->items;
+    return is_put(a->kind) ? &header->space : a->kind == PARK_JOIN ? &header->idle : &header->items;
 }
 
 static int wake_sleepers(void *context, _Atomic uint64_t *word, int count)
@@ -61,38 +91,43 @@ static enum shmq_result checked(struct actor *a, enum shmq_result result)
 
 /* ---- operations ---- */
 
+enum { SHORT = 3, LONG = ITEM_SIZE + SHORT }; /* bytes of an item; each slot of it begins with the same three */
+
+/* Whether an item is whole, and was ever put. */
+static bool is_whole(const struct shmq_item *item)
+{
+    return item->tag == 5 && (item->length == SHORT ||
+                              (item->length == LONG && memcmp(item->data, item->data + ITEM_SIZE, SHORT) == 0));
+}
+
 static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, unsigned count, bool sure, bool publish)
 {
-    uint64_t position;
+    uint64_t position, slots = 0;
+    for (unsigned i = 0; i < count; i++) {
+        slots += takes_two(a->kind, i) ? 2 : 1;
+    }
     if (world.spsc &&
         shmq_take_role(&a->ring, &a->ring.header->producer, a->me.name) != a->me.name) {
         return SHMQ_NOTHING;
     }
-    const enum shmq_result found = checked(a, shmq_claim_put(&a->ring, &a->me, count, sure, &position));
+    const enum shmq_result found = checked(a, shmq_claim_put(&a->ring, &a->me, slots, sure, &position));
     if (found != SHMQ_DONE) {
         return found;
     }
     if (a->kind == LOCKED) {
         shmq_release_lock(&a->ring, &a->me, &world.flag);
     }
-    for (unsigned i = 0; i < count; i++) {
-        const unsigned char item[3] = {(unsigned char)putter, (unsigned char)(first + i), (unsigned char)count};
-        shmq_write(&a->ring, position + i, item, 3, 5, i);
+    for (uint64_t i = 0, at = 0; i < count; i++) {
+        unsigned char item[LONG] = {(unsigned char)putter, (unsigned char)(first + i), (unsigned char)count};
+        memcpy(item + ITEM_SIZE, item, SHORT);
+        const uint32_t length = takes_two(a->kind, (unsigned)i) ? LONG : SHORT;
+        at += shmq_write_large(&a->ring, position + at, item, length, 5, (uint32_t)at);
     }
     if (publish) {
-        checked(a, shmq_publish(&a->ring, &a->me, position, count));
+        checked(a, shmq_publish(&a->ring, &a->me, position, slots, count));
     }
     return SHMQ_DONE;
 }
 
-static bool is_put(enum kind kind)
-{
-    return kind < GET;
-}
-
-static unsigned count_of(enum kind kind)
-{
-    return kind == TRIPLE ? 3 : kind == BATCH || kind == LOCKED || kind == QUIT_PUT ? 2 : 1;
-}
 
 #endif

@@ -7,8 +7,9 @@
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, world.spsc, life_begins(), calls);
+    shmq_open_large(&a->ring, segment_largest(ITEM_SIZE));
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = a->rung = false;
     a->taken = 0;
@@ -34,10 +35,12 @@ static void set_up(const enum kind *kinds)
         }
     }
     for (unsigned i = 0; i < world.filled; i++) {
+        survivor.kind = world.large && i == 0 ? LARGE : GET;
         if (put(&survivor, FILLER, i, 1, false, true) != SHMQ_DONE) {
             fail("a new queue does not fill");
         }
     }
+    survivor.kind = GET;
     shmq_leave_role(&survivor.ring.header->producer, survivor.me.name);
     shmq_leave_role(&survivor.ring.header->consumer, survivor.me.name);
     if (world.laps > 0) { /* as if a waiter had armed both hints and gone away */
@@ -73,7 +76,7 @@ static void drain(void)
 
 static void judge(const enum kind *kinds)
 {
-    uint64_t wanted = 0, offered = world.filled;
+    uint64_t wanted = 0, offered = filled_slots();
     bool quits = false;
     for (unsigned i = 0; i < world.actors; i++) {
         if (world.spsc && !actors[i].dead) { /* its handle is closed */
@@ -82,7 +85,7 @@ static void judge(const enum kind *kinds)
         }
         quits = quits || kinds[i] == QUIT_GET || kinds[i] == QUIT_PUT || kinds[i] == REPENT || kinds[i] == GHOST_GET;
         wanted += is_put(kinds[i]) ? 0 : kinds[i] == GET || kinds[i] == PARK_GET || kinds[i] == BELL_GET ? 1 : kinds[i] == GET_ALL ? 3 : 2;
-        offered += is_put(kinds[i]) ? actors[i].count : 0;
+        offered += is_put(kinds[i]) ? slots_of(kinds[i]) : 0;
     }
 
     /* An actor that still sleeps must have no reason to wake up. */
@@ -202,6 +205,18 @@ static void judge(const enum kind *kinds)
             if (world.noted != world.capacity || world.notes[i].index != i) {
                 fail("a queue does not give back what it took");
             }
+        }
+    }
+    if (world.large) {
+        survivor.kind = LARGE;
+        if (put(&survivor, FILLER, 0, 1, true, true) != SHMQ_DONE) {
+            fail("an empty queue does not take an item of two slots");
+        }
+        survivor.kind = GET;
+        world.noted = 0;
+        drain();
+        if (world.noted != 1) {
+            fail("a queue does not give back an item of two slots");
         }
     }
     for (uint32_t index = 0; index <= 2 * ACTORS; index++) {

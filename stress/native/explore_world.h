@@ -17,6 +17,7 @@ static void step(const char *label);
 #include "segment.h"
 
 #define ITEM_SIZE 8
+#define MAX_ITEM_SIZE (2 * ITEM_SIZE) /* where items may take several slots */
 #define ACTORS 4
 #define STACK 65536
 #define MOST_STEPS 20000
@@ -56,6 +57,9 @@ enum kind {
     STOP,       /* likewise, at once, and joins */
     PUT_BACK,   /* puts a dead letter back */
     DROP,       /* ends a dead letter */
+    /* only where items may take several slots from here on */
+    LARGE, /* puts an item of two slots */
+    MIXED, /* puts an item of one, and one of two */
     ALL_KINDS
 };
 
@@ -65,7 +69,7 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
                                          "park-lease", "join",   "park-join", "bundle",    "shut",
-                                         "stop",     "put-back", "drop"};
+                                         "stop",     "put-back", "drop",     "large",     "mixed"};
 
 struct actor {
     unsigned number;
@@ -77,13 +81,13 @@ struct actor {
     ucontext_t context;
     unsigned char stack[STACK];
 
-    unsigned count; /* of a put */
+    unsigned count; /* of the items of a put */
     enum { NEVER, ACKNOWLEDGED, IN_DOUBT } fate;
     bool refused_by_lock, is_marked;
     unsigned taken; /* of a get */
     struct shmq_item item;
     uint64_t adopting;
-    unsigned char buffer[ITEM_SIZE];
+    unsigned char buffer[MAX_ITEM_SIZE];
     bool sleeps, woken, rung;
     uint64_t epoch;
     struct shmq_held held[3]; /* leases whose items this actor has */
@@ -101,7 +105,7 @@ struct note {
 
 static struct {
     uint64_t capacity, filled, laps;
-    bool spsc;
+    bool spsc, large; /* large: items may take two slots, and the first that was there before does */
     unsigned actors, most_switches, most_deaths;
     unsigned letters; /* dead letters at the start */
 
@@ -133,8 +137,8 @@ static ucontext_t creator;
 static noreturn void fail(const char *what)
 {
     self = NULL;
-    fprintf(stderr, "FAILED: %s; mode %s, capacity %llu, filled %llu, laps %llu:", what, world.spsc ? "spsc" : "mpmc",
-            (unsigned long long)world.capacity, (unsigned long long)world.filled, (unsigned long long)world.laps);
+    fprintf(stderr, "FAILED: %s; mode %s%s, capacity %llu, filled %llu, laps %llu:", what, world.spsc ? "spsc" : "mpmc",
+            world.large ? ", large items" : "", (unsigned long long)world.capacity, (unsigned long long)world.filled, (unsigned long long)world.laps);
     for (unsigned i = 0; i < world.actors; i++) {
         fprintf(stderr, " %s%s", names[actors[i].kind], actors[i].dead ? " (dies)" : "");
     }

@@ -67,7 +67,8 @@ static void check_item(const struct shmq_ring *ring, unsigned putter, unsigned i
     for (uint64_t i = 0; i < ring->capacity; i++) {
         const struct shmq_slot *slot = shmq_slot_of(ring, i);
         const uint64_t state = slot->word & SHMQ_STATE_MASK;
-        waiting += (state == SHMQ_FULL || state == SHMQ_GIVEN) && slot->payload[0] == putter && slot->payload[1] == index;
+        const bool is_there = (state == SHMQ_FULL || state == SHMQ_GIVEN) && !shmq_is_more(ring, i);
+        waiting += is_there && slot->payload[0] == putter && slot->payload[1] == index;
     }
     if (leased > 1) {
         fail("an item in two lease slots");
@@ -210,7 +211,7 @@ static void hand_out(struct actor *a, const struct shmq_held *held)
     self = NULL;
     shmq_read_lease(&a->ring, held->index, &item);
     self = running;
-    if (item.length != 3 || item.tag != 5) {
+    if (!is_whole(&item)) {
         fail("an item that nobody wrote");
     }
     struct knowledge *what = knowledge_of(item.data);

@@ -44,8 +44,9 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
 {
     unsigned most = 1;
     for (unsigned i = 0; i < count; i++) {
-        most = count_of(kinds[i]) > most ? count_of(kinds[i]) : most;
+        most = slots_of(kinds[i]) > most ? slots_of(kinds[i]) : most;
     }
+    most = world.large && most == 1 ? 2 : most;
     /* Three that switch and die, with two lease slots, are most of all the runs. */
     const unsigned leases = count > 2 && switches > 0 && deaths > 0 && !is_long ? 1 : 2;
     world.actors = count;
@@ -56,7 +57,7 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
             world.base = segment_new(world.capacity, ITEM_SIZE, false);
             for (world.laps = is_long ? 0 : 1; world.laps < 2; world.laps++) {
                 for (world.letters = 0; world.letters <= (segment_deliveries > 0); world.letters++) {
-                    for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
+                    for (world.filled = 0; filled_slots() <= world.capacity; world.filled++) {
                         explore(kinds);
                     }
                 }
@@ -106,6 +107,43 @@ static void explore_letters(bool is_long)
     segment_deliveries = 0;
 }
 
+/* Items of two slots. */
+static void explore_large(bool is_long)
+{
+    world.large = true;
+    segment_max_item_size = MAX_ITEM_SIZE;
+    static const enum kind pairs[] = {LEASE, LEASE_TWO, RELEASE, KEEP, JOIN, PUT, NEWCOMER, LARGE, MIXED};
+    for (unsigned a = 0; a < sizeof pairs / sizeof *pairs; a++) {
+        for (unsigned b = 0; b <= a && b < 4; b++) {
+            const enum kind kinds[] = {pairs[a], pairs[b]};
+            explore_all(2, is_long ? 3 : 1, 0, kinds, is_long ? 3 : 2, is_long);
+            explore_all(2, is_long ? 2 : 1, 1, kinds, is_long ? 3 : 2, is_long);
+        }
+    }
+    report("two operations, large items");
+    static const enum kind threes[][3] = {
+        {LEASE, LEASE, PUT},   {KEEP, LEASE, LARGE},      {RELEASE, LEASE, JOIN}, /* only in the long form from here on */
+        {LEASE, LEASE, LARGE}, {LEASE_TWO, MIXED, LEASE}, {KEEP, NEWCOMER, LEASE}, {LEASE, LARGE, SHUT},
+        {LEASE, LARGE, STOP},  {PARK_LEASE, LEASE, LARGE},
+    };
+    for (unsigned i = 0; i < (is_long ? sizeof threes / sizeof *threes : 3); i++) {
+        explore_all(3, is_long ? 2 : 1, 0, threes[i], 2, is_long);
+        explore_all(3, is_long ? 1 : 0, 1, threes[i], 2, is_long);
+        explore_all(3, is_long ? 1 : 0, 2, threes[i], 2, is_long);
+    }
+    report("three operations, large items");
+    segment_deliveries = 1;
+    static const enum kind movers[][2] = {{RELEASE, LEASE}, {KEEP, LEASE}, {PUT_BACK, LEASE}, {LARGE, RELEASE}};
+    for (unsigned i = 0; i < sizeof movers / sizeof *movers; i++) {
+        explore_all(2, is_long ? 3 : 1, 0, movers[i], 2, is_long);
+        explore_all(2, is_long ? 2 : 1, 1, movers[i], 2, is_long);
+    }
+    report("two operations, large items, dead letters");
+    segment_deliveries = 0;
+    segment_max_item_size = 0;
+    world.large = false;
+}
+
 int main(int argc, char **argv)
 {
     const bool is_long = argc > 1 && strcmp(argv[1], "long") == 0;
@@ -142,6 +180,7 @@ int main(int argc, char **argv)
         }
     }
     report("three operations");
+    explore_large(is_long);
     explore_letters(is_long);
     printf("%llu runs, every one as it should be\n", world.total);
     return 0;

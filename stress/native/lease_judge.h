@@ -7,9 +7,10 @@
 
 static void be_born(struct actor *a, unsigned number)
 {
-    const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now};
+    const struct shmq_calls calls = {asks_whether_alive, wake_sleepers, ring_bell, a, life_now, NULL};
     shmq_open(&a->ring, world.base, world.capacity, ITEM_SIZE, false, life_begins(), calls);
     a->busy_lease = 0;
+    shmq_open_large(&a->ring, segment_largest(ITEM_SIZE));
     shmq_open_leases(&a->ring, segment_leases, segment_deliveries, &a->busy_lease);
     a->number = number;
     a->started = a->done = a->dead = a->refused_by_lock = a->is_marked = a->sleeps = a->woken = false;
@@ -75,10 +76,12 @@ static void set_up(const enum kind *kinds)
         survivor.kind = LEASE;
     }
     for (unsigned i = 0; i < world.filled; i++) {
+        survivor.kind = world.large && i == 0 ? LARGE : LEASE;
         if (put(&survivor, FILLER, i, 1, false, true) != SHMQ_DONE) {
             fail("a new queue does not fill");
         }
     }
+    survivor.kind = LEASE;
     if (world.laps > 0) { /* as if waiters had armed the hints and gone away */
         shmq_arm(&survivor.ring.header->items);
         shmq_arm(&survivor.ring.header->space);
@@ -209,6 +212,18 @@ static void judge(void)
             if (known[FILLER][i].handed != 1) {
                 fail("a queue does not give back what it took");
             }
+        }
+    }
+    if (world.large) {
+        memset(known, 0, sizeof known);
+        survivor.kind = LARGE;
+        if (put(&survivor, FILLER, 0, 1, true, true) != SHMQ_DONE) {
+            fail("an empty queue does not take an item of two slots");
+        }
+        survivor.kind = LEASE;
+        drain();
+        if (known[FILLER][0].handed != 1) {
+            fail("a queue does not give back an item of two slots");
         }
     }
     for (uint32_t index = 0; index <= 2 * ACTORS; index++) {

@@ -50,10 +50,10 @@ static void explore(const enum kind *kinds)
 
 static bool fits(const enum kind *kinds)
 {
-    unsigned most = 1;
+    uint64_t most = 1;
     bool has_ghost = false, has_newcomer = false;
     for (unsigned i = 0; i < world.actors; i++) {
-        most = count_of(kinds[i]) > most ? count_of(kinds[i]) : most;
+        most = slots_of(kinds[i]) > most ? slots_of(kinds[i]) : most;
         has_ghost = has_ghost || kinds[i] == GHOST_GET;
         has_newcomer = has_newcomer || kinds[i] == NEWCOMER;
     }
@@ -65,12 +65,12 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
     world.actors = count;
     world.most_switches = switches;
     world.most_deaths = deaths;
-    for (world.capacity = 1; world.capacity <= 3; world.capacity++) {
+    for (world.capacity = world.large ? 2 : 1; world.capacity <= 3; world.capacity++) {
         world.base = segment_new(world.capacity, ITEM_SIZE, false);
         for (unsigned mode = 0; mode < 2; mode++) {
             world.spsc = mode == 1;
             for (world.laps = is_long ? 0 : 1; world.laps < 2; world.laps++) {
-                for (world.filled = 0; world.filled <= world.capacity; world.filled++) {
+                for (world.filled = 0; filled_slots() <= world.capacity; world.filled++) {
                     if (fits(kinds)) {
                         explore(kinds);
                     }
@@ -79,6 +79,37 @@ static void explore_all(unsigned count, unsigned switches, unsigned deaths, cons
         }
         free(world.base);
     }
+}
+
+/* Items of two slots. */
+static void explore_large(bool is_long)
+{
+    world.large = true;
+    segment_max_item_size = MAX_ITEM_SIZE;
+    static const enum kind pairs[] = {PUT, QUIT_PUT, NEWCOMER, GET, GET_TWO, GET_ALL, QUIT_GET, GHOST_GET, LARGE, MIXED};
+    const unsigned count = sizeof pairs / sizeof *pairs;
+    for (unsigned a = 0; a < count; a++) {
+        for (unsigned b = a; b < count; b++) {
+            const enum kind kinds[] = {pairs[a], pairs[b]};
+            explore_all(2, is_long ? 3 : 2, 0, kinds, is_long);
+            explore_all(2, is_long ? 2 : 1, 1, kinds, is_long);
+        }
+    }
+    report("two operations, large items");
+    static const enum kind threes[][3] = {
+        {GET, GET, PUT},       {GET, GET, LARGE},        {LARGE, GET_TWO, GET}, {QUIT_GET, GET, PUT},
+        {GHOST_GET, GET, PUT}, {MIXED, NEWCOMER, GET}, /* only in the long form from here on */
+        {LARGE, LARGE, GET},   {GHOST_GET, GET, LARGE},  {MIXED, GET, GET_ALL}, {PARK_PUT, LARGE, GET},
+        {QUIT_GET, GET, LARGE}, {PARK_GET, PARK_GET, MIXED},
+    };
+    for (unsigned i = 0; i < (is_long ? sizeof threes / sizeof *threes : 6); i++) {
+        explore_all(3, is_long ? 2 : 1, 0, threes[i], is_long);
+        explore_all(3, is_long ? 1 : 0, 1, threes[i], is_long);
+        explore_all(3, is_long ? 1 : 0, 2, threes[i], is_long);
+    }
+    report("three operations, large items");
+    world.large = false;
+    segment_max_item_size = 0;
 }
 
 /* An item that is claimed but that no record announces: it is found at its slot when the next lap gets there. */
@@ -114,6 +145,7 @@ int main(int argc, char **argv)
         create(&actors[i]);
     }
     find_unnamed();
+    explore_large(is_long);
     for (unsigned a = 0; a < KINDS; a++) {
         for (unsigned b = a; b < KINDS; b++) {
             const enum kind kinds[] = {(enum kind)a, (enum kind)b};

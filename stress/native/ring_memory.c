@@ -12,6 +12,9 @@
 #include <stdatomic.h>
 
 #define SHMQ_BY_WORDS
+#ifndef LARGE /* items may take several slots */
+#define SHMQ_HAS_LARGE(ring) false
+#endif
 #define SHMQ_LOOKS 1 /* a second one touches what the first has touched, and any memory may have said so at once */
 #include "participants.h"
 
@@ -33,12 +36,15 @@ static void wake_some(const struct shmq_ring *ring, const struct shmq_wake_words
     __ESBMC_assert(side == &header->items || side == &header->space || side == &header->idle, "a side of the queue");
 }
 
+#include "large_ring.h"
 #include "looking.h"
 
 #define SIZE (SHMQ_SLOTS_START + CAPACITY * SHMQ_STRIDE(ITEM_SIZE))
 
 static _Alignas(SHMQ_LINE) unsigned char segment[SIZE];
-static unsigned char buffer[ITEM_SIZE];
+#define MAX_ITEM_SIZE (CAPACITY * ITEM_SIZE - 1) /* where items may take several slots */
+
+static unsigned char buffer[MAX_ITEM_SIZE > ITEM_SIZE ? MAX_ITEM_SIZE : ITEM_SIZE];
 static struct shmq_ring ring;
 static struct shmq_participant me;
 
@@ -74,12 +80,13 @@ static bool ring_bell(void *context, uint64_t nonce, uint64_t name)
 
 static void check_item(const struct shmq_item *item)
 {
-    __ESBMC_assert(item->length <= ITEM_SIZE, "an item is not longer than a slot");
+    __ESBMC_assert(item->length <= ring.max_item_size, "an item is not longer than it can be");
     if (item->data == buffer) {
         return;
     }
     const ptrdiff_t offset = item->data - segment;
-    __ESBMC_assert(offset >= 0 && (size_t)offset + item->length <= SIZE, "an item lies within the segment");
+    const size_t length = item->length < ITEM_SIZE ? item->length : ITEM_SIZE;
+    __ESBMC_assert(offset >= 0 && (size_t)offset + length <= SIZE, "an item lies within the segment");
 }
 
 static void claim_put(void)
@@ -102,7 +109,7 @@ static void publish(void)
 {
     const uint64_t count = nondet_ulong();
     __ESBMC_assume(count >= 1 && count <= CAPACITY);
-    shmq_publish(&ring, &me, nondet_ulong(), count);
+    shmq_publish(&ring, &me, nondet_ulong(), count, count);
 }
 
 static void write_item(void)
@@ -156,14 +163,59 @@ static void at_the_end(void)
 static void adopt(void)
 {
     struct shmq_item item;
-    if (shmq_rescue_get(&ring, nondet_ulong(), buffer, &item)) {
+    if (shmq_rescue_get(&ring, nondet_ulong(), buffer, ring.max_item_size, &item)) {
         check_item(&item);
     }
+}
+
+/* Where items may take several slots: what a put writes, the claim of a get, what a get takes of that, and adopting. What
+   is done at a claimed position is proved at any. */
+static void write_large(void)
+{
+    const uint32_t length = nondet_uint();
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    __ESBMC_assume(length <= MAX_ITEM_SIZE);
+    shmq_write_large(&ring, nondet_ulong(), buffer, length, nondet_uint(), nondet_uint());
+}
+
+static void claim_large(void)
+{
+    uint64_t position, count;
+    const uint64_t limit = nondet_ulong();
+    __ESBMC_assume(limit >= 1);
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    if (shmq_claim_large(&ring, &me, limit, nondet_bool(), &position, &count) == SHMQ_DONE) {
+        __ESBMC_assert(count >= 1 && count <= CAPACITY, "a get claims what it may");
+    }
+}
+
+static void take_large(void)
+{
+    struct shmq_item item;
+    const uint64_t position = nondet_ulong(), most = nondet_ulong();
+    __ESBMC_assume(most >= 1 && most <= CAPACITY);
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    const uint64_t slots = shmq_measure(&ring, position, most, &item);
+    __ESBMC_assert(slots >= 1 && slots <= most, "an item has no more slots than were claimed");
+    check_item(&item);
+    shmq_copy_out(&ring, position, item.length, buffer, false);
+    shmq_free_large(&ring, position, slots);
+}
+
+static void adopt_large(void)
+{
+    shmq_open_large(&ring, MAX_ITEM_SIZE);
+    adopt();
 }
 
 static void bury(void)
 {
     shmq_rescue_put(&ring, nondet_ulong());
+}
+
+static void uncovered(void)
+{
+    shmq_end_of_uncovered(&ring, nondet_ulong(), nondet_ulong());
 }
 
 static void look(void)
@@ -219,13 +271,15 @@ static void lock(void)
     uint64_t holder;
     shmq_try_acquire_lock(&ring, &me, flag, &holder);
     shmq_lock_has_no_live_owner(&ring);
-    shmq_open_gate(&ring, shmq_shut_gate(&ring, nondet_ulong()));
+    uint64_t closed = nondet_ulong(), closed_at = nondet_ulong();
+    shmq_shut_gate(&ring, nondet_ulong(), &closed, &closed_at);
+    shmq_open_gate(&ring, closed);
     shmq_release_lock(&ring, &me, flag);
 }
 
 int main(void)
 {
-    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL};
+    const struct shmq_calls calls = {is_alive, futex_wake, ring_bell, NULL, NULL, NULL};
     shmq_open(&ring, segment, CAPACITY, ITEM_SIZE, nondet_bool(), nondet_ulong(), calls);
     ring.fresh_below = nondet_bool() ? CAPACITY : 0;
     me.index = nondet_uint();

@@ -13,6 +13,7 @@
 static void step(void);
 #define SHMQ_STEP(label) step()
 #define SHMQ_LOOKS 1 /* a second look is the same as a first one that comes later */
+#define SHMQ_HAS_LARGE(ring) false
 #include "ring.h"
 
 #define ITEM_SIZE 8
@@ -91,7 +92,7 @@ static void put(enum who who, uint64_t count)
         for (uint64_t i = 0; i < count; i++) {
             shmq_write(&rings[who], position + i, &i, SHMQ_WORD, 0, (uint32_t)i);
         }
-        is_acknowledged = shmq_publish(&rings[who], &actors[who], position, count) == SHMQ_DONE;
+        is_acknowledged = shmq_publish(&rings[who], &actors[who], position, count, count) == SHMQ_DONE;
         __ESBMC_assert(is_acknowledged, "no live claim is buried");
     }
 }
@@ -114,7 +115,7 @@ static bool get(enum who who, uint64_t limit)
         return true;
     }
     if ((found == SHMQ_ORPHAN || shmq_find_orphan(&rings[who], &position)) &&
-        shmq_rescue_get(&rings[who], position, &value, &item)) {
+        shmq_rescue_get(&rings[who], position, &value, sizeof value, &item)) {
         take(value);
         return true;
     }
@@ -143,7 +144,7 @@ int main(void)
     }
     for (unsigned i = 0; i < ACTORS; i++) {
         shmq_open(&rings[i], &segment, CAPACITY, ITEM_SIZE, false, i + 1,
-                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL});
+                  (struct shmq_calls){is_alive, futex_wake, ring_bell, NULL, NULL, NULL});
         actors[i].record = &segment.records[i];
         actors[i].index = i;
         segment.records[i].owner = i + 1;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 /* A program that wants SHMQ_STEP defines it first, and includes this instead of leased_ring.h. */
+#include "large_ring.h"
 #include "leased_ring.h"
 #include "looking.h"
 
@@ -48,11 +49,18 @@ static inline uint64_t life_now(void *context, bool exact)
 }
 
 static uint32_t segment_leases, segment_deliveries; /* of the segments from here on */
+static uint32_t segment_max_item_size;              /* likewise; 0: as item_size */
+
+static inline uint32_t segment_largest(uint32_t item_size)
+{
+    return segment_max_item_size != 0 ? segment_max_item_size : item_size;
+}
 
 /* Without definitions: what lies behind the last slot is for the address sanitizer to guard. */
 static inline size_t segment_length(uint64_t capacity, uint32_t item_size)
 {
-    return (size_t)(SHMQ_SEGMENT_SIZE(capacity, item_size, segment_leases, segment_deliveries) -
+    return (size_t)(SHMQ_SEGMENT_SIZE(capacity, item_size, segment_leases, segment_deliveries,
+                                      segment_largest(item_size)) -
                     SHMQ_DEFINITIONS_SIZE);
 }
 
@@ -64,6 +72,7 @@ static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_si
     memset(base, 0, SHMQ_RECORDS_START + (used < SHMQ_RECORDS ? used : SHMQ_RECORDS) * sizeof(struct shmq_record));
     atomic_store_explicit(&header->capacity, capacity, memory_order_relaxed);
     atomic_store_explicit(&header->item_size, item_size, memory_order_relaxed);
+    atomic_store_explicit(&header->max_item_size, segment_largest(item_size), memory_order_relaxed);
     atomic_store_explicit(&header->mode, spsc, memory_order_relaxed);
     for (uint64_t i = 0; i < capacity; i++) {
         struct shmq_slot *slot =
@@ -73,7 +82,7 @@ static inline void segment_reset(void *base, uint64_t capacity, uint32_t item_si
     }
     memset((unsigned char *)base + SHMQ_SLOTS_START + capacity * SHMQ_STRIDE(item_size), 0,
            (segment_leases + SHMQ_DEAD_SLOTS(segment_leases, segment_deliveries)) *
-               (sizeof(struct shmq_lease) + (size_t)SHMQ_LEASE_STRIDE(item_size)));
+               (sizeof(struct shmq_lease) + (size_t)SHMQ_LEASE_STRIDE(segment_largest(item_size))));
 }
 
 static inline void *segment_new(uint64_t capacity, uint32_t item_size, bool spsc)

@@ -62,7 +62,7 @@ static void scribble(uint64_t rounds)
         struct shmq_ring ring;
         uint32_t busy_lease = (uint32_t)random_next(&random); /* any */
         struct shmq_participant me;
-        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps};
+        const struct shmq_calls calls = {is_alive_perhaps, wake_perhaps, ring_perhaps, &random, now_perhaps, NULL};
         unsigned char *buffer = malloc(ITEM_SIZE);
         if (buffer == NULL) {
             fail("no memory", ITEM_SIZE, 0);
@@ -113,7 +113,7 @@ static void scribble(uint64_t rounds)
                     shmq_write(&ring, position + i, buffer, ITEM_SIZE, 1, (uint32_t)i);
                 }
                 if (result == SHMQ_DONE) {
-                    result = shmq_publish(&ring, &me, position, count);
+                    result = shmq_publish(&ring, &me, position, count, count);
                 }
                 break;
             case 1:
@@ -126,12 +126,12 @@ static void scribble(uint64_t rounds)
                 if (result == SHMQ_DONE) {
                     shmq_finish_get(&ring, &me, count);
                 } else if (result == SHMQ_ORPHAN) {
-                    shmq_rescue_get(&ring, position, buffer, &item);
+                    shmq_rescue_get(&ring, position, buffer, ring.max_item_size, &item);
                 }
                 break;
             case 2:
                 if (shmq_find_orphan(&ring, &position)) {
-                    shmq_rescue_get(&ring, position, buffer, &item);
+                    shmq_rescue_get(&ring, position, buffer, ring.max_item_size, &item);
                 }
                 break;
             case 3:
@@ -177,7 +177,9 @@ static void scribble(uint64_t rounds)
             default:
                 shmq_arm(&ring.header->items);
                 shmq_wake(&ring, &ring.header->items, evil(&random, capacity));
-                shmq_open_gate(&ring, shmq_shut_gate(&ring, 1));
+                uint64_t closed = 0, closed_at = 0;
+                shmq_shut_gate(&ring, 1, &closed, &closed_at);
+                shmq_open_gate(&ring, closed);
             }
             corrupt += result == SHMQ_CORRUPT;
         }

@@ -181,7 +181,7 @@ static void note(struct worker *w, uint64_t position, const unsigned char *data,
 
 static void be_born(struct worker *w)
 {
-    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now};
+    const struct shmq_calls calls = {life_is_alive, wake_sleepers, ring_bell, NULL, life_now, NULL};
     shmq_open(&w->ring, run.base, run.capacity, ITEM_SIZE, run.spsc, life_begins(), calls);
     w->left_behind = 0;
     while (!shmq_take_record(&w->ring, &w->me)) {
@@ -301,7 +301,7 @@ static void produce(struct worker *w)
         go_on(w, shmq_abandon(&w->ring, &w->me)); /* in mode spsc the role is free now */
         return;
     }
-    checked(w, shmq_publish(&w->ring, &w->me, position, count));
+    checked(w, shmq_publish(&w->ring, &w->me, position, count, count));
     memset(w->fates + first, ACKNOWLEDGED, count);
 }
 
@@ -339,7 +339,7 @@ static bool consume(struct worker *w, bool sure)
         return false;
     }
     w->adopting = position;
-    if (shmq_rescue_get(&w->ring, position, w->buffer, &w->item)) {
+    if (shmq_rescue_get(&w->ring, position, w->buffer, w->ring.max_item_size, &w->item)) {
         w->item.mine = false;
         note(w, position, w->item.data, w->item.length, w->item.tag, true);
         return true;

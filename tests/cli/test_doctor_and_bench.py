@@ -15,7 +15,7 @@ from shared_multiprocess_queue._engine import choice
 from shared_multiprocess_queue._platform import atomic_words, processes
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import doctor
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import fork
 from tests.support.damage import poke
 from tests.support.looks import path_of
@@ -114,7 +114,7 @@ def test_a_paused_process_in_the_way_is_named(make_queue: MakeQueue) -> None:
     try:
         os.kill(child, signal.SIGSTOP)
         os.waitpid(child, os.WUNTRACED)
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         stage.participant(1, alive=True, put_begin=0, put_end=1)
         start = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19])
         stage.write(layout.record_at(1) + layout.OWNER, layout.owner_of(child, start, 1))

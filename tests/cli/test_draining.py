@@ -26,7 +26,7 @@ from shared_multiprocess_queue._engine import sweep
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import removals
 from shared_multiprocess_queue.cli.stop_signals import StopSignals
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.demo import COMMAND
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue
@@ -376,7 +376,7 @@ def test_drain_makes_a_file_of_ones_own_and_none_without_a_queue(
     target = tmp_path / "items"
     assert shmq("drain", "--yes", "--to", target, f"{run_id}-q").code == 0
     assert target.stat().st_mode & 0o777 == 0o600
-    stage = damage.Stage(make_queue("damaged", engine="atomics"))
+    stage = staging.Stage(make_queue("damaged", engine="atomics"))
     stage.write(layout.HEAD, 99)
     other = tmp_path / "other"
     code, _, errors = shmq("drain", "--yes", "--to", other, f"{run_id}-damaged")

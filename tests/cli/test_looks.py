@@ -25,7 +25,7 @@ from shared_multiprocess_queue.looking import files
 from shared_multiprocess_queue.looking.items import Items
 from shared_multiprocess_queue.looking.previews import preview
 from shared_multiprocess_queue.looking.rates import Changes
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import fork, in_child
 from tests.support.demo import COMMAND
 from tests.support.looks import path_of
@@ -213,7 +213,7 @@ def test_show_says_that_a_blocker_is_paused(make_queue: MakeQueue, run_id: str) 
     try:
         os.kill(child, signal.SIGSTOP)
         os.waitpid(child, os.WUNTRACED)
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         stage.participant(1, alive=True, put_begin=0, put_end=1)
         start = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19])
         stage.write(layout.record_at(1) + layout.OWNER, layout.owner_of(child, start, 1))
@@ -227,10 +227,10 @@ def test_show_says_that_a_blocker_is_paused(make_queue: MakeQueue, run_id: str) 
         os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize("state", damage.STATES)
+@pytest.mark.parametrize("state", staging.STATES)
 def test_show_and_peek_of_any_state_print_and_write_nothing(make_queue: MakeQueue, run_id: str, state: str) -> None:
     q = make_queue(capacity=3, engine="atomics")
-    damage.STATES[state](damage.Stage(q), Random(5))
+    staging.STATES[state](staging.Stage(q), Random(5))
     path = path_of(q)
     before = path.read_bytes(), path.stat().st_mtime_ns
     assert shmq("show", f"{run_id}-q").code in (0, 5)
@@ -245,7 +245,7 @@ def test_exit_codes(make_queue: MakeQueue, run_id: str) -> None:
     assert shmq("show", "../escape").code == 3
     assert shmq("show").code == 2
     q = make_queue()
-    damage.Stage(q).write(layout.VERSION_AT, 1)
+    staging.Stage(q).write(layout.VERSION_AT, 1)
     for command in ("show", "peek"):
         code, output, errors = shmq(command, f"{run_id}-q")
         assert code == 5
@@ -313,7 +313,7 @@ class Bomb:
 
 
 def test_peek_into_a_damaged_queue_says_so(make_queue: MakeQueue, run_id: str) -> None:
-    damage.Stage(make_queue(engine="atomics")).write(layout.HEAD, 99)
+    staging.Stage(make_queue(engine="atomics")).write(layout.HEAD, 99)
     code, _, errors = shmq("peek", f"{run_id}-q")
     assert code == 5
     assert "is damaged" in errors
@@ -356,7 +356,7 @@ def test_formats_are_shown_and_items_of_other_formats_not_loaded(make_queue: Mak
     own.put({"a": 1})
     plain = make_queue("plain", serializer="plain", engine="atomics")
     plain.put("a text")
-    stage = damage.Stage(plain)
+    stage = staging.Stage(plain)
     stage.slot(1, layout.FULL, payload=pickle.dumps(Attack("peek")), meta=tags.PICKLE)
     stage.write(layout.TAIL, 2)
     for options in ([], ["--unpickle", "--yes"]):

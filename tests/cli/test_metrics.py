@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import parser
 
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.prometheus import FAMILIES, SharedMemoryQueueCollector
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.demo import COMMAND
 from tests.support.places import REPOSITORY, SHM
 from tests.support.queues import MakeQueue
@@ -45,7 +45,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: str, each_engine: str) -> None:
-    q = make_queue(capacity=4, item_size=100, leases=2)
+    q = make_queue(capacity=4, item_size=100, max_item_size=400, leases=2)
     name = f"{run_id}-q"
     q.put_batch([1, 2, 3])
     lease = q.lease()
@@ -56,7 +56,8 @@ def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: s
     found, metrics = samples(output), q.get_metrics()
     assert found["shmq_items", name] == 2 == metrics["queue_size"]
     assert found["shmq_capacity", name] == 4
-    assert found["shmq_item_size_bytes", name] == 100
+    assert found["shmq_item_size_bytes", name] == 100 == metrics["queue_item_size_bytes"]
+    assert found["shmq_max_item_size_bytes", name] == 400 == metrics["queue_max_item_size_bytes"]
     assert found["shmq_put_total", name] == 3 == metrics["put_total"]
     assert found["shmq_got_total", name] == 1 == metrics["got_total"]
     assert found["shmq_refused_total", name, "full"] == 1
@@ -73,7 +74,7 @@ def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: s
 def test_which_queues_are_exported(make_queue: MakeQueue, run_id: str) -> None:
     make_queue("a")
     make_queue("b")
-    damaged = damage.Stage(make_queue("damaged", engine="atomics"))
+    damaged = staging.Stage(make_queue("damaged", engine="atomics"))
     damaged.write(layout.CAPACITY_AT, 1 << 40)
     text = shmq("metrics", f"{run_id}-*").output
     assert {key[1] for key in samples(text)} == {f"{run_id}-a", f"{run_id}-b"}
@@ -89,7 +90,7 @@ def test_a_collector_in_a_registry_of_ones_own(make_queue: MakeQueue, run_id: st
     registry = CollectorRegistry()
     registry.register(SharedMemoryQueueCollector(f"{run_id}-*"))
     q = make_queue(capacity=3, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.place(6, 2)
     name = {"queue": f"{run_id}-q"}
     assert registry.get_sample_value("shmq_put_total", name) == 8
@@ -136,7 +137,7 @@ def test_a_name_comes_before_a_pattern(run_id: str, make_queue: MakeQueue) -> No
 
 
 def test_a_queue_without_metrics_is_told(run_id: str, make_queue: MakeQueue) -> None:
-    stage = damage.Stage(make_queue(engine="atomics"))
+    stage = staging.Stage(make_queue(engine="atomics"))
     stage.write(layout.HEAD, 99)
     code, output, errors = shmq("metrics", f"{run_id}-q")
     assert (code, output) == (5, "")

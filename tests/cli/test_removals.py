@@ -20,7 +20,7 @@ from shared_multiprocess_queue._platform import processes, shared_memory, use_lo
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import output, removals
 from shared_multiprocess_queue.looking.files import inspected
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import end_of, fork
 from tests.support.damage import poke
 from tests.support.demo import COMMAND
@@ -229,7 +229,7 @@ def test_gc_without_a_question_leaves_dead_letters(run_id: str) -> None:
 def test_gc_without_a_question_leaves_what_a_get_had(run_id: str, leases: int, seems_alive: bool) -> None:
     """It has claimed the item, so the queue has none by its positions; the next get would find it."""
     with create(run_id, leases=leases, engine="atomics") as q:
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         stage.place(6, 1)
         stage.write(layout.HEAD, 7)
         stage.participant(get_begin=6, get_end=7, alive=seems_alive)
@@ -342,7 +342,7 @@ def test_gc_asks_about_what_it_has_shown_also_with_json(run_id: str) -> None:
 def test_gc_goes_by_the_lock_and_not_by_the_records(run_id: str) -> None:
     """Records of live processes, and of another pid namespace, but no process has it mapped."""
     with create(run_id) as q:
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         stage.participant(3, alive=True)
         stage.write(layout.record_at(4) + layout.OWNER, layout.owner_of(77, 1, 5))
         stage.write(layout.RECORDS_USED_AT, 5)

@@ -169,6 +169,17 @@ def test_a_payload_that_would_inflate_without_end_takes_no_memory() -> None:
     assert peak < 40 * RATIO * SIZE
 
 
+def test_where_items_may_be_large_there_is_a_bound_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert deflate._limit(1 << 26) == 1 << 28
+    monkeypatch.setattr(deflate, "_MOST", 1000)
+    assert deflate.deflated(bytes(1001), STR, SIZE) is None
+    deflated = deflate.deflated(bytes(1000), STR, SIZE)
+    assert deflated is not None
+    assert deflate.inflated(deflated, SIZE) == (bytes(1000), STR)
+    with pytest.raises(DeserializationError, match="more than 1,000 bytes"):
+        Codec(DictStore(), SIZE).decode(tagged(STR, zlib.compress(bytes(1001))), DEFLATED)
+
+
 def test_a_hostile_payload_is_consumed_and_the_next_item_comes(
     make_queue: MakeQueue, engines: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def test_an_item_whose_definition_is_out_of_reach_is_not_at_fault(codec: Codec, 
 
 
 def test_a_definition_is_left_out_rather_than_the_item_too_large(enter: Enter) -> None:
-    codec = Codec(DictStore(room=0), item_size=1000)
+    codec = Codec(DictStore(room=0), max_item_size=1000)
     main = enter(POINT)
     payload, tag = codec.encode(main.Point(1, 2))
     assert len(payload) < 200

@@ -212,7 +212,7 @@ def test_an_immutable_object_in_many_places_takes_little_time(q: SharedMemoryQue
     item: Any = ("x",)
     for _ in range(60):  # 2 ** 60 strs
         item = (item, item)
-    with pytest.raises(ItemTooLargeError, match=r"takes at least .* with a larger item_size, or") as caught:
+    with pytest.raises(ItemTooLargeError, match=r"takes at least .* with a larger max_item_size, and") as caught:
         q.put(item)
     assert not caught.value.is_exact
     assert q.item_size < caught.value.size <= 9 * q.item_size

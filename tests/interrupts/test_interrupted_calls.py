@@ -93,6 +93,31 @@ def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: st
 
 
 @pytest.mark.slow
+def test_an_interrupted_put_of_several_slots_happened_or_did_not(make_queue: MakeQueue, mode: str) -> None:
+    queue = make_queue(capacity=3, item_size=32, max_item_size=96, mode=mode)
+    outcomes = set()
+    for where in points(lambda: queue.put(bytes(range(90)))):
+        found = drained(queue)
+        assert found in ([], [bytes(range(90))]), f"interrupted at {where}"
+        outcomes.add(len(found))
+        assert_works(queue)
+    assert outcomes == {0, 1}
+
+
+@pytest.mark.slow
+def test_an_interrupted_get_of_several_slots_loses_nothing(make_queue: MakeQueue, mode: str) -> None:
+    queue = make_queue(capacity=3, item_size=32, max_item_size=96, mode=mode)
+    items = [bytes(range(40)), b"small"]
+    queue.put_batch(items)
+    for where in points(lambda: queue.get_batch(2, block=False)):
+        assert drained(queue) == items, f"interrupted at {where}"
+        assert_works(queue)
+        queue.put_batch(items)
+    assert queue.empty()
+    assert_works(queue)
+
+
+@pytest.mark.slow
 @SAMPLED
 def test_an_interrupted_wait_of_a_batch_gives_lock_and_gate_back(make_queue: MakeQueue, every: int) -> None:
     queue = make_queue(capacity=2)

@@ -25,7 +25,7 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.dead_letters import DeadLetters
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import in_child
 from tests.support.queues import MakeQueue
 
@@ -195,7 +195,7 @@ def test_without_room_an_item_of_the_dead_goes_behind_all_others(make_leased: Ma
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
-    damage.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+    staging.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
     assert [q.get(timeout=1), q.get(timeout=1)] == ["next", "killer"]
     assert q.get_metrics()["dead_letters_refused"] == 1
 
@@ -346,7 +346,7 @@ def test_an_immediate_shutdown_drops_what_was_put_back(make_leased: MakeQueue) -
 def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue) -> None:
     q = make_leased(max_deliveries=1)
     bury(q, "bad", "worse")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     at = q._geometry.dead_heads
 
     def offer(index: int) -> None:
@@ -368,7 +368,7 @@ def test_an_offer_that_was_cut_is_decided_by_the_next_get(make_leased: MakeQueue
 def test_an_offer_of_a_dead_process_in_a_stopped_queue_is_a_letter(make_leased: MakeQueue) -> None:
     q = make_leased(max_deliveries=1)
     bury(q, "bad")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     at = q._geometry.dead_heads + layout.DEAD_WORD
     stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_OFFERED))
     q.shutdown(immediate=True)
@@ -381,7 +381,7 @@ def test_a_letter_seen_before_its_burial_ended_can_be_ended(
 ) -> None:
     q = make_leased(max_deliveries=1)
     bury(q, "bad")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     at = q._geometry.dead_heads + layout.DEAD_WORD
     buried = layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0)
     stage.write(at, buried)

@@ -17,7 +17,7 @@ from shared_multiprocess_queue._engine.leasing import Leasing
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import Held, held_by
 from shared_multiprocess_queue._ring.leased_ring import LeasedRing
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import end_of, fork, in_child
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue
@@ -212,7 +212,7 @@ def test_a_look_that_is_held_up_puts_off_the_next_by_little(
     make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue(engine="atomics", leases=1)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.lease(0, position=0, holder=layout.owner_of(os.getppid(), 1, 1))
 
     def is_alive(_: int) -> bool:

@@ -18,7 +18,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
 )
 from shared_multiprocess_queue._ring import layout
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.queues import MakeQueue
 
 ALLOWED = (Empty, Full, CorruptQueueError, DeserializationError, LeaseLostError, LeasesHeldError)
@@ -58,7 +58,7 @@ def test_any_words_of_leases_end_in_an_answer(make_leased: MakeQueue, seed: int)
     q.put_batch([1, 2])
     leases = q.lease_batch(2)
     q.put_nowait(3)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     places = [layout.RETURNED_AT, layout.LOOK_AT]
     places += [layout.SLOTS_START + slot * q._geometry.stride for slot in range(2)]
     first, count = q._geometry.lease_heads, 2 * layout.LEASE_HEAD_SIZE // layout.WORD
@@ -76,7 +76,7 @@ def test_any_words_of_leases_end_in_an_answer(make_leased: MakeQueue, seed: int)
 def test_a_word_that_names_no_lease_slot_is_damage(make_leased: MakeQueue) -> None:
     q = make_leased(capacity=1)
     q.put(1)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(layout.SLOTS_START, layout.given_word(0, 2))
     stage.write(layout.HEAD, 1)
     with pytest.raises(CorruptQueueError):
@@ -87,7 +87,7 @@ def test_a_word_that_names_no_lease_slot_is_damage(make_leased: MakeQueue) -> No
 
 def test_a_word_that_names_a_lease_slot_is_damage_where_there_are_none(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=1, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(layout.SLOTS_START, layout.given_word(0, 0))
     with pytest.raises(CorruptQueueError):
         q.put(1, timeout=0)

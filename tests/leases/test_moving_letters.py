@@ -32,7 +32,7 @@ from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.claim import held_by
 from shared_multiprocess_queue._ring.leased_look import LeasedLook
 from stress.harness import dying
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import in_child
 from tests.support.interrupting import points
 from tests.support.mortal import dies
@@ -193,7 +193,7 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(
         assert in_child(die) == -signal.SIGKILL
 
     def lease() -> Lease:
-        damage.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+        staging.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
         return q.lease(block=False)
 
     leave_one()
@@ -207,7 +207,7 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_an_interrupted_look_at_letters_loses_none(make_queue: MakeQueue) -> None:
     q = make_queue(max_deliveries=1, leases=1, engine="atomics")
-    stage, geometry = damage.Stage(q), q._geometry
+    stage, geometry = staging.Stage(q), q._geometry
 
     def leave_a_burial() -> None:
         q.put("item")
@@ -229,7 +229,7 @@ def test_what_another_process_counts_beside_a_look_is_not_missed(make_leased: Ma
     q = make_leased(max_deliveries=1, leases=1)
     q.put("item")
     q.lease(block=False).release()
-    stage, at = damage.Stage(q), q._geometry.dead_heads + layout.DEAD_WORD
+    stage, at = staging.Stage(q), q._geometry.dead_heads + layout.DEAD_WORD
     stage.write(at, layout.next_dead_word(stage.word(at), layout.DEAD_BURIED, 0))  # its process died before [M4]
     look = q._membership.look()
     assert isinstance(look, LeasedLook)
@@ -253,7 +253,7 @@ def test_any_words_of_dead_slots_end_in_an_answer(make_leased: MakeQueue, seed: 
     q.put_batch([1, 2])
     q.lease(block=False).release()
     lease = q.lease(block=False)
-    stage, geometry = damage.Stage(q), q._geometry
+    stage, geometry = staging.Stage(q), q._geometry
     places = [geometry.dead_heads + number * layout.WORD for number in range(2 * layout.DEAD_HEAD_SIZE // layout.WORD)]
     places += [geometry.lease_heads + index * layout.LEASE_HEAD_SIZE + layout.LEASE_LINK for index in range(2)]
     for place in rng.sample(places, rng.randint(1, 6)):
@@ -294,7 +294,7 @@ class Scribbler(dying.Fate):
 
     def __init__(self, q: SharedMemoryQueue, seed: str) -> None:
         super().__init__()
-        self._stage, self._rng = damage.Stage(q), Random(seed)
+        self._stage, self._rng = staging.Stage(q), Random(seed)
 
     def step(self) -> None:
         if self.left == 0:

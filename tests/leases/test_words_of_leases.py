@@ -11,7 +11,7 @@ from shared_multiprocess_queue import Empty, LeaseLostError, SharedMemoryQueue
 from shared_multiprocess_queue._platform.atomic_words import Words
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.leased_ring import LeasedRing
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.queues import MakeQueue
 
 HOUR = 3600 * 10**9
@@ -27,7 +27,7 @@ def test_a_time_of_another_clock_is_due(make_leased: MakeQueue, ahead: int) -> N
     q.put("item")
     q.lease().release(delay=30)
     assert q.empty()
-    damage.Stage(q).write(head_of(q) + layout.LEASE_DUE, time.monotonic_ns() + ahead)
+    staging.Stage(q).write(head_of(q) + layout.LEASE_DUE, time.monotonic_ns() + ahead)
     assert not q.empty()
     assert q.get(block=False) == "item"
 
@@ -37,7 +37,7 @@ def test_each_get_looks_for_the_dead_when_it_is_time(make_leased: MakeQueue) -> 
     q.put_batch(["of the dead", "next"])
     lease = q.lease()
     pid, start, namespace = layout.parse_owner(q._membership.participants.owner)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(head_of(q) + layout.LEASE_HOLDER, layout.owner_of(pid, start + 1, namespace))  # had this pid before
     stage.write(layout.LOOK_AT, 1)
     assert q.get(block=False) == "of the dead"
@@ -48,7 +48,7 @@ def test_each_get_looks_for_the_dead_when_it_is_time(make_leased: MakeQueue) -> 
 def test_releases_do_not_put_off_the_look_for_the_dead(make_leased: MakeQueue) -> None:
     q = make_leased()
     q.put("item")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     for _ in range(3):
         look_at = time.monotonic_ns() + 9 * 10**8
         stage.write(layout.LOOK_AT, look_at)
@@ -58,7 +58,7 @@ def test_releases_do_not_put_off_the_look_for_the_dead(make_leased: MakeQueue) -
 
 def test_the_end_of_a_lease_wakes_no_get_in_vain(make_leased: MakeQueue) -> None:
     q = make_leased()
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     for rest in ([], ["next"]):
         q.put_batch(["item", *rest])
         lease = q.lease(block=False)

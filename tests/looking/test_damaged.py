@@ -20,7 +20,7 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._platform import shared_memory
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.looks import answers, look_at, opened, path_of, seen, written
 from tests.support.queues import MakeQueue
 
@@ -71,7 +71,7 @@ def test_random_bytes_are_no_queue(tmp_path: Path) -> None:
 
 
 CONSTANTS = {
-    *(layout.LEASES_AT, layout.MAX_DELIVERIES_AT),
+    *(layout.LEASES_AT, layout.MAX_DELIVERIES_AT, layout.MAX_ITEM_SIZE_AT),
     *range(layout.MAGIC_AT, layout.MAGIC_AT + layout.LINE),
 }
 EDGES = [0, 1, 2, 3, layout.RECORDS, 1 << 61, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1]
@@ -89,6 +89,7 @@ def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, se
         (layout.VERSION_AT, layout.VERSION),
         (layout.CAPACITY_AT, capacity),
         (layout.ITEM_SIZE_AT, 8),
+        (layout.MAX_ITEM_SIZE_AT, 8),
         (layout.RECORDS_AT, layout.RECORDS),
         (layout.DEFINITIONS_SIZE_AT, layout.DEFINITIONS_SIZE),
         (layout.SEGMENT_SIZE_AT, geometry.size),
@@ -113,7 +114,7 @@ def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, se
 def test_positions_that_cannot_be_are_said_to_be_damage(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=3)
     assert not seen(q).is_damaged
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(layout.HEAD, 5)
     assert seen(q).is_damaged
     stage.write(layout.HEAD, 0)

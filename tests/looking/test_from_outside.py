@@ -17,7 +17,7 @@ from shared_multiprocess_queue import QueueFile, QueueNotFoundError, inspect, li
 from shared_multiprocess_queue._platform import segment_file, shared_memory
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.looking import files
-from stress.hostile import damage
+from stress.hostile import damage, staging
 from tests.support.children import fork
 from tests.support.damage import poke
 from tests.support.descriptors import descriptors
@@ -82,12 +82,12 @@ def test_where_segments_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("leases", [0, 2])
-@pytest.mark.parametrize("state", [*damage.STATES, *damage.LEASED_STATES])
+@pytest.mark.parametrize("state", [*staging.STATES, *staging.LEASED_STATES])
 def test_a_look_at_any_state_changes_nothing(make_queue: MakeQueue, run_id: str, state: str, leases: int) -> None:
-    if state in damage.LEASED_STATES and not leases:
+    if state in staging.LEASED_STATES and not leases:
         pytest.skip("a state of queues with leases")
     q = make_queue(capacity=3, engine="atomics", leases=leases)
-    {**damage.STATES, **damage.LEASED_STATES}[state](damage.Stage(q), Random(5))
+    {**staging.STATES, **staging.LEASED_STATES}[state](staging.Stage(q), Random(5))
     path = path_of(q)
     before, opened = (path.read_bytes(), path.stat().st_mtime_ns), descriptors()
     queue = inspect("q", run_id)
@@ -102,10 +102,17 @@ def test_a_look_at_any_state_changes_nothing(make_queue: MakeQueue, run_id: str,
 def test_a_look_at_a_damaged_segment_ends(make_queue: MakeQueue, run_id: str, seed: int) -> None:
     rng = Random(seed)
     case = damage.make_case(rng, ("atomics",), ("put",))
-    q = make_queue(capacity=case.capacity, item_size=case.item_size, leases=case.leases, engine="atomics")
+    q = make_queue(
+        capacity=case.capacity,
+        item_size=case.item_size,
+        leases=case.leases,
+        max_deliveries=case.max_deliveries,
+        max_item_size=case.max_item_size,
+        engine="atomics",
+    )
     copy = SHM / f"{run_id}-copy-queue"
-    states = {**damage.STATES, **damage.LEASED_STATES}
-    states[case.state](damage.Stage(q), rng)
+    states = {**staging.STATES, **staging.LEASED_STATES, **staging.LARGE_STATES}
+    states[case.state](staging.Stage(q), rng)
     memory = bytearray(q._membership.segment.buffer)
     for hit in case.hits:
         hit.strike(memoryview(memory))
@@ -189,7 +196,7 @@ def test_what_becomes_no_file_before_it_is_opened(run_id: str, kind: str, monkey
 
 def test_a_queue_whose_records_are_all_taken(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     for index in range(1, layout.RECORDS):
         stage.participant(index, alive=True)
     look = inspect("q", run_id).look
@@ -204,7 +211,7 @@ def test_processes_are_told_apart(make_queue: MakeQueue, run_id: str) -> None:
     try:
         os.kill(child, signal.SIGSTOP)
         os.waitpid(child, os.WUNTRACED)
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         stage.participant(1, put_begin=4, put_end=5, get_begin=1, get_end=3)
         stage.write(layout.record_at(2) + layout.OWNER, layout.owner_of(77, 1, 5))
         stage.write(layout.RECORDS_USED_AT, 3)
@@ -231,7 +238,7 @@ def test_a_look_goes_through_a_bounded_number_of_slots(
 ) -> None:
     """As a batch leaves it that was killed before it published."""
     q = make_queue(capacity=8, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.write(layout.TAIL, 5)
     look = inspect(f"{run_id}-q").look
     assert look is not None

@@ -19,7 +19,7 @@ from shared_multiprocess_queue import (
 from shared_multiprocess_queue._engine.contract import EngineName
 from shared_multiprocess_queue._platform import atomic_words
 from shared_multiprocess_queue._ring import layout
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.children import in_child
 from tests.support.looks import answers, path_of
 from tests.support.queues import MakeQueue
@@ -36,10 +36,10 @@ LOOKS: dict[str, Callable[[SharedMemoryQueue], object]] = {
 }
 
 
-@pytest.mark.parametrize("state", damage.STATES)
+@pytest.mark.parametrize("state", staging.STATES)
 def test_a_handle_that_looks_writes_no_byte(make_queue: MakeQueue, each_engine: str, state: str) -> None:
     q = make_queue(capacity=3)
-    damage.STATES[state](damage.Stage(q), Random(5))
+    staging.STATES[state](staging.Stage(q), Random(5))
     before = bytes(q._membership.segment.buffer)
     for name, look in LOOKS.items():
         look(q)
@@ -49,7 +49,7 @@ def test_a_handle_that_looks_writes_no_byte(make_queue: MakeQueue, each_engine: 
 def test_looks_need_no_record(make_queue: MakeQueue, each_engine: str) -> None:
     """All other records are taken, and the handle's own is that of a get that waits."""
     q = make_queue(capacity=3)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     waiting = in_thread(q.get)
     eventually(lambda: stage.word(layout.GET_WAITS_AT), "its sleep")
     filled = [index for index in range(layout.RECORDS) if not stage.word(layout.record_at(index) + layout.OWNER)]
@@ -72,7 +72,7 @@ def test_looks_need_no_record(make_queue: MakeQueue, each_engine: str) -> None:
 def test_a_creator_that_finds_the_name_taken_only_looks(make_queue: MakeQueue, run_id: str) -> None:
     """A process of a pid namespace that the header does not know yet."""
     q = make_queue()
-    damage.Stage(q).write(layout.NAMESPACES_AT, 0)
+    staging.Stage(q).write(layout.NAMESPACES_AT, 0)
     before = bytes(q._membership.segment.buffer)
     with pytest.raises(QueueExistsError, match=f"used by process {os.getpid()}"):
         SharedMemoryQueue("q", create=True, run_id=run_id)

@@ -26,7 +26,7 @@ from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, check
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.looks import answers, opened, path_of, seen
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
@@ -71,10 +71,10 @@ def test_a_write_to_memory_that_can_only_be_read_ends_the_process(make_queue: Ma
     assert look_from_outside(make_queue(), 1, "writes").returncode == -signal.SIGSEGV
 
 
-@pytest.mark.parametrize("state", damage.STATES)
+@pytest.mark.parametrize("state", staging.STATES)
 def test_a_queue_in_any_state_is_seen_on_memory_that_can_only_be_read(make_queue: MakeQueue, state: str) -> None:
     q = make_queue(capacity=3, engine="atomics")
-    damage.STATES[state](damage.Stage(q), Random(5))
+    staging.STATES[state](staging.Stage(q), Random(5))
     words = PlainWords(q._membership.segment.buffer)
     expected = answers(Look(words, q._geometry))
     result = look_from_outside(q, 3)
@@ -133,7 +133,7 @@ def test_a_queue_is_seen_beside_its_users_living_and_killed(make_queue: MakeQueu
 # ---- what is seen is true -------------------------------------------------------------------------------------------
 
 
-def claims(stage: damage.Stage, rng: Random) -> None:
+def claims(stage: staging.Stage, rng: Random) -> None:
     """Let puts and gets, live, dead or abandoned, hold some of the slots."""
     capacity, base = stage.geometry.capacity, rng.choice([0, 5, 1 << 40])
     items = rng.randint(0, capacity)
@@ -164,7 +164,7 @@ def claims(stage: damage.Stage, rng: Random) -> None:
         position += size
 
 
-STATES = {**damage.STATES, "claims": claims}
+STATES = {**staging.STATES, "claims": claims}
 
 
 @pytest.mark.skipif(not choice.has_native(), reason="the native engine was not built")
@@ -174,7 +174,7 @@ def test_sizes_are_those_of_the_native_engine(make_queue: MakeQueue, seed: int, 
     rng = Random(seed)
     q = make_queue(f"q{next(_numbers)}", capacity=rng.choice([1, 2, 3, 7]), item_size=8, engine="native")
     try:
-        stage = damage.Stage(q)
+        stage = staging.Stage(q)
         if rng.random() < 0.3:
             stage.place(rng.choice([0, 5, 1 << 40]), rng.randint(0, q.capacity))
         if state != "near the end of positions":
@@ -194,7 +194,7 @@ def test_a_snapshot_says_who_takes_part_and_what_each_has_announced(make_queue: 
     q = make_queue(capacity=3, mode="spsc", engine="atomics")
     q.put_batch([1, 2])
     q.get()
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.participant(9, alive=True, get_begin=0, get_end=1, lock_busy=1)
     holder = stage.participant(10, put_begin=2, put_end=5)
     stage.write(layout.BATCH_OWNER_AT, holder)
@@ -219,7 +219,7 @@ def test_a_snapshot_says_who_takes_part_and_what_each_has_announced(make_queue: 
 
 def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     q = make_queue(capacity=3, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.place(6, 2)
     stage.write(layout.HEAD, 7)  # 6 is claimed by a get, 7 full, 8 claimed by a put
     stage.write(layout.TAIL, 9)
@@ -242,7 +242,7 @@ def test_blockers_are_named_with_position_and_deed(make_queue: MakeQueue, monkey
 @pytest.mark.parametrize("is_abandoned", [False, True])
 def test_a_put_that_a_live_thread_has_abandoned_counts_as_dead(make_queue: MakeQueue, is_abandoned: bool) -> None:
     q = make_queue(capacity=1, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.participant(1, alive=True, put_begin=0, put_end=1, abandoned=is_abandoned)
     stage.write(layout.TAIL, 1)
     assert (q.qsize(), q.empty(), q.full()) == ((0, True, False) if is_abandoned else (1, False, True))
@@ -252,7 +252,7 @@ def test_a_put_that_a_live_thread_has_abandoned_counts_as_dead(make_queue: MakeQ
 def test_a_process_that_goes_on_during_the_look_is_not_named_as_a_blocker(make_queue: MakeQueue) -> None:
     """It has withdrawn what its record said when that was read; another has claimed the slot."""
     q = make_queue(capacity=3, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.participant(1, alive=True, put_begin=0, put_end=1)
     stage.participant(2, alive=True, put_begin=0, put_end=1)
     stage.write(layout.TAIL, 1)
@@ -267,7 +267,7 @@ def test_a_process_that_goes_on_during_the_look_is_not_named_as_a_blocker(make_q
 def test_dead_puts_are_told_from_items(make_queue: MakeQueue, each_engine: str) -> None:
     """A batch that died in front of an item, and one behind it: the first is seen before it is made TOMBs."""
     q = make_queue(capacity=7)
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.place(0, 0)
     stage.write(layout.TAIL, 6)
     for index, first in ((1, 0), (2, 4)):

@@ -19,7 +19,7 @@ from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.looking.items import Items, QueuedItem
 from shared_multiprocess_queue.looking.previews import KINDS, loaded, preview
-from stress.hostile import damage
+from stress.hostile import staging
 from tests.support.looks import path_of
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
@@ -60,7 +60,7 @@ def test_what_came_back_is_first(make_queue: MakeQueue, run_id: str, each_engine
 
 def test_puts_under_way_and_batches_that_are_not_visible(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(capacity=5, engine="atomics")
-    stage = damage.Stage(q)
+    stage = staging.Stage(q)
     stage.place(10, 1)
     stage.slot(11, layout.FREE)
     stage.slot(12, layout.FULL, meta=tags.BYTES | 1 << layout.TAG_BITS)  # the second of a batch
@@ -77,21 +77,50 @@ def test_puts_under_way_and_batches_that_are_not_visible(make_queue: MakeQueue, 
     assert upcoming(run_id)[-1] == QueuedItem(14, "damaged")
 
 
-@pytest.mark.parametrize("state", [*damage.STATES])
+@pytest.mark.parametrize("state", [*staging.STATES])
 def test_peeks_at_any_state_end(make_queue: MakeQueue, run_id: str, state: str) -> None:
     q = make_queue(capacity=3, engine="atomics")
-    damage.STATES[state](damage.Stage(q), Random(3))
+    staging.STATES[state](staging.Stage(q), Random(3))
     before = path_of(q).read_bytes()
     assert len(upcoming(run_id)) <= 3
     assert path_of(q).read_bytes() == before
 
 
+@pytest.mark.parametrize("leases", [0, 2])
+def test_an_item_of_several_slots_is_one(make_queue: MakeQueue, run_id: str, each_engine: str, leases: int) -> None:
+    q = make_queue(capacity=6, item_size=8, max_item_size=48, leases=leases)
+    batch = [bytes(range(17)), b"", bytes(range(16))]
+    for _ in range(3):  # from another slot each time
+        q.put_batch(batch, block=False)
+        assert [(one.payload, one.note) for one in upcoming(run_id)] == [(item, "") for item in batch]
+        if leases:
+            q.lease(block=False).release()
+            assert [one.payload for one in upcoming(run_id)] == batch
+        for item in batch:
+            assert q.get_nowait() == item
+            if leases:
+                q.task_done()
+        q.put(b"")
+        q.get_nowait()
+        if leases:
+            q.task_done()
+
+
+def test_a_large_item_that_cannot_be_is_damaged(make_queue: MakeQueue, run_id: str) -> None:
+    q = make_queue(capacity=3, item_size=8, max_item_size=24, engine="atomics")
+    q.put(bytes(20))
+    stage = staging.Stage(q)
+    at = layout.SLOTS_START + stage.geometry.stride + layout.SLOT_LENGTH
+    stage.write(at, 8 | 1 << 32)  # the second slot is no later part any more
+    assert next(one.note for one in upcoming(run_id)) == "damaged"
+
+
 def test_what_cannot_be_peeked_at(make_queue: MakeQueue, run_id: str) -> None:
     q = make_queue(engine="atomics")
-    damage.Stage(q).write(layout.CAPACITY_AT, 1 << 40)
+    staging.Stage(q).write(layout.CAPACITY_AT, 1 << 40)
     with pytest.raises(CorruptQueueError):
         Items("q", run_id)
-    damage.Stage(q).write(layout.VERSION_AT, 9)
+    staging.Stage(q).write(layout.VERSION_AT, 9)
     with pytest.raises(LayoutVersionError):
         Items("q", run_id)
 

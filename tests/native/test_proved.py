@@ -12,8 +12,9 @@ from stress.native.sanitize import SOURCES
 
 # What the algorithm consists of; none of these knows Python.
 ALGORITHM = (
-    *("layout.h", "atomic_words.h", "participants.h", "parking.h", "batch_lock.h", "recovery.h"),
-    *("dead_letters.h", "ending.h", "leases.h", "returns.h", "ring.h", "leased_ring.h", "looking.h"),
+    *("layout.h", "atomic_words.h", "participants.h", "parking.h", "batch_lock.h", "slots.h", "writing.h", "large.h"),
+    *("recovery.h", "dead_letters.h", "ending.h", "leases.h", "returns.h", "ring.h", "large_ring.h", "leased_ring.h"),
+    "looking.h",
 )
 
 CALL = re.compile(r"\b(shmq_\w+)\(")

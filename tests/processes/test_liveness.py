@@ -124,7 +124,7 @@ int main(int count, char **arguments)
 {
     (void)count;
     bool is_alive = atoi(arguments[4]) != 0;
-    const struct shmq_calls calls = {count_and_answer, no_wake, NULL, &is_alive, NULL};
+    const struct shmq_calls calls = {count_and_answer, no_wake, NULL, &is_alive, NULL, NULL};
     struct shmq_ring ring;
     shmq_open(&ring, segment_new(4, 8, false), 4, 8, false, 1, calls);
     struct shmq_record *record = &ring.records[0];

@@ -84,16 +84,83 @@ def test_a_listener_of_log_records_takes_it() -> None:
 @pytest.mark.parametrize("maxsize", [0, -1])
 def test_without_a_maxsize_there_is_room_for_many(maxsize: int) -> None:
     with Queue(maxsize) as q:
-        assert q.maxsize == swap.as_many_as_fit(shared_memory.size_of_all())
+        assert q.maxsize == swap.default_sizes(0, shared_memory.size_of_all(), shared_memory.address_limit()).capacity
 
 
 @pytest.mark.parametrize(
-    ("size", "capacity"),
-    [(None, 32_767), (1 << 40, 32_767), (8 << 30, 32_767), (1 << 30, 4096), (64 << 20, 256), (1, 1)],
+    ("size", "capacity", "largest"),
+    [
+        (None, 1 << 16, 64 << 20),
+        (1 << 40, 1 << 16, 64 << 20),
+        (512 << 20, 1 << 16, 64 << 20),
+        (256 << 20, 1 << 15, 2032 << 15),
+        (64 << 20, 8192, 8192 * 2032),  # that of Docker
+        (1, 1, 2032),
+    ],
 )
-def test_without_a_maxsize_the_memory_of_the_system_decides(size: int | None, capacity: int) -> None:
-    """Full of the largest items it takes a quarter of all shared memory at most, and one of 64 MB is that of Docker."""
-    assert swap.as_many_as_fit(size) == capacity
+def test_without_a_maxsize_the_memory_of_the_system_decides(size: int | None, capacity: int, largest: int) -> None:
+    """Its places, and its largest item, take a quarter of all shared memory at most."""
+    found = swap.default_sizes(0, size, None)
+    assert (found.capacity, found.item_size, found.max_item_size) == (capacity, 2032, largest)
+
+
+@pytest.mark.parametrize("maxsize", [0, 1, 2, 3, 20, 1000, 50_000, 1 << 20, 1 << 29])
+@pytest.mark.parametrize("memory", [None, 24 << 30, 64 << 20])
+@pytest.mark.parametrize("addresses", [None, 1 << 32, 1 << 30])
+def test_all_places_share_the_memory(maxsize: int, memory: int | None, addresses: int | None) -> None:
+    """So a queue that is empty has room for an item, also if each of its places was used."""
+    found = swap.default_sizes(maxsize, memory, addresses)
+    assert found.capacity == maxsize or not maxsize
+    assert found.item_size <= found.max_item_size <= found.capacity * found.item_size
+    places = found.capacity * (found.item_size + 16)
+    if memory is not None and maxsize < 1 << 20:
+        assert places <= memory // 4
+        assert found.max_item_size <= memory // 4
+    if maxsize <= 50_000:
+        assert places <= 128 << 20
+        assert found.max_item_size >= (11 << 20)
+    if maxsize == 1 << 29:
+        assert found.item_size == 112
+
+
+@pytest.mark.parametrize(
+    ("memory", "addresses", "leases", "largest"),
+    [
+        (None, None, 4096, 16 << 20),
+        (24 << 30, None, 4096, 16 << 20),
+        (64 << 20, None, 4096, 8192 * 2032),
+        (24 << 30, 1 << 32, 512, 2 << 20),
+        (24 << 30, 1 << 30, 512, 512 << 10),  # ulimit -v 1048576
+        (24 << 30, 1 << 20, 128, 2048),
+    ],
+)
+def test_the_largest_item_is_chosen_by_the_addresses_for_leases(
+    memory: int | None, addresses: int | None, leases: int, largest: int
+) -> None:
+    found = swap.default_sizes(0, memory, addresses, has_leases=True)
+    assert (found.leases, found.max_item_size) == (leases, largest)
+
+
+@pytest.mark.parametrize("maxsize", [1, 3])
+def test_a_maxsize_counts_items_of_any_size(maxsize: int, each_engine: str) -> None:
+    with Queue[bytes](maxsize) as q:
+        for i in range(maxsize):
+            assert not q.full()
+            q.put(bytes([i]) * 300_000)
+        assert q.full()
+        with pytest.raises(q.Full):
+            q.put(b"", block=False)
+        assert [q.get()[:1] for _ in range(maxsize)] == [bytes([i]) for i in range(maxsize)]
+
+
+@pytest.mark.parametrize("maxsize", [0, 40_000])
+def test_qsize_counts_items(each_engine: str, maxsize: int) -> None:
+    with Queue[bytes](maxsize) as q:
+        for size in (10_000, 1, 3000, 2032, 40_000, 3000):
+            q.put(bytes(size))
+        assert [len(q.get(timeout=LONG)) for _ in range(q.qsize())] == [10_000, 1, 3000, 2032, 40_000, 3000]
+        assert q.qsize() == 0
+        assert q.empty()
 
 
 @pytest.mark.parametrize("maxsize", ["5", 5.0, None])
@@ -134,9 +201,9 @@ def test_put_itself_refuses_what_cannot_be_sent() -> None:
         with pytest.raises(SerializationError):
             q.put(threading.Lock())
         with pytest.raises(ItemTooLargeError):
-            q.put(bytes(swap.ITEM_SIZE + 1))
-        q.put(bytes(swap.ITEM_SIZE))
-        assert len(q.get()) == swap.ITEM_SIZE
+            q.put(bytes(q.max_item_size + 1))
+        q.put(bytes(q.max_item_size))
+        assert len(q.get()) == q.max_item_size
 
 
 @pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")

@@ -86,6 +86,27 @@ def test_other_tasks_may_change_a_buffer_while_its_put_waits(
     assert run(main()) == [0, b"x" * 5000]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_put_of_several_slots_that_waits_keeps_single_puts_out(
+    make_queue: MakeQueue, run: Run[Any], engine: str
+) -> None:
+    """As a batch does; otherwise they would take each slot that becomes free."""
+    queue = make_queue(capacity=2, item_size=64, max_item_size=128, engine=engine)
+    queue.put_batch([1, 2])
+
+    async def main() -> Any:
+        task = asyncio.create_task(queue.put_async(b"x" * 128))
+        await asleep(queue, "put")
+        found = [queue.get()]
+        with pytest.raises(Full):
+            queue.put_nowait("single")
+        found.append(queue.get())
+        await task
+        return [*found, queue.get()]
+
+    assert run(main()) == [1, 2, b"x" * 128]
+
+
 def test_a_get_wakes_a_task_that_puts(pair: Pair, run: Run[Any]) -> None:
     waker, waiter = pair
 
