@@ -78,8 +78,9 @@ end
 WAKE: Final = f"""
 local function wake(key, count)
   if count <= 0 then return end
-  for _ = 1, math.min(count, {MOST_TOKENS}) do redis.call('RPUSH', key, '1') end
-  redis.call('LTRIM', key, 0, {MOST_TOKENS - 1})
+  local length
+  for _ = 1, math.min(count, {MOST_TOKENS}) do length = redis.call('RPUSH', key, '1') end
+  if length > {MOST_TOKENS} then redis.call('LTRIM', key, 0, {MOST_TOKENS - 1}) end
   redis.call('PEXPIRE', key, 3000)
 end
 local function waits(until_ms, now)

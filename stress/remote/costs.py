@@ -29,7 +29,7 @@ class Row(NamedTuple):
         name: of the call.
         trips: round trips that it is made of, for one item.
         beside: the row whose round trips these are.
-        wall: microseconds; of a hand-over the median, of all else the lowest tenth, because other work delays the rest.
+        wall: microseconds; of a hand-over the median, of all else the least, because other work delays the rest.
         client: microseconds of processor time of the client, likewise.
         server: the same of the server.
     """
@@ -48,9 +48,10 @@ class _Kind(NamedTuple):
     beside: str
     items: int  # of one call
     call: Callable[[], object]
+    warming: int = 5  # calls before those that are measured: what came before was another kind
 
 
-def measure(rounds: int = 60, calls: int = 30) -> list[Row]:
+def measure(rounds: int = 100, calls: int = 20) -> list[Row]:
     """Measure; the first row is the round trip of the client library with a script that does nothing."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), PROGRAMS[0], appendonly="no")
@@ -63,7 +64,7 @@ def measure(rounds: int = 60, calls: int = 30) -> list[Row]:
 
 def _measure_on(server: Server, rounds: int, calls: int) -> list[Row]:
     client = redis.Redis(port=server.port)
-    size = rounds * calls * 2
+    size = rounds * (calls + 5 * _BATCH)
     with (
         RemoteQueue[bytes](server.url("plain"), create=True, capacity=size) as plain,
         RemoteQueue[bytes](server.url("leased"), create=True, capacity=size, leases=_BATCH) as leased,
@@ -71,8 +72,8 @@ def _measure_on(server: Server, rounds: int, calls: int) -> list[Row]:
     ):
         kinds = [*_ours(plain, leased), *_raw(client)]
         for name, peer in others.items():
-            kinds.append(_Kind(f"{name}: put", 0, "", 1, lambda put=peer.put: put(ITEM)))  # type: ignore[misc]
-            kinds.append(_Kind(f"{name}: take", 0, "", calls, lambda take=peer.take: take(calls)))  # type: ignore[misc]
+            kinds.append(_Kind(f"{name}: put", 0, "", 1, lambda put=peer.put: put(ITEM), 0))  # type: ignore[misc]
+            kinds.append(_Kind(f"{name}: take", 0, "", calls, lambda take=peer.take: take(calls), 0))  # type: ignore[misc]
         found: dict[str, list[tuple[float, float, float]]] = {kind.name: [] for kind in kinds}
         for _ in range(rounds):
             for kind in kinds:
@@ -82,8 +83,7 @@ def _measure_on(server: Server, rounds: int, calls: int) -> list[Row]:
     client.close()
     rows = []
     for kind in kinds:
-        lowest = [statistics.quantiles(column, n=10)[0] for column in zip(*found[kind.name], strict=True)]
-        rows.append(Row(kind.name, kind.trips, kind.beside, *lowest))
+        rows.append(Row(kind.name, kind.trips, kind.beside, *map(min, zip(*found[kind.name], strict=True))))
     return rows
 
 
@@ -128,6 +128,8 @@ def _ours(plain: RemoteQueue[bytes], leased: RemoteQueue[bytes]) -> list[_Kind]:
 
 
 def _timed(kind: _Kind, times: int, server: Server) -> tuple[float, float, float]:
+    for _ in range(kind.warming):
+        kind.call()
     on_server, wall, cpu = _processor_time(server), time.perf_counter(), time.process_time()
     for _ in range(times):
         kind.call()
