@@ -68,7 +68,7 @@ struct payload {
     union {
         const char *data;
         char scalar[SHMQ_WORD];
-        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put, if the item takes one slot */
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
     };
     uint32_t length;
     uint32_t tag;
@@ -168,6 +168,22 @@ static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)
                                   : PyBytes_FromStringAndSize(data_of(payload), payload->length);
+}
+
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
+{
+    record->payloads[record->count++] = (struct payload){
+        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
 }
 
 /* The number of slots that the items of a batch take. */

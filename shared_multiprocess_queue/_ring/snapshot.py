@@ -192,9 +192,7 @@ class Look:
         head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
         tail = unmarked(self.load(TAIL))
         first = max(head, tail - self._capacity)  # what is more than a lap below tail is finished
-        size = max(tail - first, 0)
-        if size and Look.is_empty(self):  # of the ring alone
-            size = 0
+        size = 0 if first >= tail or Look.is_empty(self) else tail - first  # of the ring alone
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
             beyond = size - min(size, self._most)
             size = beyond + sum([self._is_item(position) for position in range(first, tail - beyond)])

@@ -24,6 +24,7 @@ from tests.support.queues import MakeQueue
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -48,6 +49,7 @@ def test_version() -> None:
     assert (code, output) == (0, f"shmq, version {__version__}\n")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("package", "command", "extra"), [("click", "ls", "cli"), ("rich", "ls", "cli"), ("redis", "bridge", "cli,redis")]
 )
