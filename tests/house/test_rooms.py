@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "looking": {"_engine", "_ring", "_codec", "_platform"},
     "swap.py": {"queue.py", "_ring", "_platform"},
     "queue.py": {"_engine", "_codec", "_ring", "_platform"},
-    "_remote": {"_engine", "_codec", "_platform"},
+    "_remote": {"_engine", "_codec", "_native", "_platform"},
     "_engine": {"_ring", "_codec", "_native", "_platform"},
     "_ring": {"_platform"},
     "_codec": {"_platform"},
@@ -58,7 +58,7 @@ DOORS: dict[str, set[str]] = {
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
     # The numbers of a tensor are a PickleBuffer.
     "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", "_codec/shipped.py", *PROGRAMS},
-    "redis": {"_remote/link.py", "_remote/task_link.py", "_remote/trouble.py"},
+    "redis": {"_remote/finding.py", "_remote/link.py", "_remote/task_link.py", "_remote/trouble.py", "_remote/wire.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
@@ -90,7 +90,7 @@ DOORS: dict[str, set[str]] = {
         "_codec/reducers.py",
     },
     "shared_memory_lock": {"_platform/package_mutex.py"},
-    "socket": {"_platform/bells.py"},
+    "socket": {"_platform/bells.py", "_remote/wire.py"},
     "asyncio": {
         "_engine/awaiting.py",
         "_engine/tasks.py",
