@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._engine.dead_letter import DeadLetter
 from ._engine.lease import Lease
 from .errors import (
+    BufferTooSmallError,
     CorruptQueueError,
     DeadLetterGoneError,
     DeserializationError,
@@ -23,6 +24,7 @@ from .errors import (
     LeaseLostError,
     LeasesHeldError,
     LeasesRequiredError,
+    NotABufferError,
     QueueClosedError,
     QueueExistsError,
     QueueInUseError,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "BufferTooSmallError",
     "CorruptQueueError",
     "DeadLetter",
     "DeadLetterGoneError",
@@ -59,6 +62,7 @@ __all__ = [
     "LeaseLostError",
     "LeasesHeldError",
     "LeasesRequiredError",
+    "NotABufferError",
     "Queue",
     "QueueBlocker",
     "QueueClosedError",

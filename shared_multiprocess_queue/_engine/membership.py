@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
 
 from .._platform import processes
 from .._platform.atomic_words import WordMemory, Words, open_words
@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     from .tasks import Tasks
 
 _QUIET: Final = 2_000_000_000  # ns that close waits for the operations of other threads
+
+
+class Block(Protocol):
+    """A ``with`` block that has a claim."""
+
+    def close(self) -> None:
+        """End the claim, if there is one."""
 
 
 class _Leased(NamedTuple):
@@ -111,6 +118,7 @@ class Membership:
         self._is_closing = False
         self.doorbells = Doorbells()
         self.tasks: Tasks | None = None
+        self._blocks: dict[int, weakref.ref[Block]] = {}  # by id
         self._begin()
         _all.add(self)
 
@@ -445,12 +453,28 @@ class Membership:
                 self._last = self.records.borrow_last()
         until = self.system.now() + _QUIET
         words = self.memory.words()
+        self._close_blocks()
         while not self._leave():
             if not wait or self.system.now() > until:
                 return False
             self.wake_all(words)
             self.system.sleep(0.001)
+            self._close_blocks()  # of a thread that had just claimed
         return True
+
+    def add_block(self, block: Block) -> None:
+        """Note a block that is about to claim a place; when the handle is closed, that is given up."""
+        self._blocks[id(block)] = weakref.ref(block)
+
+    def drop_block(self, block: Block) -> None:
+        """Note that a block has no place any more."""
+        self._blocks.pop(id(block), None)
+
+    def _close_blocks(self) -> None:
+        for reference in list(self._blocks.values()):
+            block = reference()
+            if block is not None:
+                block.close()
 
     def _close_bells(self) -> None:
         self.doorbells.close()

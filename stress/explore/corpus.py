@@ -216,7 +216,7 @@ _OF_ATOMICS: Final = (
     "mpmc 2 1 a:take A:put a:take",
     "mpmc 2 1 a:take2 A:take+put",
     "mpmc 2 0 a:put!cas+put a:put+take",
-    "mpmc 2 0 a:batch!_publish a:take2+put",
+    "mpmc 2 0 a:batch!publish a:take2+put",
     "mpmc 2 1 a:take!cas+put a:take",
     "mpmc 2 2 a:take2!withdraw_get+put a:take",
     "mpmc:1 1 1 a:lease!finish_get+lease+done a:lease+done",
