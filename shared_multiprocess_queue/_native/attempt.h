@@ -140,8 +140,8 @@ SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
     return 0;
 }
 
-/* Put all items, or none. */
-static inline int attempt_put(struct record *record, bool sure)
+/* Claim the slots of a put. */
+static inline __attribute__((always_inline)) int claim_slots(struct record *record, bool sure, uint64_t *position)
 {
     struct shmq_ring *ring = &record->ring;
     struct shmq_participant *me = &record->me;
@@ -159,16 +159,35 @@ static inline int attempt_put(struct record *record, bool sure)
             return SHMQ_NOTHING;
         }
     }
-    uint64_t position;
     enum shmq_result claimed;
     /* Again at once: a wait looks at the last slot that the put wants, which may have no memory yet. */
-    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, &position)) == SHMQ_FRESH) {
+    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, position)) == SHMQ_FRESH) {
         if (number_slots(record) < 0) {
             return FAILED;
         }
     }
+    return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
+}
+
+static inline int publish(struct record *record, uint64_t position)
+{
+    if (shmq_publish(&record->ring, &record->me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
+        PyErr_Format(record->handle->state->claim_lost,
+                     "the put at position %llu was declared dead; its items are not in the queue",
+                     (unsigned long long)position);
+        return FAILED;
+    }
+    return SHMQ_DONE;
+}
+
+/* Put all items, or none. */
+static inline int attempt_put(struct record *record, bool sure)
+{
+    struct shmq_ring *ring = &record->ring;
+    uint64_t position;
+    const int claimed = claim_slots(record, sure, &position);
     if (claimed != SHMQ_DONE) {
-        return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
+        return claimed;
     }
     const struct payload *payload = record->payloads;
     if (record->unusual == 0) {
@@ -176,13 +195,7 @@ static inline int attempt_put(struct record *record, bool sure)
     } else if (write_unusual(record, position) < 0) {
         return FAILED;
     }
-    if (shmq_publish(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
-        PyErr_Format(record->handle->state->claim_lost,
-                     "the put at position %llu was declared dead; its items are not in the queue",
-                     (unsigned long long)position);
-        return FAILED;
-    }
-    return SHMQ_DONE;
+    return publish(record, position);
 }
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */
@@ -265,6 +278,16 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
         memcpy(copy, item->data, item->length);
         record->payloads[record->count++] =
             (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return TAKEN;
+    }
+    if (item->tag == TAG_PLACED && item->length >= PLACED_PADDING) {
+        PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data + PLACED_PADDING,
+                                                    item->length - PLACED_PADDING);
+        if (bytes == NULL) {
+            PyErr_Clear();
+            return NO_MEMORY_FOR_PIECES;
+        }
+        add_taken_bytes(record, bytes, record->handle->placed_tag);
         return TAKEN;
     }
     if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {

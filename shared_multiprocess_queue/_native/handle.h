@@ -56,6 +56,7 @@ typedef struct {
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
     PyTypeObject *block, *taken; /* see buffers.h */
+    PyTypeObject *place;         /* see places.h */
     struct plain plain;
 } module_state;
 
@@ -96,6 +97,10 @@ struct record {
     uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
+    const struct shmq_wish *wish; /* of a get in place: what it takes */
+    bool in_place;                /* whether the claim lasts, or depends on a wish */
+    bool is_kept_back;            /* such a get has found that items are kept back, which come first */
+    uint64_t position;            /* what such an operation has claimed */
     struct shmq_held *held; /* what it has leased, with room for held_room */
     uint64_t held_room;
     PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
@@ -126,6 +131,7 @@ typedef struct handle {
     Py_ssize_t bare_most; /* bytes of a bare item that is put as it is, neither long nor larger than at_once; or -1 to
                              leave even bare items to the codec */
     uint32_t bare_tag;    /* TAG_BYTES, or likewise a tag that no item has */
+    uint32_t placed_tag;  /* of the codec: of an item that is bytes, as a program writes them in place */
     uint32_t leases, max_deliveries;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;
