@@ -119,11 +119,28 @@ static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position
     return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
 
-/* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
+SHMQ_RARE static int fail_as_lost(const struct record *record, uint64_t position)
+{
+    PyErr_Format(record->handle->state->claim_lost,
+                 "the put at position %llu was declared dead; its items are not in the queue",
+                 (unsigned long long)position);
+    return FAILED;
+}
+
+/* Go on after the claim of a put that is unusual: let the lock go, and write the items. Returns what follows: 0, or
+   STAYS_CLAIMED, or FAILED. */
 SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
 {
     struct shmq_ring *ring = &record->ring;
     struct shmq_participant *me = &record->me;
+    if ((record->unusual & IN_PLACE) != 0) { /* of its one item nothing is known but its length */
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
+        shmq_write_head(shmq_slot_of(ring, position), record->payloads->length, record->payloads->tag, 0);
+        record->position = position;
+        return STAYS_CLAIMED;
+    }
     if ((record->unusual & HAS_LOCK) != 0) {
         /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
         shmq_open_gate(ring, shmq_gate(ring));
@@ -140,8 +157,8 @@ SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
     return 0;
 }
 
-/* Claim the slots of a put. */
-static inline __attribute__((always_inline)) int claim_slots(struct record *record, bool sure, uint64_t *position)
+/* Put all items, or none. */
+static inline int attempt_put(struct record *record, bool sure)
 {
     struct shmq_ring *ring = &record->ring;
     struct shmq_participant *me = &record->me;
@@ -159,43 +176,30 @@ static inline __attribute__((always_inline)) int claim_slots(struct record *reco
             return SHMQ_NOTHING;
         }
     }
+    uint64_t position;
     enum shmq_result claimed;
     /* Again at once: a wait looks at the last slot that the put wants, which may have no memory yet. */
-    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, position)) == SHMQ_FRESH) {
+    while ((claimed = shmq_claim_put(ring, me, record->slots, sure, &position)) == SHMQ_FRESH) {
         if (number_slots(record) < 0) {
             return FAILED;
         }
     }
-    return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
-}
-
-static inline int publish(struct record *record, uint64_t position)
-{
-    if (shmq_publish(&record->ring, &record->me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
-        PyErr_Format(record->handle->state->claim_lost,
-                     "the put at position %llu was declared dead; its items are not in the queue",
-                     (unsigned long long)position);
-        return FAILED;
-    }
-    return SHMQ_DONE;
-}
-
-/* Put all items, or none. */
-static inline int attempt_put(struct record *record, bool sure)
-{
-    struct shmq_ring *ring = &record->ring;
-    uint64_t position;
-    const int claimed = claim_slots(record, sure, &position);
     if (claimed != SHMQ_DONE) {
-        return claimed;
+        return claimed == SHMQ_CORRUPT ? fail_as_corrupt(record) : (int)claimed;
     }
     const struct payload *payload = record->payloads;
     if (record->unusual == 0) {
         shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
-    } else if (write_unusual(record, position) < 0) {
-        return FAILED;
+    } else {
+        const int written = write_unusual(record, position);
+        if (written != 0) {
+            return written == STAYS_CLAIMED ? SHMQ_DONE : FAILED;
+        }
     }
-    return publish(record, position);
+    if (shmq_publish(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
+        return fail_as_lost(record, position);
+    }
+    return SHMQ_DONE;
 }
 
 /* ---- get ---------------------------------------------------------------------------------------------------------- */

@@ -49,6 +49,7 @@
 #define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
 #define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
+#define STAYS_CLAIMED 1 /* of a write: the caller writes the item, and publishes later */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -97,8 +98,7 @@ struct record {
     uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
-    const struct shmq_wish *wish; /* of a get in place: what it takes */
-    bool in_place;                /* whether the claim lasts, or depends on a wish */
+    const struct shmq_wish *wish; /* of a get in place: what it takes; NULL of others */
     bool is_kept_back;            /* such a get has found that items are kept back, which come first */
     uint64_t position;            /* what such an operation has claimed */
     struct shmq_held *held; /* what it has leased, with room for held_room */
@@ -109,6 +109,7 @@ struct record {
 enum unusual {
     HAS_LOCK = 1, /* the batch lock; all puts of several items have it when they claim */
     HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, or in pieces */
+    IN_PLACE = 4, /* one item, which is written where it is claimed, by the caller */
 };
 
 /* The functions and methods of the codec that a handle calls; NULL where it has None. Without DUMPS and LOADS nothing is

@@ -1,5 +1,4 @@
-/* Items that are written and read in their slot: one attempt to claim for them, and what a get in place wants. The same
-   as _engine/in_place.py and _codec/in_place.py. */
+/* Items that are read in their slot: what a get in place wants, and one attempt to claim it. The same as _engine/in_place.py and _codec/in_place.py. */
 
 #ifndef SHMQ_IN_PLACE_H
 #define SHMQ_IN_PLACE_H
@@ -70,24 +69,8 @@ static bool is_wanted(void *context, const struct shmq_item *item, uint64_t slot
     return wanted->has_bytes && (!wanted->has_room || wanted->size <= wanted->room);
 }
 
-/* Claim a slot for the one payload of the record, which has no bytes yet, and write what is known of it. */
-static int attempt_reserve(struct record *record, bool sure)
-{
-    const struct shmq_ring *ring = &record->ring;
-    const struct payload *payload = record->payloads;
-    const int claimed = claim_slots(record, sure, &record->position);
-    if (claimed != SHMQ_DONE) {
-        return claimed;
-    }
-    if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, record->position) < 0) {
-        return FAILED;
-    }
-    shmq_write_head(shmq_slot_of(ring, record->position), payload->length, payload->tag, 0);
-    return SHMQ_DONE;
-}
-
 /* Claim the next item, if it is wanted. */
-static int attempt_wished(struct record *record, bool sure)
+SHMQ_APART static int attempt_wished(struct record *record, bool sure)
 {
     struct shmq_ring *ring = &record->ring;
     record->is_kept_back = PyObject_Size(record->handle->kept_back) > 0 && !shmq_is_stopped(ring);

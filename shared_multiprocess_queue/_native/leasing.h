@@ -129,8 +129,8 @@ static int attempt_lease(struct record *record, bool sure)
 /* Once more; the first attempt of a call knows what it attempts. */
 static inline int attempt_again(struct record *record, bool sure)
 {
-    if (record->in_place) {
-        return record->side == SHMQ_PUT ? attempt_reserve(record, sure) : attempt_wished(record, sure);
+    if (record->wish != NULL) {
+        return attempt_wished(record, sure);
     }
     return record->leases ? attempt_lease(record, sure) : attempt(record, sure);
 }

@@ -13,7 +13,7 @@
 #define LEFT_TO_PYTHON INT64_C(-1) /* in the place of a time */
 
 /* The time at which a call has to end, or LEFT_TO_PYTHON. */
-static int64_t deadline_of(PyObject *block, PyObject *timeout)
+static inline __attribute__((always_inline)) int64_t deadline_of(PyObject *block, PyObject *timeout)
 {
     if (block == Py_False) {
         return 0;

@@ -27,9 +27,9 @@ static struct record *end_of_place(Place *self)
     return record;
 }
 
-static PyObject *leave_place(struct record *record, int found)
+SHMQ_RARE static PyObject *leave_place(struct record *record, int found)
 {
-    record->in_place = false;
+    record->wish = NULL;
     if (!give_back(record) || found == FAILED) {
         return NULL;
     }
@@ -43,7 +43,8 @@ static PyObject *place_publish(Place *self, PyObject *nothing)
     if (record == NULL) {
         Py_RETURN_NONE;
     }
-    return leave_place(record, publish(record, record->position));
+    const enum shmq_result found = shmq_publish(&record->ring, &record->me, record->position, 1, 1);
+    return leave_place(record, found == SHMQ_CLAIM_LOST ? fail_as_lost(record, record->position) : SHMQ_DONE);
 }
 
 static PyObject *place_free(Place *self, PyObject *nothing)
@@ -133,10 +134,15 @@ static inline int64_t time_of(double until)
     return until < (double)FOREVER ? (int64_t)until : FOREVER;
 }
 
-/* Make the attempts of an operation in place. */
-static int attempt_in_place(struct record *record, int64_t until)
+/* Borrow a record for an operation in place. */
+SHMQ_RARE static struct record *borrow_for_place(Handle *self, enum shmq_side side)
 {
-    record->in_place = true;
+    return borrow(self, side);
+}
+
+/* Make the attempts of an operation in place. */
+SHMQ_RARE static int attempt_in_place(struct record *record, int64_t until)
+{
     const int found = attempt_again(record, false);
     return is_over(found) ? found : wait_until(record, until);
 }
@@ -178,7 +184,7 @@ static PyObject *handle_reserve(Handle *self, PyObject *args)
         return NULL;
     }
     Place *place = new_place(self);
-    struct record *record = place == NULL ? NULL : borrow(self, SHMQ_PUT);
+    struct record *record = place == NULL ? NULL : borrow_for_place(self, SHMQ_PUT);
     if (record == NULL) {
         Py_XDECREF(place);
         return NULL;
@@ -187,6 +193,7 @@ static PyObject *handle_reserve(Handle *self, PyObject *args)
     if (make_room(record, 1) == 0) {
         record->payloads[0] = (struct payload){.owner = NULL, .length = length, .tag = tag};
         record->count = record->slots = 1;
+        record->unusual = IN_PLACE;
         found = attempt_in_place(record, time_of(until));
     }
     if (found != SHMQ_DONE) {
@@ -210,7 +217,7 @@ static PyObject *handle_view(Handle *self, PyObject *args)
         return NULL;
     }
     Place *place = new_place(self);
-    struct record *record = place == NULL ? NULL : borrow(self, SHMQ_GET);
+    struct record *record = place == NULL ? NULL : borrow_for_place(self, SHMQ_GET);
     if (record == NULL) {
         Py_XDECREF(place);
         return NULL;
@@ -220,7 +227,7 @@ static PyObject *handle_view(Handle *self, PyObject *args)
     record->wish = &wish;
     record->limit = 1;
     const int found = attempt_in_place(record, time_of(until));
-    record->wish = NULL;
+    record->wish = NULL; /* it is on this stack */
     if (found != SHMQ_DONE || record->is_kept_back) {
         Py_DECREF(place);
         return end_without_place(record, found);
@@ -253,7 +260,7 @@ static int take_into(struct record *record, const struct wanted *wanted, unsigne
 }
 
 /* Take an item into a memoryview until a time; returns its bytes. What is kept back is copied in Python. */
-static PyObject *get_into(Handle *self, PyObject *view, int64_t until)
+SHMQ_RARE static PyObject *get_into(Handle *self, PyObject *view, int64_t until)
 {
     Py_buffer buffer;
     if (PyObject_GetBuffer(view, &buffer, PyBUF_WRITABLE) < 0) {
@@ -265,7 +272,7 @@ static PyObject *get_into(Handle *self, PyObject *view, int64_t until)
     wanted.room = (uint64_t)buffer.len;
     const struct shmq_wish wish = {is_wanted, &wanted};
     for (int found = SHMQ_AGAIN; found == SHMQ_AGAIN;) {
-        struct record *record = borrow(self, SHMQ_GET);
+        struct record *record = borrow_for_place(self, SHMQ_GET);
         if (record == NULL) {
             break;
         }
@@ -280,7 +287,6 @@ static PyObject *get_into(Handle *self, PyObject *view, int64_t until)
                 Py_CLEAR(result);
             }
         }
-        record->wish = NULL;
         PyObject *ended = end_without_place(record, found == SHMQ_AGAIN ? SHMQ_DONE : found);
         if (ended == NULL) {
             Py_CLEAR(result);

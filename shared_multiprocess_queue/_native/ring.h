@@ -460,7 +460,8 @@ static inline bool shmq_free_slot(const struct shmq_ring *ring, uint64_t positio
 }
 
 /* End a get after all its `count` slots were freed, and wake putters. */
-static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t count)
+static inline __attribute__((always_inline)) void shmq_finish_get(const struct shmq_ring *ring,
+                                                                  struct shmq_participant *me, uint64_t count)
 {
     shmq_withdraw_get(me); /* [G7] */
     shmq_wake(ring, &ring->header->space, count);
