@@ -331,31 +331,20 @@ class SharedMemoryQueue(Generic[T]):
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    @overload
-    def get(self, block: bool = True, timeout: float | None = None) -> T: ...
-    @overload
-    def get(self, block: bool = True, timeout: float | None = None, *, into: Any) -> int: ...
-    def get(self, block: bool = True, timeout: float | None = None, into: Any = None) -> T | int:
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the next item out of the queue; if the queue has leases, until ``task_done``.
 
         Args:
             block: wait for an item if the queue is empty.
             timeout: seconds to wait; None waits for ever, 0 does not wait.
-            into: a buffer that can be written, in one piece. The bytes of the item are copied to its beginning, and
-                their number is returned. The item must be one that ``view`` takes, but may take several slots. Not for
-                a queue with leases.
 
         Raises:
             queue.Empty: there was no item in time.
             ShutDown: the queue was shut down, and nothing can come any more.
             DeserializationError: the item was taken and cannot be deserialised; a ValueError that has its bytes.
-            BufferTooSmallError: the item does not fit ``into``, and is still in the queue; a ValueError.
-            NotABufferError: it has no bytes for ``into``, and is still in the queue; a TypeError.
             QueueClosedError: this handle is closed; a ValueError and an OSError.
             RoleTakenError: mode "spsc", and another live handle is the consumer.
         """
-        if into is not None:
-            return self._calls[in_place.writable(into), block, timeout]  # type: ignore[no-any-return]
         return self._calls[block, timeout]  # type: ignore[no-any-return]  # not a call: see _engine/calls.py
 
     def get_nowait(self) -> T:
@@ -389,6 +378,36 @@ class SharedMemoryQueue(Generic[T]):
                 yield self.get()
 
     # ---- in place ---------------------------------------------------------------------------------------------------
+
+    def get_into(self, buffer: Any, block: bool = True, timeout: float | None = None) -> int:
+        """Take the next item into memory of the caller, with one copy, as ``socket.recv_into`` does.
+
+        The item must be one that ``view`` takes, but may take several slots. If it is another one, or does not fit, it
+        stays in the queue. An item that an interrupted ``get`` of this handle had taken is copied twice.
+
+        Args:
+            buffer: any object with a buffer that can be written, in one piece; the item is copied to its beginning.
+            block: wait for an item if the queue is empty.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The number of bytes of the item.
+
+        Raises:
+            BufferTooSmallError: the item has more bytes than the buffer, and is still in the queue; a ValueError.
+            NotABufferError: the item has no bytes to copy, and is still in the queue; a TypeError.
+            queue.Empty, ShutDown, QueueClosedError, RoleTakenError: as ``get``.
+            ValueError: the queue has leases: use ``lease``.
+
+        Example:
+            >>> frames = SharedMemoryQueue("doc-into", create=True)
+            >>> frames.put(b"RGB")
+            >>> memory = bytearray(4)
+            >>> memory[: frames.get_into(memory)]
+            bytearray(b'RGB')
+            >>> frames.close(); frames.unlink()
+        """
+        return self._calls[in_place.writable(buffer), block, timeout]  # type: ignore[no-any-return]  # as get
 
     def reserve(self, nbytes: SupportsIndex, block: bool = True, timeout: float | None = None) -> Reservation:
         """Write an item in the memory of the queue, in a ``with`` block, at whose end it is put.
@@ -446,7 +465,7 @@ class SharedMemoryQueue(Generic[T]):
             QueueClosedError: at the end of the block: this handle was closed in it.
             ValueError: the queue has leases: use ``lease``.
         """
-        _arguments.has_no_leases("view", self._check_open().geometry.leases)
+        _arguments.refuse_leases("view", self._check_open().geometry.leases)
         return in_place.View(self, self._engine, self._codec, block, timeout)
 
     # ---- awaiting ---------------------------------------------------------------------------------------------------

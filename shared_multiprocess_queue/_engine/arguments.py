@@ -254,7 +254,7 @@ def reserved(nbytes: SupportsIndex, item_size: int) -> int:
     return _between("nbytes", nbytes, item_size, "bytes", advice, least=0)
 
 
-def has_no_leases(method: str, leases: int) -> None:
+def refuse_leases(method: str, leases: int) -> None:
     """Refuse a call that takes an item without a lease, in a queue that has leases.
 
     Raises:

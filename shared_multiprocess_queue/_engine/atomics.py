@@ -33,8 +33,8 @@ from ..errors import ShutDown
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
-from .in_place import KEPT_BACK, ClaimedPlace, Unwritten, Wish
 from .membership import Membership
+from .places import KEPT_BACK, ClaimedPlace, Unwritten, Wish
 from .records import refuse_child
 from .waiting import Waiting
 
@@ -286,14 +286,15 @@ class AtomicsEngine:
             member.recover(record)
             raise
         member.records.idle[record.index] = record
-        return wish.refuse(found)
+        wish.refuse(found)
+        return None
 
     def get_into(self, buffer: memoryview, until: float) -> int | None:
         """Take the next item into a buffer, and return its bytes; None if payloads are kept back, which come first.
 
         Raises:
             NotABufferError, BufferTooSmallError, Empty, ShutDown, QueueClosedError, RoleTakenError, CorruptQueueError:
-                as of ``SharedMemoryQueue.get``.
+                as of ``SharedMemoryQueue.get_into``.
         """
         member = self.membership
         record = member.records.borrow()
@@ -319,7 +320,8 @@ class AtomicsEngine:
             member.records.idle[record.index] = record
             return size
         member.records.idle[record.index] = record
-        return wish.refuse(found)
+        wish.refuse(found)
+        return None
 
     def _look(self, record: Record, wish: Wish, until: float) -> int:
         """Claim the next item if it is one that is wanted.

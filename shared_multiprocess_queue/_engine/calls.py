@@ -32,8 +32,8 @@ from ..errors import (
 )
 from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
-from .in_place import copy_kept_back
 from .membership import Membership
+from .places import copy_kept_back
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, Protocol
 from .._codec.formats import ItemCodec
 from .._ring.claim import Payload
 from .doorbell import Doorbell
-from .in_place import Place
 from .membership import Membership
+from .places import Place
 
 EngineName = Literal["atomics", "native"]
 

@@ -22,8 +22,8 @@ from .arguments import check_slots
 from .calls import NotPlain, corrupt_slot
 from .contract import Calls, EngineName
 from .doorbell import Doorbell
-from .in_place import Place, copy_kept_back, refuse_item
 from .membership import Membership
+from .places import Place, copy_kept_back, refuse_item
 
 if TYPE_CHECKING:
     from .native_leases import NativeLeasedCalls

@@ -1,7 +1,7 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
    unit of its own. In order: layout, participants, parking, batch_lock, slots, writing, large, recovery, dead_letters,
    ending, leases, returns, ring, large_ring, leased_ring, looking, arena, buffers, plain <- handle <- records <-
-   attempt <- in_place <- leasing <- wait, codec <- places <- methods <- recordless.
+   growth <- attempt <- in_place <- leasing <- wait, codec <- places <- methods <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 

@@ -16,7 +16,7 @@ def lend(memory: memoryview) -> memoryview:
 
 
 def take_back(memory: memoryview, view: memoryview) -> bool:
-    """Release what was lent, and its view; return False if something else still refers to the memory, and can use it."""
+    """Release what was lent, and its view; return False if something else refers to the memory, and can use it."""
     try:
         view.release()
         memory.release()

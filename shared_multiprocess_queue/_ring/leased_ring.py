@@ -58,9 +58,7 @@ class LeasedRing(Ring):
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(
-        self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None
-    ) -> int:
+    def try_get(self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None) -> int:
         """Take what came back, or else what is in the ring; see ``Ring.try_get``. It is leased."""
         words = record.words
         while True:

@@ -220,9 +220,7 @@ class Ring(Recovery):
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(
-        self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None
-    ) -> int:
+    def try_get(self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None) -> int:
         """Take what is there, in order, up to ``limit`` items, into the ``taken`` of the record's claim.
 
         Args:

@@ -50,8 +50,14 @@ DOORS: dict[str, set[str]] = {
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py"},
-    # The numbers of a tensor are a PickleBuffer.
-    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", *PROGRAMS},
+    # The numbers of a tensor are a PickleBuffer, and so is memory that is lent.
+    "pickle": {
+        "_codec/codec.py",
+        "_codec/definitions.py",
+        "_codec/reducers.py",
+        "_platform/lent_memory.py",
+        *PROGRAMS,
+    },
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},
     "decimal": {"_codec/plain.py"},
