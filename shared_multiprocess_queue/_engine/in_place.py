@@ -130,8 +130,9 @@ class _Block(ABC):
             self._end(place, False)
 
     def __del__(self) -> None:
-        self.close()
-        self._engine.membership.blocks.drop(self)
+        if hasattr(self, "_place"):  # otherwise __init__ was interrupted
+            self.close()
+            self._engine.membership.blocks.drop(self)
 
     @abstractmethod
     def _refuse_closed(self) -> NoReturn:

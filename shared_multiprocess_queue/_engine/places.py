@@ -111,7 +111,9 @@ class ClaimedPlace:
         if record is not None:
             self._membership.recover(record)
 
-    __del__ = give_up
+    def __del__(self) -> None:
+        if getattr(self, "_record", None) is not None:  # __init__ may have been interrupted
+            self.give_up()
 
 
 class Wish:
