@@ -28,6 +28,7 @@
     X(FLOAT, TAG_FLOAT)                                                                                                \
     X(OBJECTS, TAG_OBJECTS)                                                                                            \
     X(BUFFERS, TAG_BUFFERS)                                                                                            \
-    X(PLACED, TAG_PLACED)
+    X(PLACED, TAG_PLACED)                                                                                              \
+    X(PADDING, PLACED_PADDING)
 
 #endif

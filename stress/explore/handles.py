@@ -17,8 +17,8 @@ from typing import Any, Final, cast
 from greenlet import getcurrent
 
 from shared_multiprocess_queue._codec.codec import Codec
-from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine import in_place
+from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
 from shared_multiprocess_queue._engine.calls import InPython
 from shared_multiprocess_queue._engine.membership import Membership

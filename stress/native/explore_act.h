@@ -107,8 +107,9 @@ static enum shmq_result claim(struct actor *a, uint64_t limit, bool sure, uint64
         return (world.large ? shmq_claim_large : shmq_claim_get)(&a->ring, &a->me, limit, sure, position, count);
     }
     const struct shmq_wish wish = {suits, a};
-    const enum shmq_result found =
-        (world.large ? shmq_claim_suiting_large : shmq_claim_suiting)(&a->ring, &a->me, sure, &wish, position, count);
+    const enum shmq_result found = world.large
+                                       ? shmq_claim_suiting_large(&a->ring, &a->me, sure, &wish, position, count)
+                                       : shmq_claim_suiting(&a->ring, &a->me, sure, &wish, position, count);
     a->refuses = a->refuses || found == SHMQ_UNFIT;
     if (found == SHMQ_UNFIT && a->is_late) {
         fail("a view refused what was not the next item");
