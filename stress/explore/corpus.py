@@ -104,6 +104,7 @@ _IN_PLACE: Final = (
     "mpmc 2 0 reserve put take2",
     "mpmc 1 0 fail put+take",
     "mpmc 1 0 fail reserve take",
+    "mpmc 1 0 leak take+put",
     "mpmc 1 1 view reserve take",
     "mpmc 2 1 view view reserve",
     "mpmc 2 2 view take put",

@@ -293,6 +293,9 @@ class Handle:
             if name in ("reserve", "fail"):
                 self._reserve(items[0].encode(), name == "fail")
                 return items
+            if name == "leak":
+                self._leak(items[0].encode())
+                return items
             if name == "view":
                 return [self._view().decode()]
             if name == "into":
@@ -304,7 +307,7 @@ class Handle:
                 return [data.decode() for data in self._take(TAKES[name], waits)]
         except (Full, Empty):
             return None
-        except (RoleTakenError, asyncio.CancelledError, NotABufferError, _BlockError):
+        except (RoleTakenError, asyncio.CancelledError, NotABufferError, BufferError, _BlockError):
             return False
         if name in ENDS:
             return self.engine.shutdown(name == "stop")
@@ -319,6 +322,14 @@ class Handle:
                 raise _BlockError
             memory[:] = item
             self._scheduler.step()
+
+    def _leak(self, item: bytes) -> None:
+        """Keep the memory of a reservation, and write there when its end has not refused that."""
+        with in_place.Reservation(None, self.engine, self._codec, len(item), False, None) as memory:
+            memory[:] = item
+            kept = memory[:]
+        self._scheduler.step()
+        kept[:] = b"late".ljust(len(item))[: len(item)]
 
     def _view(self) -> bytes:
         with in_place.View(None, self.engine, self._codec, False, None) as memory:

@@ -102,13 +102,14 @@ def test_a_view_is_of_bytes_or_of_the_one_buffer_of_an_item(make_queue: MakeQueu
     queue = make_queue(capacity=2, item_size=1 << 15)
     other = other_of(queue)
     block = filled(5000)
-    for item, data in (
+    cases: list[tuple[object, bytes]] = [
         (b"", b""),
         (b"abc", b"abc"),
         (block, block),
         (pickle.PickleBuffer(block), block),
         ([pickle.PickleBuffer(bytearray(block))], block),
-    ):
+    ]
+    for item, data in cases:
         for take in (view_of(other), into(other, 5000)):
             queue.put(item)
             assert take() == data
@@ -342,7 +343,7 @@ def test_a_close_ends_open_blocks(make_queue: MakeQueue, what: str, by_thread: b
         else:
             other.close()
         assert other.closed
-        assert memory[:0] == b""
+        assert bytes(memory[:0]) == b""
         with pytest.raises(Empty):
             queue.get_nowait()
 

@@ -101,7 +101,7 @@ def test_a_kill_inside_a_block_blocks_nobody(make_queue: MakeQueue, mode: str, w
         assert end_of(fork(block)) == -signal.SIGKILL
         if what == "view":
             with queue.view(timeout=10) as memory:
-                assert memory == b"item"
+                assert bytes(memory) == b"item"
         else:
             with queue.reserve(1, timeout=10) as memory:
                 memory[0] = lap
@@ -125,7 +125,7 @@ def of_engine(what: str) -> Callable[[AtomicsEngine], None]:
             memory.release()
             place.publish()
         else:
-            assert memory == b"item"
+            assert bytes(memory) == b"item"
             memory.release()
             place.free()
 
@@ -171,6 +171,6 @@ def test_a_child_that_is_forked_in_a_block_changes_nothing(make_queue: MakeQueue
             queue.get_nowait()
         if what == "reserve":
             memory[:] = b"abc"
-        assert memory == b"abc"
+        assert bytes(memory) == b"abc"
     assert drained(queue) == ([b"abc"] if what == "reserve" else [])
     assert_works(queue)
