@@ -332,12 +332,18 @@ class Handle:
         kept[:] = b"late".ljust(len(item))[: len(item)]
 
     def _view(self) -> bytes:
-        with in_place.View(None, self.engine, self._codec, False, None) as memory:
-            seen = bytes(memory)
-            for _ in range(2):
-                self._scheduler.step()
-                if memory != seen:
-                    raise Violation("the memory of a view changed")
+        seen = None
+        try:
+            with in_place.View(None, self.engine, self._codec, False, None) as memory:
+                seen = bytes(memory)
+                for _ in range(2):
+                    self._scheduler.step()
+                    if memory != seen:
+                        raise Violation("the memory of a view changed")
+        except KeyboardInterrupt:
+            if seen is None:
+                raise
+        assert seen is not None
         return seen
 
     def _into(self) -> bytes:
