@@ -86,7 +86,6 @@ class _Block(ABC):
     def __enter__(self) -> memoryview:
         if self._place is not None:
             raise RuntimeError("this is the block of another with statement; call reserve() or view() again for each")
-        self._engine.membership.check_open()
         self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
         place = self._claim(deadline_of(self._block, self._timeout))
         try:
@@ -115,7 +114,6 @@ class _Block(ABC):
                 self._end(place, is_free and exception is None)
             finally:
                 self._end(place, False)
-                self._engine.membership.blocks.drop(self)
         if exception is not None or self._forks != processes.forks:
             return
         if place is None:

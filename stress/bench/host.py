@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import multiprocessing
 import os
 import queue
@@ -405,7 +406,46 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             return answer
 
 
-_MEASURES: Final = {"rate": _rate, "trip": _trip, "call": _call, "wake": _wake, "cpu": _cpu, "alone": _alone}
+def _place(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
+    item = scenario.items[0]
+    size = len(item)
+
+    with _channel(peer, scenario) as channel:
+
+        def loop(pipe: Connection) -> None:
+            pipe.send("ready")
+            queue = channel.sender(0).queue
+            own = memoryview(mmap.mmap(-1, size * scenario.capacity))  # shared, and as much as the queue walks through
+            figures: dict[str, list[float]] = {"in place": [], "copy": []}
+            until = _now() + int(seconds * 1e9)
+            while _now() < until or len(figures["copy"]) < 3:
+                for i in range(scenario.capacity):
+                    start = _now()
+                    with queue.reserve(size) as memory:
+                        memory[:] = item
+                    with queue.view() as memory:
+                        assert memory[-1] == item[-1]
+                    middle = _now()
+                    own[i * size : (i + 1) * size] = item
+                    figures["copy"].append((_now() - middle) / 1e3)
+                    figures["in place"].append((middle - start) / 1e3)
+            pipe.send({name: median(values) for name, values in figures.items()})
+            queue.close()
+
+        with _workers((0, loop)) as (worker,):
+            answer: dict[str, float] = worker.answer()
+            return answer
+
+
+_MEASURES: Final = {
+    "rate": _rate,
+    "trip": _trip,
+    "call": _call,
+    "wake": _wake,
+    "cpu": _cpu,
+    "alone": _alone,
+    "place": _place,
+}
 
 
 def measure(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:

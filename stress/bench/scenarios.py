@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from .channel import Peer, Size
 
-Kind = Literal["rate", "trip", "call", "wake", "cpu", "alone"]
+Kind = Literal["rate", "trip", "call", "wake", "cpu", "alone", "place"]
 
 VARIETY: Final = 1024
 """Items that differ, which producers put one after the other: a list that is pickled has equal objects once."""
@@ -36,7 +36,8 @@ class Scenario:
         name: for tables and the command line.
         kind: ``rate``: items a second from producers to consumers; ``trip``: an item there and back; ``call``: a call
             that does not wait, beside a process that always works on the queue; ``wake``: from before a put to after
-            the get that slept; ``cpu``: of a get that waits for two seconds; ``alone``: put and get in one process.
+            the get that slept; ``cpu``: of a get that waits for two seconds; ``alone``: put and get in one process;
+            ``place``: likewise of an item that is written and read in place, and one copy of as many bytes beside it.
         unit: of its figures.
         items: what is put, again and again.
         producers: processes that put.
@@ -108,6 +109,7 @@ MAIN: Final = [
     Scenario("CPU of 2 s of waiting", "cpu", "ms"),
     Scenario("64 B, alone", "alone", "ns"),
     Scenario("dict, alone", "alone", "ns", DICTS, size=_DICT_SIZE),
+    Scenario("1 MB in place", "place", "µs", [bytes(1_000_000)], size=1_000_048, capacity=8, only=_ENGINES_AND_MODES),
 ]
 
 CAPACITIES: Final = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
