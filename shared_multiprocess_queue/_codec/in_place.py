@@ -12,7 +12,7 @@ from typing import Final
 from . import buffers
 from .tags import BUFFERS, PADDING, PLACED
 
-__all__ = ["FIRST", "laid", "place_of"]
+__all__ = ["FIRST", "laid", "place_of", "raw"]
 
 FIRST: Final = buffers.FIRST
 """The first bytes of a payload that ``place_of`` may need."""
@@ -27,6 +27,12 @@ def laid(size: int, room: int, bare_tag: int) -> tuple[int, int, int]:
         bare_tag: of the codec.
     """
     return (size + PADDING, PLACED, PADDING) if size + PADDING <= room else (size, bare_tag, 0)
+
+
+def raw(payload: bytes | buffers.AnyPieces, tag: int) -> bytes:
+    """Return the bytes of an item as its program knows them: without those that have no meaning."""
+    data = buffers.whole(payload)
+    return data[PADDING:] if tag == PLACED else data
 
 
 def place_of(first: bytes, length: int, tag: int, bare_tag: int, has_buffers: bool) -> tuple[int, int] | None:

@@ -108,12 +108,14 @@ class _Block(ABC):
         place, self._place = self._place, None
         lent, self._lent = self._lent, None
         is_free = True
-        if place is not None and lent is not None:
-            try:
+        try:
+            if lent is not None:
                 is_free = take_back(*lent)
+            if place is not None:
                 self._end(place, is_free and exception is None)
-            finally:
-                self._end(place, False)
+        finally:
+            if place is not None:
+                self._end(place, False)  # nothing, if it has ended
         if exception is not None or self._forks != processes.forks:
             return
         if place is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import gc
+import io
 import itertools
 import pickle
 import threading
@@ -23,10 +24,13 @@ from shared_multiprocess_queue import (
     QueueClosedError,
     SharedMemoryQueue,
     ShutDown,
+    read_drained,
 )
+from shared_multiprocess_queue import drained as drained_items
 from shared_multiprocess_queue._codec import tags
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.errors import ArgumentError
+from shared_multiprocess_queue.looking.previews import preview
 from tests.support.mortal import dies
 from tests.support.own_formats import from_json, to_json
 from tests.support.queues import MakeQueue, assert_works, drained
@@ -197,7 +201,7 @@ def test_a_queue_with_leases_has_reservations_only(make_queue: MakeQueue) -> Non
         with pytest.raises(ArgumentError, match="lease"):
             call()
     with queue.lease() as lease:
-        assert lease.item == b"abc"
+        assert (lease.item, lease.raw) == (b"abc", b"abc")
     assert queue.join(0)
 
 
@@ -208,6 +212,14 @@ def run(block: Any, refer: Callable[[memoryview], Any] = bytes, error: Exception
         if error is not None:
             raise error
     return kept
+
+
+def test_looks_and_drained_items(make_queue: MakeQueue) -> None:
+    payload = b"\0" * tags.PADDING + b"[7]"
+    assert preview(payload, tags.PLACED, 100) == "b'[7]'"
+    data = io.BytesIO(drained_items.frame(payload, tags.PLACED))
+    assert list(read_drained(data)) == [b"[7]"]
+    assert list(read_drained(io.BytesIO(data.getvalue()), loads=from_json)) == [[7]]
 
 
 def test_an_exception_in_a_block(make_queue: MakeQueue, mode: str) -> None:
