@@ -239,7 +239,12 @@ class Handle:
         pid: of the process that this stands for.
         dead: process ids.
         kernel: has the sockets.
+
+    Attributes:
+        shown: what the last call has shown its block, if it is interrupted after that; None: nothing.
     """
+
+    shown: list[str] | None
 
     def __init__(
         self,
@@ -287,6 +292,7 @@ class Handle:
             ShutDown: the queue was shut down.
         """
         waits = name.endswith("_wait")
+        self.shown = None
         try:
             if name in BELLS:
                 return self._by_bell(name, items)
@@ -332,18 +338,13 @@ class Handle:
         kept[:] = b"late".ljust(len(item))[: len(item)]
 
     def _view(self) -> bytes:
-        seen = None
-        try:
-            with in_place.View(None, self.engine, self._codec, False, None) as memory:
-                seen = bytes(memory)
-                for _ in range(2):
-                    self._scheduler.step()
-                    if memory != seen:
-                        raise Violation("the memory of a view changed")
-        except KeyboardInterrupt:
-            if seen is None:
-                raise
-        assert seen is not None
+        with in_place.View(None, self.engine, self._codec, False, None) as memory:
+            seen = bytes(memory)
+            self.shown = [seen.decode()]
+            for _ in range(2):
+                self._scheduler.step()
+                if memory != seen:
+                    raise Violation("the memory of a view changed")
         return seen
 
     def _into(self) -> bytes:
