@@ -11,9 +11,10 @@ def main() -> None:
         command()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in {"click", "rich"}:
+        extra = {"click": "cli", "rich": "cli", "redis": "cli,redis"}.get(package)
+        if extra is None:
             raise
-        sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'")
+        sys.exit(f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[{extra}]'")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from queue import Empty, Full
-from typing import Final
+from typing import Final, Literal
 
 if sys.version_info >= (3, 13):
     from queue import ShutDown
@@ -40,6 +40,8 @@ __all__ = [
     "QueueMismatchError",
     "QueueNotFoundError",
     "QueueNotReadyError",
+    "QueueRefusedError",
+    "QueueUnavailableError",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",
@@ -74,33 +76,41 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
 
     Attributes:
         size: bytes that the item needs; at least so many, if ``is_exact`` is False.
-        limit: ``max_item_size`` of the queue, in bytes.
+        limit: the largest item of the queue, in bytes.
         index: place of the item in its batch, from 0; None for a single item.
         deflated: bytes that the item needs when it is deflated. None if that was not tried: ``bytes`` travel as they
             are, an item of more than 64 times the limit, or of more than 256 MiB, is too large to try, and only a queue
             with serializer="pickle" deflates.
         is_exact: False if the item was not counted to its end: with serializer="plain", beyond 8 times the limit.
+        argument: name of the limit when the queue is created: ``max_item_size``, of a queue on a server ``item_size``.
     """
 
     def __init__(
-        self, size: int, limit: int, index: int | None = None, deflated: int | None = None, is_exact: bool = True
+        self,
+        size: int,
+        limit: int,
+        index: int | None = None,
+        deflated: int | None = None,
+        is_exact: bool = True,
+        argument: str = "max_item_size",
     ) -> None:
-        super().__init__(size, limit, index, deflated, is_exact)
+        super().__init__(size, limit, index, deflated, is_exact, argument)
         self.size = size
         self.limit = limit
         self.index = index
         self.deflated = deflated
         self.is_exact = is_exact
+        self.argument = argument
 
     def __str__(self) -> str:
         which = "the item" if self.index is None else f"the item at index {self.index} of the batch"
         size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
-        enough = f"max_item_size={self.size} or more" if self.is_exact else "a larger max_item_size"
+        enough = f"{self.argument}={self.size} or more" if self.is_exact else f"a larger {self.argument}"
+        slots = ", and with a capacity * item_size that is as large" if self.argument != "item_size" else ""
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create a SharedMemoryQueue with {enough}, and with a capacity * item_size that is as "
-            f"large, or send a smaller item"
+            f"{self.limit:,}; create the queue with {enough}{slots}, or send a smaller item"
         )
 
 
@@ -268,6 +278,32 @@ class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):
     """A live process is still creating the queue of that name."""
 
 
+class QueueUnavailableError(SharedMemoryQueueError, ConnectionError):
+    """The server of a remote queue could not be reached for too long.
+
+    Attributes:
+        outcome: "unknown" if the call may have had its effect all the same, as its request was sent and no answer came;
+            "not done" if it has not.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class QueueRefusedError(SharedMemoryQueueError, OSError):
+    """The server of a remote queue refuses what is asked: its memory is full, or a right or a setting is missing.
+
+    Attributes:
+        outcome: "not done"; or "unknown" if an answer to the same request was lost before it was refused, so that the
+            call may have had its effect all the same.
+    """
+
+    def __init__(self, message: str, outcome: Literal["not done", "unknown"] = "not done") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     """The queue was made by a version of this package with another layout.
 
@@ -284,6 +320,12 @@ class LayoutVersionError(SharedMemoryQueueError, RuntimeError):
     def __str__(self) -> str:
         from shlex import quote  # noqa: PLC0415 (only for this message)
 
+        if "://" in self.args[0]:
+            return (
+                f"the queue {self.args[0]} has version {self.found} of what lies on a server, and this package reads "
+                f"version {self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the "
+                f"queue is no longer needed, remove it by RemoteQueue.remove(url, run_id), and create it again"
+            )
         return (
             f"queue segment {self.args[0]!r} has layout version {self.found}, and this package reads version "
             f"{self.expected}; use one version of shared-multiprocess-queue in all processes, or, if the queue is no "

@@ -28,8 +28,9 @@ _numbers = itertools.count()
 _stderr: list[int] = []  # of the run; while a test runs, descriptor 2 leads into what pytest captures
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Prepare this process, a worker of pytest-xdist for example."""
+    lanes.draw_few(config)
     _stderr.append(os.dup(2))
     # A background job of a script, or nohup, ignores SIGINT, and all that it starts inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -110,20 +110,25 @@ class AtomicsEngine:
 
     def _put_waiting(self, record: Record, payload: Payload, until: float, publishes: bool) -> int:
         words, member = record.words, self.membership
-        passed_on = 0
+        passed_on: int | None = None  # the gate for which a wake was passed on; None: this put has not slept
+
+        def after_sleep() -> None:
+            nonlocal passed_on
+            passed_on = passed_on or 0
 
         def attempt(sure: bool) -> int:
             nonlocal passed_on
             gate = words.peek(GATE_AT)
             is_shut = gate and batch_lock.is_shut(gate, member.system.now())
             if is_shut and not (sure and member.batch_lock.has_no_live_owner(words)) and not ending.is_closed(words):
-                if gate != passed_on:  # the wake may have been meant for the batch: pass it on, once a lease
+                # What has woken this put may have been meant for the batch: pass it on, once a lease.
+                if passed_on is not None and gate != passed_on:
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)
                 return NOTHING
             return member.ring.try_put(record, (payload,), sure, None, publishes)
 
-        return self._putting.until(words, attempt, until)
+        return self._putting.until(words, attempt, until, after_sleep=after_sleep)
 
     def put_batch(self, payloads: Sequence[Payload], until: float) -> None:
         """Put all items, contiguous and visible to getters all at once, or none.

@@ -30,16 +30,18 @@ from typing import Final, TypeVar, cast
 from .._platform import bells
 from .._platform.clock import FOREVER
 from .._ring import ending
-from .._ring.batch_lock import Gate
+from .._ring.batch_lock import Gate, is_shut
 from .._ring.claim import Payload
 from .._ring.layout import (
     EMPTY_EVENTS_AT,
     FULL_EVENTS_AT,
+    GATE_AT,
     GET_WAITS_AT,
     ITEMS,
     NONCE_AT,
     PRODUCER_AT,
     PUT_WAITS_AT,
+    SPACE,
     TURN,
 )
 from .._ring.parking import SLICE
@@ -138,7 +140,6 @@ class Side:
         is_deaf: whether its bell cannot be rung.
         record: of the bell, which announces nothing; None before the first call waits.
         batch: the one that waits, and looks once a slice; None if there is none.
-        period: ns between two looks.
         reference: to this, for what must not keep it.
     """
 
@@ -160,11 +161,23 @@ class Side:
         self.record: Record | None = None
         self.batch: Batch | None = None
         self._in_a_row = 0
-        self.period = SLICE
+        self._passed_on = 0  # the gate for which a ring was passed on
         self.reference = weakref.ref(self)
         self._waits_at, self._events_at = (
             (GET_WAITS_AT, EMPTY_EVENTS_AT) if side == ITEMS else (PUT_WAITS_AT, FULL_EVENTS_AT)
         )
+
+    @property
+    def period(self) -> int:
+        """Nanoseconds between two looks.
+
+        Only a death can lose a ring, so a look for it is seldom, because each costs a loop that is idle. Not where
+        looks are for more: for the turns of batches, and for dead holders of leases.
+        """
+        if not self._rings:
+            return _WITHOUT_BELLS
+        looks_for_more = self.batch is not None or self._member.geometry.leases > 0
+        return SLICE if looks_for_more else SLICE * 12 // 5
 
     def has_calls(self) -> bool:
         """Whether calls wait, before which a new one must not take anything."""
@@ -210,12 +223,26 @@ class Side:
                         found = attempt()
                         has_taken = True
                         return found
+                    self._pass_on()
         finally:
             if timer is not None:
                 timer.cancel()
             self._leave(call, has_taken)
         self._count_miss()
         raise misses
+
+    def _pass_on(self) -> None:
+        """Pass a ring on, once a lease, if a gate is shut: it may have been meant for the batch behind that.
+
+        Not after the bit is set again, for the ring would come back at once.
+        """
+        record = self.record
+        if self._side != SPACE or self.batch is not None or record is None or not self._has_heard:
+            return
+        gate = record.words.peek(GATE_AT)
+        if gate != self._passed_on and is_shut(gate, self._member.system.now()):
+            self._passed_on = gate
+            self._member.parking.wake(record.words, SPACE, 1)
 
     async def _once_more(self, attempt: Callable[[], T], misses: type[Exception]) -> T:
         """Attempt after a turn of the loop, in which an operation that was about to end has mostly ended.
@@ -299,7 +326,6 @@ class Side:
         except (UnsupportedOperation, NotImplementedError):  # not Linux, or a loop that cannot wait for sockets
             self._bell.close()
             self._rings = False
-            self.period = _WITHOUT_BELLS
         except BaseException:
             self._bell.close()
             self._member.recover(record)

@@ -107,6 +107,11 @@ class Lease(Generic[T]):
         """At least the number of times that the item was handed out, this time included; 1: for the first time."""
         return self._held.deliveries
 
+    @property
+    def position(self) -> int:
+        """The number of the item in its queue: the same at each delivery, and no other item has it."""
+        return self._held.position
+
     def done(self) -> None:
         """End the item: it is processed, and is delivered to none any more.
 

@@ -90,6 +90,7 @@ class Waiting:
         attempt: Callable[[bool], int],
         until: float,
         before_sleep: Callable[[], None] | None = None,
+        after_sleep: Callable[[], None] | None = None,
     ) -> int:
         """Attempt until it is done, the queue is shut down or the time is over.
 
@@ -98,6 +99,7 @@ class Waiting:
             attempt: tries; its argument tells whether to look for the dead, which costs a scan.
             until: when to give up.
             before_sleep: called before each sleep.
+            after_sleep: called after each.
 
         Returns:
             DONE, SHUT_DOWN, or NOTHING in time.
@@ -145,6 +147,8 @@ class Waiting:
                 longest = system.now() + (HELD_SLICE if found == HELD else SLICE)
                 member.parking.sleep(side + WAKE_EPOCH, epoch, min(until, longest))
             self.after_sleep()
+            if after_sleep is not None:
+                after_sleep()
             if is_over():
                 return found
         return self._look_once(words, attempt)

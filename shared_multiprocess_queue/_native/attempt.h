@@ -48,7 +48,7 @@ SHMQ_RARE static int wait_for_role(struct record *record, enum shmq_side side)
 }
 
 /* Become the one producer (consumer), or raise. The claim follows before another thread can run. */
-static inline int take_role(struct record *record, enum shmq_side side)
+static inline __attribute__((always_inline)) int take_role(struct record *record, enum shmq_side side)
 {
     const struct record *mine = record->handle->role;
     if (!record->ring.spsc || (mine != NULL && shmq_take_role(&record->ring, shmq_role_of(&record->ring, side),
@@ -72,13 +72,16 @@ static inline _Atomic int32_t *lock_flag(struct record *record)
     return record->handle->lock.buf;
 }
 
-/* Write a claimed item of any size, which may be in pieces if it takes one slot; returns the number of its slots. */
+/* Write a claimed item of any size, which may be in pieces; returns the number of its slots. */
 static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position, const struct payload *payload,
                                  uint32_t index)
 {
     if (payload->tag == TAG_BUFFERS && payload->length <= ring->item_size) {
         shmq_write_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
         return 1;
+    }
+    if (payload->tag == TAG_BUFFERS) {
+        return shmq_write_large_pieces(ring, position, payload->pieces, payload->length, payload->tag, index);
     }
     return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
@@ -133,7 +136,8 @@ static inline int attempt_put(struct record *record, bool sure)
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
-            if (gate != record->passed_on) { /* the wake may be meant for the batch: pass it on, once a lease */
+            /* What has woken this put may have been meant for the batch: pass it on, once a lease. */
+            if (gate != record->passed_on && record->passed_on != NOT_SLEPT) {
                 record->passed_on = gate;
                 shmq_wake(ring, &ring->header->space, 1);
             }
@@ -185,22 +189,6 @@ static inline int make_room(struct record *record, uint64_t count)
     return 0;
 }
 
-static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
-{
-    record->payloads[record->count++] = (struct payload){
-        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
-}
-
-/* Add bytes, or pieces, which only the codec looks at. */
-static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
-{
-    if (PyBytes_Check(owner)) {
-        add_taken_bytes(record, owner, tag);
-    } else {
-        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
-    }
-}
-
 /* Take items that interrupted gets of this handle had taken. */
 static inline int take_kept_back(struct record *record)
 {
@@ -234,6 +222,21 @@ SHMQ_RARE static bool abandon_claimed(struct record *record)
     return false;
 }
 
+/* Copy an item of the tag BUFFERS into pieces. */
+static inline enum taking take_in_pieces(struct record *record, const struct source *from)
+{
+    if (record->handle->codec[LOADS] == NULL) {
+        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
+    }
+    const module_state *state = record->handle->state;
+    PyObject *pieces;
+    const enum taking taking = take_pieces(state->taken, state->block, from, &pieces);
+    if (taking == TAKEN) {
+        add_taken(record, pieces, TAG_BUFFERS);
+    }
+    return taking;
+}
+
 /* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
    into pieces. */
 SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
@@ -258,16 +261,8 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
         add_taken_bytes(record, bytes, record->handle->placed_tag);
         return TAKEN;
     }
-    if (item->tag != TAG_BUFFERS || record->handle->codec[LOADS] == NULL) {
-        return NOT_IN_PIECES; /* a codec that unpickles nothing refuses it as it is */
-    }
-    const module_state *state = record->handle->state;
-    PyObject *pieces;
-    const enum taking taking = take_pieces(state->taken, state->block, item, &pieces);
-    if (taking == TAKEN) {
-        add_taken(record, pieces, item->tag);
-    }
-    return taking;
+    const struct source from = {item, NULL, 0};
+    return item->tag == TAG_BUFFERS ? take_in_pieces(record, &from) : NOT_IN_PIECES;
 }
 
 /* Copy a claimed item of one slot. The copy is a bytes object, or as take_apart makes it; making one runs no other code.
@@ -297,6 +292,16 @@ static inline __attribute__((always_inline)) bool copy_claimed(struct record *re
 /* Copy a claimed item of several slots. */
 SHMQ_APART static bool copy_claimed_large(struct record *record, uint64_t position, const struct shmq_item *item)
 {
+    if (item->tag == TAG_BUFFERS) {
+        const struct source from = {item, &record->ring, position};
+        const enum taking taking = take_in_pieces(record, &from);
+        if (taking == TAKEN) {
+            record->payloads[record->count - 1].length = item->length; /* tells how many slots to free */
+        }
+        if (taking != NOT_IN_PIECES) {
+            return taking == TAKEN || abandon_claimed(record);
+        }
+    }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, item->length);
     if (bytes == NULL) {
         return abandon_claimed(record);

@@ -240,14 +240,25 @@ static PyType_Spec taken_spec = {
     .slots = taken_slots,
 };
 
-static inline void copy_out(const struct shmq_item *item, uint64_t at, void *to, uint32_t length)
+/* Where the bytes of an item are: one behind the other, or in the slots of a ring from a position on. */
+struct source {
+    const struct shmq_item *item;
+    const struct shmq_ring *ring; /* NULL: one behind the other */
+    uint64_t position;
+};
+
+static inline void copy_out(const struct source *from, uint64_t at, void *to, uint32_t length)
 {
-    memcpy(to, item->data + at, length);
+    if (from->ring != NULL) {
+        shmq_copy_part(from->ring, from->position, (uint32_t)at, length, to);
+    } else {
+        memcpy(to, from->item->data + at, length);
+    }
 }
 
 /* Add a piece with a copy of bytes that the item has at a place. False, without an error: memory is short. */
-static inline bool add_piece(Taken *taken, PyTypeObject *block, const struct shmq_item *item, uint64_t at,
-                             uint32_t length, uint32_t kind)
+static inline bool add_piece(Taken *taken, PyTypeObject *block, const struct source *from, uint64_t at, uint32_t length,
+                             uint32_t kind)
 {
     PyObject *data = NULL;
     char *to = NULL;
@@ -268,7 +279,7 @@ static inline bool add_piece(Taken *taken, PyTypeObject *block, const struct shm
         PyErr_Clear();
         return false;
     }
-    copy_out(item, at, to, length);
+    copy_out(from, at, to, length);
     taken->pieces[taken->count++] = (struct taken_piece){data, (uint32_t)at};
     return true;
 }
@@ -278,13 +289,14 @@ enum taking { TAKEN, NOT_IN_PIECES, NO_MEMORY_FOR_PIECES };
 /* Copy an item of the tag BUFFERS into pieces. NOT_IN_PIECES: its bytes are to be taken in one, because they are to be
    kept, or because no put has written them; the codec says so. Any process may write into the slot meanwhile, so each
    byte is read once: the table that is checked is the copy. No error is set. */
-static enum taking take_pieces(PyTypeObject *type, PyTypeObject *block, const struct shmq_item *item, PyObject **found)
+static enum taking take_pieces(PyTypeObject *type, PyTypeObject *block, const struct source *from, PyObject **found)
 {
+    const struct shmq_item *const item = from->item;
     struct buffers_head head;
     if (item->length < sizeof head) {
         return NOT_IN_PIECES;
     }
-    copy_out(item, 0, &head, sizeof head);
+    copy_out(from, 0, &head, sizeof head);
     atomic_signal_fence(memory_order_seq_cst); /* the compiler must not read the slot again in place of the copy */
     const uint64_t begin = sizeof head + head.count * (uint64_t)sizeof(struct buffers_entry), end = begin + head.stream;
     if (head.is_kept != 0 || end > item->length ||
@@ -300,7 +312,7 @@ static enum taking take_pieces(PyTypeObject *type, PyTypeObject *block, const st
     taken->count = 0;
     taken->pieces = PyMem_Malloc((head.count + (size_t)1) * sizeof *taken->pieces);
     enum taking result = NO_MEMORY_FOR_PIECES;
-    if (taken->pieces != NULL && add_piece(taken, block, item, 0, (uint32_t)end, KIND_BYTES)) {
+    if (taken->pieces != NULL && add_piece(taken, block, from, 0, (uint32_t)end, KIND_BYTES)) {
         char *const first = PyBytes_AS_STRING(taken->pieces[0].data);
         memcpy(first, &head, sizeof head);
         uint64_t at = end;
@@ -315,7 +327,7 @@ static enum taking take_pieces(PyTypeObject *type, PyTypeObject *block, const st
             at += misplaced == 0 ? 0 : head.alignment - misplaced;
             if (entry.kind > KIND_SAME || entry.length == 0 || at > item->length || entry.length > item->length - at) {
                 result = NOT_IN_PIECES;
-            } else if (!add_piece(taken, block, item, at, entry.length, entry.kind)) {
+            } else if (!add_piece(taken, block, from, at, entry.length, entry.kind)) {
                 result = NO_MEMORY_FOR_PIECES;
             }
             at += entry.length;
@@ -372,14 +384,15 @@ static const struct shmq_piece *pieces_of(PyObject *payload, struct arena *arena
     return found;
 }
 
-/* The bytes of a payload in one place, in an arena, with zeros in between. NULL with an error. */
-static const char *whole_of(const struct shmq_piece *pieces, uint32_t length, struct arena *arena)
+/* The same as one piece, in an arena, with zeros in between. NULL with an error. */
+static const struct shmq_piece *whole_of(const struct shmq_piece *pieces, uint32_t length, struct arena *arena)
 {
-    char *const whole = arena_take(arena, length);
-    if (whole == NULL) {
+    struct shmq_piece *const found = (void *)arena_take(arena, 2 * sizeof *found + length);
+    if (found == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
+    char *const whole = (char *)(found + 2);
     uint32_t end = 0;
     for (; pieces->data != NULL; pieces++) {
         memset(whole + end, 0, pieces->at - end);
@@ -387,7 +400,9 @@ static const char *whole_of(const struct shmq_piece *pieces, uint32_t length, st
         end = pieces->at + pieces->length;
     }
     memset(whole + end, 0, length - end);
-    return whole;
+    found[0] = (struct shmq_piece){whole, 0, length};
+    found[1] = (struct shmq_piece){NULL, 0, 0};
+    return found;
 }
 
 #endif

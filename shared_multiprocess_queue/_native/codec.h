@@ -147,8 +147,21 @@ static PyObject *encode_by_codec(Handle *self, PyObject *item)
     return PyObject_CallOneArg(self->codec[PyUnicode_CheckExact(item) ? ENCODE : ENCODE_OBJECT], item);
 }
 
-/* Set a payload to what the codec has returned, bytes or pieces, but for its length. Pieces that take several slots
-   are copied into one place. False with an error, and without an owner. */
+/* Set a payload to the pieces of an object of the codec. What takes several slots is copied into one if these do not have
+   whole words, because a piece may then lie across words. False with an error. */
+static bool set_pieces(const Handle *self, PyObject *encoded, Py_ssize_t length, struct arena *arena,
+                       struct payload *payload)
+{
+    payload->pieces = pieces_of(encoded, arena);
+    if (payload->pieces != NULL && self->item_size % SHMQ_WORD != 0 && length > (Py_ssize_t)self->item_size &&
+        length <= (Py_ssize_t)self->max_item_size) {
+        payload->pieces = whole_of(payload->pieces, (uint32_t)length, arena);
+    }
+    return payload->pieces != NULL;
+}
+
+/* Set a payload to what the codec has returned, bytes or pieces, but for its length. False with an error, and without an
+   owner. */
 static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag, struct arena *arena,
                         struct payload *payload, Py_ssize_t *length)
 {
@@ -159,11 +172,7 @@ static bool set_encoded(const Handle *self, PyObject *encoded, unsigned int tag,
         *length = PyBytes_GET_SIZE(encoded);
     } else {
         *length = PyObject_Size(encoded);
-        if (*length < 0 || (payload->pieces = pieces_of(encoded, arena)) == NULL) {
-            return false;
-        }
-        if (*length > (Py_ssize_t)self->item_size && *length <= (Py_ssize_t)self->max_item_size &&
-            (payload->data = whole_of(payload->pieces, (uint32_t)*length, arena)) == NULL) {
+        if (*length < 0 || !set_pieces(self, encoded, *length, arena, payload)) {
             return false;
         }
     }

@@ -50,6 +50,7 @@
 
 #define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
 #define STAYS_CLAIMED 1 /* of a write: the caller writes the item, and publishes later */
+#define NOT_SLEPT UINT64_MAX /* in passed_on: no wake was taken that could be passed on */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
 typedef struct {
@@ -69,7 +70,7 @@ struct payload {
     union {
         const char *data;
         char scalar[SHMQ_WORD];
-        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put, if the item takes one slot */
+        const struct shmq_piece *pieces; /* of the tag BUFFERS, in a put */
     };
     uint32_t length;
     uint32_t tag;
@@ -93,7 +94,7 @@ struct record {
     uint64_t room;
     struct arena arena; /* for the items that a get has taken */
     uint64_t limit;     /* of a get */
-    uint64_t passed_on; /* the gate for which a wake was passed on */
+    uint64_t passed_on; /* the gate for which a wake was passed on, or NOT_SLEPT */
     uint64_t shut;      /* the gate that this batch has closed */
     uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
@@ -174,6 +175,22 @@ static inline PyObject *bytes_of(const struct payload *payload)
 {
     return payload->owner != NULL ? Py_NewRef(payload->owner)
                                   : PyBytes_FromStringAndSize(data_of(payload), payload->length);
+}
+
+static inline void add_taken_bytes(struct record *record, PyObject *bytes, uint32_t tag)
+{
+    record->payloads[record->count++] = (struct payload){
+        .owner = bytes, .data = PyBytes_AS_STRING(bytes), .length = (uint32_t)PyBytes_GET_SIZE(bytes), .tag = tag};
+}
+
+/* Add bytes, or pieces, which only the codec looks at. */
+static inline void add_taken(struct record *record, PyObject *owner, uint32_t tag)
+{
+    if (PyBytes_Check(owner)) {
+        add_taken_bytes(record, owner, tag);
+    } else {
+        record->payloads[record->count++] = (struct payload){.owner = owner, .data = "", .length = 0, .tag = tag};
+    }
 }
 
 /* The number of slots that the items of a batch take. */

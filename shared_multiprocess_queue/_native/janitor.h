@@ -38,7 +38,7 @@
 #define SHMQ_LONGEST_PATH 300 /* of a queue: a name has 255 characters at most */
 #define SHMQ_MOST_MS 5000     /* that a parent may take to end, and a child to begin or to end */
 #define SHMQ_LOOK_MS 10       /* between two looks for such a child */
-#define SHMQ_FLOCK_MS 20      /* that another remover may take */
+#define SHMQ_FLOCK_MS 1000    /* that another remover may take; on a busy machine it sleeps where it has the flock */
 
 struct shmq_left {
     uintptr_t start, end;

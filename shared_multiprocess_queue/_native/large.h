@@ -93,6 +93,22 @@ static inline uint64_t shmq_end_of_items(const struct shmq_ring *ring, uint64_t 
     return end;
 }
 
+/* Copy a part of an item out of its slots, from byte `at` on. */
+static inline void shmq_copy_part(const struct shmq_ring *ring, uint64_t position, uint32_t at, uint32_t length,
+                                  void *buffer)
+{
+    unsigned char *to = buffer;
+    const uint32_t size = ring->item_size;
+    uint32_t skipped = at % size;
+    for (uint64_t p = position + at / size; length > 0; p++) {
+        const uint32_t piece = length < size - skipped ? length : size - skipped;
+        memcpy(to, shmq_slot_of(ring, p)->payload + skipped, piece);
+        to += piece;
+        length -= piece;
+        skipped = 0;
+    }
+}
+
 /* Copy an item out of its slots. An adopter reads words that a put may be writing, and then drops the copy. */
 static inline void shmq_copy_out(const struct shmq_ring *ring, uint64_t position, uint32_t length, void *buffer,
                                  bool adopts)

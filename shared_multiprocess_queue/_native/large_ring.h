@@ -28,6 +28,31 @@ static inline uint64_t shmq_write_large(const struct shmq_ring *ring, uint64_t p
     return slots;
 }
 
+/* As shmq_write_large, of an item of several slots whose parts lie in several places: in order, and each at a multiple of
+   a word in its slot, so there is only one if slots do not have whole words. */
+static inline uint64_t shmq_write_large_pieces(const struct shmq_ring *ring, uint64_t position,
+                                               const struct shmq_piece *pieces, uint32_t length, uint32_t tag,
+                                               uint32_t index)
+{
+    uint64_t slots = 0;
+    for (uint32_t begin = 0, end; begin < length; begin = end, slots++) {
+        end = length - begin < ring->item_size ? length : begin + ring->item_size;
+        struct shmq_slot *slot = shmq_slot_of(ring, position + slots);
+        shmq_write_head(slot, slots == 0 ? length : end - begin, slots == 0 ? tag : SHMQ_MORE,
+                        index + (uint32_t)slots);
+        while (pieces->data != NULL && pieces->at + pieces->length <= begin) {
+            pieces++;
+        }
+        for (const struct shmq_piece *piece = pieces; piece->data != NULL && piece->at < end; piece++) {
+            const uint32_t first = piece->at < begin ? begin : piece->at;
+            const uint32_t last = piece->at + piece->length < end ? piece->at + piece->length : end;
+            shmq_copy_in((_Atomic uint64_t *)(void *)(slot->payload + (first - begin)),
+                         (const unsigned char *)piece->data + (first - piece->at), last - first);
+        }
+    }
+    return slots;
+}
+
 /* As shmq_claim_get, where items may take several slots: *count slots are claimed. */
 static inline enum shmq_result shmq_claim_large(const struct shmq_ring *ring, struct shmq_participant *me,
                                                 uint64_t limit, bool sure, uint64_t *position, uint64_t *count)

@@ -122,7 +122,7 @@ static inline enum shmq_result shmq_try_lease(const struct shmq_ring *ring, stru
 static inline enum shmq_result shmq_is_ring_finished(const struct shmq_ring *ring, uint64_t tail)
 {
     const uint64_t head = shmq_unmarked(SHMQ_LOAD("J2", &ring->header->head, memory_order_acquire));
-    for (uint64_t p = head; p < tail && p - head < ring->capacity; p++) {
+    for (uint64_t p = shmq_last_lap(ring, head, tail); p < tail; p++) {
         /* [J2] acquire, pairs with [P8][E6]. */
         const uint64_t word = SHMQ_LOAD("J2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
         if (word == shmq_word_of(p, SHMQ_FREE)) {

@@ -79,13 +79,14 @@ static inline uint64_t shmq_distance(const struct shmq_ring *ring)
     return size < ring->capacity ? size : ring->capacity;
 }
 
-/* The number of items behind `size` positions from head on: a later part of an item is none, nor is a TOMB, or a slot that
-   was freed. A put in progress counts as one item for each slot. */
-static inline uint64_t shmq_items(const struct shmq_ring *ring, uint64_t size)
+/* The number of items from head to tail: a later part of an item is none, nor is a TOMB, or a slot that was freed. A put
+   in progress counts as one item for each slot. */
+static inline uint64_t shmq_items(const struct shmq_ring *ring)
 {
     const uint64_t head = shmq_unmarked(SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire));
+    const uint64_t tail = shmq_unmarked(SHMQ_LOAD("P1", &ring->header->tail, memory_order_acquire));
     uint64_t items = 0;
-    for (uint64_t p = head; p != head + size; p++) {
+    for (uint64_t p = shmq_last_lap(ring, head, tail); p < tail; p++) {
         const uint64_t word = SHMQ_LOAD("G2", &shmq_slot_of(ring, p)->word, memory_order_acquire);
         items += word == shmq_word_of(p, SHMQ_FREE) || (word == shmq_word_of(p, SHMQ_FULL) && !shmq_is_more(ring, p));
     }
@@ -102,7 +103,7 @@ static inline uint64_t shmq_size(const struct shmq_ring *ring)
     if (size > 0 && shmq_is_empty(ring)) {
         size = 0;
     } else if (size > 1 && SHMQ_HAS_LARGE(ring)) {
-        size = shmq_items(ring, size);
+        size = shmq_items(ring);
     }
     return size + shmq_returns(ring);
 }

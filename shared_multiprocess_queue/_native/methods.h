@@ -245,7 +245,7 @@ static PyObject *handle_put(Handle *self, PyObject *const *args, Py_ssize_t coun
 }
 
 /* Before an item of a batch is encoded, copy the arrays of those from `*first` on that are encoded, if its code may
-   change them. What takes several slots is copied already; its owner is asked all the same, for later looks. */
+   change them. */
 static int own_before(const Handle *self, PyObject *item, struct payload *payloads, Py_ssize_t *first,
                       Py_ssize_t encoded, struct arena *arena)
 {
@@ -266,8 +266,7 @@ static int own_before(const Handle *self, PyObject *item, struct payload *payloa
         if (payload->tag == TAG_BUFFERS) {
             PyObject *done = PyObject_CallMethod(payload->owner, "own", NULL);
             Py_XDECREF(done);
-            if (done == NULL || (payload->length <= self->item_size &&
-                                 (payload->pieces = pieces_of(payload->owner, arena)) == NULL)) {
+            if (done == NULL || !set_pieces(self, payload->owner, payload->length, arena, payload)) {
                 return FAILED;
             }
         }
@@ -380,7 +379,7 @@ static PyObject *handle_try_put_payload(Handle *self, PyObject *args)
                               .length = (uint32_t)PyBytes_GET_SIZE(bytes),
                               .tag = tag};
     const struct shmq_piece whole[] = {{payload.data, 0, payload.length}, {NULL, 0, 0}};
-    if (tag == TAG_BUFFERS && payload.length <= self->item_size) {
+    if (tag == TAG_BUFFERS) {
         payload.pieces = whole;
     }
     PyObject *left = payload.length > self->at_once ? put_by_batch(self, &payload, ONE_LOOK)

@@ -194,7 +194,8 @@ static inline struct record *borrow(Handle *self, enum shmq_side side)
         }
     }
     record->side = side;
-    record->passed_on = record->shut = 0;
+    record->passed_on = NOT_SLEPT;
+    record->shut = 0;
     record->unusual = 0;
     return record;
 }

@@ -29,6 +29,13 @@ static inline uint64_t shmq_position_of(uint64_t word)
     return word >> SHMQ_STATE_BITS;
 }
 
+/* The first position, from head on, that may hold something: what is more than a lap below tail is finished, and head may
+   lie there if puts have died and no get has followed. */
+static inline uint64_t shmq_last_lap(const struct shmq_ring *ring, uint64_t head, uint64_t tail)
+{
+    return tail > head && tail - head > ring->capacity ? tail - ring->capacity : head;
+}
+
 static inline struct shmq_slot *shmq_slot_of(const struct shmq_ring *ring, uint64_t position)
 {
     const uint64_t capacity = ring->capacity;

@@ -151,6 +151,7 @@ static inline int wait_until(struct record *record, int64_t until)
         if (after_sleep(record) < 0) {
             return FAILED;
         }
+        record->passed_on = record->passed_on == NOT_SLEPT ? 0 : record->passed_on;
         found = attempt_again(record, false);
     }
     return is_over(found) ? found : look_once(record);

@@ -191,8 +191,8 @@ class LeasedRing(Ring):
 
     def _is_ring_finished(self, words: Words, tail: int) -> bool | None:
         """Whether the ring holds nothing below a tail; None: look again."""
-        head = unmarked(words.load(HEAD))
-        for position in range(head, min(tail, head + self._capacity)):
+        # What is more than a lap below tail is finished: head may lie there if puts died and no get followed.
+        for position in range(max(unmarked(words.load(HEAD)), tail - self._capacity), tail):
             word = words.load(self._slot(position))  # [J2] acquire, pairs with [P8][E6]
             if word == position << STATE_BITS | FREE:
                 return None if self.rescue_put(words, position) else False

@@ -190,12 +190,12 @@ class Look:
     def items(self) -> int:
         """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
         head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
-        size = min(max(unmarked(self.load(TAIL)) - head, 0), self._capacity)
-        if size and Look.is_empty(self):  # of the ring alone
-            size = 0
+        tail = unmarked(self.load(TAIL))
+        first = max(head, tail - self._capacity)  # what is more than a lap below tail is finished
+        size = 0 if first >= tail or Look.is_empty(self) else tail - first  # of the ring alone
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
             beyond = size - min(size, self._most)
-            size = beyond + sum([self._is_item(position) for position in range(head, head + size - beyond)])
+            size = beyond + sum([self._is_item(position) for position in range(first, tail - beyond)])
         return size
 
     def _is_item(self, position: int) -> bool:

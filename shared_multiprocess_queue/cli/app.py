@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gc": ("removals", "Remove the queues that no process uses."),
     "doctor": ("doctor", "Check this machine, and the queues that are there."),
     "metrics": ("metrics_command", "Print metrics for Prometheus, or serve them."),
+    "bridge": ("bridge", "Bring items between a queue here and one on a server."),
     "bench": ("bench", "Measure queues on this machine."),
     "demo": ("demo_command", "Count with worker processes, and kill some at work."),
 }

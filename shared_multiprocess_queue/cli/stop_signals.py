@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -28,6 +29,16 @@ class StopSignals:
         self._signals: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
         self._before: dict[signal.Signals, Any] = {}
         self._received: signal.Signals | None = None
+        self._notes: queue.SimpleQueue[None] = queue.SimpleQueue()  # which a handler may use at any instruction
+
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that was received."""
+        return self._received
+
+    def wait(self) -> None:
+        """Wait, in another thread, until a signal comes."""
+        self._notes.get()
 
     def check(self) -> None:
         """Do nothing, or raise InterruptedBySignal if a signal was received."""
@@ -43,6 +54,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._received is None:
             self._received = signal.Signals(number)
+            self._notes.put(None)
 
     def __exit__(
         self,

@@ -124,8 +124,8 @@ class Items:
         position = 0
         for _ in range(MOST_SLOTS):
             head, tail = unmarked(self._file.load(HEAD)), unmarked(self._file.load(TAIL))
-            position = max(position, head)
-            if not position < min(tail, head + self.geometry.capacity):
+            position = max(position, head, tail - self.geometry.capacity)  # what is a lap below tail is finished
+            if position >= tail:
                 return
             found = self._in_ring(position)
             if found is not None:

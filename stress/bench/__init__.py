@@ -4,6 +4,7 @@ Its parts, each an idea of its own:
 
     channel      what is measured of a queue: a channel between processes, and its ends
     peers        a module for each kind of queue
+    items        what is put
     scenarios    what is measured
     host         one scenario on one peer, in processes of its own
     limits       what the machine can do at best

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue._ring.parking import SLICE
 
 CAPACITY: Final = 1024
 PAUSE: Final = 0.002  # seconds between two items, in which the loop falls asleep
 HANDLES: Final = 100
+_LOOKS: Final = 0.24  # seconds between two looks of a loop at a queue without leases
 
 Get = Callable[[], Awaitable[Any]]
 Put = Callable[[Any], object]
@@ -169,10 +169,10 @@ async def _wake_by_eventfd(count: int) -> list[float]:
 
 
 async def _idle_loop(seconds: float) -> float:
-    """Return the same as ``_idle`` of a loop that has no handle, and wakes once in the longest sleep of a wait."""
+    """Return the same as ``_idle`` of a loop that has no handle, and wakes as often as that for its looks."""
     before = time.process_time()
-    for _ in range(int(seconds * 1e9 / SLICE) or 1):
-        await asyncio.sleep(SLICE / 1e9)
+    for _ in range(int(seconds / _LOOKS) or 1):
+        await asyncio.sleep(_LOOKS)
     return (time.process_time() - before) / seconds * 1000
 
 

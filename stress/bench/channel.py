@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pickle import dumps, loads
@@ -61,6 +62,7 @@ class Size:
         pickled: whether items are objects; peers that carry bytes then get pickles. Otherwise all items are bytes.
         producers: processes that put.
         consumers: processes that get.
+        slot: bytes of a slot, of queues whose items may take several; 0: item_size. The room is the same.
     """
 
     capacity: int
@@ -68,6 +70,7 @@ class Size:
     pickled: bool = False
     producers: int = 1
     consumers: int = 1
+    slot: int = 0
 
 
 # What a get does while there is nothing: sleep in the kernel, look without end, or look and sleep by turns.
@@ -97,7 +100,10 @@ class Peer:
         most_producers: processes that may put at once; None for any number.
         most_consumers: processes that may get at once; None for any number.
         batches: whether several items go in one call.
+        threads: whether it serves the threads of one process only.
         answers: whether an item arrives before more are put; not so where batches are hidden.
+        most_bytes: of an item; None for any number.
+        python: the Python that runs it; this one if empty.
         note: what a reader of its figures has to know, a sentence or nothing.
     """
 
@@ -109,11 +115,16 @@ class Peer:
     most_producers: int | None = None
     most_consumers: int | None = None
     batches: bool = False
+    threads: bool = False
     answers: bool = True
+    most_bytes: int | None = None
+    python: str = ""
     note: str = ""
 
     def version(self) -> str | None:
-        """Return the version of its package, or None if it is not installed."""
+        """Return the version of its package, or of its own Python; None if it is not installed."""
+        if self.python:
+            return subprocess.run([self.python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
         if self.distribution is None:
             return "" if importlib.util.find_spec(self.module) else None
         try:

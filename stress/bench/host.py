@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +26,8 @@ from .channel import Channel, End, Peer
 from .peers import find
 from .scenarios import Scenario
 
-_WARM_UP: Final = 2_000  # items of each producer, which are compared
+_WARM_UP: Final = 2_000  # items of each producer, which are compared; of large ones, fewer
+_WARM_BYTES: Final = 64 << 20
 _MOST: Final = 3_000_000  # items of a measurement
 _SHARES: Final = (0.1, 0.3, 1)  # of the time, for as many runs: each tells the next how many items it takes
 _BLOCK: Final = 100  # items that one process puts before it gets them
@@ -44,18 +46,19 @@ class DamagedError(Exception):
 
 
 class _Worker:
-    """A process on one core, that answers once for each thing that it is told."""
+    """A process on one core, or on any, that answers once for each thing that it is told."""
 
-    def __init__(self, core: int, loop: Callable[[Connection], None]) -> None:
+    def __init__(self, core: int | None, loop: Callable[[Connection], None]) -> None:
         self.pipe, child = _context.Pipe()
         self._process = _context.Process(target=self._run, args=(core, loop, child), daemon=True)
         self._process.start()
         child.close()
 
     @staticmethod
-    def _run(core: int, loop: Callable[[Connection], None], pipe: Connection) -> None:
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
+    def _run(core: int | None, loop: Callable[[Connection], None], pipe: Connection) -> None:
+        if core is not None:
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[core % len(cores)]})
         try:
             loop(pipe)
         except EOFError:
@@ -96,7 +99,7 @@ def _channel(peer: Peer, scenario: Scenario) -> Iterator[Channel]:
 
 
 @contextmanager
-def _workers(*loops: tuple[int, Callable[[Connection], None]]) -> Iterator[list[_Worker]]:
+def _workers(*loops: tuple[int | None, Callable[[Connection], None]]) -> Iterator[list[_Worker]]:
     """Start processes, and wait until they are ready; end them afterwards."""
     with ExitStack() as stack:
         workers = []
@@ -112,7 +115,7 @@ def _workers(*loops: tuple[int, Callable[[Connection], None]]) -> Iterator[list[
 
 
 def _put_all(end: End, scenario: Scenario, count: int) -> None:
-    items = itertools.islice(itertools.cycle(scenario.items), count)
+    items = itertools.islice(itertools.cycle(scenario.make()), count)
     if scenario.batch > 1:
         put_batch = end.put_batch
         while batch := list(itertools.islice(items, scenario.batch)):
@@ -135,7 +138,7 @@ def _get_all(end: End, scenario: Scenario, count: int) -> None:
 
 
 def _get_compared(end: End, scenario: Scenario, count: int) -> None:
-    known = {repr(item) for item in scenario.items}
+    known = {repr(item) for item in scenario.make()}
     for _ in range(count):
         item = repr(end.get())
         if item not in known:
@@ -159,6 +162,23 @@ def _mover(open_end: Callable[[], End], scenario: Scenario, *moves: Callable[[En
             end.close()
 
     return loop
+
+
+def _grown(move: Callable[[int], float], scenario: Scenario, seconds: float) -> dict[str, float]:
+    """Return how many items a second move, from as many of them as take so many seconds.
+
+    Args:
+        move: moves as many of each producer, and returns how many items a second that is.
+        scenario: says what moves.
+        seconds: of the last of several runs, of which each tells the next how many items it takes.
+    """
+    step = scenario.batch * scenario.consumers
+    warm = max(step, min(_WARM_UP, _WARM_BYTES // scenario.size()) // step * step)
+    rate = move(warm)
+    for share in _SHARES:
+        count = int(rate * seconds * share / scenario.producers)
+        rate = move(max(step, min(count, _MOST) // step * step))
+    return {"rate": rate}
 
 
 def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
@@ -185,12 +205,30 @@ def _rate(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
                 took = max(end for _, end in times) - min(start for start, _ in times)
                 return float(count * scenario.producers / took * 1e9)
 
-            step = scenario.batch * scenario.consumers
-            rate = move(_WARM_UP)
-            for share in _SHARES:
-                count = int(rate * seconds * share / scenario.producers)
-                rate = move(max(step, min(count, _MOST) // step * step))
-            return {"rate": rate}
+            return _grown(move, scenario, seconds)
+
+
+def _threads(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
+    with _channel(peer, scenario) as channel:
+
+        def loop(pipe: Connection) -> None:
+            end = channel.sender(0)  # one handle for all threads, as in a program
+            pipe.send("ready")
+
+            def move(count: int) -> float:
+                getter = threading.Thread(target=_get_all, args=(end, scenario, count), daemon=True)
+                start = _now()
+                getter.start()
+                _put_all(end, scenario, count)
+                getter.join()
+                return float(count / (_now() - start) * 1e9)
+
+            pipe.send(_grown(move, scenario, seconds))
+            end.close()
+
+        with _workers((None, loop)) as (worker,):
+            answer: dict[str, float] = worker.answer()
+            return answer
 
 
 # ---- how long one item takes ----------------------------------------------------------------------------------------
@@ -232,7 +270,7 @@ def _ping(there: Channel, back: Channel, scenario: Scenario, seconds: float) -> 
     def loop(pipe: Connection) -> None:
         sender, receiver = there.sender(0), back.receiver(0)
         pipe.send("ready")
-        put, get, item, pause = sender.put, _get_of(receiver, scenario), scenario.items[0], scenario.pause
+        put, get, item, pause = sender.put, _get_of(receiver, scenario), scenario.make()[0], scenario.pause
         pipe.recv()
         times = []
         until = _now() + int(seconds * 1e9)
@@ -266,7 +304,7 @@ def _trip(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
 
 def _call(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
     is_put = scenario.call == "put_nowait"
-    item = scenario.items[0]
+    item = scenario.make()[0]
 
     with _channel(peer, scenario) as channel:
 
@@ -329,7 +367,7 @@ def _wake(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             for _ in range(count):
                 time.sleep(scenario.pause)
                 times.append(_now())
-                end.put(scenario.items[0])
+                end.put(scenario.make()[0])
             pipe.send(times)
             end.close()
 
@@ -365,9 +403,9 @@ def _cpu(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
         def putter(pipe: Connection) -> None:
             end = channel.sender(0)
             pipe.send("ready")
-            end.put(scenario.items[0])
+            end.put(scenario.make()[0])
             time.sleep(2)
-            end.put(scenario.items[0])
+            end.put(scenario.make()[0])
             pipe.recv()
             end.close()
 
@@ -385,10 +423,12 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             receiver, sender = channel.receiver(0), channel.sender(0)
             further = [channel.sender(number) for number in range(1, scenario.handles + 1)]
             for end in further:
-                end.put(scenario.items[0])
+                end.put(scenario.make()[0])
                 receiver.get()
             puts: list[float] = []
             gets: list[float] = []
+            copies: list[float] = []
+            source, target = bytearray(scenario.size()), bytearray(scenario.size())
             until = _now() + int(seconds * 1e9)
             while _now() < until or len(puts) < 3:
                 start = _now()
@@ -397,7 +437,13 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
                 _get_all(receiver, scenario, block)
                 puts.append((middle - start) / block)
                 gets.append((_now() - middle) / block)
-            pipe.send({"put": median(puts), "get": median(gets)})
+                if scenario.copies:
+                    start = _now()
+                    for _ in range(2 * block):
+                        target[:] = source
+                    copies.append((_now() - start) / block)
+            figures = {"put": median(puts), "get": median(gets)}
+            pipe.send(figures | ({"two copies": median(copies)} if copies else {}))
             for end in (receiver, sender, *further):
                 end.close()
 
@@ -407,7 +453,7 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
 
 
 def _place(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
-    item = scenario.items[0]
+    item = scenario.make()[0]
     size = len(item)
 
     with _channel(peer, scenario) as channel:
@@ -439,6 +485,7 @@ def _place(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
 
 _MEASURES: Final = {
     "rate": _rate,
+    "threads": _threads,
     "trip": _trip,
     "call": _call,
     "wake": _wake,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import dumps, loads
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from ..harness.copies import default_compiler
-from .scenarios import DICTS
+from . import items
 
 _SOURCE: Final = Path(__file__).resolve().parents[1] / "native" / "limits.c"
+_BRIEFLY: Final = 0.01  # seconds
 _PAUSE: Final = 2000  # µs before a wake-up, as in the scenario of the queues
 
 
@@ -30,21 +32,29 @@ def measure(binary: Path, seconds: float) -> dict[str, dict[str, float]]:
         [str(binary), str(seconds), str(_PAUSE)], check=True, capture_output=True, text=True, timeout=60 + 10 * seconds
     )
     figures: dict[str, dict[str, float]] = json.loads(done.stdout)
-    figures["pickle of the dict"] = _pickle(seconds)
+    figures["pickle of dict"] = _pickle(items.dicts(), seconds / 2)
+    figures["pickle of dict of ten fields"] = _pickle(items.dicts_of_ten(), seconds / 2)
     return figures
 
 
-def _pickle(seconds: float) -> dict[str, float]:
-    pickles = [dumps(item, 5) for item in DICTS]
+def ping_pong(binary: Path) -> float:
+    """Return how long a line of cache takes to and fro between two processors now, in µs, median."""
+    done = subprocess.run([str(binary), str(_BRIEFLY)], check=True, capture_output=True, text=True, timeout=60)
+    figures: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return figures["ping-pong"]["p50"]
+
+
+def _pickle(some: Sequence[Any], seconds: float) -> dict[str, float]:
+    pickles = [dumps(item, 5) for item in some]
     dumping, loading = [], []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         start = time.perf_counter_ns()
-        for item in DICTS:
+        for item in some:
             dumps(item, 5)
         middle = time.perf_counter_ns()
         for data in pickles:
             loads(data)
-        dumping.append((middle - start) / len(DICTS))
-        loading.append((time.perf_counter_ns() - middle) / len(DICTS))
+        dumping.append((middle - start) / len(some))
+        loading.append((time.perf_counter_ns() - middle) / len(some))
     return {"dumps": median(dumping), "loads": median(loading)}

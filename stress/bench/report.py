@@ -14,6 +14,7 @@ from .run import Results
 from .scenarios import GROWTH, MAIN, POLLING
 
 _WIDTH = 130
+_NATIVE = ("native", "native spsc")
 _OURS = ("native", "native spsc", "atomics", "version 0.1.5")
 
 
@@ -50,37 +51,76 @@ def goals(results: Results) -> Iterator[Goal]:
         ("64 B", 2.5),
         ("dict", 2.0),
         ("dict, 2 x 2", 1.5),
-        ("4 KiB", 1.5),
+        ("dict, batches of 100", 3.0),
+        ("4 KiB", 1.1),
     ):
-        figures = results.figures.get(scenario, {})
-        peers = {name: f["rate"] for name, f in figures.items() if name not in _OURS}
-        ours = [figures[name]["rate"] for name in ("native", "native spsc") if name in figures]
-        if peers and ours:
-            fastest = max(peers, key=lambda name: median(peers[name]))
-            best = max(ours, key=median)
-            yield Goal(f"{scenario}: items/s, fastest peer", _ratios(best, peers[fastest]), bound, True, fastest)
-    for scenario, limit, bound in (("round trip, spinning", "ping-pong", 2.0), ("wake-up", "futex", 1.2)):
-        ours = [f["p50"] for name, f in results.figures.get(scenario, {}).items() if name in ("native", "native spsc")]
-        if ours and limit in results.limits:
+        yield from _beside_peers(
+            results, scenario, bound, [name for name in _peers(results, scenario) if _answers(name)]
+        )
+    for scenario, bound, peer in (
+        ("dict", 0.7, "quick-queue"),
+        ("dict, batches of 100", 1.0, "quick-queue"),
+        ("array of 1 MiB", 20.0, "multiprocessing.Queue"),
+        ("frame of 6 MB", 20.0, "multiprocessing.Queue"),
+    ):
+        yield from _beside_peers(results, scenario, bound, [name for name in _peers(results, scenario) if name == peer])
+    for scenario in ("dict", "dict of ten fields"):
+        figures, pickle = results.figures.get(f"{scenario}, alone", {}).get("native"), f"pickle of {scenario}"
+        if figures and pickle in results.limits:
+            limit = results.limits[pickle]
+            ratios = _ratios(_sums(figures["put"], figures["get"]), _sums(limit["dumps"], limit["loads"]))
+            yield Goal(f"{scenario}: put + get, pickle", ratios, 0.45, False, pickle)
+    for scenario in ("array of 1 MiB, alone", "frame of 6 MB, alone"):
+        figures = results.figures.get(scenario, {}).get("native")
+        if figures:
+            ratios = _ratios(_sums(figures["put"], figures["get"]), figures["two copies"])
+            yield Goal(f"{scenario}: put + get, two copies", ratios, 1.4, False, "two copies")
+    for scenario, limit_name, bound in (("round trip, spinning", "ping-pong", 2.0), ("wake-up", "futex", 1.2)):
+        ours = [f["p50"] for name, f in results.figures.get(scenario, {}).items() if name in _NATIVE]
+        if ours and limit_name in results.limits:
             best = min(ours, key=median)
-            yield Goal(f"{scenario}: p50, limit", _ratios(best, results.limits[limit]["p50"]), bound, False, limit)
+            ratios = _ratios(best, results.limits[limit_name]["p50"])
+            yield Goal(f"{scenario}: p50, limit", ratios, bound, False, limit_name)
     for polling in POLLING:
         for name, f in results.figures.get(polling.name, {}).items():
-            if name in ("native", "native spsc"):
+            if name in _NATIVE:
                 yield Goal(f"{polling.name}, {name}: p90, p50", _ratios(f["p90"], f["p50"]), 3.0, False, "")
     for name, f in results.figures.get("1 MB in place", {}).items():
         if name == "native":
             yield Goal("1 MB in place: put and get, one copy", _ratios(f["in place"], f["copy"]), 1.3, False, "memcpy")
     waiting = results.figures.get("CPU of 2 s of waiting", {}).get("native")
     if waiting:
-        yield Goal("CPU of a getter blocked for 2 s, ms", waiting["cpu"], 1.0, False, "")
+        yield Goal("CPU of a getter blocked for 2 s, ms", waiting["cpu"], 0.3, False, "")
     for scenario in ("64 B", "dict"):
-        figures = results.figures.get(scenario, {})
-        if "atomics" in figures and "version 0.1.5" in figures:
-            ratios = _ratios(figures["atomics"]["rate"], figures["version 0.1.5"]["rate"])
+        figures_of = results.figures.get(scenario, {})
+        if "atomics" in figures_of and "version 0.1.5" in figures_of:
+            ratios = _ratios(figures_of["atomics"]["rate"], figures_of["version 0.1.5"]["rate"])
             yield Goal(f"{scenario}: items/s, atomics engine", ratios, 3.0, True, "version 0.1.5")
     if "native" in results.imports:
         yield Goal("import, ms more than shared_memory", results.imports["native"], 20.0, False, "")
+
+
+def _beside_peers(results: Results, scenario: str, bound: float, peers: Sequence[str]) -> Iterator[Goal]:
+    """Yield the goal of a rate beside the fastest of some peers, if there are figures of both."""
+    figures = {name: found["rate"] for name, found in results.figures.get(scenario, {}).items()}
+    ours = [figures[name] for name in _NATIVE if name in figures]
+    if peers and ours:
+        fastest = max(peers, key=lambda name: median(figures[name]))
+        ratios = _ratios(max(ours, key=median), figures[fastest])
+        yield Goal(f"{scenario}: items/s, fastest peer", ratios, bound, True, fastest)
+
+
+def _peers(results: Results, scenario: str) -> list[str]:
+    return [name for name in results.figures.get(scenario, {}) if name not in _OURS]
+
+
+def _answers(name: str) -> bool:
+    """Whether a peer sends each item when it is put."""
+    return next((peer.answers for peer in ALL if peer.name == name), True)
+
+
+def _sums(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one + other for one, other in zip(some, others, strict=False)]
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
@@ -161,7 +201,10 @@ def _of_scenario(results: Results, scenario: str) -> Figures:
     rows += [
         [peer, failure[:80], *[""] * (len(names) - 1)] for peer, failure in results.failures.get(scenario, {}).items()
     ]
-    return Figures(f"{scenario}, {results.units[scenario]}: median (range)", ["", *names], rows)
+    title = f"{scenario}, {results.units[scenario]}: median (range)"
+    if scenario in results.beside:
+        title += f"; a line of cache to and fro: {spread(results.beside[scenario])} µs"
+    return Figures(title, ["", *names], rows)
 
 
 def number(value: float) -> str:

@@ -62,6 +62,7 @@ class Results:
         units: unit of each scenario.
         figures: by scenario and peer: what each repeat measured, by the name of the figure.
         limits: the same of the machine, by name.
+        beside: by scenario: how long a line of cache took to and fro just before, in µs.
         imports: milliseconds that an import takes beyond that of multiprocessing.shared_memory, by peer.
         failures: by scenario and peer: what went wrong, where there is no figure.
     """
@@ -71,6 +72,7 @@ class Results:
     units: dict[str, str] = field(default_factory=dict)
     figures: dict[str, dict[str, Figures]] = field(default_factory=dict)
     limits: dict[str, Figures] = field(default_factory=dict)
+    beside: dict[str, list[float]] = field(default_factory=dict)
     imports: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -96,7 +98,7 @@ class _Host:
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "stress.bench.host", self.peer.name],
+                [self.peer.python or sys.executable, "-P", "-m", "stress.bench.host", self.peer.name],
                 env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -134,7 +136,8 @@ class _Host:
 
             def took(modules: str) -> float:
                 start = time.perf_counter()
-                subprocess.run([sys.executable, "-P", "-c", f"import {modules}"], check=True, env=environment)
+                command = [self.peer.python or sys.executable, "-P", "-c", f"import {modules}"]
+                subprocess.run(command, check=True, env=environment)
                 return (time.perf_counter() - start) * 1e3
 
             bare = "multiprocessing.shared_memory"
@@ -172,6 +175,8 @@ def run(plan: Plan, console: Console) -> Results:
             for name, figures in limits.measure(binary, plan.seconds).items():
                 _add(results.limits.setdefault(name, {}), figures)
             for scenario in scenarios:
+                if scenario.kind == "rate":
+                    results.beside.setdefault(scenario.name, []).append(limits.ping_pong(binary))
                 for host in hosts:
                     _measure(host, scenario, plan.seconds, results)
             for host in hosts:

@@ -18,7 +18,7 @@ from ..harness.engines import Engines
 from ..harness.logs import Log, Signals
 from ..harness.processes import Worker
 from ..harness.rounds import Result, Round, run_round, wait_exactly
-from ..harness.workers import LONG, Task, open_queue, patience
+from ..harness.workers import LONG, Task, batches, open_queue, patience
 from .troubles import setting_of, some_moment
 
 _VICTIMS = (("producer",), ("consumer",), ("producer", "consumer"), ("consumer", "consumer"))
@@ -74,21 +74,14 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
     rng = Random(task.seed)
     ctrl_c = listen()
     with open_queue(rng, inherited, task.is_mixed) as queue:
-        log.start()
-        serial = 0
-        while not signals.stopped() and log.has_room():
-            count = task.batch(rng)
-            batch = [items.make_quickly(task.ident, serial + index) for index in range(count)]
-            log.intend(serial, count)
+        for batch in batches(log, signals, task, rng):
             if _put(queue, batch, ctrl_c):
                 log.acknowledge()
             else:
                 log.give_up_put()
-            serial += count
-        log.end()
 
 
-def _put(queue: SharedMemoryQueue, batch: list[bytes], ctrl_c: CtrlC) -> bool:
+def _put(queue: SharedMemoryQueue, batch: list[object], ctrl_c: CtrlC) -> bool:
     """Put items; return whether the call was not interrupted."""
     while True:
         ctrl_c.armed = True

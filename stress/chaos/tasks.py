@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, Full
 from random import Random
 from typing import Any, Final
@@ -24,7 +25,7 @@ from ..harness.history import TORN
 from ..harness.logs import PUT_BATCH, Log, Signals
 from ..harness.processes import Processes, Worker
 from ..harness.rounds import Result, Round, Setting, in_a_queue, wait_exactly
-from ..harness.workers import Task, open_queue
+from ..harness.workers import Task, batches, open_queue
 from .troubles import some_moment
 
 _WAVES: Final = 3  # of victims
@@ -156,22 +157,15 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
 
 
 async def _put_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, rng: Random) -> None:
-    log.start()
-    serial = 0
-    while not signals.stopped() and log.has_room():
-        count = task.batch(rng)
-        batch = [items.make_quickly(task.ident, serial + index) for index in range(count)]
-        log.intend(serial, count)
+    for batch in batches(log, signals, replace(task, tight=True), rng):  # to await takes long enough
         while not await _put(queue, batch, rng):
             pass
         log.acknowledge()
-        serial += count
         if rng.random() < 0.01:
             await asyncio.sleep(rng.random() * _REST)
-    log.end()
 
 
-async def _put(queue: SharedMemoryQueue, batch: list[bytes], rng: Random) -> bool:
+async def _put(queue: SharedMemoryQueue, batch: list[object], rng: Random) -> bool:
     """Put by one call; return whether that was not cancelled, and not too late."""
 
     async def put(timeout: float | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, Full
 from random import Random
@@ -87,6 +88,13 @@ def produce(inherited: SharedMemoryQueue, log: Log, signals: Signals, task: Task
 
 def put_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, rng: Random) -> None:
     """Put items through a handle that is open, until the run is over or the visit."""
+    for batch in batches(log, signals, task, rng):
+        _put(queue, batch, rng)
+        log.acknowledge()
+
+
+def batches(log: Log, signals: Signals, task: Task, rng: Random) -> Iterator[list[object]]:
+    """Yield the items of the next put, which the log knows then, until the run is over or the visit."""
     _stand_by(signals, task)
     log.start()
     serial = calls = 0
@@ -94,8 +102,7 @@ def put_items(queue: SharedMemoryQueue, log: Log, signals: Signals, task: Task, 
         count = task.batch(rng)
         batch = [_make(rng, task, serial + index) for index in range(count)]
         log.intend(serial, count)
-        _put(queue, batch, rng)
-        log.acknowledge()
+        yield batch
         serial += count
         calls += 1
     log.end()

@@ -1,31 +1,37 @@
-/* Items of several slots. An item takes one or two slots. It is claimed like a batch and published from the last slot to
-   the first; a get claims all of it, copies it, and frees its slots from the last to the first. The compare-and-swap that
-   frees the FIRST slot decides which get has the item. Positions are claimed in order, so nothing can be written into a
-   slot of the item before its first slot is free: what is freed early can be read by adopters until the item is decided,
-   and when it is decided nothing of it is left.
+/* Items of several slots. An item takes one or two slots. It is claimed like a batch and published from the last slot
+   to the first; a get claims all of it, copies it, and frees its slots from the last to the first. The
+   compare-and-swap that frees the FIRST slot decides which get has the item. Positions are claimed in order, so
+   nothing can be written into a slot of the item before its first slot is free: what is freed early can be read by
+   adopters until the item is decided, and when it is decided nothing of it is left.
 
    With LEASE the first slot becomes GIVEN, which decides; then the rest is freed, and then the first. If the holder of
-   the lease slot is dead, the process that meets the word settles it: it frees the rest, then the first, and has the item.
+   the lease slot is dead, the process that meets the word settles it: it frees the rest, then the first, and has the
+   item.
 
-   NP producers (PLAN says what each puts), NC consumers, capacity CAP; at most CRASH of them die, at any step, those of
-   recovery included. An heir, which does not die, takes over as consumer when all consumers have ended or died. At last
-   comes one more put of two slots, which finds room only where nothing was left behind.
+   A dead put is buried in one walk, with what lies FREE of other dead puts on the way (ring.pml plants errors in
+   that). A later part of an item is adopted only if nothing leads to it: DAMAGE has freed the first slot of an item
+   that a dead get had claimed.
+
+   NP producers (PLAN says what each puts), NC consumers, capacity CAP; at most CRASH of them die, at any step, those
+   of recovery included. An heir, which does not die, takes over as consumer when all consumers have ended or died. At
+   last comes one more put of two slots, which finds room only where nothing was left behind.
 
    Checked: no item twice; no item lost whose put has returned; no item torn (both parts are the same item's, in their
-   places); no get finds a later part at the head, or there of the lap before; an item whose put died comes whole or never; no operation is stuck
-   (every wait blocks until something has changed that the waiter can act upon: an invalid end state); nothing stays
-   behind.
+   places); no get finds a later part at the head, or there of the lap before; no part is adopted that something leads
+   to; an item whose put died comes whole or never; no live claim is buried; no operation is stuck (every wait blocks
+   until something has changed that the waiter can act upon: an invalid end state); nothing stays behind.
 
-   Simplifications: a scan of the records is one step, after the load of head or tail and before the second read (its
-   parts are in ring.pml); a record is used once, so its announcement stays when its owner dies; lock and gate are left
-   out (gate.pml; safety does not depend on them); of leases there is only what happens in the ring (lease.pml has the
-   rest); memory is sequentially consistent.
+   Simplifications: a scan of the records is one step (its parts are in ring.pml), and so is the look for something to
+   adopt, which is only a hint; a record is used once, so its announcement stays when its owner dies; lock and gate are
+   left out (gate.pml; safety does not depend on them); of leases there is only what happens in the ring (lease.pml has
+   the rest); memory is sequentially consistent.
 
    Planted errors:
      BUG_FIRST_FIRST    the first slot is freed before the rest
      BUG_COPY_LATE      an adopter decides first and copies the rest afterwards
      BUG_ADOPT_WORDS    an adopter wants all slots FULL, also those that the dead get had freed already
      BUG_ADOPT_PART     an adopter takes a later part for an item
+     BUG_PART_AT_HEAD   DAMAGE: a part that nothing leads to is adopted only where head meets it
      BUG_PUBLISH_FIRST  the first slot is published first
      BUG_BURY_FIRST     a burial forgets the published rest of a dead put
      BUG_BURY_UPWARDS   a burial makes the first slot a TOMB before the rest
@@ -51,7 +57,7 @@
 #define HEIR (NP + NC)
 #define LATE (HEIR + 1)
 #define N (NP + NC + 2)
-#define ITEMS 6                    /* 1, 2 of producer 0; 3, 4 of producer 1; 5 of the late one */
+#define ITEMS 6                    /* 0 is damaged; 1, 2 of producer 0; 3, 4 of producer 1; 5 of the late one */
 #define FREE(p) ((p) * 4)
 #define FULL(p) ((p) * 4 + 1)
 #define TOMB(p) ((p) * 4 + 2)
@@ -60,7 +66,7 @@
 #define S(p) ((p) % CAP)
 
 byte head, tail, word[CAP];
-byte id[CAP], place[CAP], size[CAP];   /* of a slot: item, place of the slot in it; of a first slot: how many it takes */
+byte id[CAP], place[CAP], size[CAP];   /* of a slot: item, its place in it; of a first slot: how many it takes */
 byte begin[N], end[N];                 /* announcements: of puts by producers, of gets by consumers */
 byte holder[CAP], leased[CAP];         /* of a GIVEN word: the process that has the item, and how many slots it takes */
 bool alive[N], fin[N];
@@ -86,18 +92,28 @@ byte crashes;
 #define GET_DEAD(q) (DEADCOVER(NP, q) || DEADCOVER(NP + 1, q))
 #define GETS_GONE (GONE(NP) && GONE(NP + 1))
 #endif
+#ifdef DAMAGE
+#define IS_DAMAGED(q) ((q) == 1)       /* a part is left there of the two slots that a dead get had claimed */
+#else
+#define IS_DAMAGED(q) false
+#endif
 
 /* What a look at slot s shows: */
 #define IS_FULL(s) (word[s] % 4 == 1)
 #define IS_ORPHAN_PUT(q) (word[S(q)] == FREE(q) && tail > (q) && !PUT_COVERED(q))
-/* a claimed item that a dead record names or that stands in the way of the head; a later part never leads to one */
-#define NAMED(q) (GET_DEAD(q) || head == (q) + CAP)
-#ifdef BUG_ADOPT_PART
-#define IS_ITEM(s) true
+/* a claimed item that a dead record names or that stands in the way of the head; a later part is none if the slot
+   before it, whose word is w, leads to it */
+#define NAMED(q) (GET_DEAD(q) || IS_DAMAGED(q) || head == (q) + CAP)
+#define LEADS(w, q) ((w) == GIVEN((q) - 1) || ((w) % 4 != 3 && POS(w) < (q) - 1 + CAP))
+#if defined(BUG_ADOPT_PART)
+#define IS_PART(q) false
+#elif defined(BUG_PART_AT_HEAD)
+#define IS_PART(q) (place[S(q)] != 0 && head != (q) + CAP)
 #else
-#define IS_ITEM(s) (place[s] == 0)
+#define IS_PART(q) (place[S(q)] != 0 && LEADS(word[S((q) - 1)], q))
 #endif
-#define ORPHAN_GET(s) (IS_FULL(s) && IS_ITEM(s) && POS(word[s]) < head && NAMED(POS(word[s])) && !GET_COVERED(POS(word[s])))
+#define ORPHAN_GET(s) (IS_FULL(s) && POS(word[s]) < head && !IS_PART(POS(word[s])) && NAMED(POS(word[s])) && \
+                       !GET_COVERED(POS(word[s])))
 #define LEFT(s) (word[s] % 4 == 3 && !alive[holder[s]])
 #define FOUND(s) (ORPHAN_GET(s) || LEFT(s))
 #if CAP == 2
@@ -118,6 +134,7 @@ inline decide(q) {
 #else
        word[S(q)] = FREE(q + CAP); ok = 1;
 #endif
+       assert(place[S(q)] == 0 || IS_DAMAGED(q));
        assert(n == 1 || (b == a && bp == 1));
        taken[a]++; assert(taken[a] <= 1)
     :: else -> ok = 0
@@ -190,7 +207,8 @@ inline put(v) {
         :: else ->
            q = p + i - CAP;
            if
-           :: w == FREE(q) && tail > q && !PUT_COVERED(q) -> bury()
+           :: w == FREE(q) -> w = 0; i = 0; bury();
+              (tail != p || word[S(q)] != FREE(q) || IS_ORPHAN_PUT(q))
            :: w == GIVEN(q) && LEFT(S(q)) -> settle()
            :: else -> /* full: sleep until something has changed that a putter can act upon */
               (word[S(q)] != w || tail != p || IS_ORPHAN_PUT(q) || LEFT(S(q)))
@@ -216,62 +234,7 @@ inline put(v) {
   p = 0; i = 0; w = 0; ok = 0
 }
 
-/* ---- the put at q is an orphan: it was seen FREE, tail lies beyond it, and no live record covered it ---- */
-inline bury() {
-  if
-  :: word[S(q)] != FREE(q) -> skip
-  :: else ->
-#ifdef BUG_BURY_UPWARDS
-     cas(q, FREE(q), TOMB(q));
-#endif
-#ifndef BUG_BURY_FIRST
-     if
-     :: tail > q + 1 && word[S(q + 1)] == FULL(q + 1) && place[S(q + 1)] == 1 -> cas(q + 1, FULL(q + 1), TOMB(q + 1))
-     :: else -> skip
-     fi;
-#endif
-     cas(q, FREE(q), TOMB(q))
-  fi
-}
-
-/* ---- an item lies at q, below head; take it over if no live record covers it ---- */
-inline adopt() {
-  if
-  :: head > q && !GET_COVERED(q) ->
-     if
-     :: word[S(q)] == FULL(q) ->                            /* the second read */
-        if
-        :: IS_ITEM(S(q)) ->
-           n = size[S(q)];
-#ifdef BUG_ADOPT_PART
-           n = (n == 0 -> 1 : n);
-#endif
-           a = id[S(q)];
-#ifdef BUG_COPY_LATE
-           atomic { if :: word[S(q)] == FULL(q) -> word[S(q)] = FREE(q + CAP); ok = 1 :: else -> ok = 0 fi };
-           if
-           :: ok ->
-              if :: n == 2 -> b = id[S(q + 1)]; bp = place[S(q + 1)]; assert(b == a && bp == 1) :: else -> skip fi;
-              atomic { taken[a]++; assert(taken[a] <= 1) }
-           :: else -> skip
-           fi;
-           if :: n == 2 -> cas(q + 1, FULL(q + 1), FREE(q + 1 + CAP)) :: else -> skip fi
-#else
-           if :: n == 2 -> b = id[S(q + 1)]; bp = place[S(q + 1)] :: else -> skip fi;
-           ok = 1;
-#ifdef BUG_ADOPT_WORDS
-           if :: n == 2 -> (word[S(q + 1)] == FULL(q + 1) || word[S(q)] != FULL(q)) :: else -> skip fi; /* it waits */
-#endif
-           if :: ok -> free(q) :: else -> skip fi
-#endif
-        :: else -> skip
-        fi
-     :: else -> skip
-     fi
-  :: else -> skip
-  fi;
-  a = 0; b = 0; bp = 0; n = 0; q = 0; ok = 0
-}
+#include "large_rescue.pml"
 
 /* ---- get until everything is over ---- */
 inline consume() {
@@ -315,13 +278,14 @@ inline consume() {
      :: w == FREE(p) ->
         if
         :: tail > p ->
-           if :: !PUT_COVERED(p) -> q = p; bury(); q = 0; ok = 0 :: else -> skip fi
+           q = p; bury(); q = 0
         :: else -> find()
         fi
      :: POS(w) < p ->                                         /* the lap before: its get has not freed it */
         if
         :: w == FULL(p - CAP) ->
-           assert(place[S(p)] == 0 || head != p || word[S(p)] != w); /* a later part has gone before its first slot */
+           /* a later part has gone before its first slot */
+           assert(place[S(p)] == 0 || IS_DAMAGED(p - CAP) || head != p || word[S(p)] != w);
            q = p - CAP; adopt()
         :: w == GIVEN(p - CAP) && LEFT(S(p)) -> q = p - CAP; settle(); q = 0
         :: else -> skip
@@ -354,7 +318,7 @@ inline find() {
 }
 
 proctype producer(byte me) {
-  byte p = 0, i = 0, w = 0, n = 0, a = 0, z = 0, q = 0; bool ok = 0;
+  byte p = 0, i = 0, w = 0, n = 0, a = 0, z = 0, q = 0, t = 0, u = 0, j = 0; bool ok = 0;
   {
     if
     :: me == 0 -> n = 2; put(1);
@@ -378,7 +342,7 @@ proctype producer(byte me) {
 }
 
 proctype consumer(byte me) {
-  byte p = 0, w = 0, n = 0, a = 0, b = 0, bp = 0, z = 0, q = 0, i = 0; bool ok = 0;
+  byte p = 0, w = 0, n = 0, a = 0, b = 0, bp = 0, z = 0, q = 0, i = 0, t = 0, u = 0, j = 0; bool ok = 0;
 #ifdef BUG_STALE_LENGTH
   byte old = 0;
 #endif
@@ -389,7 +353,7 @@ proctype consumer(byte me) {
 }
 
 proctype heir() {
-  byte me = HEIR, p = 0, w = 0, n = 0, a = 0, b = 0, bp = 0, z = 0, q = 0, i = 0; bool ok = 0;
+  byte me = HEIR, p = 0, w = 0, n = 0, a = 0, b = 0, bp = 0, z = 0, q = 0, i = 0, t = 0, u = 0, j = 0; bool ok = 0;
 #ifdef BUG_STALE_LENGTH
   byte old = 0;
 #endif
@@ -399,7 +363,7 @@ proctype heir() {
 }
 
 proctype late() {
-  byte me = LATE, p = 0, i = 0, w = 0, n = 2, a = 0, z = 0, q = 0; bool ok = 0;
+  byte me = LATE, p = 0, i = 0, w = 0, n = 2, a = 0, z = 0, q = 0, t = 0, u = 0, j = 0; bool ok = 0;
   PUTS_GONE && GETS_GONE && fin[HEIR];
   put(5);
   fin[LATE] = 1;
@@ -407,6 +371,9 @@ proctype late() {
     assert(!acked[1] || taken[1] == 1);
     assert(!acked[2] || taken[2] == 1);
     assert(!acked[3] || taken[3] == 1);
+#ifdef DAMAGE
+    assert(taken[0] == 1);
+#endif
     i = 0;
     do
     :: i < CAP ->
@@ -436,6 +403,9 @@ init {
   byte i = 0;
   atomic {
     do :: i < CAP -> word[i] = FREE(i); i++ :: else -> break od;
+#ifdef DAMAGE
+    word[0] = FREE(CAP); word[1] = FULL(1); place[1] = 1; head = 2; tail = 2;
+#endif
     i = 0;
     do :: i < N -> alive[i] = 1; i++ :: else -> break od;
     run producer(0);

@@ -139,7 +139,13 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
         unsigned char item[LONG] = {(unsigned char)putter, (unsigned char)(first + i), (unsigned char)count};
         memcpy(item + ITEM_SIZE, item, SHORT);
         const uint32_t length = takes_two(a->kind, (unsigned)i) ? LONG : SHORT;
-        at += shmq_write_large(&a->ring, position + at, item, length, 5, (uint32_t)at);
+        if (length == LONG && putter % 2 != 0) { /* as an item with buffers */
+            const struct shmq_piece pieces[] = {
+                {item, 0, ITEM_SIZE}, {item + ITEM_SIZE, ITEM_SIZE, SHORT}, {NULL, 0, 0}};
+            at += shmq_write_large_pieces(&a->ring, position + at, pieces, length, 5, (uint32_t)at);
+        } else {
+            at += shmq_write_large(&a->ring, position + at, item, length, 5, (uint32_t)at);
+        }
     }
     if (publish) {
         checked(a, shmq_publish(&a->ring, &a->me, position, slots, a->kind == RESERVE ? 1 : count));

@@ -199,6 +199,9 @@ static void take_large(void)
     __ESBMC_assert(slots >= 1 && slots <= most, "an item has no more slots than were claimed");
     check_item(&item);
     shmq_copy_out(&ring, position, item.length, buffer, false);
+    const uint32_t at = nondet_uint(), length = nondet_uint();
+    __ESBMC_assume(at <= item.length && length <= item.length - at);
+    shmq_copy_part(&ring, position, at, length, buffer);
     shmq_free_large(&ring, position, slots);
 }
 

@@ -20,6 +20,7 @@ from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG, eventually, in_thread
 
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.usefixtures("each_engine"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),

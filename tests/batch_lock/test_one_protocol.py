@@ -16,6 +16,7 @@ from tests.support.places import SHM
 from tests.support.queues import MakeQueue
 
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.usefixtures("each_engine"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
     pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files"),

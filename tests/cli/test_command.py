@@ -24,6 +24,7 @@ from tests.support.queues import MakeQueue
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -48,12 +49,15 @@ def test_version() -> None:
     assert (code, output) == (0, f"shmq, version {__version__}\n")
 
 
-@pytest.mark.parametrize("package", ["click", "rich"])
-def test_the_command_says_what_it_lacks(package: str) -> None:
+@pytest.mark.costly
+@pytest.mark.parametrize(
+    ("package", "command", "extra"), [("click", "ls", "cli"), ("rich", "ls", "cli"), ("redis", "bridge", "cli,redis")]
+)
+def test_the_command_says_what_it_lacks(package: str, command: str, extra: str) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from shared_multiprocess_queue.__main__ import main; main()"
-    code, output, errors = run("ls", command=[sys.executable, "-c", script])
+    code, output, errors = run(command, command=[sys.executable, "-c", script])
     assert (code, output) == (1, "")
-    assert errors == f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[cli]'\n"
+    assert errors == f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[{extra}]'\n"
 
 
 def test_the_command_has_what_the_page_of_the_tools_has() -> None:

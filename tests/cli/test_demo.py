@@ -42,6 +42,7 @@ def test_it_counts_a_tree_and_both_ways_are_equal(tree: Path) -> None:
     assert row(output, "top names") == "one 2, print 1, range 1, two 1"
 
 
+@pytest.mark.slow
 def test_one_file_is_enough(tree: Path) -> None:
     code, output, _ = run("demo", tree / "one.py", "--workers", 4)
     assert code == 0
@@ -150,6 +151,7 @@ def test_differences_are_named() -> None:
 # ---- signals --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("to_group", [True, False], ids=["group", "main"])
 @pytest.mark.parametrize(
     ("signals", "name", "code"),
@@ -214,6 +216,7 @@ def kills(output: str) -> list[tuple[int, str]]:
     return [(int(worker), path) for worker, path in found]
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(many_files: Path) -> None:
     code, output, _ = run("demo", many_files, "--workers", 2, "--kills", 4, "--check")
     assert code == 0
@@ -293,6 +296,7 @@ def test_a_result_that_comes_twice_counts_once(tmp_path: Path) -> None:
     assert (code, output) == (0, "all is well\n")
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_the_main_process_and_remove_the_queues() -> None:
     with running("demo", "--workers", 2) as demo_run:
         demo_run.wait_for_workers(2)

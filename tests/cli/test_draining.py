@@ -35,6 +35,7 @@ from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG, eventually
 
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at segments as files"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]

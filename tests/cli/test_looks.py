@@ -100,6 +100,7 @@ def test_ls_leaves_out_what_is_no_queue(run_id: str) -> None:
         path.unlink()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_tables_fit_the_terminal(make_queue: MakeQueue, run_id: str, width: int) -> None:
     """What does not fit goes from the right, whole columns of it, and no line is wrapped."""
@@ -119,6 +120,7 @@ def test_tables_fit_the_terminal(make_queue: MakeQueue, run_id: str, width: int)
     assert lines[-1].startswith("1 queue, "), "the summary is one line"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_what_is_short_keeps_its_width(make_queue: MakeQueue, run_id: str, width: int) -> None:
     """Of all columns of processes and of items the last one is cut, and its end says so."""
@@ -227,6 +229,7 @@ def test_show_says_that_a_blocker_is_paused(make_queue: MakeQueue, run_id: str) 
         os.waitpid(child, 0)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("state", staging.STATES)
 def test_show_and_peek_of_any_state_print_and_write_nothing(make_queue: MakeQueue, run_id: str, state: str) -> None:
     q = make_queue(capacity=3, engine="atomics")
@@ -423,6 +426,7 @@ app.main()
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_wait(make_queue: MakeQueue, run_id: str, number: signal.Signals) -> None:
     make_queue()

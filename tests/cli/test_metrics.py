@@ -144,6 +144,7 @@ def test_a_queue_without_metrics_is_told(run_id: str, make_queue: MakeQueue) -> 
     assert "contradict" in errors
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("address", ["0", "127.0.0.1:0", "localhost:0"])
 def test_it_is_served_until_a_signal(make_queue: MakeQueue, run_id: str, address: str) -> None:
     make_queue().put(1)

@@ -149,6 +149,7 @@ def terminal(q: SharedMemoryQueue) -> Iterator[Terminal]:
         os.close(found.master)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("keys", "code"), [(b"q", 0), (b"xQ", 0), (b"\x04", 0), (b"\x03", 130)], ids=["q", "Q", "end of input", "Ctrl-C"]
 )
@@ -160,6 +161,7 @@ def test_keys_that_quit(make_queue: MakeQueue, keys: bytes, code: int) -> None:
     assert found.process.returncode == code
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_that_quit(make_queue: MakeQueue, number: signal.Signals) -> None:
     with terminal(make_queue()) as found:

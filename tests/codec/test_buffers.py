@@ -33,6 +33,7 @@ from tests.support.arrays import (
     numbers,
     tags_of,
 )
+from tests.support.lanes import examples
 from tests.support.main_programs import DictStore
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
@@ -93,7 +94,9 @@ VIEWS: list[Callable[[Any], Any]] = [
 ]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None, max_examples=150)
+@settings(
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None, max_examples=examples(150)
+)
 @given(st.lists(arrays(), min_size=1, max_size=3), st.sampled_from([lambda a: a[0], list, tuple, lambda a: [a, a]]))
 def test_arrays_arrive_as_pickle_gives_them(found: list[Any], arrange: Callable[[list[Any]], Any]) -> None:
     item = arrange(found)
@@ -446,7 +449,7 @@ def test_a_queue_with_another_format_refuses_it(
     assert type(raised.value.raw) is bytes
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.data())
 def test_any_damage_gives_an_item_or_an_error(data: st.DataObject) -> None:
     payload = bytearray(buffers.whole(Codec(DictStore()).encode([numbers(), pickle.PickleBuffer(b"x" * SMALLEST)])[0]))

@@ -38,6 +38,7 @@ def run_interactive(source: str, folder: Path, how: str) -> Any:
     return run(["-"], folder=folder, stdin=INTERACTIVE + source)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["-c", "stdin"])
 def test_a_forked_child_of_an_interactive_program_is_the_same_program(folder: Path, how: str) -> None:
     source = """

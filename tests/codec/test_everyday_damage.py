@@ -26,6 +26,7 @@ from stress.codec.cases import damaged, greedy, read_corpus
 from stress.codec.likeness import alike
 from stress.codec.writer import write
 from tests.support.everyday import EXAMPLES, put_payload
+from tests.support.lanes import examples
 from tests.support.queues import MakeQueue
 
 SIZE = 4096
@@ -141,7 +142,7 @@ def test_any_bytes_are_an_item_or_an_error(q: SharedMemoryQueue, put_bytes: Putt
     assert all(whole)
 
     @given(st.binary(max_size=60) | st.integers().map(lambda _: damaged(rng.choice(whole), rng)))
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=examples(500))
     def any_bytes(payload: bytes) -> None:
         check(payload)
 

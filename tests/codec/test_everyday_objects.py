@@ -272,6 +272,7 @@ with SharedMemoryQueue("everyday", run_id=sys.argv[1], engine=sys.argv[2]) as qu
 """
 
 
+@pytest.mark.costly
 @needs_native
 @pytest.mark.parametrize("reading_engine", ENGINES)
 @pytest.mark.parametrize("item", [dt.date(2024, 1, 1), Decimal("1.5"), uuid.UUID(int=1)], ids=repr)

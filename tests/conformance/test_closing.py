@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue, SharedMemoryQueueError
+from shared_multiprocess_queue._engine import membership
 from shared_multiprocess_queue._ring.ring import DONE, NOTHING
 from tests.support.queues import MakeQueue, drained
 from tests.support.signals import alarms
@@ -248,7 +249,11 @@ def test_a_handle_closed_in_a_handler_is_released_at_its_next_use(make: MakeQueu
     assert q.get_metrics()["participants"] == before
 
 
-def test_closing_in_a_signal_handler_ends_the_get_that_it_interrupts(make: MakeQueue, run_id: str) -> None:
+def test_closing_in_a_signal_handler_ends_the_get_that_it_interrupts(
+    make: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close waits a while for the get, which goes on only after the handler."""
+    monkeypatch.setattr(membership, "_QUIET", 50_000_000)  # ns
     make()
     handle = SharedMemoryQueue("q", run_id=run_id)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import QueueClosedError, SharedMemoryQueue, TooManyParticipantsError
-from shared_multiprocess_queue._engine import metrics
+from shared_multiprocess_queue._engine import membership, metrics
 from shared_multiprocess_queue._engine.contract import EngineName
 from shared_multiprocess_queue._platform.processes import Identity
 from shared_multiprocess_queue._ring.ring import Ring
@@ -94,6 +94,7 @@ def test_a_finaliser_in_a_cycle_may_use_its_queue(make_queue: MakeQueue, each_en
     assert q.get_batch(5) == ["one", "two"]
 
 
+@pytest.mark.slow
 def test_items_kept_back_go_back_although_the_table_is_full(kept_back: tuple[SharedMemoryQueue, list[Any]]) -> None:
     q, (handle,) = kept_back
     others: list[SharedMemoryQueue] = []
@@ -165,8 +166,11 @@ def test_blockers_are_timed_by_several_threads_at_once() -> None:
     assert len(hashes) == 3
 
 
-def test_a_close_that_waits_for_another_ends(make_queue: MakeQueue, each_engine: EngineName) -> None:
+def test_a_close_that_waits_for_another_ends(
+    make_queue: MakeQueue, each_engine: EngineName, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A signal handler's close, whose thread holds a lock that the other close waits for."""
+    monkeypatch.setattr(membership, "_QUIET", 50_000_000)  # ns
     q = make_queue(engine=each_engine)
     closers: list[Callable[[], object]] = []
     inside = threading.Event()

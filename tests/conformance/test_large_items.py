@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
@@ -143,6 +144,20 @@ def test_arrays_arrive_in_several_slots(make_queue: MakeQueue, each_engine: str,
             assert np.array_equal(single, arrays[0])
             assert single.flags.writeable
             assert q.empty()
+
+
+def test_a_put_copies_an_array_into_its_slots_and_nowhere_else(make_queue: MakeQueue, each_engine: str) -> None:
+    q = make_queue(capacity=20, item_size=4096, max_item_size=80_000)
+    array = np.arange(8_000)
+    q.put(array)
+    assert np.array_equal(q.get(), array)
+    tracemalloc.start()
+    try:
+        q.put(array)
+        assert tracemalloc.get_traced_memory()[1] < array.nbytes // 2
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(q.get(), array)
 
 
 class Carrier:

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 
 from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, SerializationError, SharedMemoryQueue
 from tests.support.items import Poison, Unwilling
+from tests.support.lanes import examples
 from tests.support.outcomes import outcome
 from tests.support.queues import MakeQueue, drained
 
@@ -249,7 +250,7 @@ def test_random_operations_do_what_they_do_to_queue_queue(run_id: str, mode: str
     run_state_machine_as_test(
         lambda: Comparison(create),  # type: ignore[arg-type]
         settings=settings(
-            max_examples=40,
+            max_examples=examples(40),
             stateful_step_count=40,
             deadline=None,
             database=None,

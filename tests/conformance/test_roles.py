@@ -58,6 +58,7 @@ def other_process(q: SharedMemoryQueue) -> Iterator[tuple[int, Callable[[str], s
         process.communicate()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("use", "role"), [("q.put(1)", "producer"), ("q.put_batch([1])", "producer"), ("q.get(False)", "consumer")]
 )

@@ -89,6 +89,7 @@ def test_two_who_wait_for_each_other_in_turn_never_miss_a_wake(make_queue: MakeQ
     answered.result(LONG)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("what", ["get", "put", "put_batch"])
 def test_who_is_blocked_uses_no_processor_time(make_queue: MakeQueue, what: str) -> None:
     """The bound is on time of the processor, which does not depend on what else the machine does."""

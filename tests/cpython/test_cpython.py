@@ -39,6 +39,7 @@ def run(start_method: str, *cases: str) -> None:
     assert program.returncode == 0, output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_engine")
 def test_those_of_queue_pass() -> None:
     run("fork", "QueueTest", "FailingQueueTest", "SimpleQueueTest")

@@ -20,6 +20,7 @@ from tests.support.queues import MakeQueue, assert_works
 from tests.support.texts import drained_texts, fill, payload
 
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.usefixtures("each_engine"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
@@ -60,7 +61,7 @@ def steps_of(queue: SharedMemoryQueue, operation: Operation) -> Iterator[int]:
         yield steps
 
 
-SIZES = [(capacity, filled) for capacity in (1, 2, 3) for filled in range(capacity + 1)]
+SIZES = [(capacity, filled) for capacity in (2, 1, 3) for filled in (1, 0, 2, 3) if filled <= capacity]
 
 
 @pytest.mark.parametrize(("capacity", "filled"), SIZES)
@@ -82,7 +83,7 @@ def test_a_put_that_dies_loses_nothing_and_blocks_nobody(
     assert_works(queue)
 
 
-@pytest.mark.parametrize("capacity", [1, 2, 3])
+@pytest.mark.parametrize("capacity", [2, 1, 3])
 def test_the_room_of_a_put_that_died_is_found_by_the_next_puts(make_queue: MakeQueue, capacity: int) -> None:
     """They find it even if there is no get."""
     queue = make_queue(capacity=capacity)
@@ -125,7 +126,7 @@ def test_a_get_that_dies_blocks_nobody_and_loses_at_most_what_it_had_freed(
     assert_works(queue)
 
 
-@pytest.mark.parametrize(("capacity", "filled", "size"), [(2, 0, 2), (3, 0, 2), (3, 1, 2), (3, 0, 3)])
+@pytest.mark.parametrize(("capacity", "filled", "size"), [(3, 1, 2), (2, 0, 2), (3, 0, 2), (3, 0, 3)])
 def test_a_batch_whose_producer_dies_is_whole_or_absent(
     make_queue: MakeQueue, mode: str, capacity: int, filled: int, size: int
 ) -> None:
@@ -145,7 +146,7 @@ def test_a_batch_whose_producer_dies_is_whole_or_absent(
     assert drained_texts(queue) == [*before, *batch]
 
 
-@pytest.mark.parametrize("capacity", [1, 2])
+@pytest.mark.parametrize("capacity", [2, 1])
 def test_a_put_that_finds_no_room_and_dies_changes_nothing(make_queue: MakeQueue, capacity: int) -> None:
     queue = make_queue(capacity=capacity)
     before = fill(queue, capacity)
@@ -341,7 +342,7 @@ def test_burying_a_dead_put_costs_no_look_at_all_the_slots_behind_it(make_queue:
     assert queue.get_nowait() == b"behind"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [2, 1, 3])
 def test_a_dead_batch_among_others_is_buried_with_nobody_elses_items(make_queue: MakeQueue, size: int) -> None:
     queue = make_queue(capacity=6)
     batch = [f"batch{i}" for i in range(size)]

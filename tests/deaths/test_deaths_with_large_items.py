@@ -19,9 +19,10 @@ from shared_multiprocess_queue._ring import layout
 from tests.support import mortal
 from tests.support.children import end_of, fork
 from tests.support.mortal import Operation
-from tests.support.queues import MakeQueue, assert_works, drained
+from tests.support.queues import MakeQueue, assert_works, drained, let_look
 
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.usefixtures("each_engine"),
     pytest.mark.skipif(sys.platform == "win32", reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
@@ -61,7 +62,7 @@ def fill(queue: SharedMemoryQueue, items: list[bytes]) -> None:
     queue._membership.retire()
 
 
-@pytest.mark.parametrize(("capacity", "slots"), [(2, (2,)), (3, (2,)), (3, (3,)), (3, (1, 2)), (3, (2, 1))])
+@pytest.mark.parametrize(("capacity", "slots"), [(3, (2,)), (2, (2,)), (3, (3,)), (3, (1, 2)), (3, (2, 1))])
 def test_a_put_that_dies_is_whole_or_absent(
     make_queue: MakeQueue, mode: str, capacity: int, slots: tuple[int, ...]
 ) -> None:
@@ -106,7 +107,8 @@ def test_a_get_that_dies_loses_at_most_what_it_had_freed(
     assert_works(queue)
 
 
-@pytest.mark.parametrize("capacity", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("capacity", [2, 3])
 def test_a_large_item_is_adopted_once_even_if_its_adopter_dies(make_queue: MakeQueue, capacity: int) -> None:
     queue = make(make_queue, capacity)
     dies = partial(mortal.dies, queue.name, queue.run_id, counts_loads=False)
@@ -148,7 +150,8 @@ def test_a_lease_of_a_large_item_that_dies_goes_to_the_next(
         found = []
         until = time.monotonic() + 60
         while not queue.join(0) and time.monotonic() < until:
-            with suppress(Empty), queue.lease(timeout=0.1) as one:
+            let_look(queue)
+            with suppress(Empty), queue.lease(block=False) as one:
                 found.append(one.item)
         assert sorted(found) == before
         queue.put(item("whole", 3), timeout=10)

@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how_many", [1, 3])
 def test_getters_killed_while_they_wait_take_nothing_with_them(make_queue: MakeQueue, how_many: int) -> None:
     q = make_queue()
@@ -49,6 +50,7 @@ def test_an_item_goes_to_the_getter_that_lives(make_queue: MakeQueue) -> None:
     assert q.empty()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("use_", "arguments"), [("put", "('dead',)"), ("put_batch", "(['dead', 'dead'],)")])
 def test_putters_killed_while_they_wait_have_put_nothing_and_block_nobody(
     make_queue: MakeQueue, use_: str, arguments: str
@@ -98,12 +100,13 @@ while True:
 """
 
 
-def test_whoever_is_killed_whenever_blocks_nobody_and_doubles_nothing(make_queue: MakeQueue) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_whoever_is_killed_whenever_blocks_nobody_and_doubles_nothing(make_queue: MakeQueue, rounds: int) -> None:
     """Tokens go round; a process that dies may take those it had in its hands, and no other is lost or doubled."""
     q = make_queue(capacity=4)
     lost_at_most = 0
     q.put_batch(["a", "b", "c"])
-    for round_ in range(8):
+    for round_ in range(rounds):
         with stranger(RESTLESS, q.run_id) as one, stranger(RESTLESS, q.run_id) as other:
             assert line(one) == line(other) == "here"
             goal = q.get_metrics()["put_total"] + 10 + 7 * round_

@@ -466,6 +466,7 @@ def test_a_bell_that_another_thread_closes_meanwhile_is_not_whole(at: str) -> No
     assert not closes_at
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("closes", [False, True])
 def test_an_interrupt_leaks_no_descriptor(name: str, engine: Any, closes: bool) -> None:

@@ -89,6 +89,7 @@ def no_way_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert ran == []
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("no_way_out")
 def test_no_tag_leads_to_code(make_queue: MakeQueue, each_engine: str, run_id: str, kind: str, way: str) -> None:

@@ -88,6 +88,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("arguments", "name"), [(["-m", "package.program"], "package.program"), (["package/program.py"], "__main__")]
 )

@@ -34,7 +34,9 @@ from stress.codec.likeness import alike
 from stress.codec.writer import write
 from tests.support import everyday
 from tests.support.interrupting import interrupted_at, points
+from tests.support.lanes import examples
 from tests.support.queues import MakeQueue, drained
+from tests.support.steps import SPARSE
 
 
 class Point(NamedTuple):
@@ -70,7 +72,7 @@ def q(make_queue: MakeQueue, each_engine: str) -> SharedMemoryQueue:
 # ---- what goes through ----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(item=everyday.items | everyday.sharing())
 def same_as_pickle(writer: SharedMemoryQueue, reader: SharedMemoryQueue, item: Any) -> None:
     if write(item, everyday.ITEM_SIZE) is None:
@@ -212,7 +214,7 @@ def test_an_immutable_object_in_many_places_takes_little_time(q: SharedMemoryQue
     item: Any = ("x",)
     for _ in range(60):  # 2 ** 60 strs
         item = (item, item)
-    with pytest.raises(ItemTooLargeError, match=r"takes at least .* with a larger item_size, or") as caught:
+    with pytest.raises(ItemTooLargeError, match=r"takes at least .* with a larger max_item_size, and") as caught:
         q.put(item)
     assert not caught.value.is_exact
     assert q.item_size < caught.value.size <= 9 * q.item_size
@@ -382,10 +384,11 @@ def test_a_finaliser_may_change_what_is_being_put(make_queue: MakeQueue, each_en
         gc.set_threshold(*before)
 
 
-def test_an_interrupt_anywhere_in_a_put_or_get_loses_nothing(make_queue: MakeQueue) -> None:
+@SPARSE
+def test_an_interrupt_anywhere_in_a_put_or_get_loses_nothing(make_queue: MakeQueue, every: int) -> None:
     item = {"a": [1, (2.5, "three")], "b": {4: None}}
     q = make_queue(capacity=2, serializer="plain", engine="atomics")
-    for _ in points(lambda: q.put(item)):
+    for _ in points(lambda: q.put(item), every):
         assert drained(q) in ([], [item])
     drained(q)
     point = 0
@@ -395,7 +398,7 @@ def test_an_interrupt_anywhere_in_a_put_or_get_loses_nothing(make_queue: MakeQue
         assert drained(q) in ([item], []) if where is None else drained(q) == [item], where
         if where is None:
             break
-        point += 1
+        point += every
 
 
 def test_damaged_bytes_are_an_error_with_them(q: SharedMemoryQueue, run_id: str) -> None:

@@ -107,6 +107,7 @@ def test_a_name_that_is_an_enum_is_its_text(make_queue: MakeQueue, run_id: str) 
     assert q.get() == 1
 
 
+@pytest.mark.costly
 @few
 @given(timeout=ANYTHING, block=st.booleans())
 @example(10**400, True)

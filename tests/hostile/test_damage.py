@@ -50,6 +50,7 @@ def test_a_call_that_hangs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.what == "a call does not end"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("base", [(1 << 62) - 4, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1])
 def test_positions_that_no_queue_reaches_do_no_harm(make_queue: MakeQueue, each_engine: str, base: int) -> None:
     q = make_queue(capacity=3)

@@ -20,6 +20,7 @@ from shared_multiprocess_queue import (
     SharedMemoryQueueError,
     ShutDown,
 )
+from shared_multiprocess_queue._engine import membership
 from shared_multiprocess_queue.errors import ArgumentError
 from stress.hostile import actor
 from tests.support.hostile_settings import ALLOWED
@@ -205,7 +206,10 @@ def test_unpickling_may_use_the_queue(q: SharedMemoryQueue, how: str) -> None:
 
 
 @pytest.mark.parametrize("maker", ["pickling", "unpickling"])
-def test_closing_the_queue_while_an_item_is_pickled_or_unpickled(q: SharedMemoryQueue, run_id: str, maker: str) -> None:
+def test_closing_the_queue_while_an_item_is_pickled_or_unpickled(
+    q: SharedMemoryQueue, run_id: str, maker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_QUIET", 50_000_000)  # ns
     with SharedMemoryQueue("q", run_id=run_id) as other:
         if maker == "pickling":
             with pytest.raises(SharedMemoryQueueError, match="closed"):

@@ -37,12 +37,42 @@ def test_sigint_here_and_in_a_child():
 """
 
 
-def run(folder: Path, test: str, workers: str, **popen: object) -> subprocess.CompletedProcess[str]:
+VARIANTS = """
+import pytest
+from hypothesis import settings
+
+slow = pytest.mark.slow
+n = pytest.mark.parametrize("n", [pytest.param(0, marks=slow), 1, 2])
+m = pytest.mark.parametrize("m", "ab")
+
+@pytest.mark.costly
+@n
+@m
+def test_costly(n, m):
+    assert (n, m) == (1, "a")
+
+@n
+@m
+def test_star(n, m):
+    assert (n, m) in [(1, "a"), (2, "a"), (1, "b")]
+
+@m
+@pytest.mark.parametrize("engine", ["native", "atomics"])
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_engine(m, engine, start_method):
+    assert start_method == "fork"
+
+def test_few():
+    assert settings().max_examples == 25
+"""
+
+
+def run(folder: Path, test: str, workers: str, marks: str = "", **popen: object) -> subprocess.CompletedProcess[str]:
     """Run a test under the conftest of these tests."""
     (folder / "test_it.py").write_text(test, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", f"-n{workers}"]
     return subprocess.run(  # type: ignore[no-any-return]
-        [*command, f"--rootdir={folder}", str(folder)],
+        [*command, "-m", marks, f"--rootdir={folder}", str(folder)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -52,6 +82,7 @@ def run(folder: Path, test: str, workers: str, **popen: object) -> subprocess.Co
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_test_that_hangs_shows_its_stack_and_ends(tmp_path: Path, workers: str) -> None:
     done = run(tmp_path, HANGS, workers)
@@ -88,3 +119,9 @@ main(["probe"], standalone_mode=False)
     )
     assert done.returncode != 0
     assert "Abort" in done.stderr or "KeyboardInterrupt" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_fast_lane_has_one_costly_variant_and_of_others_a_star(tmp_path: Path) -> None:
+    done = run(tmp_path, VARIANTS, "0", "not slow")
+    assert "7 passed, 14 deselected" in done.stdout

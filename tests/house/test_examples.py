@@ -62,6 +62,7 @@ def outcome(program: subprocess.Popen[str]) -> tuple[str, int | Any]:
     return output, errors
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_prints_what_it_says(folder: Path, name: str, start_method: str) -> None:
     before = set(os.listdir("/dev/shm"))
@@ -74,6 +75,7 @@ def test_an_example_prints_what_it_says(folder: Path, name: str, start_method: s
     assert not [segment for segment in left if segment.startswith(f"anonymous-{program.pid}-")]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("order", [("producer", "consumer"), ("consumer", "producer")])
 def test_two_programs_may_be_started_in_any_order(folder: Path, order: tuple[str, str]) -> None:
     first = start(folder / "two_programs" / f"{order[0]}.py")

@@ -54,7 +54,7 @@ def name_of(path: Path) -> str:
 
 
 def functions(path: Path) -> list[str]:
-    return [node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+    return re.findall(r"^def (\w+)", path.read_text("utf-8"), re.MULTILINE)
 
 
 def lines_of(path: Path) -> int:

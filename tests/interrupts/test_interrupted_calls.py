@@ -23,6 +23,7 @@ from tests.support.queues import MakeQueue, assert_works, drained
 from tests.support.steps import SAMPLED
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("capacity", [1, 2, 3])
 @pytest.mark.parametrize("how", ["get", "get_batch", "timeout"])
 def test_an_interrupted_get_loses_no_item(make_queue: MakeQueue, mode: str, capacity: int, how: str) -> None:
@@ -65,6 +66,7 @@ def test_an_interrupted_wait_for_room_leaves_the_queue_as_it_was(make_queue: Mak
         queue.put("there")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("capacity", [1, 2, 3])
 def test_an_interrupted_put_happened_or_did_not(make_queue: MakeQueue, mode: str, capacity: int) -> None:
     queue = make_queue(capacity=capacity, mode=mode)
@@ -77,7 +79,8 @@ def test_an_interrupted_put_happened_or_did_not(make_queue: MakeQueue, mode: str
     assert outcomes == {0, 1}
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.costly
+@pytest.mark.parametrize("size", [2, 1, 3])
 def test_an_interrupted_batch_is_whole_or_absent(make_queue: MakeQueue, mode: str, size: int) -> None:
     queue = make_queue(capacity=3, mode=mode)
     batch = list(range(size))

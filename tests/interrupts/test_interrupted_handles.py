@@ -22,13 +22,16 @@ from shared_multiprocess_queue._ring.layout import (
 from tests.support.interrupting import interrupted_at, interrupted_with_traceback
 from tests.support.mortal import dies
 from tests.support.queues import MakeQueue, drained, segments
-from tests.support.steps import SAMPLED
+from tests.support.steps import SAMPLED, SPARSE
 
 
+@SPARSE
 @pytest.mark.usefixtures("engines")
-def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mode: str, run_id: str) -> None:
+def test_an_interrupted_close_is_completed_by_the_next(
+    make_queue: MakeQueue, mode: str, run_id: str, every: int
+) -> None:
     queue = make_queue(capacity=2, mode=mode)
-    for point in itertools.count():
+    for point in itertools.count(0, every):
         descriptors = len(os.listdir("/proc/self/fd"))
         handle = SharedMemoryQueue(queue.name, run_id=run_id)
         handle.put("item")
@@ -45,10 +48,11 @@ def test_an_interrupted_close_is_completed_by_the_next(make_queue: MakeQueue, mo
             break
 
 
+@SPARSE
 @pytest.mark.usefixtures("engines")
-def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQueue) -> None:
+def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQueue, every: int) -> None:
     """An interrupt while a definition is being stored does not keep the store taken."""
-    for point in itertools.count():
+    for point in itertools.count(0, every):
         queue = make_queue(capacity=2)
         store = queue._codec._definitions  # type: ignore[attr-defined]
         where = interrupted_at(point, lambda store=store: store.add(b"0123456789abcdef", b"definition"))  # type: ignore[misc]
@@ -61,6 +65,7 @@ def test_an_interrupted_storing_leaves_the_store_to_the_next(make_queue: MakeQue
             break
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("engines", "alone")
 @pytest.mark.parametrize("create", [True, False])
 @SAMPLED
@@ -165,13 +170,16 @@ def test_an_interrupted_take_over_leaves_no_live_announcement(make_queue: MakeQu
             break
 
 
-def test_a_record_that_an_interrupted_close_gave_up_is_not_retaken(make_queue: MakeQueue, run_id: str) -> None:
+@SPARSE
+def test_a_record_that_an_interrupted_close_gave_up_is_not_retaken(
+    make_queue: MakeQueue, run_id: str, every: int
+) -> None:
     """Another handle of the same process keeps the record that an interrupted close had given up.
 
     A second close must not take the record for its own while it has the old generation.
     """
     queue = make_queue(capacity=2)
-    for point in itertools.count():
+    for point in itertools.count(0, every):
         handle = SharedMemoryQueue(queue.name, run_id=run_id)
         with handle._membership.operation() as record:
             index = record.index

@@ -20,6 +20,7 @@ def refused(operation: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("immediate", [False, True])
 def test_an_interrupted_shutdown_happened_or_can_be_called_again(
     make_queue: MakeQueue, mode: str, immediate: bool
@@ -39,6 +40,7 @@ def test_an_interrupted_shutdown_happened_or_can_be_called_again(
     assert outcomes == {False, True}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["put", "put_batch", "get"])
 def test_an_interrupt_of_a_refused_call_leaves_nothing(make_queue: MakeQueue, mode: str, how: str) -> None:
     queue = make_queue(capacity=2, mode=mode)

@@ -27,7 +27,7 @@ from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.dead_letters import DeadLetters
 from stress.hostile import staging
 from tests.support.children import in_child
-from tests.support.queues import MakeQueue
+from tests.support.queues import MakeQueue, let_look
 
 forks = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -195,7 +195,7 @@ def test_without_room_an_item_of_the_dead_goes_behind_all_others(make_leased: Ma
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_child(work) == -signal.SIGKILL
-    staging.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+    let_look(q)
     assert [q.get(timeout=1), q.get(timeout=1)] == ["next", "killer"]
     assert q.get_metrics()["dead_letters_refused"] == 1
 

@@ -36,7 +36,8 @@ from stress.hostile import staging
 from tests.support.children import in_child
 from tests.support.interrupting import points
 from tests.support.mortal import dies
-from tests.support.queues import MakeQueue
+from tests.support.queues import MakeQueue, let_look
+from tests.support.steps import SPARSE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
@@ -85,8 +86,9 @@ def everything(q: SharedMemoryQueue) -> list[object]:
     found: list[object] = []
     until = time.monotonic() + 60
     while not q.join(0) and time.monotonic() < until:
+        let_look(q)
         with suppress(Empty):
-            found.append(q.get(timeout=0.1))
+            found.append(q.get(timeout=0.01))
             q.task_done()
     for letter in q.dead_letters():
         found.append(letter.item)
@@ -114,6 +116,7 @@ def test_after_the_death_of_a_mover_all_looks_agree(make_leased: MakeQueue) -> N
     assert lacks_a_letter == 1  # after the step that makes a letter, and before its count
 
 
+@pytest.mark.costly
 @forks
 @pytest.mark.parametrize("operation", [lease_and_give_back, put_back, put_back_and_lease, drop])
 def test_no_step_at_which_a_mover_dies_loses_an_item_or_has_it_twice(
@@ -157,12 +160,13 @@ def release_and_drop(q: SharedMemoryQueue) -> None:
     q.dead_letters()[0].done()
 
 
+@SPARSE
 @pytest.mark.parametrize("operation", [release, release_and_put_back, release_put_back_and_lease, release_and_drop])
 def test_an_interrupt_anywhere_loses_no_letter_and_no_lease(
-    make_leased: MakeQueue, operation: Callable[[SharedMemoryQueue], None]
+    make_leased: MakeQueue, operation: Callable[[SharedMemoryQueue], None], every: int
 ) -> None:
     q = make_leased(max_deliveries=1, leases=1)
-    for where in points(lambda: operation(q)):
+    for where in points(lambda: operation(q), every):
         with suppress(ValueError):
             q.task_done()  # the get may have been completed
         assert len(everything(q)) <= 1, where
@@ -178,10 +182,9 @@ def test_an_interrupt_anywhere_loses_no_letter_and_no_lease(
     everything(q)
 
 
+@SPARSE
 @forks
-def test_an_interrupted_get_buries_nothing_of_a_dead_process(
-    make_queue: MakeQueue,
-) -> None:
+def test_an_interrupted_get_buries_nothing_of_a_dead_process(make_queue: MakeQueue, every: int) -> None:
     q = make_queue(max_deliveries=2, leases=1, engine="atomics")
 
     def die() -> None:
@@ -193,11 +196,11 @@ def test_an_interrupted_get_buries_nothing_of_a_dead_process(
         assert in_child(die) == -signal.SIGKILL
 
     def lease() -> Lease:
-        staging.Stage(q).write(layout.LOOK_AT, 0)  # it is time to look for the dead
+        let_look(q)
         return q.lease(block=False)
 
     leave_one()
-    for where in points(lease):
+    for where in points(lease, every):
         assert q.dead_letters() == [], where
         lease().done()
         leave_one()

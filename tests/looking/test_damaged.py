@@ -21,6 +21,7 @@ from shared_multiprocess_queue._platform import shared_memory
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
 from stress.hostile import staging
+from tests.support.lanes import examples
 from tests.support.looks import answers, look_at, opened, path_of, seen, written
 from tests.support.queues import MakeQueue
 
@@ -77,7 +78,7 @@ CONSTANTS = {
 EDGES = [0, 1, 2, 3, layout.RECORDS, 1 << 61, (1 << 62) - 1, 1 << 62, 1 << 63, (1 << 64) - 1]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(), capacity=st.sampled_from([1, 2, 7, 50]))
 def test_any_words_are_looked_at_in_a_bounded_number_of_steps(tmp_path: Path, seed: int, capacity: int) -> None:
     """A header whose constants are right, and everything else at random, or near the edges."""

@@ -98,7 +98,7 @@ def test_a_look_at_any_state_changes_nothing(make_queue: MakeQueue, run_id: str,
     assert descriptors() == opened
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 80))])
 def test_a_look_at_a_damaged_segment_ends(make_queue: MakeQueue, run_id: str, seed: int) -> None:
     rng = Random(seed)
     case = damage.make_case(rng, ("atomics",), ("put",))

@@ -27,6 +27,7 @@ from shared_multiprocess_queue._platform.atomic_words import PlainWords
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.snapshot import Look, check
 from stress.hostile import staging
+from tests.support.lanes import examples
 from tests.support.looks import answers, opened, path_of, seen
 from tests.support.queues import MakeQueue
 from tests.support.waiting import LONG
@@ -71,6 +72,7 @@ def test_a_write_to_memory_that_can_only_be_read_ends_the_process(make_queue: Ma
     assert look_from_outside(make_queue(), 1, "writes").returncode == -signal.SIGSEGV
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("state", staging.STATES)
 def test_a_queue_in_any_state_is_seen_on_memory_that_can_only_be_read(make_queue: MakeQueue, state: str) -> None:
     q = make_queue(capacity=3, engine="atomics")
@@ -168,7 +170,7 @@ STATES = {**staging.STATES, "claims": claims}
 
 
 @pytest.mark.skipif(not choice.has_native(), reason="the native engine was not built")
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(), state=st.sampled_from([*STATES, *["claims"] * len(STATES)]))
 def test_sizes_are_those_of_the_native_engine(make_queue: MakeQueue, seed: int, state: str) -> None:
     rng = Random(seed)

@@ -318,7 +318,8 @@ def test_a_child_forked_while_a_thread_is_in_the_ring_can_close_its_handle(make_
     assert drained(q) == ([] if use_ == "get" else [1, 2])
 
 
-def test_children_forked_whatever_threads_do_all_use_the_queue(make_queue: MakeQueue, mode: str) -> None:
+@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_children_forked_whatever_threads_do_all_use_the_queue(make_queue: MakeQueue, mode: str, times: int) -> None:
     """Each fork comes in the middle of whatever the threads do just then."""
     q, answers = make_queue(capacity=2, mode=mode), make_queue("answers", capacity=40)
     over = threading.Event()
@@ -335,14 +336,14 @@ def test_children_forked_whatever_threads_do_all_use_the_queue(make_queue: MakeQ
 
     worker = in_thread(keep_going)
     try:
-        for number in range(20):
+        for number in range(times):
             with forked(lambda number=number: (answers.put(number), answers.close(), q.close())):  # type: ignore[func-returns-value, misc]
                 pass
     finally:
         over.set()
         sys.setswitchinterval(before)
     assert worker.result(LONG) > 0
-    assert sorted(drained(answers)) == list(range(20))
+    assert sorted(drained(answers)) == list(range(times))
     assert q.empty()
 
 

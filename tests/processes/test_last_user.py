@@ -243,6 +243,7 @@ def test_nothing_is_left_when_all_have_ended(run_id: str, tmp_path: Path, method
     run(tmp_path, run_id, method, end, child)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("end", ["returns", "is killed"])
 def test_nothing_is_left_by_a_program_of_two_processes(run_id: str, tmp_path: Path, end: str) -> None:
     run(tmp_path, run_id, "spawn", end, "returns")
@@ -252,6 +253,7 @@ DAEMON = """threading.Thread(target=queue.get, daemon=True).start()
     while not queue.get_metrics()["get_waits"]: time.sleep(0.001)"""
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("end", ["returns", "exits"])
 def test_a_thread_that_waits_at_the_end_keeps_nothing(run_id: str, tmp_path: Path, end: str) -> None:
     """A daemon thread is inside a get when its process ends."""

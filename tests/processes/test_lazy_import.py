@@ -23,6 +23,7 @@ def run(program: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_interrupted_first_import_leaves_a_process_that_works() -> None:
     """After an interrupt in the first import, at whatever point, the process can open queues.
 

@@ -69,6 +69,7 @@ LEAVES = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", LEAVES)
 def test_a_stranger_may_leave_as_it_likes_and_the_queue_stays(make_queue: MakeQueue, mode: str, how: str) -> None:
     q = make_queue(mode=mode, capacity=5)
@@ -106,6 +107,7 @@ if sys.argv[2] == "exception":
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["end", "exception", "kill -9"])
 def test_a_queue_outlives_its_creator(run_id: str, how: str) -> None:
     with stranger(CREATES_AND_LEAVES, run_id, how) as process:
@@ -144,6 +146,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("role", ["main", "fork", "spawn", "forkserver"])
 def test_a_program_that_ends_with_its_handle_open_says_nothing(
     make_queue: MakeQueue, tmp_path: Path, role: str

@@ -39,6 +39,7 @@ with q._membership.operation() as record:
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("where", ["between its words", "held"])
 def test_metrics_name_the_process_that_was_stopped_with_the_batch_lock(make_queue: MakeQueue, where: str) -> None:
     """Batches wait for it, and there is no slot that it holds."""

@@ -65,14 +65,19 @@ def test_a_put_is_not_refused_because_of_a_get_that_ends_while_it_looks(engine: 
     assert not explored("native" if engine == "n" else "atomics", 2_500, program=program)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
-    "program",
-    ["mpmc 1 0 a:put a:put_wait a:take!*", pytest.param("mpmc 1 0 a:take_wait a:put!*", marks=pytest.mark.slow)],
-    ids=["get", "put"],
+    ("program", "schedules"),
+    [
+        ("mpmc 1 0 a:put a:put_wait a:take!*", 300),
+        ("mpmc 1 0 a:put a:put_wait a:take!*", 1_500),
+        ("mpmc 1 0 a:take_wait a:put!*", 1_500),
+    ],
+    ids=["get, in short", "get", "put"],
 )
-def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str) -> None:
+def test_an_interrupted_call_wakes_who_waits_for_what_it_did(program: str, schedules: int) -> None:
     """An interrupt between the change and its wake must not leave a waiter asleep until the end of its slice."""
-    assert not explored("atomics", 1_500, program=program)
+    assert not explored("atomics", schedules, program=program)
 
 
 def test_a_look_at_letters_gives_no_item_one_more_delivery(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,16 +194,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "PATIENCE", 0)
 
 
+SIZES = [(capacity, filled) for capacity in (2, 1, 3) for filled in (1, 0, 2, 3) if filled <= capacity]
 PRODUCERS = {"put": ["a"], "batch": ["a", "a2"]}
 OTHERS = {"put": ["b"], "batch": ["b", "b2"]}
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("capacity", "one", "other"),
     [
         pytest.param(*variant, marks=pytest.mark.long if variant[1:] == ("batch", "batch") else ())
-        for variant in itertools.product([1, 2, 3], PRODUCERS, OTHERS)
+        for variant in itertools.product([2, 1, 3], PRODUCERS, OTHERS)
     ],
 )
 def test_two_producers_at_once(make_queue: MakeQueue, capacity: int, one: str, other: str) -> None:
@@ -223,8 +225,9 @@ def test_two_producers_at_once(make_queue: MakeQueue, capacity: int, one: str, o
     second.close()
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("capacity", "filled"), [(c, f) for c in (1, 2, 3) for f in range(c + 1)])
+@pytest.mark.parametrize(("capacity", "filled"), SIZES)
 @pytest.mark.parametrize("limit", [1, 2])
 @pytest.mark.parametrize("kind", PRODUCERS)
 def test_a_producer_and_a_consumer_at_once(
@@ -252,8 +255,9 @@ def test_a_producer_and_a_consumer_at_once(
     second.close()
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("capacity", "filled"), [(c, f) for c in (1, 2, 3) for f in range(c + 1)])
+@pytest.mark.parametrize(("capacity", "filled"), SIZES)
 @pytest.mark.parametrize(("one", "other"), [(1, 1), (1, 2), (2, 2)])
 def test_two_consumers_at_once(make_queue: MakeQueue, capacity: int, filled: int, one: int, other: int) -> None:
     queue = make_queue(capacity=capacity)

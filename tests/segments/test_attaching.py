@@ -136,9 +136,10 @@ def test_a_queue_that_is_unlinked_while_it_is_made_says_so_to_its_creator(
         (SHM / name).unlink()
 
 
-def test_beside_a_healthy_creator_nothing_is_called_dead_or_incomplete(run_id: str) -> None:
+@pytest.mark.parametrize("times", [50, pytest.param(400, marks=pytest.mark.slow)])
+def test_beside_a_healthy_creator_nothing_is_called_dead_or_incomplete(run_id: str, times: int) -> None:
     def creator() -> None:
-        for _ in range(400):
+        for _ in range(times):
             q = create(run_id, capacity=2, item_size=64)
             q.unlink()
             q.close()

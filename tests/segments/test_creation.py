@@ -102,6 +102,7 @@ def create_or_say_why(run_id: str, start: Any, results: Any) -> None:
             results.put((number, os.getpid()))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("leftover", [False, True])
 def test_of_several_creators_exactly_one_wins(run_id: str, leftover: bool) -> None:
     context = multiprocessing.get_context("fork")
@@ -147,6 +148,7 @@ def find_again_and_again(run_id: str, over: Any, results: Any) -> None:
     results.put(dict(complaints))
 
 
+@pytest.mark.slow
 def test_consumers_that_wait_for_a_queue_leave_its_creation_alone(run_id: str) -> None:
     """They look for the queue again and again until it appears.
 
@@ -212,6 +214,7 @@ def test_attach_waits_while_a_leftover_is_being_replaced(run_id: str, monkeypatc
 # ---- creators that are slow -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("where", ["before its size", "before its memory", "before its lock"])
 def test_a_creator_that_is_slow_is_waited_for_and_named_and_not_disturbed(
     run_id: str, path: Path, monkeypatch: pytest.MonkeyPatch, where: str

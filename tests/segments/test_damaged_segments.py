@@ -21,6 +21,7 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._ring import layout
 from tests.support.damage import poke
+from tests.support.lanes import examples
 from tests.support.places import SHM
 from tests.support.segments import attach, create, remove, segments_of, works
 
@@ -159,7 +160,9 @@ def test_a_foreign_segment_is_neither_used_nor_removed(run_id: str, path: Path, 
     path.unlink()
 
 
-@settings(max_examples=300, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=examples(300), deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck)
+)
 @given(
     changes=st.lists(
         st.tuples(

@@ -79,6 +79,7 @@ def test_who_has_closed_all_descriptors_goes_on_and_closes_nobodys(run_id: str, 
     assert segments_of(run_id) == set()
 
 
+@pytest.mark.costly
 @pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
 @pytest.mark.parametrize("reused", [True, False])
 def test_a_doorbell_whose_descriptors_were_closed_touches_nobodys(run_id: str, each_engine: str, reused: bool) -> None:

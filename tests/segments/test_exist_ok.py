@@ -174,9 +174,10 @@ def start_at_once(run_id: str, delete: bool, programs: int = 6) -> None:
     assert segments_of(run_id) == set()
 
 
-@pytest.mark.parametrize("delete", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_six_programs_that_start_at_once_have_one_queue(run_id: str, delete: bool) -> None:
-    for _ in range(2):
+@pytest.mark.costly
+@pytest.mark.parametrize(("delete", "times"), [(True, 1), (True, 2), (False, 2)])
+def test_six_programs_that_start_at_once_have_one_queue(run_id: str, delete: bool, times: int) -> None:
+    for _ in range(times):
         start_at_once(run_id, delete)
 
 

@@ -35,6 +35,7 @@ def test_who_wants_an_unlimited_queue_learns_that_there_is_none(run_id: str, cap
     assert "unlimited" not in str(refused.value)
 
 
+@pytest.mark.costly
 @pytest.mark.skipif(sys.platform != "linux", reason="there are doorbells on Linux")
 @pytest.mark.parametrize("free", range(4))
 def test_a_doorbell_without_descriptors_says_what_it_takes(run_id: str, each_engine: str, free: int) -> None:

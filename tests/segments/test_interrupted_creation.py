@@ -19,6 +19,7 @@ from stress.explore import interrupts
 from tests.support.descriptors import open_descriptors
 from tests.support.places import SHM
 from tests.support.segments import MARK, create, remove, segments_of, works
+from tests.support.steps import SPARSE
 
 pytestmark = [
     pytest.mark.usefixtures("alone"),
@@ -63,9 +64,9 @@ class Interrupter(interrupts.Interrupter):
         return super().__call__(frame, event, argument)
 
 
-def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[str]:
-    """Interrupt an operation at its point 0, 1, 2, ... until it is completed; yield where after each."""
-    for point in itertools.count():
+def points(operation: Callable[[], T], undo: Callable[[T], object], every: int) -> Iterator[str]:
+    """Interrupt an operation at its point 0, every, 2 * every, ... until it is completed; yield where after each."""
+    for point in itertools.count(0, every):
         interrupter = Interrupter(point)
         interrupts.watch(interrupter)
         try:
@@ -85,8 +86,11 @@ def points(operation: Callable[[], T], undo: Callable[[T], object]) -> Iterator[
         yield where
 
 
+@SPARSE
 @pytest.mark.parametrize("leftover", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: Path, leftover: bool) -> None:
+def test_an_interrupt_at_any_point_of_create_leaves_nothing(
+    run_id: str, path: Path, leftover: bool, every: int
+) -> None:
     wanted = lifecycle.geometry(3, 64, "mpmc")
     before = open_descriptors()
 
@@ -95,7 +99,7 @@ def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: P
             path.write_bytes(MARK)
         return lifecycle.create("q", run_id, wanted)
 
-    for where in points(create_here, lambda made: lifecycle.discard(*made, "q", run_id)):
+    for where in points(create_here, lambda made: lifecycle.discard(*made, "q", run_id), every):
         left = segments_of(run_id)
         if leftover and left == {path.name}:  # interrupted before it was looked at
             assert path.read_bytes() == MARK
@@ -105,7 +109,8 @@ def test_an_interrupt_at_any_point_of_create_leaves_nothing(run_id: str, path: P
         assert open_descriptors() <= before, f"interrupted at {where}"
 
 
-def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> None:
+@SPARSE
+def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str, every: int) -> None:
     q = create(run_id)
     before = open_descriptors()
 
@@ -114,7 +119,7 @@ def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str) -> 
         lock.close()
         segment.close()
 
-    for where in points(lambda: lifecycle.attach("q", run_id), close):
+    for where in points(lambda: lifecycle.attach("q", run_id), close, every):
         assert open_descriptors() <= before, f"interrupted at {where}"
     assert works(q)
     remove(q)

@@ -6,10 +6,12 @@ and its janitor have ended.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -92,6 +94,7 @@ def end(program: Program, number: signal.Signals = signal.SIGTERM) -> None:
     assert program.wait(LONG) == -number
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("name", "waits", "number"),
     [
@@ -137,6 +140,18 @@ def test_of_several_users_that_end_at_once_the_last_removes_it(programs: Program
     for program in (first, *others):
         assert program.wait(LONG) == -signal.SIGTERM
         eventually(partial(has_gone, program))
+    assert programs.left() == set()
+
+
+def test_it_waits_for_another_remover_that_is_slow(programs: Programs) -> None:
+    program = programs.start(READY, WAIT)
+    (segment,) = [name for name in programs.left() if name.endswith("-queue")]
+    with (SHM / segment).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        program.terminate()
+        assert program.wait(LONG) == -signal.SIGTERM
+        time.sleep(0.15)
+    eventually(partial(has_gone, program))
     assert programs.left() == set()
 
 
@@ -207,6 +222,7 @@ else:
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("how", "status"),
     [("time.sleep(60)", -signal.SIGTERM), ("child._popen = None; multiprocessing.process._children.clear()", 0)],

@@ -49,6 +49,7 @@ def limited(run_id: str, limit: str, column: int) -> list[str]:
     return python(code, run_id).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_queue_does_not_count_as_data_of_its_process(run_id: str, each_engine: str) -> None:
     assert limited(run_id, "RLIMIT_DATA", 5) == []
     assert segments_of(run_id) == set()

@@ -82,6 +82,7 @@ with SharedMemoryQueue("q", run_id=sys.argv[1]) as q:
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["close", "exit"])
 def test_a_process_in_another_pid_namespace_shares_a_queue(run_id: str, how: str) -> None:
     prefix = ["unshare", "--pid", "--fork", "--mount-proc"]

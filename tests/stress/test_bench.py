@@ -31,6 +31,8 @@ def test_every_scenario_gives_figures_for_whom_it_fits(peer: str, name: str) -> 
     if "native" in peer and not choice.has_native():
         pytest.skip("the native engine is not built here")
     scenario, measured = ALL[name], find(peer)
+    if "frame" in name:
+        pytest.importorskip("pandas")
     if not scenario.fits(measured):
         is_for_others = scenario.producers > 1 if peer == "native spsc" else scenario.batch > 1 or scenario.only
         assert is_for_others, "mode spsc has one producer, the standard library no batches; all else they can do"

@@ -18,15 +18,11 @@ PATIENCE = 60.0
 pytestmark = pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
 
 
-FAST = ("terminate", "kill-both")  # an end with a last word, and one without
-
-
-@pytest.mark.parametrize(
-    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
-def test_nothing_is_left_of_a_program_however_it_ends(kind: Kind) -> None:
+@pytest.mark.costly
+@pytest.mark.parametrize(("kind", "runs"), [("terminate", 1), *((kind, 2) for kind in KINDS)])
+def test_nothing_is_left_of_a_program_however_it_ends(kind: Kind, runs: int) -> None:
     console = Console(file=io.StringIO())
-    assert lives.run(1, 2, [kind], 1, PATIENCE, console), console.file.getvalue()  # type: ignore[attr-defined]
+    assert lives.run(1, runs, [kind], 1, PATIENCE, console), console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_each_end_meets_the_parent_the_child_and_both() -> None:

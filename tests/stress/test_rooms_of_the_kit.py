@@ -17,7 +17,6 @@ from tests.support.places import REPOSITORY
 STRESS = REPOSITORY / "stress"
 BELOW = {"harness": set[str](), "planted": {"harness"}}
 OTHERS = {"harness", "planted"}
-FILES = sorted(path for path in STRESS.rglob("*") if path.suffix in {".py", ".c", ".h", ".pml"})
 
 
 def imported_rooms(path: Path) -> set[str]:
@@ -37,15 +36,12 @@ def imported_rooms(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(STRESS.glob("*/**/*.py")), ids=lambda path: str(path.relative_to(STRESS)))
-def test_a_room_imports_what_is_below_it(path: Path) -> None:
-    room = path.relative_to(STRESS).parts[0]
-    assert imported_rooms(path) - {room} <= BELOW.get(room, OTHERS)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(STRESS)))
-def test_no_file_is_long(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
+def test_a_room_imports_what_is_below_it() -> None:
+    modules = sorted(STRESS.glob("*/**/*.py"))
+    assert len(modules) > 50
+    for path in modules:
+        room = path.relative_to(STRESS).parts[0]
+        assert imported_rooms(path) - {room} <= BELOW.get(room, OTHERS), path
 
 
 def test_the_overview_has_a_line_for_each_command() -> None:

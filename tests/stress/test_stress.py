@@ -265,6 +265,7 @@ def test_storm(engine: str) -> None:
     assert output.rstrip().endswith(" 0 rounds with faults")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # it is never closed
 def test_a_storm_finds_an_item_that_gives_way_to_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call by way of C has what the calls of the queue have not: a look of the interpreter right behind it."""

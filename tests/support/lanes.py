@@ -1,7 +1,9 @@
 """The fast lane, ``pytest -m "not slow"``: every promise once, and no product of engines and other parameters.
 
 Of a test with several parameters the fast lane has a star: one engine, one mode, one way to start a process, and each
-value of the other parameters beside the first of all others. What is slow for another reason has the marker itself.
+value of the other parameters beside the first of all others. Of a test with the marker ``costly`` it has the first
+variant alone. What is slow for another reason has the marker ``slow`` itself. Of random examples the fast lane draws a
+quarter.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import pytest
 
 from shared_multiprocess_queue._engine import choice
 
-ENGINES = {"engines", "each_engine", "leasing_engine", "pair", "reading_engine", "writing_engine"}
+ENGINES = {"engine", "engines", "each_engine", "leasing_engine", "pair", "reading_engine", "writing_engine"}
 ONE_IS_ENOUGH = {"mode", "start_method", "method", "next_method", "echoed"}
 
 
@@ -37,7 +39,9 @@ def parameters(item: pytest.Function) -> Iterator[tuple[str, ...]]:
 
 
 def is_of_the_star(item: pytest.Function, first: pytest.Function) -> bool:
-    """Whether a variant differs from the first by one parameter at most, of which one value is not enough."""
+    """Whether a variant is the first, or differs from it by one parameter only, of which one value is not enough."""
+    if item.get_closest_marker("costly"):
+        return item is first
 
     def value(of: pytest.Function, name: str) -> Any:
         return of.callspec.params[name]
@@ -56,5 +60,27 @@ def mark_slow(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
             continue
+        if item.get_closest_marker("slow"):
+            continue
         if not is_of_the_lanes_engine(item) or not is_of_the_star(item, first.setdefault(item.function, item)):
             item.add_marker(pytest.mark.slow)
+
+
+def draw_few(config: pytest.Config) -> None:
+    """Let tests draw few random examples if the fast lane alone is run. This comes before test modules are imported."""
+    if config.option.markexpr == "not slow":
+        from hypothesis import settings  # slow to import, and not every run needs it
+
+        settings.register_profile("few", max_examples=25)
+        settings.load_profile("few")
+
+
+def examples(number: int) -> int:
+    """Return how many random examples a test draws whose number is not the usual one.
+
+    Args:
+        number: of examples of all tests, where 100 is usual.
+    """
+    from hypothesis import settings
+
+    return number * settings().max_examples // 100

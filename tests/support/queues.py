@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import Empty, Full, SharedMemoryQueue
+from shared_multiprocess_queue._ring import layout
+from stress.hostile import staging
 from tests.support.places import SHM
 
 RUN = f"test{os.getpid()}"  # every segment of this run has this prefix
@@ -34,6 +36,11 @@ def drained(q: SharedMemoryQueue) -> list[Any]:
         while True:
             found.append(q.get_nowait())
     return found
+
+
+def let_look(queue: SharedMemoryQueue) -> None:
+    """Let the next get look for dead holders of leases, as it does when 100 ms have gone since the last look."""
+    staging.Stage(queue).write(layout.LOOK_AT, 0)
 
 
 def assert_works(queue: SharedMemoryQueue) -> None:

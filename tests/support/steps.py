@@ -30,6 +30,9 @@ def entries_of(run_id: str) -> Callable[[object], tuple[dict[str, int], list[str
 # Of an operation of hundreds of steps all tests take each seventh one, and the long ones each.
 SAMPLED = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.long)])
 
+# Of one of a hundred steps the fast lane takes each seventh one, and all tests each.
+SPARSE = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+
 DONE = 7  # exit status of a child that came to its end
 
 

@@ -320,6 +320,7 @@ def test_the_end_of_a_program_that_waits_is_silent(make_queue: MakeQueue, each_e
         from shared_multiprocess_queue import SharedMemoryQueue
         q = SharedMemoryQueue({q.name!r}, run_id={q.run_id!r}, engine={each_engine!r})
         async def main():
+            asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is no noise of this package
             tasks = [asyncio.create_task(q.get_async()) for _ in range(3)]
             await asyncio.sleep(0.01)
             await q.put_async("done")

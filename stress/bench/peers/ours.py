@@ -30,8 +30,15 @@ class _Ours:
     def __init__(self, name: str, size: Size, engine: Engine, mode: Mode) -> None:
         from shared_multiprocess_queue import SharedMemoryQueue  # noqa: PLC0415
 
+        slot = size.slot or size.item_size
         self._queue = SharedMemoryQueue(
-            name, create=True, capacity=size.capacity, item_size=size.item_size, mode=mode, engine=engine
+            name,
+            create=True,
+            capacity=size.capacity * size.item_size // slot,
+            item_size=slot,
+            max_item_size=size.item_size,
+            mode=mode,
+            engine=engine,
         )
 
     def sender(self, number: int) -> End:

@@ -159,6 +159,7 @@ PEERS = [
         "subetha",
         "subetha-ipc",
         batches=True,
+        most_bytes=4096,
         note="no call that waits: the adapter looks again and again",
     ),
 ]

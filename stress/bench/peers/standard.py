@@ -1,9 +1,14 @@
-"""The standard library: Queue, SimpleQueue and Pipe of multiprocessing."""
+"""The standard library: Queue, SimpleQueue and Pipe of multiprocessing, and the queues of threads."""
 
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
+import queue
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
 
 from ..channel import End, Peer, Size
 
@@ -28,7 +33,9 @@ class _Queue:
     receiver = sender
 
     def remove(self) -> None:
-        self._queue.close()
+        close = getattr(self._queue, "close", None)  # the queues of threads have none
+        if close is not None:
+            close()
 
 
 class _Pipe:
@@ -47,15 +54,34 @@ class _Pipe:
         self._writer.close()
 
 
-_MODULE = "multiprocessing"
+def _newer() -> Iterator[Peer]:
+    """Yield the queue of a Python that is newer than this one, if there is one and it can be found."""
+    for minor in range(_NEWEST, max(sys.version_info.minor, 12), -1):
+        name = f"python3.{minor}"
+        found = shutil.which(name) or next(map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}")), None)
+        if found is not None:
+            yield Peer(
+                f"{_QUEUE}, newer Python", _make_queue, "parks", _MODULE, python=found, note="in a Python of its own"
+            )
+            return
+
+
+def _make_queue(name: str, size: Size) -> _Queue:
+    return _Queue(_context.Queue(size.capacity))
+
+
+_NEWEST: Final = 15  # minor version to look for
+_QUEUE: Final = "multiprocessing.Queue"
+_MODULE: Final = "multiprocessing"
 PEERS = [
     Peer(
-        "multiprocessing.Queue",
-        lambda name, size: _Queue(_context.Queue(size.capacity)),
+        _QUEUE,
+        _make_queue,
         "parks",
         _MODULE,
         note="a thread of the producer pickles and writes, so a put returns before that",
     ),
+    *_newer(),
     Peer(
         "SimpleQueue",
         lambda name, size: _Queue(_context.SimpleQueue()),
@@ -64,4 +90,6 @@ PEERS = [
         note="holds what fits into the buffer of a pipe, 64 KiB",
     ),
     Peer("Pipe", _Pipe, "parks", _MODULE, most_producers=1, most_consumers=1, note="holds what fits into 64 KiB"),
+    Peer("queue.Queue", lambda name, size: _Queue(queue.Queue(size.capacity)), "parks", "queue", threads=True),
+    Peer("queue.SimpleQueue", lambda name, size: _Queue(queue.SimpleQueue()), "parks", "queue", threads=True),
 ]

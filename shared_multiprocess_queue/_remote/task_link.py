@@ -1,0 +1,175 @@
+"""As ``link.py``, by the connections of redis-py for asyncio: for tasks of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from .._platform import clock
+from .calls import closed
+from .requests import Ask, Call, Step, Wake, packed
+from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, options
+from .where import Place
+
+__all__ = ["TaskLink"]
+
+T = TypeVar("T")
+
+
+class _TaskLines:
+    """Connections, each for one request at a time. If all are in use, a call waits for one."""
+
+    def __init__(self, make: Callable[[], Any], most: int) -> None:
+        self._make = make
+        self._free: list[Any] = []
+        self._used: set[Any] = set()
+        self._left = asyncio.Semaphore(most)
+        self._is_closed = False
+
+    async def use(self, data: bytes, seconds: float) -> Any:
+        """Send a command; return the answer.
+
+        Args:
+            data: the command.
+            seconds: to wait for a connection that is not in use.
+        """
+        if self._left.locked():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._left.acquire()
+            except TimeoutError:
+                raise BusyError from None
+        else:
+            await self._left.acquire()  # at once
+        line = self._free.pop() if self._free else self._make()
+        self._used.add(line)
+        has_answered = False
+        try:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await line.send_packed_command([data])
+                    answer = await line.read_response()
+            except TimeoutError:
+                raise exceptions.TimeoutError("the server is silent") from None
+            except exceptions.ResponseError:
+                has_answered = True
+                raise
+            has_answered = True
+            return answer
+        finally:
+            if not has_answered:
+                _drop(line)  # an answer may be on its way
+            self._used.discard(line)
+            self._free.append(line)
+            self._left.release()
+            if self._is_closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close those that are not in use; the others follow when they are not."""
+        self._is_closed = True
+        while self._free:
+            _drop(self._free.pop())
+
+    def cut(self) -> None:
+        """Close them, and cut those in use, so that their requests end at once."""
+        self.close()
+        for line in list(self._used):
+            _drop(line)
+
+
+def _drop(line: Any) -> None:
+    """Close a connection without waiting for anything; its loop may be closed."""
+    line._parser.on_disconnect()
+    writer, line._reader, line._writer = line._writer, None, None
+    if writer is None:
+        return
+    with suppress(Exception):  # the loop is closed
+        writer.transport.abort()
+        return
+    with suppress(Exception):  # what a loop would do in its next turn
+        writer.transport._call_connection_lost(None)
+
+
+class TaskLink:
+    """Runs calls in the tasks of the running event loop.
+
+    Args:
+        place: of the server.
+        patience: seconds without an answer after which it is given up.
+        pid: of the process whose sessions the calls use.
+    """
+
+    def __init__(self, place: Place, patience: float, pid: int) -> None:
+        self._place = place
+        self._patience = patience
+        self._pid = pid
+        self._is_closed = False
+        given = {**options(SILENCE), "socket_timeout": None}  # which would make a task of each sending
+        pool = redis.asyncio.ConnectionPool.from_url(place.server, retry=Retry(NoBackoff(), 0), **given)
+        self._asking = _TaskLines(pool.make_connection, CONNECTIONS)
+        self._waiting = _TaskLines(pool.make_connection, CONNECTIONS)
+
+    async def run(self, call: Call[T]) -> T:
+        """Run a call to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
+        answer: Any = None
+        try:
+            while True:
+                step = call.send(answer)
+                if task.cancelling() > cancelled:  # the client may have swallowed it, or made it another error
+                    raise asyncio.CancelledError
+                answer = await self._step(step, task, cancelled)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            call.close()
+
+    async def _step(self, step: Step, task: asyncio.Task[Any], cancelled: int) -> Any:
+        if self._pid != os.getpid():
+            closed(self._place.shown)  # connections and loop are the parent's
+        trouble: Trouble | None = None
+        data = step.data() if isinstance(step, Ask) else b""
+        while True:
+            try:
+                if not isinstance(step, Ask):
+                    return await self._wait(step)
+                return await self._asking.use(data, SILENCE)
+            except exceptions.NoScriptError:
+                assert isinstance(step, Ask)
+                data = step.data_with_text()
+            except (exceptions.RedisError, OSError) as error:
+                if task.cancelling() > cancelled:
+                    raise asyncio.CancelledError from error
+                if not isinstance(step, Ask) and is_passing(error):
+                    await asyncio.sleep(0.01)
+                    return None  # the next request says whether the server is back
+                until = step.until if isinstance(step, Ask) else clock.FOREVER
+                trouble = trouble or Trouble(self._place, self._patience, until)
+                await asyncio.sleep(trouble.pause(error))
+                if self._is_closed:
+                    closed(self._place.shown)
+
+    async def _wait(self, wake: Wake) -> None:
+        if wake.key is None:
+            await asyncio.sleep(wake.seconds)
+            return
+        with suppress(BusyError):  # then it has waited
+            await self._waiting.use(packed("BLPOP", wake.key, wake.seconds), wake.seconds)
+
+    def close(self) -> None:
+        """Close the connections, those in use when their requests are answered; let none wait."""
+        self._is_closed = True
+        self._asking.close()
+        self._waiting.cut()

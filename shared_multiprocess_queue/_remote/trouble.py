@@ -1,0 +1,133 @@
+"""What becomes of a request that a server does not answer, or refuses."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final, Literal
+
+try:
+    from redis import exceptions
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "a queue on a server needs redis-py: pip install 'shared-multiprocess-queue[redis]'", name=error.name
+    ) from None
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .._platform import clock
+from ..errors import CorruptQueueError, QueueRefusedError, QueueUnavailableError
+from .lua import MEMORY
+from .where import Place
+
+__all__ = ["CONNECTIONS", "SILENCE", "BusyError", "Trouble", "is_passing", "options"]
+
+SILENCE: Final = 5.0  # seconds without an answer after which a connection is lost; more than any wait takes
+CONNECTIONS: Final = 64  # of one handle for requests, and as many for waiting
+_PAUSES: Final = (0.01, 1.0)  # seconds between attempts: the first, and the longest
+_AGAIN: Final = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.MasterDownError,
+    OSError,
+)
+_AGAIN_TEXTS: Final = ("BUSY ", "NOREPLICAS", "LOADING", "UNBLOCKED")
+_FINAL: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+_DAMAGED: Final = ("WRONGTYPE", "user_script", "ERR user_script")
+
+
+class BusyError(exceptions.ConnectionError):
+    """All connections of a handle are in use."""
+
+    def __init__(self) -> None:
+        super().__init__(f"all {CONNECTIONS} connections of this handle are in use")
+
+
+def options(silence: float) -> dict[str, Any]:
+    """Return the options of connections. They come behind those of a URL, which has only those of a place."""
+    return {
+        "socket_timeout": silence,
+        "socket_connect_timeout": silence,
+        "health_check_interval": 0,
+        "protocol": 2,
+        "max_connections": 1 << 31,  # they are counted here
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+    }
+
+
+def no_retry() -> Any:
+    """Return what keeps the client from repeating anything: only a call knows what may be sent again."""
+    return Retry(NoBackoff(), 0)
+
+
+class Trouble:
+    """What to do about the errors of one request: ask again, or give up.
+
+    Args:
+        place: of the queue, for messages.
+        patience: seconds without an answer after which the server is given up.
+        until: monotonic time in ns after which that is so, too.
+    """
+
+    def __init__(self, place: Place, patience: float, until: float) -> None:
+        self._place = place
+        # The server forgets what it has done; a request that it has forgotten would be done again.
+        self._until = min(clock.now() + min(patience, MEMORY / 2) * 1e9, until)
+        self._pause, self._longest = _PAUSES
+        self._outcome: Literal["not done", "unknown"] = "not done"
+
+    def pause(self, error: Exception) -> float:
+        """Return how long to wait before the request is sent again.
+
+        Raises:
+            QueueUnavailableError: the server was away for too long.
+            QueueRefusedError: it refuses the request.
+            CorruptQueueError: what lies there is no queue.
+        """
+        shown = self._place.shown
+        if str(error).startswith(_DAMAGED):
+            raise CorruptQueueError(
+                f"what lies on the server for the queue {shown} is no queue that this package writes ({error}); "
+                f"remove it by RemoteQueue.remove(url), and create it again"
+            ) from error
+        if not is_passing(error):
+            raise QueueRefusedError(
+                f"the server of {shown} refuses the request: {error}{_advice(error)}", self._outcome
+            ) from error
+        if not _was_not_sent(error):
+            self._outcome = "unknown"
+        if clock.now() >= self._until:
+            raise QueueUnavailableError(
+                f"the server of {shown} does not answer: {error}; see whether it runs and can be reached", self._outcome
+            ) from error
+        pause = self._pause * random.uniform(0.5, 1)
+        self._pause = min(2 * self._pause, self._longest)
+        return pause
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same request may succeed later."""
+    text = str(error)
+    if isinstance(error, _FINAL) or "CERTIFICATE_VERIFY_FAILED" in text:
+        return False
+    return isinstance(error, _AGAIN) or text.startswith(_AGAIN_TEXTS)
+
+
+def _was_not_sent(error: Exception) -> bool:
+    """Whether no connection was made; or the server has answered that it has not run the script."""
+    return (
+        isinstance(error, BusyError)
+        or not isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError))
+        or "connecting to" in str(error)
+    )
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return "; its memory is full: take items out, or give it more by maxmemory"
+    if isinstance(error, (*_FINAL, exceptions.NoPermissionError)):
+        return "; give a user and a password that may use the keys shmq:* and scripts"
+    return ""

@@ -1,0 +1,147 @@
+"""URLs of queues on servers: which server, which queue; texts that show no password."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
+
+from ..errors import ArgumentError, shown
+
+__all__ = ["PASSWORD", "Place", "key_of", "parse"]
+
+PASSWORD: Final = "SHMQ_PASSWORD"
+"""The environment variable that has the password, if the URL has none."""
+
+_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+_OF_TLS: Final = frozenset(
+    {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+)
+_FILES: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+_REQUIREMENTS: Final = ("none", "optional", "required")
+_SCHEME: Final = re.compile(r"[A-Za-z0-9+.-]*")
+_DATABASE: Final = re.compile(r"/?[0-9]*")
+
+
+class Place(NamedTuple):
+    """Where a queue is.
+
+    Attributes:
+        server: the URL of the server, as redis-py takes it; it may have a password.
+        name: of the queue.
+        shown: the whole URL without user, password and options.
+        given: the whole URL, as it was given.
+    """
+
+    server: str
+    name: str
+    shown: str
+    given: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.shown}>"
+
+
+def parse(url: str) -> Place:
+    """Take a URL apart. No message shows a part of it in which a password may be.
+
+    Raises:
+        ArgumentError: it is no URL of a queue on a server.
+    """
+    text = str.__str__(url)
+    scheme, has_scheme, _ = text.partition("://")
+    if not has_scheme or not _SCHEME.fullmatch(scheme):
+        raise ArgumentError("a URL of a queue begins with a scheme and '://'; write redis://host:6379/0#tasks")
+    scheme = scheme.lower()
+    if scheme not in _SCHEMES:
+        raise ArgumentError(
+            f"there is no kind of queue for the scheme {shown(scheme)}; give the name of a local queue, or a URL "
+            f"that begins with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
+        )
+    parts = _parts(text, scheme)
+    name = unquote(parts.fragment)
+    if not name or "\0" in name:
+        raise ArgumentError(
+            f"the URL {_shown(parts)} names no queue; write the queue's name behind a '#', as in "
+            f"redis://host:6379/0#tasks"
+        )
+    _check_options(parts)
+    server = parts._replace(scheme=_SCHEMES[scheme], fragment="")
+    secret = os.environ.get(PASSWORD, "")
+    if secret and not parts.password:
+        server = server._replace(netloc=_with_password(parts, secret))
+    return Place(urlunsplit(server), name, _shown(parts), text)
+
+
+def key_of(name: str, run_id: str) -> str:
+    """Return the beginning of all keys of a queue; the braces put them into one slot of a cluster."""
+    return f"shmq:{{{quote(run_id, safe='')}/{quote(name, safe='')}}}:"
+
+
+def _parts(text: str, scheme: str) -> SplitResult:
+    """Split a URL, if it is certain where its password ends."""
+    try:
+        parts = urlsplit(text)
+        is_right = parts.port is None or scheme != "unix"
+    except ValueError:  # its text may have a part of the password
+        is_right = False
+    if not is_right or not text.isprintable() or " " in text:
+        raise ArgumentError(
+            f"the URL that begins with {scheme}:// cannot be read: behind the scheme there may be user:password@, then "
+            f"a host and a :port, a /database, and the queue's name behind a '#'"
+        )
+    if text.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1:
+        raise ArgumentError(
+            f"the URL that begins with {scheme}:// has an '@' that does not end a user or a password; in a user, a "
+            f"password or the name of a queue write %40 for '@', %23 for '#', %2F for '/' and %3F for '?'"
+        )
+    if "?" in parts.fragment:
+        raise ArgumentError(
+            f"the URL that begins with {scheme}:// has a '?' behind its '#': options stand before the '#'; in the name "
+            f"of a queue write %3F for '?'"
+        )
+    if scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+        raise ArgumentError(
+            f"the URL {_shown(parts._replace(path=''))} has something behind its host that is no number of a database; "
+            f"write redis://host:6379/0#tasks"
+        )
+    return parts
+
+
+def _check_options(parts: SplitResult) -> None:
+    """Refuse options that are not of the server's place: those of the client are this package's."""
+    allowed = {"db"} | (_OF_TLS if _SCHEMES[parts.scheme] == "rediss" else set())
+    options = parse_qs(parts.query, keep_blank_values=True)
+    for option, values in options.items():
+        if option not in allowed:
+            raise ArgumentError(
+                f"the URL {_shown(parts)} has an option that is not known here; it may have "
+                f"{', '.join(sorted(allowed))}; a password stands before the host, or in the environment variable "
+                f"{PASSWORD}"
+            )
+        value = values[0]
+        is_right = len(values) == 1 and (
+            value.isdecimal() if option == "db" else value in _REQUIREMENTS if option == "ssl_cert_reqs" else value
+        )
+        if not is_right:
+            raise ArgumentError(f"the URL {_shown(parts)} has an option {option!r} without one value that can be")
+        if option in _FILES and not os.path.exists(value):
+            raise ArgumentError(
+                f"the URL {_shown(parts)} has an option {option!r} with a path at which nothing is: {shown(value)}"
+            )
+    if "db" in options and parts.scheme != "unix" and parts.path.strip("/"):
+        raise ArgumentError(
+            f"the URL {_shown(parts)} has a database behind its host and an option 'db', too; leave one of them out"
+        )
+
+
+def _with_password(parts: SplitResult, secret: str) -> str:
+    user, _, host = parts.netloc.rpartition("@")
+    return f"{user.rstrip(':')}:{quote(secret, safe='')}@{host}"
+
+
+def _shown(parts: SplitResult) -> str:
+    """Return a URL without its options, and without a user: some write a password in its place."""
+    host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{'***@' if host[1] else ''}{host[2]}", query=""))

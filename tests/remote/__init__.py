@@ -1,0 +1,1 @@
+"""A queue on a server: one suite for local and remote queues, and what is the remote's alone."""
