@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from .._codec.formats import ItemCodec
 from .._codec.in_place import laid
 from .._platform import processes
-from .._platform.clock import deadline_of, seconds_of
+from .._platform.clock import now, seconds_of
 from .._platform.lent_memory import lend, take_back
 from ..errors import QueueClosedError
 from .places import Place, take_kept_back
@@ -58,16 +58,14 @@ class _Block(ABC):
         timeout: likewise.
     """
 
-    __slots__ = ("__weakref__", "_block", "_codec", "_engine", "_forks", "_lent", "_place", "_queue", "_timeout")
+    __slots__ = ("__weakref__", "_codec", "_engine", "_forks", "_lent", "_place", "_queue", "_seconds")
 
     def __init__(self, queue: object, engine: Places, codec: ItemCodec, block: bool, timeout: float | None) -> None:
         self._engine = engine
         self._place: Place | None = None
-        seconds_of(block, timeout)  # refuses what cannot be
+        self._seconds = seconds_of(block, timeout)
         self._queue = queue
         self._codec = codec
-        self._block = block
-        self._timeout = timeout
         self._forks = 0
         self._lent: tuple[memoryview, memoryview] | None = None
 
@@ -87,7 +85,7 @@ class _Block(ABC):
         if self._place is not None:
             raise RuntimeError("this is the block of another with statement; call reserve() or view() again for each")
         self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
-        place = self._claim(deadline_of(self._block, self._timeout))
+        place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
         try:
             memory = self._memory(place)
             view = lend(memory)
@@ -116,6 +114,7 @@ class _Block(ABC):
         finally:
             if place is not None:
                 self._end(place, False)  # nothing, if it has ended
+        self._engine.membership.blocks.drop(self)
         if exception is not None or self._forks != processes.forks:
             return
         if place is None:
@@ -130,7 +129,7 @@ class _Block(ABC):
             self._end(place, False)
 
     def __del__(self) -> None:
-        if hasattr(self, "_place"):  # otherwise __init__ was interrupted
+        if getattr(self, "_place", None) is not None:  # __init__ may have been interrupted
             self.close()
             self._engine.membership.blocks.drop(self)
 

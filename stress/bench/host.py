@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import mmap
 import multiprocessing
 import os
 import queue
@@ -24,6 +23,7 @@ from typing import Any, Final
 from . import scenarios
 from .channel import Channel, End, Peer
 from .peers import find
+from .placing import place
 from .scenarios import Scenario
 
 _WARM_UP: Final = 2_000  # items of each producer, which are compared; of large ones, fewer
@@ -452,37 +452,6 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             return answer
 
 
-def _place(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
-    item = scenario.make()[0]
-    size = len(item)
-
-    with _channel(peer, scenario) as channel:
-
-        def loop(pipe: Connection) -> None:
-            pipe.send("ready")
-            queue = channel.sender(0).queue
-            own = memoryview(mmap.mmap(-1, size * scenario.capacity))  # shared, and as much as the queue walks through
-            figures: dict[str, list[float]] = {"in place": [], "copy": []}
-            until = _now() + int(seconds * 1e9)
-            while _now() < until or len(figures["copy"]) < 3:
-                for i in range(scenario.capacity):
-                    start = _now()
-                    with queue.reserve(size) as memory:
-                        memory[:] = item
-                    with queue.view() as memory:
-                        assert memory[-1] == item[-1]
-                    middle = _now()
-                    own[i * size : (i + 1) * size] = item
-                    figures["copy"].append((_now() - middle) / 1e3)
-                    figures["in place"].append((middle - start) / 1e3)
-            pipe.send({name: median(values) for name, values in figures.items()})
-            queue.close()
-
-        with _workers((0, loop)) as (worker,):
-            answer: dict[str, float] = worker.answer()
-            return answer
-
-
 _MEASURES: Final = {
     "rate": _rate,
     "threads": _threads,
@@ -491,7 +460,7 @@ _MEASURES: Final = {
     "wake": _wake,
     "cpu": _cpu,
     "alone": _alone,
-    "place": _place,
+    "place": place,
 }
 
 
