@@ -383,7 +383,7 @@ class SharedMemoryQueue(Generic[T]):
         """Take the next item into memory of the caller, with one copy, as ``socket.recv_into`` does.
 
         The item must be one that ``view`` takes, but may take several slots. If it is another one, or does not fit, it
-        stays in the queue. An item that an interrupted ``get`` of this handle had taken is copied twice.
+        stays in the queue. The atomics engine copies twice.
 
         Args:
             buffer: any object with a buffer that can be written, in one piece; the item is copied to its beginning.

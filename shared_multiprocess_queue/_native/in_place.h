@@ -12,8 +12,8 @@ struct wanted {
     bool has_room;     /* whether there is a buffer for the item, of so many bytes: */
     uint64_t room;
     uint32_t begin, size; /* where in its payload the bytes of the item begin, and their number */
-    uint32_t length, tag; /* of the payload */
-    uint64_t slots;       /* that it takes */
+    uint32_t tag;         /* of the payload */
+    uint64_t slots;       /* that the item takes */
     bool has_bytes;       /* whether it has bytes that can be taken in place */
 };
 
@@ -52,7 +52,6 @@ static bool find_only_buffer(const struct shmq_item *item, uint32_t in_slot, str
 static bool is_wanted(void *context, const struct shmq_item *item, uint64_t slots)
 {
     struct wanted *wanted = context;
-    wanted->length = item->length;
     wanted->tag = item->tag;
     wanted->slots = slots;
     wanted->begin = 0;

@@ -241,21 +241,14 @@ static PyObject *handle_view(Handle *self, PyObject *args)
 /* Copy a claimed item into a buffer that is large enough, and free it. AGAIN: another get has adopted it. */
 static int take_into(struct record *record, const struct wanted *wanted, unsigned char *buffer)
 {
-    struct shmq_ring *ring = &record->ring;
-    bool is_mine;
+    const struct shmq_ring *ring = &record->ring;
     if (record->slots == 1) {
         memcpy(buffer, shmq_slot_of(ring, record->position)->payload + wanted->begin, wanted->size);
-        is_mine = shmq_free_slot(ring, record->position);
     } else {
-        const struct shmq_item item = {.length = wanted->length, .tag = wanted->tag};
-        if (!copy_claimed_large(record, record->position, &item)) {
-            return FAILED;
-        }
-        is_mine = shmq_free_large(ring, record->position, record->slots);
-        memcpy(buffer, data_of(record->payloads) + wanted->begin, wanted->size);
+        shmq_copy_part(ring, record->position, wanted->begin, wanted->size, buffer);
     }
+    const bool is_mine = shmq_free_large(ring, record->position, record->slots);
     shmq_finish_get(ring, &record->me, record->slots);
-    clear_payloads(record, 0);
     return is_mine ? SHMQ_DONE : SHMQ_AGAIN;
 }
 
