@@ -21,6 +21,7 @@ from .._platform.clock import now, seconds_of
 from .._platform.lent_memory import lend, take_back
 from ..errors import QueueClosedError
 from .places import Place, take_kept_back
+from .records import refuse_child
 
 if TYPE_CHECKING:
     from .membership import Membership
@@ -84,15 +85,17 @@ class _Block(ABC):
     def __enter__(self) -> memoryview:
         if self._place is not None:
             raise RuntimeError("this is the block of another with statement; call reserve() or view() again for each")
+        self._forks = processes.forks
         self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
         place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
         try:
             memory = self._memory(place)
             view = lend(memory)
+            if self._forks != processes.forks:
+                refuse_child()
         except BaseException:
             place.give_up()
             raise
-        self._forks = processes.forks
         self._lent = memory, view
         self._place = place
         return view
