@@ -25,7 +25,9 @@ else:
 
 __all__ = ["LeaseLike", "QueueLike", "open_queue"]
 
-_MISTYPED: Final = re.compile(r"\s*(//|(redis|rediss|valkey|valkeys|unix):).*[#@]", re.IGNORECASE | re.DOTALL)
+_MISTYPED: Final = re.compile(
+    r"\s*(//|(redis|rediss|valkey|valkeys|unix)(\+[a-z]*)?:).*[#@]", re.IGNORECASE | re.DOTALL
+)
 
 
 class LeaseLike(Protocol[T_co]):

@@ -40,7 +40,8 @@ class RemoteQueue(Generic[T]):
 
     Args:
         url: of the server, with the queue's name behind a '#', as in ``rediss://user@host:6379/0#tasks``. Schemes:
-            redis, valkey; rediss, valkeys (TLS); unix (socket). SHMQ_PASSWORD has the password if the URL has none.
+            redis, valkey; rediss, valkeys (TLS); unix (socket); with +sentinel or +cluster behind them for several
+            servers. SHMQ_PASSWORD has the password if the URL has none.
         create: make the queue; if False, attach to one that exists.
         capacity: largest number of items that wait. When attaching, leave what is fixed at creation out (capacity,
             item_size, leases, max_deliveries, lease), or pass the values of the queue; a default counts as left out.

@@ -10,6 +10,6 @@ A room for each way to find what is wrong; all of them stand on ``harness`` and 
     codec      everyday objects in C and in Python beside pickle; a fuzzer on the reader in C
     hostile    damaged segments, and everything that one can do with them
     chaos      real processes and every kind of trouble: kills, signals, forks, full memory, deaths at every step
-    remote     queues on a server: kills of workers, of bridges and of the server
+    remote     queues on a server: kills of workers, bridges and the server; cut connections
     bench      speed beside other queues, the release before the rewrite, and the limits of the machine
 """

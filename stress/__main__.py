@@ -23,7 +23,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "soak": ("chaos.soak", "Many items without a death: nothing lost, doubled, torn or out of order."),
     "storm": ("chaos.storm", "Signals and exceptions of other threads by the hundred thousand: no item lost."),
     "lives": ("chaos.lives", "Whole programs that end in every way: their queues go, and the next start works."),
-    "remote": ("remote.command", "Queues on a server: kills of workers, of bridges and of the server."),
+    "remote": (
+        "remote.command",
+        "Queues on a server: kills of workers, bridges and the server; cut connections.",
+    ),
     "bench": ("bench.command", "This package beside other queues, and beside the limits of the machine."),
     "planted": ("planted.command", "The list of planted bugs: which rule each breaks, and what has to find it."),
 }

@@ -10,7 +10,6 @@ from .lua import (
     DEAD,
     GETTERS,
     JOINERS,
-    MEMORY,
     ONCE,
     PAYLOADS,
     PUTTERS,
@@ -52,7 +51,7 @@ if room < 0 or (gate and gate ~= ARGV[3]) then
 end
 local first = redis.call('HINCRBY', KEYS[1], 'id', count) - count
 for i = 1, count do
-  redis.call('RPUSH', KEYS[4], string.format('%.0f:0:', first + i) .. ARGV[4 + i])
+  redis.call('RPUSH', KEYS[4], string.format('%d:0:', first + i) .. ARGV[4 + i])
 end
 if gate == ARGV[3] then redis.call('HDEL', KEYS[1], 'gate') end
 remember(KEYS[5], ARGV[2], '')
@@ -69,14 +68,14 @@ _TAKE = script_of(
     "take",
     (WAITING, PAYLOADS, DEAD, SESSION, GETTERS, PUTTERS, JOINERS),
     # uuid, number, the rest of each token, whether the client waits, most items, leases that the client has
-    f"""
-local now, closed, leases, lease, putters, getters, offered =
-  begin('closed', 'leases', 'lease', 'putters', 'getters', 'offered')
-if not now then return {{'gone'}} end
+    """
+local now, closed, leases, lease, putters, getters, offered, item_size =
+  begin('closed', 'leases', 'lease', 'putters', 'getters', 'offered', 'item_size')
+if not now then return {'gone'} end
 local before = seen(KEYS[7], ARGV[2])
 if before and before[1] == 'late' then return before end
 if before then
-  local found = {{'ok'}}
+  local found = {'ok'}
   for token in string.gmatch(before[2], '%S+') do
     if redis.call('ZSCORE', KEYS[2], token) then
       found[#found + 1] = token
@@ -92,24 +91,30 @@ for _, token in ipairs(expired) do
   give_back(KEYS[4], KEYS[5], KEYS[6], id, deliveries, now, false)
 end
 if #expired > 0 then quiet(KEYS[4], KEYS[10], now) end
-if closed == '2' then return {{'shut'}} end
-local want, found, tokens, again, bytes = tonumber(ARGV[5]), {{'ok'}}, {{}}, 0, 0
+if closed == '2' then return {'shut'} end
+local want, found, tokens, again, bytes = tonumber(ARGV[5]), {'ok'}, {}, 0, 0
+local ends, kept, due = {}, {}, string.format('%d', now + lease)
 local function hand_out(id, deliveries, payload)
   bytes = bytes + #payload
-  local token = id .. ':' .. string.format('%.0f', deliveries + 1) .. ':' .. ARGV[3]
-  redis.call('ZADD', KEYS[2], now + lease, token)
-  tokens[#tokens + 1] = token
-  found[#found + 1] = token
-  found[#found + 1] = payload
-  if tonumber(deliveries) > 0 then again = again + 1 end
+  local delivery = '1'
+  if deliveries ~= '0' then
+    delivery = string.format('%d', deliveries + 1)
+    again = again + 1
+  end
+  local token, count = id .. ':' .. delivery .. ':' .. ARGV[3], #tokens + 1
+  tokens[count] = token
+  ends[2 * count - 1] = due
+  ends[2 * count] = token
+  found[2 * count] = token
+  found[2 * count + 1] = payload
 end
 if redis.call('ZCARD', KEYS[3]) > 0 then
-  local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1000)
-  table.sort(due, function(a, b) return tonumber(string.match(a, '^%d+')) < tonumber(string.match(b, '^%d+')) end)
-  for i = 1, math.min(want, #due) do
+  local back = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1000)
+  table.sort(back, function(a, b) return tonumber(string.match(a, '^%d+')) < tonumber(string.match(b, '^%d+')) end)
+  for i = 1, math.min(want, #back) do
     if bytes > 16777216 then break end
-    local id, deliveries = string.match(due[i], '^(%d+):(%d+)')
-    redis.call('ZREM', KEYS[3], due[i])
+    local id, deliveries = string.match(back[i], '^(%d+):(%d+)')
+    redis.call('ZREM', KEYS[3], back[i])
     hand_out(id, deliveries, redis.call('HGET', KEYS[5], id))
   end
 end
@@ -121,30 +126,35 @@ if leases ~= '0' then
 end
 local from_waiting = 0
 while #tokens < want and bytes <= 16777216 do
-  local entry = redis.call('LPOP', KEYS[4])
-  if not entry then break end
-  local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
-  local payload = string.sub(entry, at)
-  redis.call('HSET', KEYS[5], id, payload)
-  hand_out(id, deliveries, payload)
-  from_waiting = from_waiting + 1
+  local count = math.min(want - #tokens, math.max(math.floor((16777216 - bytes) / item_size), 1))
+  local entries = redis.call('LPOP', KEYS[4], count) or {}
+  for i, entry in ipairs(entries) do
+    local id, deliveries, at = string.match(entry, '^(%d+):(%d+):()')
+    local payload = string.sub(entry, at)
+    kept[2 * i - 1] = id
+    kept[2 * i] = payload
+    hand_out(id, deliveries, payload)
+  end
+  if #entries > 0 then redis.call('HSET', KEYS[5], unpack(kept, 1, 2 * #entries)) end
+  from_waiting = from_waiting + #entries
+  if #entries < count then break end
 end
+if #tokens > 0 then redis.call('ZADD', KEYS[2], unpack(ends)) end
 if offered and from_waiting > 0 and offered ~= '0' then
   redis.call('HSET', KEYS[1], 'offered', math.max(offered - from_waiting, 0))
 end
-local left = redis.call('LLEN', KEYS[4])
 if #tokens > 0 then
   note_holder()
   if again > 0 then redis.call('HINCRBY', KEYS[1], 'redelivered', again) end
-  redis.call('SET', KEYS[7], ARGV[2] .. ' ' .. table.concat(tokens, ' '), 'EX', {MEMORY})
+  remember(KEYS[7], ARGV[2], table.concat(tokens, ' '))
   if waits(putters, now) then wake(KEYS[9], from_waiting) end
-  if left > 0 and waits(getters, now) then wake(KEYS[8], 1) end
+  if waits(getters, now) and redis.call('LLEN', KEYS[4]) > 0 then wake(KEYS[8], 1) end
   return found
 end
-local delayed, leased = redis.call('ZCARD', KEYS[3]), redis.call('ZCARD', KEYS[2])
-if closed == '1' and left + delayed == 0 and leased <= tonumber(ARGV[6]) then return {{'shut'}} end
+local left, delayed, leased = redis.call('LLEN', KEYS[4]), redis.call('ZCARD', KEYS[3]), redis.call('ZCARD', KEYS[2])
+if closed == '1' and left + delayed == 0 and leased <= tonumber(ARGV[6]) then return {'shut'} end
 local next_time = now + 1000
-for _, key in ipairs({{KEYS[2], KEYS[3]}}) do
+for _, key in ipairs({KEYS[2], KEYS[3]}) do
   local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   if first then next_time = math.min(next_time, tonumber(first)) end
 end
@@ -155,7 +165,7 @@ else
   redis.call('HINCRBY', KEYS[1], 'empty', 1)
   remember(KEYS[7], ARGV[2], '')
 end
-return {{'none', math.max(next_time - now, 1)}}
+return {'none', math.max(next_time - now, 1)}
 """,
     BEGIN,
     WAKE,
@@ -174,13 +184,17 @@ local now, closed, leases, getters = begin('closed', 'leases', 'getters')
 if not now then return {'gone'} end
 local before = seen(KEYS[6], ARGV[2])
 if before then return before end
-local bits, ids = {}, {}
-for i = 3, #ARGV do
-  bits[i - 2] = redis.call('ZREM', KEYS[2], ARGV[i])
-  if bits[i - 2] == 1 then ids[#ids + 1] = string.match(ARGV[i], '^%d+') end
+local bits, mine, ids = {}, {}, {}
+for i, ends in ipairs(redis.call('ZMSCORE', KEYS[2], unpack(ARGV, 3))) do
+  bits[i] = ends and 1 or 0
+  if ends then
+    mine[#mine + 1] = ARGV[i + 2]
+    ids[#ids + 1] = string.match(ARGV[i + 2], '^%d+')
+  end
 end
-for i = 1, #ids, 1000 do redis.call('HDEL', KEYS[5], unpack(ids, i, math.min(i + 999, #ids))) end
 if #ids > 0 then
+  redis.call('ZREM', KEYS[2], unpack(mine))
+  redis.call('HDEL', KEYS[5], unpack(ids))
   redis.call('HINCRBY', KEYS[1], 'got', #ids)
   quiet(KEYS[4], KEYS[8], now)
   if (leases ~= '0' or closed ~= '0') and waits(getters, now) then wake(KEYS[7], closed == '0' and #ids or 32) end
@@ -212,7 +226,7 @@ for i = 6, #ARGV do
   if is_mine == 1 then
     count = count + 1
     local id, deliveries = string.match(ARGV[i], '^(%d+):(%d+)')
-    if ARGV[5] == '0' then deliveries = string.format('%.0f', deliveries - 1) end
+    if ARGV[5] == '0' then deliveries = string.format('%d', deliveries - 1) end
     give_back(KEYS[4], KEYS[5], KEYS[6], id, deliveries, due, ARGV[4] == '1')
   end
 end
@@ -244,10 +258,10 @@ local last, count = redis.call('GET', KEYS[7]), 0
 local function undo(token)
   local id, deliveries = string.match(token, '^(%d+):(%d+)')
   count = count + 1
-  give_back(KEYS[4], KEYS[5], KEYS[6], id, string.format('%.0f', deliveries - 1), now, false)
+  give_back(KEYS[4], KEYS[5], KEYS[6], id, string.format('%d', deliveries - 1), now, false)
 end
 if last then
-  local number, answer = string.match(last, '^(%d+) (.*)$')
+  local number, answer = string.match(last, '^(%d+) %d+ (.*)$')
   if number == ARGV[3] then
     for token in string.gmatch(answer, '%S+') do
       if redis.call('ZREM', KEYS[2], token) == 1 then undo(token) end

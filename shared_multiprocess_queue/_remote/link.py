@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,9 +12,11 @@ from typing import Any, Final, TypeVar
 from .._platform import clock
 from ..errors import QueueClosedError
 from .calls import closed
+from .finding import Finder, is_elsewhere
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, no_retry, options
 from .where import Place
+from .wire import exchange
 
 import redis  # isort: skip  # behind trouble.py, which says what to install if it is not there
 from redis import exceptions  # isort: skip
@@ -30,14 +33,18 @@ class _Lines:
 
     Args:
         make: makes one.
+        finder: knows where it leads.
         most: of them.
     """
 
-    def __init__(self, make: Callable[[], Any], most: int) -> None:
+    def __init__(self, make: Callable[[], Any], finder: Finder, most: int) -> None:
         self._make = make
+        self._finder = finder
         self._free: list[Any] = []  # the one that was used last is the next
         self._used: set[Any] = set()
-        self._left = threading.Semaphore(most)
+        self._left: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore that costs little
+        for _ in range(most):
+            self._left.put(None)
         self._is_closed = False
 
     def use(self, data: bytes, seconds: float) -> Any:
@@ -47,27 +54,29 @@ class _Lines:
             data: the command.
             seconds: to wait for a connection that is not in use.
         """
-        if not self._left.acquire(timeout=seconds):
-            raise BusyError
+        try:
+            self._left.get(timeout=seconds)
+        except queue.Empty:
+            raise BusyError from None
         line: Any = None
         try:
             line = self._any()
             self._used.add(line)
             try:
-                line.send_packed_command([data])
-                answer = line.read_response()
-            except exceptions.ResponseError:
-                self._free.append(line)  # it has answered
-                raise
-            except BaseException:
-                line.disconnect()  # an answer may be on its way
+                if line._sock is None:
+                    self._finder.direct(line)
+                answer = exchange(line, data)
+            except BaseException as error:
+                if not isinstance(error, exceptions.ResponseError) or is_elsewhere(error):
+                    line.disconnect()  # an answer may be on its way, or come from another server
+                    self._finder.note(error)
                 self._free.append(line)
                 raise
             self._free.append(line)
             return answer
         finally:
             self._used.discard(line)
-            self._left.release()
+            self._left.put(None)
             if self._is_closed:
                 self.close()
 
@@ -109,8 +118,9 @@ class Link:
         self._pid = os.getpid()
         self._is_closed = threading.Event()
         pool = redis.ConnectionPool.from_url(place.server, retry=no_retry(), **options(silence))
-        self._asking = _Lines(pool.make_connection, most)
-        self._waiting = _Lines(pool.make_connection, most)
+        finder = Finder(place)
+        self._asking = _Lines(pool.make_connection, finder, most)
+        self._waiting = _Lines(pool.make_connection, finder, most)
 
     def run(self, call: Call[T]) -> T:
         """Run a call to its end."""

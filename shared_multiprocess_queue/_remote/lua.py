@@ -15,6 +15,9 @@ MOST_DEAD: Final = 1024
 MEMORY: Final = 7200
 """Seconds for which the server remembers the last request of a session; a client sends none again for half of them."""
 
+_MORE: Final = 600
+"""Seconds by which the server remembers it longer, so that it need not say anew for each request until when."""
+
 
 class Script(NamedTuple):
     """A script and the names of its keys.
@@ -44,11 +47,11 @@ end
 -- queue move along. Of the time since the last script no more counts for leases than living holders are silent for; by
 -- the rest, in which the clock was set forward, or the server was away, they move along: once, until one is taken or
 -- renewed. For what only waits for its time, all time counts.
-local is_moved
+local is_moved, now
 local function begin(...)
   local m = redis.call('HMGET', KEYS[1], 'uuid', 'time', 'lease', 'moved', ...)
   if m[1] ~= ARGV[1] then return nil end
-  local now = time()
+  now = time()
   local passed = now - m[2]
   local counts = math.max(math.floor(m[3] / 3), 2000)
   is_moved = m[4]
@@ -75,8 +78,9 @@ end
 WAKE: Final = f"""
 local function wake(key, count)
   if count <= 0 then return end
-  for _ = 1, math.min(count, {MOST_TOKENS}) do redis.call('RPUSH', key, '1') end
-  redis.call('LTRIM', key, 0, {MOST_TOKENS - 1})
+  local length
+  for _ = 1, math.min(count, {MOST_TOKENS}) do length = redis.call('RPUSH', key, '1') end
+  if length > {MOST_TOKENS} then redis.call('LTRIM', key, 0, {MOST_TOKENS - 1}) end
   redis.call('PEXPIRE', key, 3000)
 end
 local function waits(until_ms, now)
@@ -86,22 +90,30 @@ end
 
 ONCE: Final = f"""
 -- Return the answer to a request that was done before, or that is too late to be done; nil if it is to be done.
+local lives_since
 local function seen(key, number)
   local last = redis.call('GET', key)
   if not last then return nil end
-  local n, answer = string.match(last, '^(%d+) (.*)$')
+  local n, since, answer = string.match(last, '^(%d+) (%d+) (.*)$')
+  lives_since = since
   if tonumber(n) == tonumber(number) then return {{answer == 'full' and 'full' or 'ok', answer}} end
   if tonumber(n) > tonumber(number) then return {{'late'}} end
   return nil
 end
 local function remember(key, number, answer)
-  redis.call('SET', key, number .. ' ' .. answer, 'EX', {MEMORY})
+  local age = now - (lives_since or 0)
+  if age >= 0 and age < {_MORE * 1000} then
+    redis.call('SET', key, number .. ' ' .. lives_since .. ' ' .. answer, 'KEEPTTL')
+  else
+    redis.call('SET', key, number .. ' ' .. string.format('%d', now) .. ' ' .. answer, 'EX', {MEMORY + _MORE})
+  end
 end
 """
 
 QUIET: Final = """
 local function quiet(waiting, joiners, now)
-  if redis.call('LLEN', waiting) + redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[2]) > 0 then return end
+  if redis.call('LLEN', waiting) > 0 then return end
+  if redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[3]) > 0 then return end
   redis.call('HINCRBY', KEYS[1], 'idle', 1)
   if waits(redis.call('HGET', KEYS[1], 'joiners'), now) then wake(joiners, 32) end
 end

@@ -77,9 +77,9 @@ if #new > 0 and redis.call('LLEN', KEYS[4]) + #new > capacity + (offered or 0) t
 local first = redis.call('HINCRBY', KEYS[1], 'id', #new) - #new
 for number, i in ipairs(new) do
   redis.call('HSET', KEYS[6], ARGV[i], 1)
-  redis.call('RPUSH', KEYS[4], string.format('%.0f:0:', first + number) .. ARGV[i + 1])
+  redis.call('RPUSH', KEYS[4], string.format('%d:0:', first + number) .. ARGV[i + 1])
 end
-local brought_again = string.format('%.0f', (#ARGV - 4 - forgotten) / 2 - #new)
+local brought_again = string.format('%d', (#ARGV - 4 - forgotten) / 2 - #new)
 redis.call('HSET', KEYS[6], 'epoch', ARGV[2], 'sequence', ARGV[3], 'answer', brought_again)
 redis.call('PEXPIRE', KEYS[6], 604800000)
 if waits(getters, now) then wake(KEYS[5], #new) end

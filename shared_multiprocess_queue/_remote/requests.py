@@ -83,11 +83,14 @@ Step = Ask | Wake
 T = TypeVar("T")
 Call = Generator[Step, Any, T]
 
-_NAME: Final = 12  # bytes of a session's name
+_NAME: Final = 32  # bytes of a session's name; see ``Session``
 
 
 class Session:
     """Numbers the requests of one call after the other, so that each is done once however often it is sent.
+
+    Its name makes tokens longer than 64 bytes. A sorted set of shorter ones is a list, which the server searches from
+    the beginning for each of them.
 
     Attributes:
         name: of the session.

@@ -17,7 +17,8 @@ BRIDGE    hash    for each queue from which a bridge brings items: the bridge (`
                   and the answer to that; and the positions of what was put and may not yet have ended there. It goes
                   a week after its last use
 DEAD      hash    ``deliveries:payload`` of dead letters, by id
-SESSION   string  the last request of a session that has changed something: ``number answer``. It goes two hours later
+SESSION   string  the last request of a session that has changed something: ``number since answer``. It goes two hours
+                  later; until when was said at ``since``
 GETTERS   list    tokens that wake one getter each; so PUTTERS and JOINERS
 ========  ======  ==================================================================================================
 

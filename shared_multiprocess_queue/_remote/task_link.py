@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 
 from .._platform import clock
 from .calls import closed
+from .finding import Finder, is_elsewhere
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, options
 from .where import Place
@@ -27,8 +28,9 @@ T = TypeVar("T")
 class _TaskLines:
     """Connections, each for one request at a time. If all are in use, a call waits for one."""
 
-    def __init__(self, make: Callable[[], Any], most: int) -> None:
+    def __init__(self, make: Callable[[], Any], finder: Finder, most: int) -> None:
         self._make = make
+        self._finder = finder
         self._free: list[Any] = []
         self._used: set[Any] = set()
         self._left = asyncio.Semaphore(most)
@@ -55,18 +57,24 @@ class _TaskLines:
         try:
             try:
                 async with asyncio.timeout(SILENCE):
+                    if not line.is_connected:
+                        await asyncio.to_thread(self._finder.direct, line)
                     await line.send_packed_command([data])
                     answer = await line.read_response()
             except TimeoutError:
                 raise exceptions.TimeoutError("the server is silent") from None
-            except exceptions.ResponseError:
-                has_answered = True
+            except exceptions.ResponseError as error:
+                has_answered = not is_elsewhere(error)
                 raise
             has_answered = True
             return answer
+        except BaseException as error:
+            if not has_answered:
+                self._finder.note(error)
+            raise
         finally:
             if not has_answered:
-                _drop(line)  # an answer may be on its way
+                _drop(line)  # an answer may be on its way, or come from another server
             self._used.discard(line)
             self._free.append(line)
             self._left.release()
@@ -115,8 +123,9 @@ class TaskLink:
         self._is_closed = False
         given = {**options(SILENCE), "socket_timeout": None}  # which would make a task of each sending
         pool = redis.asyncio.ConnectionPool.from_url(place.server, retry=Retry(NoBackoff(), 0), **given)
-        self._asking = _TaskLines(pool.make_connection, CONNECTIONS)
-        self._waiting = _TaskLines(pool.make_connection, CONNECTIONS)
+        finder = Finder(place)
+        self._asking = _TaskLines(pool.make_connection, finder, CONNECTIONS)
+        self._waiting = _TaskLines(pool.make_connection, finder, CONNECTIONS)
 
     async def run(self, call: Call[T]) -> T:
         """Run a call to its end."""

@@ -31,6 +31,7 @@ _AGAIN: Final = (
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
     exceptions.MasterDownError,
+    exceptions.AskError,  # and MOVED, which is one: another node of a cluster has the queue, or will have it
     OSError,
 )
 _AGAIN_TEXTS: Final = ("BUSY ", "NOREPLICAS", "LOADING", "UNBLOCKED")
@@ -93,7 +94,7 @@ class Trouble:
                 f"what lies on the server for the queue {shown} is no queue that this package writes ({error}); "
                 f"remove it by RemoteQueue.remove(url), and create it again"
             ) from error
-        if not is_passing(error):
+        if not is_passing(error) or (isinstance(error, exceptions.AskError) and not self._place.nodes):
             raise QueueRefusedError(
                 f"the server of {shown} refuses the request: {error}{_advice(error)}", self._outcome
             ) from error
@@ -130,4 +131,6 @@ def _advice(error: Exception) -> str:
         return "; its memory is full: take items out, or give it more by maxmemory"
     if isinstance(error, (*_FINAL, exceptions.NoPermissionError)):
         return "; give a user and a password that may use the keys shmq:* and scripts"
+    if isinstance(error, exceptions.AskError):
+        return "; it is a node of a cluster, and another node has the queue: write redis+cluster://host:port#tasks"
     return ""

@@ -15,6 +15,9 @@ PASSWORD: Final = "SHMQ_PASSWORD"
 """The environment variable that has the password, if the URL has none."""
 
 _SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+_KINDS: Final = {"sentinel": 26379, "cluster": 6379}
+"""What may stand behind a scheme and a '+', for several servers; with the usual port."""
+
 _OF_TLS: Final = frozenset(
     {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 )
@@ -22,6 +25,8 @@ _FILES: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_k
 _REQUIREMENTS: Final = ("none", "optional", "required")
 _SCHEME: Final = re.compile(r"[A-Za-z0-9+.-]*")
 _DATABASE: Final = re.compile(r"/?[0-9]*")
+_SERVICE: Final = re.compile(r"/([^/]+)(/[0-9]*)?")
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 
 
 class Place(NamedTuple):
@@ -32,12 +37,18 @@ class Place(NamedTuple):
         name: of the queue.
         shown: the whole URL without user, password and options.
         given: the whole URL, as it was given.
+        nodes: hosts and ports of sentinels, or of nodes of a cluster; none if ``server`` is the one.
+        service: what the sentinels call the server; empty for a cluster.
+        sentinel: the URL of a sentinel, without a user and a password.
     """
 
     server: str
     name: str
     shown: str
     given: str
+    nodes: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel: str = ""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.shown}>"
@@ -53,12 +64,15 @@ def parse(url: str) -> Place:
     scheme, has_scheme, _ = text.partition("://")
     if not has_scheme or not _SCHEME.fullmatch(scheme):
         raise ArgumentError("a URL of a queue begins with a scheme and '://'; write redis://host:6379/0#tasks")
-    scheme = scheme.lower()
-    if scheme not in _SCHEMES:
+    scheme, _, kind = scheme.lower().partition("+")
+    if scheme not in _SCHEMES or (kind and (kind not in _KINDS or scheme == "unix")):
         raise ArgumentError(
-            f"there is no kind of queue for the scheme {shown(scheme)}; give the name of a local queue, or a URL "
-            f"that begins with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
+            f"there is no kind of queue for the scheme {shown(f'{scheme}+{kind}' if kind else scheme)}; give the name "
+            f"of a local queue, or a URL that begins with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}, "
+            f"redis+sentinel://, redis+cluster://"
         )
+    if kind:
+        return _parse_several(text, scheme, kind)
     parts = _parts(text, scheme)
     name = unquote(parts.fragment)
     if not name or "\0" in name:
@@ -72,6 +86,55 @@ def parse(url: str) -> Place:
     if secret and not parts.password:
         server = server._replace(netloc=_with_password(parts, secret))
     return Place(urlunsplit(server), name, _shown(parts), text)
+
+
+def _parse_several(text: str, scheme: str, kind: str) -> Place:
+    """Take a URL of several servers apart, as one of the first of them."""
+    _, _, rest = text.partition("://")
+    end = next((at for at, letter in enumerate(rest) if letter in "/?#"), len(rest))
+    user, at, hosts = rest[:end].rpartition("@")
+    path, rest = _service_of(rest[end:], scheme) if kind == "sentinel" else ("", rest[end:])
+    nodes = _nodes(hosts, scheme, kind)
+    place = parse(f"{scheme}://{user}{at}{hosts.split(',')[0]}{rest}")
+    server = urlsplit(place.server)
+    if kind == "cluster" and (server.path.strip("/0") or parse_qs(server.query).get("db", ["0"]) != ["0"]):
+        raise ArgumentError("a cluster has database 0 alone; leave the number out of the URL")
+    first, _, behind = place.shown.partition("://")[2].partition(hosts.split(",")[0])
+    return place._replace(
+        shown=f"{scheme}+{kind}://{first}{hosts}{f'/{path}' if path else ''}{behind}",
+        given=text,
+        nodes=nodes,
+        service=unquote(path),
+        sentinel=urlunsplit(server._replace(netloc="sentinel", path="")) if path else "",
+    )
+
+
+def _service_of(rest: str, scheme: str) -> tuple[str, str]:
+    """Return the service that a URL of sentinels names, and what stands behind their hosts without it."""
+    end = next((at for at, letter in enumerate(rest) if letter in "?#"), len(rest))
+    found = _SERVICE.fullmatch(rest[:end])
+    if found is None:
+        raise ArgumentError(
+            f"the URL that begins with {scheme}+sentinel:// names no service; write "
+            f"redis+sentinel://host1,host2,host3/service/0#tasks"
+        )
+    return found[1], (found[2] or "") + rest[end:]
+
+
+def _nodes(hosts: str, scheme: str, kind: str) -> tuple[tuple[str, int], ...]:
+    found = []
+    for host in hosts.split(","):
+        try:
+            parts = urlsplit(f"//{host}")
+            found.append((parts.hostname or "", parts.port or _KINDS[kind]))
+        except ValueError:  # its text may have a part of the password
+            found.append(("", 0))
+    if not all(_HOST.fullmatch(host) for host, _ in found):
+        raise ArgumentError(
+            f"the URL that begins with {scheme}+{kind}:// cannot be read: behind the scheme there may be "
+            f"user:password@, then hosts with ports and commas between them"
+        ) from None
+    return tuple(found)
 
 
 def key_of(name: str, run_id: str) -> str:

@@ -1,4 +1,7 @@
-"""Bridges are killed at random moments while items go through them; then each item is looked for."""
+"""Bridges are killed at random moments while items go through them, and their connections are cut.
+
+At the end each item is looked for.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from shared_multiprocess_queue import Empty, Full, RemoteQueue, SharedMemoryQueue
 
+from .cutting import CuttingProxy
 from .server import PROGRAMS, Server
 
 BATCH = 5
@@ -28,12 +32,14 @@ class Outcome(NamedTuple):
         lost: that did not arrive.
         doubled: times that an item arrived again.
         most: times that this may happen.
+        cuts: of connections.
     """
 
     put: int
     lost: int
     doubled: int
     most: int
+    cuts: int
 
     @property
     def is_right(self) -> bool:
@@ -41,8 +47,8 @@ class Outcome(NamedTuple):
         return not self.lost and self.doubled <= self.most
 
 
-def run(direction: Literal["in", "out"], kills: int, seed: int) -> Outcome:
-    """Kill bridges so often, and return what was found."""
+def run(direction: Literal["in", "out"], kills: int, seed: int, often: float = 0) -> Outcome:
+    """Kill bridges so often, and cut their connections at such a part of messages; return what was found."""
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), PROGRAMS[0], appendfsync="no")
         server.start()
@@ -52,9 +58,14 @@ def run(direction: Literal["in", "out"], kills: int, seed: int) -> Outcome:
                 SharedMemoryQueue[int]("near", create=True, capacity=20, leases=20, run_id=run_id) as near,
                 RemoteQueue[int](server.url("far"), create=True, capacity=20, leases=20, lease=1.0) as far,
             ):
+                proxy = CuttingProxy(server.port, seed, often)
                 try:
-                    return _run_between(near, far, server.url("far"), direction, kills, seed)
+                    url = f"redis://127.0.0.1:{proxy.port}/0#far"
+                    put, lost, doubled = _run_between(near, far, url, direction, kills, seed)
+                    most = 0 if direction == "out" else (kills + 1) * BATCH
+                    return Outcome(put, lost, doubled, most, proxy.cuts)
                 finally:
+                    proxy.close()
                     near.unlink()
         finally:
             server.kill()
@@ -62,7 +73,7 @@ def run(direction: Literal["in", "out"], kills: int, seed: int) -> Outcome:
 
 def _run_between(
     near: SharedMemoryQueue[int], far: RemoteQueue[int], url: str, direction: str, kills: int, seed: int
-) -> Outcome:
+) -> tuple[int, int, int]:
     source: Any = near if direction == "out" else far
     target: Any = far if direction == "out" else near
     command = [sys.executable, "-m", "shared_multiprocess_queue", "bridge", "near", url, "--run-id", near.run_id]
@@ -89,8 +100,7 @@ def _run_between(
             bridge.wait()
     while not target.empty():
         found[_got(target)] += 1
-    doubled = sum(found.values()) - len(found)
-    return Outcome(put, put - len(found), doubled, 0 if direction == "out" else (kills + 1) * BATCH)
+    return put, put - len(found), sum(found.values()) - len(found)
 
 
 def _got(queue: Any) -> int:

@@ -55,7 +55,7 @@ def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        server = Server(place, PROGRAMS[0], appendfsync="always")
+        server = Server(place, PROGRAMS[0], appendfsync=plan.fsync)
         server.start()
         try:
             return _run_on(server, plan, place)

@@ -47,7 +47,13 @@ class Server:
             "appendfsync": "always",
             **self._settings,
         }
-        options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self._start([word for name, value in settings.items() for word in (f"--{name}", value)])
+
+    def start_as_sentinel(self, file: Path) -> None:
+        """Start as a sentinel, whose settings are in a file that it writes itself."""
+        self._start([str(file), "--port", str(self.port), "--bind", "127.0.0.1", "--sentinel"])
+
+    def _start(self, options: list[str]) -> None:
         log = (self._folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(

@@ -1,4 +1,6 @@
-"""Producers, holders of leases and the server are killed at random moments; then each item is looked for.
+"""Producers, holders of leases and the server are killed at random moments, or their connections are cut.
+
+At the end each item is looked for.
 
 A producer notes each item when ``put`` has returned. A worker notes the item and its position before ``done``, and
 again after it. So if a worker dies in between, the first note says that the item may have ended. Then
@@ -14,16 +16,21 @@ import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from shared_multiprocess_queue import LeaseLostError, RemoteQueue, ShutDown
 
+from .cutting import CuttingProxy
 from .notes import Notes, end, start
-from .server import PROGRAMS, Server
+from .server import PROGRAMS, Server, free_port
 
 PRODUCERS, WORKERS = 2, 3
+OFTEN = 0.02
+"""The part of messages at which a connection is cut."""
+
 _EACH = 10**7  # numbers of items of one producer
 
 
@@ -31,14 +38,18 @@ class Plan(NamedTuple):
     """What to do.
 
     Attributes:
-        kills: of producers and workers, together.
-        restarts: of the server.
+        kills: of producers, and as many of workers.
+        restarts: of the server, which is killed.
         seed: of the moments and victims.
+        cuts: of connections.
+        fsync: how often the server's file is written to the disk: "always", or "everysec".
     """
 
     kills: int
     restarts: int
     seed: int
+    cuts: int = 0
+    fsync: str = "always"
 
 
 class Outcome(NamedTuple):
@@ -52,6 +63,8 @@ class Outcome(NamedTuple):
         ended_twice: items whose lease was ended twice.
         put_twice: items that have two positions.
         redelivered: times that an item was handed out again.
+        cuts: of connections.
+        is_safe: whether the server writes before it answers; one that does not may lose a second or two.
     """
 
     acknowledged: int
@@ -61,18 +74,20 @@ class Outcome(NamedTuple):
     ended_twice: list[int]
     put_twice: list[int]
     redelivered: int
+    cuts: int
+    is_safe: bool
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is lost and nothing doubled."""
-        return not (self.lost or self.ended_twice or self.put_twice)
+        """Whether nothing is lost and nothing doubled, as far as the server can tell."""
+        return not self.put_twice and not (self.is_safe and (self.lost or self.ended_twice))
 
 
 def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        server = Server(place, PROGRAMS[0], appendfsync="always")
+        server = Server(place, PROGRAMS[0], appendfsync=plan.fsync)
         server.start()
         try:
             return _run_on(server, plan, place)
@@ -83,45 +98,49 @@ def run(plan: Plan) -> Outcome:
 def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
     put, begun, ended = (Notes(place / name) for name in ("put", "begun", "ended"))
     queue = RemoteQueue[int](server.url(), create=True, capacity=50, leases=2 * WORKERS, lease=1.0)
-    chance = random.Random(plan.seed)
     numbers = iter(range(10**6))
+    port = free_port()
+
+    def opened() -> RemoteQueue[int]:
+        """Return the parent's handle, which a forked child may use; or one through the proxy."""
+        return RemoteQueue[int](f"redis://127.0.0.1:{port}/0#{queue.name}") if plan.cuts else queue
 
     def produce() -> None:
+        into = opened()
         first = next(numbers) * _EACH
         for item in range(first, first + _EACH):
-            queue.put(item)
+            into.put(item)
             put.add(item)
 
     def work() -> None:
+        out_of = opened()
         while True:
-            lease = queue.lease()
+            lease = out_of.lease()
             begun.add(lease.item, lease.position)
             with suppress(LeaseLostError):
                 lease.done()
                 ended.add(lease.item, lease.position)
 
-    jobs = [produce] * PRODUCERS + [work] * WORKERS
-    pids = []
-    for job in jobs:
-        pids.append(start(job))
+    def started(job: Callable[[], None]) -> int:
+        pid = start(job)
         next(numbers)  # the child has taken it
+        return pid
+
+    jobs = [produce] * PRODUCERS + [work] * WORKERS
+    pids = [started(job) for job in jobs]
+    proxy = CuttingProxy(server.port, plan.seed, OFTEN, port)  # behind the forks, for it has threads
     try:
-        restarts = sorted(chance.sample(range(plan.kills), min(plan.restarts, plan.kills)))
-        for kill in range(plan.kills):
-            time.sleep(chance.uniform(0.0, 0.05))
-            victim = chance.randrange(len(jobs))
-            end(pids[victim])
-            if kill in restarts:
-                server.kill()
-                server.start()
-            pids[victim] = start(jobs[victim])
-            next(numbers)
+        _trouble(server, plan, pids, lambda victim: started(jobs[victim]))
+        while proxy.cuts < plan.cuts:
+            time.sleep(0.01)
+        proxy.often = 0
         goal = queue.get_metrics()["got_total"] + 50  # the server, after its last start, serves those that are left
         while queue.get_metrics()["got_total"] < goal:
             time.sleep(0.01)
     finally:
         for pid in pids:
             end(pid)
+        proxy.close()
     queue.shutdown()
     left = []
     with suppress(ShutDown):
@@ -145,4 +164,21 @@ def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
         ended_twice=sorted(item for item, count in Counter(item for item, _ in over).items() if count > 1),
         put_twice=sorted(item for item, count in Counter(item for item, _ in seen).items() if count > 1),
         redelivered=redelivered,
+        cuts=proxy.cuts,
+        is_safe=plan.fsync == "always",
     )
+
+
+def _trouble(server: Server, plan: Plan, pids: list[int], started: Callable[[int], int]) -> None:
+    """Kill a producer and a worker in turn, and start another in its place; sometimes kill the server, too."""
+    chance = random.Random(plan.seed)
+    kills = 2 * plan.kills
+    restarts = set(chance.sample(range(kills), min(plan.restarts, kills)))
+    for kill in range(kills):
+        time.sleep(chance.uniform(0.0, 0.05))
+        victim = chance.randrange(PRODUCERS) if kill % 2 else PRODUCERS + chance.randrange(WORKERS)
+        end(pids[victim])
+        if kill in restarts:
+            server.kill()
+            server.start()
+        pids[victim] = started(victim)

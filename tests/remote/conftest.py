@@ -9,7 +9,7 @@ import pytest
 
 from shared_multiprocess_queue import RemoteQueue, SharedMemoryQueue
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
-from tests.support.cutting import CuttingProxy
+from stress.remote.cutting import CuttingProxy
 from tests.support.queues import MakeQueue
 from tests.support.servers import Server, programs_or_skip
 

@@ -22,8 +22,8 @@ from shared_multiprocess_queue._remote import ferry as ferry_module
 from shared_multiprocess_queue._remote.ferry import Ferry
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
 from shared_multiprocess_queue.bridge import Bridge, Direction
+from stress.remote.cutting import CuttingProxy
 from tests.remote.conftest import MakeRemote
-from tests.support.cutting import CuttingProxy
 from tests.support.queues import MakeQueue, drained
 from tests.support.servers import Server
 from tests.support.waiting import LONG, eventually, in_thread

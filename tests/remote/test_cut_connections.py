@@ -11,8 +11,8 @@ import pytest
 from shared_multiprocess_queue import RemoteQueue, ShutDown
 from shared_multiprocess_queue._remote.requests import Wake
 from stress.remote import workers
+from stress.remote.cutting import CuttingProxy
 from tests.remote.conftest import MakeRemote
-from tests.support.cutting import CuttingProxy
 from tests.support.servers import Server, programs_or_skip
 from tests.support.waiting import LONG, in_thread
 
@@ -117,7 +117,7 @@ def test_a_request_that_comes_late_changes_nothing(make_remote: MakeRemote) -> N
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_kills_of_workers_and_of_the_server_lose_nothing() -> None:
     programs_or_skip()
-    outcome = workers.run(workers.Plan(kills=20, restarts=3, seed=3))
+    outcome = workers.run(workers.Plan(kills=10, restarts=3, seed=3))
     assert outcome.is_right, outcome
     assert outcome.acknowledged > 50
 

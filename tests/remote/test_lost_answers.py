@@ -21,8 +21,8 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._remote import trouble
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
+from stress.remote.cutting import CuttingProxy
 from tests.remote.conftest import MakeRemote
-from tests.support.cutting import CuttingProxy
 from tests.support.servers import Server
 from tests.support.waiting import LONG, eventually, in_thread
 

@@ -101,12 +101,14 @@ def test_a_child_needs_no_lock_that_a_thread_of_its_parent_had(
     q.put_batch(["a", "b"])
     lease = q.lease()
     holdings = q._handle._holdings
-    locks = [holdings._lock, q._handle._link._asking._left._cond]  # type: ignore[attr-defined]
+    connections_left = q._handle._link._asking._left
+    for _ in range(CONNECTIONS):  # all of them are in use
+        connections_left.get()
     monkeypatch.setattr(holdings, "_post", Undone())
     ready, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locks[0], locks[1]:
+        with holdings._lock:
             ready.set()
             over.wait(LONG)
 
@@ -128,6 +130,8 @@ def test_a_child_needs_no_lock_that_a_thread_of_its_parent_had(
         over.set()
         holder.join()
         monkeypatch.undo()
+        for _ in range(CONNECTIONS):
+            connections_left.put(None)
     lease.done()
 
 

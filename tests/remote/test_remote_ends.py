@@ -21,9 +21,9 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._remote import calls, holdings, task_link
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
+from stress.remote.cutting import CuttingProxy
 from tests.remote.conftest import MakeRemote
 from tests.support.children import in_child
-from tests.support.cutting import CuttingProxy
 from tests.support.servers import Server
 from tests.support.waiting import LONG, eventually, in_thread
 

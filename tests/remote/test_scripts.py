@@ -198,7 +198,7 @@ def test_every_script_begins_so_that_a_full_server_refuses_it_whole() -> None:
 
 @pytest.mark.slow
 def test_a_take_is_no_larger_than_a_batch_may_be(client: Any, run: Run) -> None:
-    client.hset("m", mapping={"capacity": 100, "leases": 100})
+    client.hset("m", mapping={"capacity": 100, "leases": 100, "item_size": 1_000_000})
     run("put", 1, "s", 0, *[b"x" * 1_000_000] * 20)
     answer = run("take", 2, "h", 0, 100, 0)
     assert (len(answer) - 1) / 2 == 17, "with the last one it is more than 16 MiB"

@@ -57,6 +57,15 @@ SECRET = "s3cret"
         "redis://user:s3cret@host/1?db=2#q",
         "rediss://user:s3cret@host/0?ssl_cert_reqs=no#q",
         "unix://user:s3cret@host:1/path?x=1#q",
+        "redis+cluster://user:s3cret@host,/0#q",
+        "redis+cluster://user:s3cret@host/1#q",
+        "redis+cluster://user:pa/s3cret@host#q",
+        "redis+cluster://host:s3cret,host#q",
+        "redis+sentinel://user:s3cret@host,other#q",
+        "redis+sentinel://user:s3cret@host/service/s3cret#q",
+        "redis+sentinel://user:p@s3cret@host/service#q",
+        "redis+cluster:/user:s3cret@host/0#q",
+        "redis+many://user:s3cret@host/0#q",
     ],
 )
 def test_an_url_that_cannot_be_shows_no_password(url: str) -> None:
@@ -77,12 +86,28 @@ def test_an_url_that_cannot_be_shows_no_password(url: str) -> None:
         "redis://user:s3cret@[::1]:6379#q",
         "rediss://user:s3cret@host/0?ssl_cert_reqs=none#q",
         "unix://user:s3cret@/run/redis.sock?db=1#q",
+        "redis+sentinel://user:s3cret@host,[::1]:7000/service/1#q",
+        "valkeys+cluster://:s3cret@host:7000,other#q",
     ],
 )
 def test_no_text_of_a_place_shows_a_password(url: str) -> None:
     place = where.parse(url)
     assert SECRET not in place.shown + repr(place) + str(place) + f"{[place]}"
     assert SECRET in place.server
+
+
+def test_a_url_of_several_servers_names_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(where.PASSWORD, SECRET)
+    place = where.parse("rediss+sentinel://worker@one,two:27,[::1]:28/main%20one/2?ssl_cert_reqs=none#q")
+    assert place.nodes == (("one", 26379), ("two", 27), ("::1", 28))
+    assert place.service == "main one"
+    assert place.server == f"rediss://worker:{SECRET}@one/2?ssl_cert_reqs=none"
+    assert place.sentinel == "rediss://sentinel?ssl_cert_reqs=none"
+    assert place.shown == "rediss+sentinel://***@one,two:27,[::1]:28/main%20one/2#q"
+    place = where.parse("redis+cluster://one:7000,two/0#q")
+    assert place.nodes == (("one", 7000), ("two", 6379))
+    assert (place.service, place.shown) == ("", "redis+cluster://one:7000,two/0#q")
+    assert where.parse(place.given) == place
 
 
 def test_a_file_of_certificates_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class CuttingProxy:
         port: of the server.
         seed: of the choices.
         often: the part of messages at which a connection is cut.
+        at: the port on which it listens; 0: any that is free.
 
     Attributes:
         loses: part of requests that are passed on, and whose connection is cut before their answer.
@@ -40,7 +41,7 @@ class CuttingProxy:
         is_down: whether new connections are refused; those that are there are not cut.
     """
 
-    def __init__(self, port: int, seed: int = 0, often: float = 0) -> None:
+    def __init__(self, port: int, seed: int = 0, often: float = 0, at: int = 0) -> None:
         self._target = port
         self._chance = random.Random(seed)
         self.often = often
@@ -48,7 +49,7 @@ class CuttingProxy:
         self.held: list[bytes] = []
         self.cuts = self.lost = 0
         self.is_down = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", at))
         self.port: int = self._listener.getsockname()[1]
         self._open: set[_Pair] = set()
         threading.Thread(target=self._accept, daemon=True).start()
