@@ -116,6 +116,30 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         )
 
 
+class NotABufferError(SharedMemoryQueueError, TypeError):
+    """The next item is no bytes in one piece of memory, so that it cannot be looked at in place; it is in the queue."""
+
+
+class BufferTooSmallError(SharedMemoryQueueError, ValueError):
+    """The next item has more bytes than the buffer for it; it is in the queue.
+
+    Attributes:
+        size: bytes of the item.
+        room: bytes of the buffer.
+    """
+
+    def __init__(self, size: int, room: int) -> None:
+        super().__init__(size, room)
+        self.size = size
+        self.room = room
+
+    def __str__(self) -> str:
+        return (
+            f"the next item has {self.size:,} bytes, and the buffer for it has {self.room:,}; the item is still in the "
+            f"queue: take it with a larger buffer, or by get() without one"
+        )
+
+
 class SerializationError(SharedMemoryQueueError, ValueError):
     """Something in the item cannot be turned into bytes; the message says where it is, ``__cause__`` why.
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.formats import Format, Serializer
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, new_sizes, opening, sweep
+from ._engine import choice, in_place, lifecycle, metrics, new_sizes, opening, sweep
 from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.dead_letter import DeadLetter
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
+from ._engine.in_place import Reservation, View
 from ._engine.lease import AwaitedLease, Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
@@ -376,6 +377,97 @@ class SharedMemoryQueue(Generic[T]):
         with suppress(ShutDown):
             while True:
                 yield self.get()
+
+    # ---- in place ---------------------------------------------------------------------------------------------------
+
+    def get_into(self, buffer: Any, block: bool = True, timeout: float | None = None) -> int:
+        """Take the next item into memory of the caller, with one copy, as ``socket.recv_into`` does.
+
+        The item must be one that ``view`` takes, but may take several slots. If it is another one, or does not fit, it
+        stays in the queue. The atomics engine copies twice.
+
+        Args:
+            buffer: any object with a buffer that can be written, in one piece; the item is copied to its beginning.
+            block: wait for an item if the queue is empty.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The number of bytes of the item.
+
+        Raises:
+            BufferTooSmallError: the item has more bytes than the buffer, and is still in the queue; a ValueError.
+            NotABufferError: the item has no bytes to copy, and is still in the queue; a TypeError.
+            queue.Empty, ShutDown, QueueClosedError, RoleTakenError: as ``get``.
+            ValueError: the queue has leases: use ``lease``.
+
+        Example:
+            >>> frames = SharedMemoryQueue("doc-into", create=True)
+            >>> frames.put(b"RGB")
+            >>> memory = bytearray(4)
+            >>> memory[: frames.get_into(memory)]
+            bytearray(b'RGB')
+            >>> frames.close(); frames.unlink()
+        """
+        return self._calls[in_place.writable(buffer), block, timeout]  # type: ignore[no-any-return]  # as get
+
+    def reserve(self, nbytes: SupportsIndex, block: bool = True, timeout: float | None = None) -> Reservation:
+        """Write an item in the memory of the queue, in a ``with`` block, at whose end it is put.
+
+        The block gets a memoryview of so many bytes, with whatever lay there before. It is aligned to 64 bytes if
+        ``nbytes`` is at most ``item_size`` - 48, otherwise to 16. For ``get`` the item is bytes; in a queue with
+        ``dumps`` and ``loads`` it is what ``dumps`` would have returned.
+
+        If an exception leaves the block, nothing is put; nor if the process dies in it, or if something refers to the
+        memory beyond it. Until the block ends, getters wait for all that is put behind it: let it take milliseconds.
+
+        Args:
+            nbytes: size of the item, at most ``item_size``: it lies in one slot.
+            block: when the block begins, wait for room if the queue is full.
+            timeout: seconds to wait then; None waits for ever, 0 does not wait.
+
+        Raises:
+            ValueError: ``nbytes`` is not possible.
+            queue.Full, ShutDown, QueueClosedError, RoleTakenError, SharedMemoryFullError: when the block begins; as
+                ``put``.
+            BufferError: at the end of the block: something refers to the memory, an array for example.
+            QueueClosedError: at the end of the block: this handle was closed in it.
+
+        Example:
+            >>> frames = SharedMemoryQueue("doc-reserve", create=True, item_size=1 << 20)
+            >>> with frames.reserve(3) as memory:
+            ...     memory[:] = b"RGB"
+            >>> with frames.view() as memory:
+            ...     print(memory[0])
+            82
+            >>> frames.close(); frames.unlink()
+        """
+        member = self._check_open()
+        size = _arguments.reserved(nbytes, member.geometry.item_size)
+        return in_place.Reservation(self, self._engine, self._codec, size, block, timeout)
+
+    def view(self, block: bool = True, timeout: float | None = None) -> View:
+        """Read the next item in the memory of the queue, in a ``with`` block, at whose end it is gone.
+
+        The item must be bytes, or what ``reserve`` has put, in one slot; or an object with one large buffer, such as an
+        array, of which the block gets the bytes of that buffer and nothing else. In a queue with ``dumps`` and
+        ``loads`` it is what ``dumps`` has returned. The block gets a memoryview that can only be read.
+
+        The item is this process's when the block begins, also if an exception leaves it. If the process dies in it,
+        another getter gets the item. Until the block ends, its slot is not free: let it take milliseconds.
+
+        Args:
+            block: when the block begins, wait for an item if the queue is empty.
+            timeout: seconds to wait then; None waits for ever, 0 does not wait.
+
+        Raises:
+            NotABufferError: when the block begins: the item is another one, and is still in the queue; a TypeError.
+            queue.Empty, ShutDown, QueueClosedError, RoleTakenError: when the block begins; as ``get``.
+            BufferError: at the end of the block: something refers to the memory, an array for example.
+            QueueClosedError: at the end of the block: this handle was closed in it.
+            ValueError: the queue has leases: use ``lease``.
+        """
+        _arguments.refuse_leases("view", self._check_open().geometry.leases)
+        return in_place.View(self, self._engine, self._codec, block, timeout)
 
     # ---- awaiting ---------------------------------------------------------------------------------------------------
 

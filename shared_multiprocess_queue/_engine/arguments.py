@@ -252,6 +252,29 @@ def most_items(max_items: SupportsIndex) -> int:
     return number
 
 
+def reserved(nbytes: SupportsIndex, item_size: int) -> int:
+    """Return the argument of ``reserve`` as a plain number.
+
+    Raises:
+        ArgumentError: the argument is not a whole number, or is more than a slot has.
+    """
+    advice = f"; a reservation lies in one slot, and this queue has item_size={item_size}"
+    return _between("nbytes", nbytes, item_size, "bytes", advice, least=0)
+
+
+def refuse_leases(method: str, leases: int) -> None:
+    """Refuse a call that takes an item without a lease, in a queue that has leases.
+
+    Raises:
+        ArgumentError: it has.
+    """
+    if leases:
+        raise ArgumentError(
+            f"{method} is not for a queue with leases, where an item is in processing until it is ended: take it by "
+            f"lease() or get()"
+        )
+
+
 def delay_of(delay: float, last: bool) -> int:
     """Return the argument ``delay`` of ``Lease.release`` in nanoseconds.
 

@@ -9,6 +9,7 @@ from .._codec.formats import ItemCodec
 from .._ring.claim import Payload
 from .doorbell import Doorbell
 from .membership import Membership
+from .places import Place
 
 EngineName = Literal["atomics", "native"]
 
@@ -24,6 +25,8 @@ class Calls(Protocol):
 
     def __getitem__(self, wish: tuple[Any, ...], /) -> Any:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``.
+
+        With a memoryview in the place of ``max_items``, take one into that memory, and return its bytes.
 
         By one look, which waits for nothing at all, it is ``[()]`` or ``[(max_items,)]``.
         """
@@ -92,6 +95,12 @@ class Engine(Protocol):
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
+
+    def reserve(self, length: int, tag: int, until: float) -> Place:
+        """Claim a slot for a payload; see ``Places``."""
+
+    def view(self, until: float) -> Place | None:
+        """Claim the next item, if its bytes are in place; see ``Places``."""
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""
