@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
 from .._codec.formats import ItemCodec
 from .._codec.in_place import laid
@@ -70,6 +70,9 @@ class _Block(ABC):
         self._forks = 0
         self._lent: tuple[memoryview, memoryview] | None = None
 
+    _is_shown: ClassVar[bool]
+    """Whether the block reads what was there."""
+
     @abstractmethod
     def _claim(self, until: float) -> Place:
         """Claim."""
@@ -97,6 +100,7 @@ class _Block(ABC):
             place.give_up()
             raise
         self._lent = memory, view
+        place.is_shown = self._is_shown  # no call, so no exception comes between this and the block
         self._place = place
         return view
 
@@ -162,6 +166,8 @@ class Reservation(_Block):
 
     __slots__ = ("_laid",)
 
+    _is_shown = False
+
     def __init__(
         self, queue: object, engine: Places, codec: ItemCodec, size: int, block: bool, timeout: float | None
     ) -> None:
@@ -199,6 +205,8 @@ class View(_Block):
     """What ``SharedMemoryQueue.view`` returns; see there."""
 
     __slots__ = ()
+
+    _is_shown = True
 
     def _claim(self, until: float) -> Place:
         place: Place | None = None
