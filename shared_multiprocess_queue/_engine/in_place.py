@@ -59,10 +59,11 @@ class _Block(ABC):
         timeout: likewise.
     """
 
-    __slots__ = ("__weakref__", "_codec", "_engine", "_forks", "_lent", "_place", "_queue", "_seconds")
+    __slots__ = ("__weakref__", "_codec", "_engine", "_forks", "_is_entered", "_lent", "_place", "_queue", "_seconds")
 
     def __init__(self, queue: object, engine: Places, codec: ItemCodec, block: bool, timeout: float | None) -> None:
         self._engine = engine
+        self._is_entered = False
         self._place: Place | None = None
         self._seconds = seconds_of(block, timeout)
         self._queue = queue
@@ -86,18 +87,24 @@ class _Block(ABC):
         """End the claim; ``is_kept`` tells whether an item that was written is to be put."""
 
     def __enter__(self) -> memoryview:
-        if self._place is not None:
+        if self._is_entered:
             raise RuntimeError("this is the block of another with statement; call reserve() or view() again for each")
-        self._forks = processes.forks
-        self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
-        place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
+        self._is_entered = True  # no call since the check, so no other thread has come between
         try:
-            memory = self._memory(place)
-            view = lend(memory)
-            if self._forks != processes.forks:
-                refuse_child()
+            self._forks = processes.forks
+            self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
+            place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
+            try:
+                memory = self._memory(place)
+                view = lend(memory)
+                if self._forks != processes.forks:
+                    refuse_child()
+            except BaseException:
+                place.give_up()
+                raise
         except BaseException:
-            place.give_up()
+            self._is_entered = False
+            self._engine.membership.blocks.drop(self)
             raise
         self._lent = memory, view
         place.is_shown = self._is_shown  # no call, so no exception comes between this and the block
@@ -110,6 +117,8 @@ class _Block(ABC):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._is_entered:
+            raise RuntimeError("this block has not begun, or has ended already")
         place, self._place = self._place, None
         lent, self._lent = self._lent, None
         is_free = True
@@ -119,6 +128,7 @@ class _Block(ABC):
             if place is not None:
                 self._end(place, is_free and exception is None)
         finally:
+            self._is_entered = False
             if place is not None:
                 self._end(place, False)  # nothing, if it has ended
         self._engine.membership.blocks.drop(self)

@@ -49,7 +49,7 @@ class Place(Protocol):
         """Drop the item that was read."""
 
     def give_up(self) -> None:
-        """Undo the claim: of a put nothing is left but a tomb, the item of a get goes to another one unless it was shown."""
+        """Undo the claim: of a put nothing is left but a tomb, the item of a get goes to another one unless shown."""
 
 
 class Unwritten:

@@ -382,20 +382,6 @@ def test_the_block_keeps_its_handle(run_id: str) -> None:
         memory[0] = 1
 
 
-def test_a_block_is_for_one_with_statement_at_a_time(make_queue: MakeQueue) -> None:
-    queue = make_queue(capacity=2)
-    block = queue.reserve(1)
-    with block as memory:
-        memory[0] = 1
-        with pytest.raises(RuntimeError, match="another with statement"):
-            block.__enter__()
-    with block as memory:
-        memory[0] = 2
-    assert drained(queue) == [b"\1", b"\2"]
-    with pytest.raises(TypeError, match="cannot be pickled"):
-        pickle.dumps(block)
-
-
 def test_a_queue_that_was_shut_down(make_queue: MakeQueue) -> None:
     queue = make_queue(capacity=3)
     with queue.reserve(1) as memory:
