@@ -178,7 +178,7 @@ class Wish:
 class Block(Protocol):
     """A ``with`` block that has a place."""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End the claim, if there is one."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import Empty
-from tests.support.queues import MakeQueue, drained
+from tests.support.queues import MakeQueue, assert_works, drained
 
 pytestmark = pytest.mark.usefixtures("engines")
 
@@ -69,3 +69,16 @@ def test_a_block_that_did_not_begin_may_begin_again(make_queue: MakeQueue) -> No
     assert not queue._membership.blocks._blocks
     queue.put(b"abc")
     assert run(block) == b"abc"
+
+
+@pytest.mark.parametrize("what", ["reserve", "view"])
+def test_a_block_that_is_dropped_while_its_memory_is_used_warns(make_queue: MakeQueue, what: str) -> None:
+    queue = make_queue(capacity=1)
+    if what == "view":
+        queue.put(b"abc")
+    block = queue.reserve(3) if what == "reserve" else queue.view()
+    part = block.__enter__()[:1]
+    with pytest.warns(ResourceWarning, match="use a with statement"):
+        del block
+    assert part.nbytes == 1
+    assert_works(queue)
