@@ -6,7 +6,9 @@ import warnings
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from ._codec import in_place
 from ._codec.formats import Format, Serializer
+from ._codec.tags import BYTES, OWN, PADDING, PLACED
 from ._engine import sweep
 from ._engine.atomics import AtomicsEngine
 from ._engine.definition_log import Definitions
@@ -49,6 +51,7 @@ class Drain:
         self._definitions = Definitions(member.segment, self._queue._geometry.definitions, member)
         self._told = DEFINITIONS_FIRST
         self._is_empty = False
+        self._bare_tag = BYTES if serializer in ("pickle", "plain") else OWN
         self._lease: Lease[Any] | None = None
         self._payload: Payload | None = None
 
@@ -64,7 +67,7 @@ class Drain:
                 self._payload = self._lease._payload
             else:
                 self._payload = cast(AtomicsEngine, self._queue._engine).get(1, 0, lambda taken: taken[0])
-            return self._payload
+            return self._as_put(*self._payload)
         self._is_empty = True
         return None
 
@@ -103,4 +106,9 @@ class Drain:
             warnings.simplefilter("ignore", ResourceWarning)  # the caller is told what is left
             self._queue.close()
         left = self._queue._membership.records.kept_back
-        return left.popleft() if left else None
+        return self._as_put(*left.popleft()) if left else None
+
+    def _as_put(self, payload: bytes, tag: int) -> Payload:
+        """Return a payload as ``put`` would have written it: the padding of a reservation is of other items."""
+        is_padded = tag == PLACED and len(payload) >= PADDING
+        return (in_place.raw(payload, tag), self._bare_tag) if is_padded else (payload, tag)

@@ -51,6 +51,21 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+@pytest.mark.parametrize(("leases", "own"), [(0, False), (2, False), (0, True)])
+def test_what_lay_in_a_reservation_before_is_not_written(
+    make_queue: MakeQueue, tmp_path: Path, leases: int, own: bool
+) -> None:
+    q = make_queue(capacity=1, leases=leases, **({"dumps": to_json, "loads": from_json} if own else {}))
+    q.put("of another consumer" * 9)
+    q.get()
+    with q.reserve(3) as memory:
+        memory[:] = b"[7]"
+    target = tmp_path / "items"
+    told = shmq_json("drain", q.name, "--run-id", q.run_id, "--yes", "--to", str(target))
+    assert told["bytes"] == 3
+    assert frames(target.read_bytes()) == [(tags.OWN if own else tags.BYTES, b"[7]")]
+
+
 @pytest.mark.parametrize("leases", [0, 2])
 @pytest.mark.parametrize("mode", ["mpmc", "spsc"])
 def test_drain_takes_items_as_bytes(
