@@ -34,6 +34,12 @@ _DROPPED: Final = (
 )
 
 
+_OUTLIVED: Final = (
+    "Something refers to the memory of this block of reserve() or view() beyond its end, an array for example: drop it "
+    "before it reads, or writes, other items."
+)
+
+
 class Places(Protocol):
     """What an engine has for items in place."""
 
@@ -138,7 +144,11 @@ class _Block(ABC):
             if place is not None:
                 self._end(place, False)  # nothing, if it has ended
         self._engine.membership.blocks.drop(self)
-        if exception is not None or self._forks != processes.forks:
+        if self._forks != processes.forks:
+            return
+        if exception is not None:
+            if not is_free:
+                exception.add_note(_OUTLIVED)
             return
         if place is None:
             self._refuse_closed()
@@ -271,4 +281,4 @@ def writable(buffer: Any) -> memoryview:
     view = memoryview(buffer)
     if view.readonly or not view.c_contiguous:
         raise TypeError(f"get_into() needs a buffer that can be written, in one piece, not {type(buffer).__name__!r}")
-    return view.cast("B")
+    return view.cast("B") if view.nbytes else memoryview(bytearray())  # an empty one of more dimensions has no cast

@@ -15,7 +15,7 @@ from .._codec.formats import ItemCodec
 from .._codec.in_place import FIRST, place_of
 from .._codec.tags import BUFFERS
 from .._platform import processes
-from .._ring.claim import Payload
+from .._ring.claim import CORRUPT, Payload
 from .._ring.ring import SHUT_DOWN, UNFIT
 from ..errors import BufferTooSmallError, NotABufferError, ShutDown
 
@@ -288,6 +288,11 @@ def refuse_item(tag: int, slots: int) -> NoReturn:
     Raises:
         NotABufferError: always.
     """
+    if tag == CORRUPT:
+        raise NotABufferError(
+            "the next item has a damaged slot, which states a length that cannot be: get() raises CorruptQueueError "
+            "and drops it"
+        )
     why = (
         f"takes {slots:,} slots, and so does not lie in one piece of memory: take it by get(), or by get_into()"
         if slots > 1

@@ -1,4 +1,5 @@
-/* Items that are read in their slot: what a get in place wants, and one attempt to claim it. The same as _engine/in_place.py and _codec/in_place.py. */
+/* Items that are read in their slot: what a get in place wants, and one attempt to claim it. The same as
+   _engine/in_place.py and _codec/in_place.py. */
 
 #ifndef SHMQ_IN_PLACE_H
 #define SHMQ_IN_PLACE_H

@@ -324,9 +324,9 @@ struct shmq_wish {
 
 /* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
    `held`. With a wish, claim the next item alone, if it suits; UNFIT: it does not. Each caller says by constants what is
-   `leased` and may be `large`, and that there is no wish, so that the compiler, and the checker, drop the other ways. DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they
-   may be large and are not leased, *count slots. ORPHAN: an item of a dead get lies at *position. Any other result:
-   nothing is claimed.
+   `leased` and may be `large`, and that there is no wish, so that the compiler, and the checker, drop the other ways.
+   DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they may be large and
+   are not leased, *count slots. ORPHAN: an item of a dead get lies at *position. Any other result: nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
 static inline __attribute__((always_inline)) enum shmq_result

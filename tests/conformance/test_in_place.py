@@ -147,6 +147,9 @@ def test_any_buffer_that_can_be_written_takes_an_item(make_queue: MakeQueue) -> 
     queue.put(array.array("i", [7]).tobytes())
     assert queue.get_into(numbers) == 4
     assert numbers.tolist() == [7, 2, 3]
+    for empty in (memoryview(bytearray(0)), pytest.importorskip("numpy").empty((0, 3))):
+        queue.put(b"")
+        assert queue.get_into(empty) == 0
     queue.put(b"left")
     for wrong in (b"bytes", memoryview(bytearray(8))[::2]):
         with pytest.raises(TypeError, match="can be written, in one piece"):
@@ -258,8 +261,9 @@ def test_what_outlives_its_block_is_an_error(make_queue: MakeQueue, what: str, r
     with pytest.raises(Empty):
         queue.get_nowait()
     assert_works(queue)
-    with pytest.raises(KeyError):  # which says more than that its traceback keeps the frame
+    with pytest.raises(KeyError) as caught:  # which says more than that its traceback keeps the frame
         run(queue.reserve(3), keep, KeyError())
+    assert "beyond its end" in caught.value.__notes__[0]
     queue.close()
     assert [one.nbytes > 0 and one[0] is not None for one in kept] == [True, True]  # the memory stays
 
@@ -472,7 +476,7 @@ def test_what_the_segment_says_is_not_believed(make_queue: MakeQueue, what: str)
     halves.release()
     slot.release()
     for take in (view_of(queue), into(queue, 1 << 14)):
-        with pytest.raises(NotABufferError):
+        with pytest.raises(NotABufferError, match="damaged slot" if what == "length" else "its tag is"):
             take()
     with pytest.raises((DeserializationError, CorruptQueueError)):
         queue.get_nowait()
