@@ -429,8 +429,10 @@ class SharedMemoryQueue(Generic[T]):
             ValueError: ``nbytes`` is not possible.
             queue.Full, ShutDown, QueueClosedError, RoleTakenError, SharedMemoryFullError: when the block begins; as
                 ``put``.
-            BufferError: at the end of the block: something refers to the memory, an array for example.
+            BufferError: at the end of the block: something refers to the memory, an array for example; a tensor of
+                ``torch.frombuffer`` is not seen.
             QueueClosedError: at the end of the block: this handle was closed in it.
+            RuntimeError: the block is open in another with statement, perhaps of another thread.
 
         Example:
             >>> frames = SharedMemoryQueue("doc-reserve", create=True, item_size=1 << 20)
@@ -448,9 +450,10 @@ class SharedMemoryQueue(Generic[T]):
     def view(self, block: bool = True, timeout: float | None = None) -> View:
         """Read the next item in the memory of the queue, in a ``with`` block, at whose end it is gone.
 
-        The item must be bytes, or what ``reserve`` has put, in one slot; or an object with one large buffer, such as an
-        array, of which the block gets the bytes of that buffer and nothing else. In a queue with ``dumps`` and
-        ``loads`` it is what ``dumps`` has returned. The block gets a memoryview that can only be read.
+        The item must be bytes, or what ``reserve`` has put, in one slot; or one with exactly one buffer of 4,096 bytes
+        or more (a contiguous numpy array, a ``pickle.PickleBuffer``), of which the block gets the bytes and
+        nothing else; a bytearray is refused. In a queue with ``dumps`` and ``loads`` it is what ``dumps`` has
+        returned. The block gets a memoryview that can only be read.
 
         The item is this process's when the block begins, also if an exception leaves it. If the process dies in it,
         another getter gets the item. Until the block ends, its slot is not free: let it take milliseconds.
@@ -462,8 +465,10 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             NotABufferError: when the block begins: the item is another one, and is still in the queue; a TypeError.
             queue.Empty, ShutDown, QueueClosedError, RoleTakenError: when the block begins; as ``get``.
-            BufferError: at the end of the block: something refers to the memory, an array for example.
+            BufferError: at the end of the block: something refers to the memory, an array for example; a tensor of
+                ``torch.frombuffer`` is not seen.
             QueueClosedError: at the end of the block: this handle was closed in it.
+            RuntimeError: the block is open in another with statement, perhaps of another thread.
             ValueError: the queue has leases: use ``lease``.
         """
         _arguments.refuse_leases("view", self._check_open().geometry.leases)
