@@ -153,13 +153,25 @@ def attach(
         ) from None
     if version != VERSION:
         raise LayoutVersionError(place.shown, version, VERSION)
-    own = fixed._asdict()
-    differing = [name for name, value in asked.items() if own[name] != value]
+    wanted, own = _as_arguments(asked), _as_arguments(fixed._asdict())
+    differing = [name for name, value in wanted.items() if own[name] != value]
     if differing:
         raise QueueMismatchError(
-            place.shown, {name: asked[name] for name in differing}, {name: own[name] for name in differing}
+            place.shown, {name: wanted[name] for name in differing}, {name: own[name] for name in differing}
         )
     return Calls(prefix, found["uuid"], place.shown, holder()), fixed
+
+
+def _as_arguments(fixed: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return what is fixed by the names and in the units of the arguments, the secret first."""
+    words: dict[str, float | str] = {}
+    for name, value in fixed.items():
+        if name != "serializer":
+            words[name] = value / 1000 if name == "lease" else value
+    if "serializer" not in fixed:
+        return words
+    serializer, _, signed = str(fixed["serializer"]).partition(", ")
+    return {"secret": signed or "not signed", "serializer": serializer, **words}
 
 
 def remove(link: Link, place: Place, run_id: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from ..errors import ArgumentError, shown
 
@@ -85,7 +85,7 @@ def parse(url: str) -> Place:
     secret = os.environ.get(PASSWORD, "")
     if secret and not parts.password:
         server = server._replace(netloc=_with_password(parts, secret))
-    return Place(urlunsplit(server), name, _shown(parts), text)
+    return Place(_joined(server), name, _shown(parts), text)
 
 
 def _parse_several(text: str, scheme: str, kind: str) -> Place:
@@ -105,7 +105,7 @@ def _parse_several(text: str, scheme: str, kind: str) -> Place:
         given=text,
         nodes=nodes,
         service=unquote(path),
-        sentinel=urlunsplit(server._replace(netloc="sentinel", path="")) if path else "",
+        sentinel=_joined(server._replace(netloc="sentinel", path="")) if path else "",
     )
 
 
@@ -164,6 +164,11 @@ def _parts(text: str, scheme: str) -> SplitResult:
             f"the URL that begins with {scheme}:// has a '?' behind its '#': options stand before the '#'; in the name "
             f"of a queue write %3F for '?'"
         )
+    if scheme == "unix" and (parts.netloc.rpartition("@")[2] or not parts.path.strip("/")):
+        raise ArgumentError(
+            "the URL that begins with unix:// has no path of a socket behind the scheme, or behind user:password@; "
+            "write unix:///run/redis.sock#tasks"
+        )
     if scheme != "unix" and not _DATABASE.fullmatch(parts.path):
         raise ArgumentError(
             f"the URL {_shown(parts._replace(path=''))} has something behind its host that is no number of a database; "
@@ -207,4 +212,10 @@ def _with_password(parts: SplitResult, secret: str) -> str:
 def _shown(parts: SplitResult) -> str:
     """Return a URL without its options, and without a user: some write a password in its place."""
     host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{'***@' if host[1] else ''}{host[2]}", query=""))
+    return _joined(parts._replace(netloc=f"{'***@' if host[1] else ''}{host[2]}", query=""))
+
+
+def _joined(parts: SplitResult) -> str:
+    """Return a URL from its parts. ``urlunsplit`` leaves '//' out if there is no host, as for a socket."""
+    query, fragment = f"?{parts.query}" if parts.query else "", f"#{parts.fragment}" if parts.fragment else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}{fragment}"
