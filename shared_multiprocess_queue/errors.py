@@ -227,7 +227,9 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
     def __str__(self) -> str:
         if "secret" in self.found:  # of a queue on a server
             others = [f"; it has {what}={own!r}, not {self.asked[what]!r}" for what, own in self.found.items()][1:]
-            advice = "pass secret= (shmq bridge: SHMQ_SECRET)" if self.found["secret"] == "signed" else "leave secret out"
+            advice = (
+                "pass secret= (shmq bridge: SHMQ_SECRET)" if self.found["secret"] == "signed" else "leave secret out"
+            )
             return f"the items of queue {self.args[0]!r} are {self.found['secret']}; {advice}{''.join(others)}"
         sizes = {what: own for what, own in self.found.items() if what != "serializer"}
         differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in sizes.items())

@@ -87,7 +87,7 @@ def check(link: Link, place: Place, accepts_eviction: bool) -> None:
     if policy.startswith("allkeys") and not accepts_eviction:
         raise QueueRefusedError(
             f"the server of {place.shown} has maxmemory-policy {policy}, so it drops queues when its memory is full; "
-            f"set it to noeviction, or pass accept_eviction=True if that may happen"
+            f"set it to noeviction, or pass accept_eviction=True (shmq bridge: --accept-eviction) if that may happen"
         )
     if policy.startswith("volatile"):
         warnings.warn(
