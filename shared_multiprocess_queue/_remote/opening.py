@@ -133,9 +133,13 @@ def attach(
         LayoutVersionError: another version of this package made it.
     """
     prefix = key_of(place.name, run_id)
+    began = clock.now()
     while not (found := _fields(link, prefix)) and clock.now() < until:
         clock.sleep(min(_LOOK, max(until - clock.now(), 0) / 1e9))
     if not found or (uuid and found.get("uuid") != uuid):
+        if until > began:
+            waited = f"{(clock.now() - began) / 1e9:.1f} s"
+            raise QueueNotFoundError(f"there is no queue {place.shown}; waited {waited} for it; see what creates it")
         raise QueueNotFoundError(
             f"there is no queue {place.shown}{' any more' if uuid else ''}; create it with create=True, or wait for it "
             f"with wait=seconds"

@@ -144,15 +144,20 @@ def key_of(name: str, run_id: str) -> str:
 
 def _parts(text: str, scheme: str) -> SplitResult:
     """Split a URL, if it is certain where its password ends."""
+    wrong = "" if text.isprintable() and " " not in text else "it has a space, or what is not printable"
     try:
         parts = urlsplit(text)
-        is_right = parts.port is None or scheme != "unix"
+        try:
+            if parts.port is not None and scheme == "unix":
+                wrong = wrong or "a socket has no port"
+        except ValueError:
+            wrong = wrong or "what stands behind the ':' of its host is no number of a port"
     except ValueError:  # its text may have a part of the password
-        is_right = False
-    if not is_right or not text.isprintable() or " " in text:
+        wrong = wrong or "its host is none; an address of IPv6 stands in brackets"
+    if wrong:
         raise ArgumentError(
-            f"the URL that begins with {scheme}:// cannot be read: behind the scheme there may be user:password@, then "
-            f"a host and a :port, a /database, and the queue's name behind a '#'"
+            f"the URL that begins with {scheme}:// cannot be read: {wrong}; behind the scheme there may be "
+            f"user:password@, then a host and a :port, a /database, and the queue's name behind a '#'"
         )
     if text.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1:
         raise ArgumentError(
@@ -193,7 +198,10 @@ def _check_options(parts: SplitResult) -> None:
             value.isdecimal() if option == "db" else value in _REQUIREMENTS if option == "ssl_cert_reqs" else value
         )
         if not is_right:
-            raise ArgumentError(f"the URL {_shown(parts)} has an option {option!r} without one value that can be")
+            raise ArgumentError(
+                f"the URL {_shown(parts)} has an option {option!r} without one value that can be; "
+                f"write {_example(option)}"
+            )
         if option in _FILES and not os.path.exists(value):
             raise ArgumentError(
                 f"the URL {_shown(parts)} has an option {option!r} with a path at which nothing is: {shown(value)}"
@@ -202,6 +210,12 @@ def _check_options(parts: SplitResult) -> None:
         raise ArgumentError(
             f"the URL {_shown(parts)} has a database behind its host and an option 'db', too; leave one of them out"
         )
+
+
+def _example(option: str) -> str:
+    if option in _FILES or option == "ssl_ca_path":
+        return f"{option}=path, once"
+    return {"db": "db=0", "ssl_cert_reqs": "ssl_cert_reqs=required"}.get(option, f"{option}=true") + ", once"
 
 
 def _with_password(parts: SplitResult, secret: str) -> str:

@@ -120,8 +120,8 @@ def bridge_command(
             signals.check()
     except LeasesRequiredError:
         raise click.UsageError(
-            f"{safe(source)} has no leases, so a bridge that is killed would lose what it has; create it with leases=N, N "
-            f"being the number of items in processing at once"
+            f"{safe(source)} has no leases, so a bridge that is killed would lose items; create it with leases=N, "
+            f"N being the number of items in processing at once"
         ) from None
     except SupersededError:
         raise fail(f"another bridge brings the items of {source} from now on", SUPERSEDED) from None

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from click.testing import CliRunner
 
-from shared_multiprocess_queue import QueueMismatchError, RemoteQueue, open_queue
+from shared_multiprocess_queue import (
+    QueueMismatchError,
+    QueueNotFoundError,
+    QueueRefusedError,
+    QueueUnavailableError,
+    RemoteQueue,
+    SharedMemoryQueue,
+    like,
+    open_queue,
+)
 from shared_multiprocess_queue._remote import where
+from shared_multiprocess_queue._remote.trouble import Trouble
+from shared_multiprocess_queue.cli.app import main
 from shared_multiprocess_queue.errors import ArgumentError
 from tests.remote.conftest import MakeRemote
-from tests.support.servers import Server, programs_or_skip
+from tests.support.servers import Server, free_port, programs_or_skip
 
 KEY = b"k" * 16
+URL = f"redis://127.0.0.1:{free_port()}/0#q"  # where no server is
 
 
 @pytest.fixture
@@ -28,7 +44,7 @@ def socket(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_queue_is_opened_by_a_socket(socket: Path) -> None:
-    with open_queue(f"unix://{socket}?db=1#t", create=True) as q:
+    with RemoteQueue[Any](f"unix://{socket}?db=1#t", create=True) as q:
         q.put(1)
         assert q.get() == 1
         assert q.url == f"unix://{socket}#t"
@@ -74,3 +90,82 @@ def test_another_lease_is_shown_in_seconds(make_remote: MakeRemote, server: Serv
     make_remote(leases=1, lease=2.5)
     with pytest.raises(QueueMismatchError, match=r"lease=2\.5, not 60\.0,.* pass lease=2\.5;"):
         RemoteQueue[Any](server.url(), run_id=run_id, lease=60)
+
+
+def test_a_queue_that_is_waited_for_in_vain_says_how_long(server: Server) -> None:
+    with pytest.raises(QueueNotFoundError, match=r"waited 0\.\d s for it"):
+        open_queue(server.url("none"), wait=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"capacity": 0}, "no unlimited queue: choose"),
+        ({"item_size": 1 << 27}, r"between 1 and 67,108,864 bytes on a server, not 134217728"),
+        ({"item_size": 1 << 40}, r"between 1 and 67,108,864 bytes on a server"),
+        ({"secret": "s3cret"}, "must be 16 to 64 bytes, not something of type str;"),
+        ({"secret": 5}, "something of type int"),
+        ({"secret": b"s3cret"}, "not 6 bytes"),
+        ({"secret": []}, "bytes at least"),
+    ],
+)
+def test_arguments_that_cannot_be_say_what_can(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        open_queue(URL, create=True, reconnect=0, **arguments)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_options_of_the_other_kind_of_queue_are_named() -> None:
+    with pytest.raises(TypeError, match="a queue on a server has no max_item_size; its item_size may be up to 64 MiB"):
+        open_queue(URL, max_item_size=5)
+    with pytest.raises(TypeError, match="a queue on a server has no loads; leave it out"):
+        open_queue(URL, loads=bytes)
+    with pytest.raises(TypeError, match=r"a queue of this machine has no secret; .* URL"):
+        open_queue("tasks", secret=KEY)
+    here, there = (
+        set(inspect.signature(kind.__init__).parameters) - {"self", "name", "url"}
+        for kind in (SharedMemoryQueue, RemoteQueue)
+    )
+    assert (set(like._HERE_ALONE), set(like._ON_SERVERS_ALONE)) == (here - there, there - here)
+
+
+def test_a_server_that_is_away_is_told_with_the_time_and_the_outcome() -> None:
+    with pytest.raises(QueueUnavailableError) as caught:
+        open_queue(URL, reconnect=0.3)
+    assert re.search(r"refused; after 0\.3 s in which it was asked again the call has done nothing;", str(caught.value))
+    lost = Trouble(where.parse(URL), 0, 0)
+    with pytest.raises(QueueUnavailableError, match=r"closed; after 0\.0 s .* may have had its effect"):
+        lost.pause(redis.exceptions.ConnectionError("closed."))
+
+
+def test_a_server_without_tls_is_told() -> None:
+    """It answers with what is no TLS, or, to most greetings, not at all."""
+    trouble = Trouble(where.parse(URL.replace("redis:", "rediss:")), 0, 0)
+    with pytest.raises(QueueRefusedError, match=r"speaks no TLS at that port: write redis://"):
+        trouble.pause(redis.exceptions.ConnectionError("[SSL: WRONG_VERSION_NUMBER] wrong version number"))
+    with pytest.raises(QueueUnavailableError, match=r"whether it speaks TLS at that port"):
+        trouble.pause(redis.exceptions.TimeoutError("Timeout connecting to server"))
+
+
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        ("redis://host:s3cret/0#q", "no number of a port"),
+        ("redis://[::1/0#q", "IPv6 stands in brackets"),
+        ("redis://user:s3 cret@host#q", "a space"),
+        ("unix://user@:5/s#q", "has no port"),
+        ("redis://host?db=x#q", "write db=0, once"),
+        ("rediss://host?ssl_cert_reqs=x#q", "write ssl_cert_reqs=required"),
+    ],
+)
+def test_the_part_of_a_url_that_is_wrong_is_named(url: str, part: str) -> None:
+    with pytest.raises(ArgumentError, match=part):
+        where.parse(url)
+
+
+@pytest.mark.parametrize("words", [["show", URL], ["rm", "q", URL], ["peek", URL], ["drain", URL], ["metrics", URL]])
+def test_commands_that_look_here_say_so(words: list[str]) -> None:
+    done = CliRunner().invoke(main, words, env={"COLUMNS": "10000"})
+    assert done.exit_code == 2
+    assert "queues of this machine only" in done.stderr
+    assert "RemoteQueue.remove(url)" in done.stderr
