@@ -156,5 +156,7 @@ def _secrets(secret: bytes | Sequence[bytes] | None) -> tuple[bytes, ...]:
                 f"make one by secrets.token_bytes(32)"
             )
     if not found:
-        raise ArgumentError(f"a list of secrets must have one of {_SHORTEST} to {_LONGEST} bytes at least; for none pass None")
+        raise ArgumentError(
+            f"a list of secrets must have one of {_SHORTEST} to {_LONGEST} bytes at least; for none pass None"
+        )
     return found
