@@ -85,6 +85,7 @@ def test_a_target_that_was_shut_down_is_named(command: Any, server: Server, make
     assert (code, f"the queue {server.url('far')} was shut down" in text) == (1, True)
 
 
+@pytest.mark.slow
 def test_the_help_needs_no_client() -> None:
     script = "import sys; sys.modules['redis'] = None; from shared_multiprocess_queue.__main__ import main; main()"
     done = subprocess.run(

@@ -22,6 +22,7 @@ from shared_multiprocess_queue import (
     like,
     open_queue,
 )
+from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._remote import where
 from shared_multiprocess_queue._remote.trouble import Trouble
 from shared_multiprocess_queue.cli.app import main
@@ -136,6 +137,12 @@ def test_a_server_that_is_away_is_told_with_the_time_and_the_outcome() -> None:
     lost = Trouble(where.parse(URL), 0, 0)
     with pytest.raises(QueueUnavailableError, match=r"closed; after 0\.0 s .* may have had its effect"):
         lost.pause(redis.exceptions.ConnectionError("closed."))
+
+
+def test_no_pause_is_longer_than_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: 0)
+    trouble = Trouble(where.parse(URL), 0.5, clock.FOREVER)
+    assert max(trouble.pause(redis.exceptions.ConnectionError("closed")) for _ in range(20)) <= 0.5
 
 
 def test_a_server_without_tls_is_told() -> None:
