@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from shared_multiprocess_queue.bridge import Bridge
+from shared_multiprocess_queue import bridge
 from shared_multiprocess_queue.cli.app import main
 from tests.remote.conftest import MakeRemote
 from tests.support.queues import MakeQueue
@@ -22,11 +22,14 @@ def after(turns: int) -> Any:
     return lambda: next(left, None) is None
 
 
-def test_it_is_said_once_that_no_lease_is_free(make_queue: MakeQueue, make_remote: MakeRemote) -> None:
+def test_it_is_said_once_that_no_lease_is_free(
+    make_queue: MakeQueue, make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "_LOOK", 0.01)
     near, far = make_queue("near", leases=2), make_remote("far")
     near.put_batch([Fraction(1, 3), Fraction(1, 5), "behind them"])
     said: list[str] = []
-    Bridge(near, far, "out", 4, after(3), said.append).run()
+    bridge.Bridge(near, far, "out", 4, after(3), said.append).run()
     first, _, last = said
     assert first.startswith("the item of position 0 of the local queue 'near' cannot go over, and is tried again in 60")
     assert last.startswith("no lease is free: 2 items cannot go over")
@@ -85,7 +88,6 @@ def test_a_target_that_was_shut_down_is_named(command: Any, server: Server, make
     assert (code, f"the queue {server.url('far')} was shut down" in text) == (1, True)
 
 
-@pytest.mark.slow
 def test_the_help_needs_no_client() -> None:
     script = "import sys; sys.modules['redis'] = None; from shared_multiprocess_queue.__main__ import main; main()"
     done = subprocess.run(
