@@ -107,10 +107,36 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         enough = f"{self.argument}={self.size} or more" if self.is_exact else f"a larger {self.argument}"
-        slots = ", and with a capacity * item_size that is as large" if self.argument != "item_size" else ""
+        is_remote = self.argument == "item_size"
+        kind = "the queue" if is_remote else "a SharedMemoryQueue"  # a Queue has no such argument
+        slots = "" if is_remote else ", and with a capacity * item_size that is as large"
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create the queue with {enough}{slots}, or send a smaller item"
+            f"{self.limit:,}; create {kind} with {enough}{slots}, or send a smaller item"
+        )
+
+
+class NotABufferError(SharedMemoryQueueError, TypeError):
+    """The next item is no bytes in one piece of memory, so that it cannot be looked at in place; it is in the queue."""
+
+
+class BufferTooSmallError(SharedMemoryQueueError, ValueError):
+    """The next item has more bytes than the buffer for it; it is in the queue.
+
+    Attributes:
+        size: bytes of the item.
+        room: bytes of the buffer.
+    """
+
+    def __init__(self, size: int, room: int) -> None:
+        super().__init__(size, room)
+        self.size = size
+        self.room = room
+
+    def __str__(self) -> str:
+        return (
+            f"the next item has {self.size:,} bytes, and the buffer for it has {self.room:,}; the item is still in the "
+            f"queue: take it with a larger buffer, or by get() without one"
         )
 
 
@@ -197,7 +223,8 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
     def __str__(self) -> str:
         users = f"process {', '.join(map(str, self.pids))}" if self.pids else "a process that cannot be told"
-        more = f" ({self.hidden:,} processes could not be looked at)" if self.hidden else ""
+        others = "process" if self.hidden == 1 else "processes"
+        more = f" ({self.hidden:,} {others} could not be looked at)" if self.hidden else ""
         held = [
             f"{count:,} {noun}{'s' * (count != 1)}"
             for count, noun in ((self.items, "item"), (self.dead_letters, "dead letter"))

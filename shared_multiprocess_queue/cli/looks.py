@@ -26,6 +26,7 @@ from .output import (
     console,
     fail,
     name,
+    number,
     print_json,
 )
 from .stop_signals import StopSignals
@@ -209,7 +210,7 @@ def wait_command(
                 break
             left = (until - clock.now()) / 1e9
             if left <= 0:
-                raise fail(f"waited for {name(queue_name)} in vain", NO)
+                raise fail(f"waited {timeout:g} s for {name(queue_name)} in vain: {_what_is(queue, shutdown)}", NO)
             clock.sleep(min(pause, left))
             pause = min(pause * 1.5, longest)
     if as_json:
@@ -228,6 +229,14 @@ def _look(queue_name: str, run_id: str, may_be_missing: bool) -> QueueFile | Non
     if queue.state not in ("ok", "unfinished", "leftover"):
         raise fail(f"{name(queue_name)} cannot be waited for: {queue.why}", NOT_USABLE)
     return queue
+
+
+def _what_is(queue: QueueFile | None, shutdown: bool) -> str:
+    if queue is None:
+        return "there is no such queue"
+    if queue.look is None:
+        return f"it is {queue.state}"
+    return "it is not shut down" if shutdown else f"it has {number(queue.look.items, 'item')}"
 
 
 def _is_so(queue: QueueFile, items: int | None, empty: bool, shutdown: bool) -> bool:
