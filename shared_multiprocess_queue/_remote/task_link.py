@@ -141,9 +141,10 @@ class TaskLink:
                 answer = await self._step(step, task, cancelled)
         except StopIteration as end:
             result: T = end.value
-            return result
-        finally:
+            return result  # at once: an interrupt in a further step would lose it
+        except BaseException:
             call.close()
+            raise
 
     async def _step(self, step: Step, task: asyncio.Task[Any], cancelled: int) -> Any:
         if self._pid != os.getpid():

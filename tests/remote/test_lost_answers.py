@@ -141,7 +141,7 @@ def test_a_request_is_not_repeated_for_longer_than_it_is_remembered(
 
     monkeypatch.setattr(trouble, "clock", Clock)
     monkeypatch.setattr(link._asking, "use", lose)
-    monkeypatch.setattr(link._is_closed, "wait", lambda seconds: False)
+    monkeypatch.setattr(link, "_pause", lambda seconds: None)
     with pytest.raises(QueueUnavailableError):
         handle.put("a")
     monkeypatch.undo()

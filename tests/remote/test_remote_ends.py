@@ -161,14 +161,13 @@ def test_close_ends_calls_that_wait_for_a_server_that_is_away(own_server: Server
         eventually(lambda: q._handle._task_links)
     else:
         failed = threading.Event()
-        pause = link._is_closed.wait
+        pause = link._pause
 
-        def wait(seconds: float) -> bool:
+        def noted(seconds: float) -> None:
             failed.set()
-            is_closed: bool = pause(seconds)
-            return is_closed
+            pause(seconds)
 
-        link._is_closed.wait = wait
+        link._pause = noted
         waiting = in_thread(q.put, 1)
         assert failed.wait(LONG)
     q.close()
