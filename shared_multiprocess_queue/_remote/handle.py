@@ -174,22 +174,22 @@ class Handle:
                 items, error = self._read(claim.taken)
                 if error is not None:
                     yield from self._give_back_rest(claim, len(items) or 1)
+                    error = None if items else error
                 if self.fixed.leases and items:
-                    self._holdings.add(claim.taken, for_thread=True)
-                    self.calls.keep(claim)
-                    is_over = True
-                    return items
-                confirming = self.calls.confirm(claim, until)
-                is_over = True  # from here on that gives back what is not confirmed
-                are_mine = yield from confirming
+                    self._holdings.add(self._holdings.of(claim.taken, for_thread=True))
+                else:
+                    are_mine = yield from self.calls.confirm(claim, until)
+                    if error is None:
+                        items = [item for item, is_mine in zip(items, are_mine, strict=True) if is_mine]
+                is_over = True
+                self.calls.free += (claim.session,)  # no call: Python serves no signal from here to the end
             finally:
                 if not is_over:
                     self.calls.abandon(claim)
-            if error is not None and not items:
-                raise error
-            items = [item for item, is_mine in zip(items, are_mine, strict=True) if is_mine]
             if items:
                 return items
+            if error is not None:
+                raise error
 
     def _read(self, taken: Sequence[Taken]) -> tuple[list[Any], DeserializationError | None]:
         items: list[Any] = []
@@ -219,9 +219,11 @@ class Handle:
         claim = yield from self.calls.take(most, until, self._holdings.of_this_process())
         is_over = False
         try:
-            leases = [RemoteLease(self, held) for held in self._holdings.add(claim.taken, for_thread=False)]
-            self.calls.keep(claim)
+            new = self._holdings.of(claim.taken, for_thread=False)
+            leases = [RemoteLease(self, held) for held in new]
+            self._holdings.add(new)
             is_over = True
+            self.calls.free += (claim.session,)  # no call, as in ``getting``
             return leases
         finally:
             if not is_over:
