@@ -56,7 +56,7 @@ def _next(look: RemoteQueue[Any], leases: int) -> tuple[Any, int]:
         return lease.item, lease.deliveries
 
 
-def test_no_call_waits_in_a_lock_that_an_interrupt_could_leave_locked(
+def test_no_call_waits_in_a_lock_that_an_interrupt_leaves_locked(
     make_remote: MakeRemote, proxy: CuttingProxy, through: Callable[..., RemoteQueue[Any]]
 ) -> None:
     make_remote(leases=2).put_batch([1, 2])
@@ -82,7 +82,7 @@ def test_no_call_waits_in_a_lock_that_an_interrupt_could_leave_locked(
     assert not [name for name in found if name.startswith(("Condition", "Event", "Semaphore"))]
 
 
-def test_leases_are_renewed_although_their_thread_could_not_be_started_once(
+def test_leases_whose_thread_cannot_start_are_given_back(
     make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_remote(leases=2, lease=60)
