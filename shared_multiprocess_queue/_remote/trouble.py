@@ -19,7 +19,7 @@ from ..errors import CorruptQueueError, QueueRefusedError, QueueUnavailableError
 from .lua import MEMORY
 from .where import Place
 
-__all__ = ["CONNECTIONS", "SILENCE", "BusyError", "Trouble", "is_passing", "options"]
+__all__ = ["CONNECTIONS", "SILENCE", "BusyError", "Trouble", "is_of_login", "is_passing", "options"]
 
 SILENCE: Final = 5.0  # seconds without an answer after which a connection is lost; more than any wait takes
 CONNECTIONS: Final = 64  # of one handle for requests, and as many for waiting
@@ -117,12 +117,18 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, _AGAIN) or text.startswith(_AGAIN_TEXTS)
 
 
+def is_of_login(error: BaseException | None) -> bool:
+    """Whether the server does not accept the user or the password, so that it runs nothing."""
+    return isinstance(error, exceptions.AuthenticationError)
+
+
 def _was_not_sent(error: Exception) -> bool:
     """Whether no connection was made; or the server has answered that it has not run the script."""
     return (
-        isinstance(error, BusyError)
+        isinstance(error, (BusyError, exceptions.BusyLoadingError))
         or not isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError))
         or "connecting to" in str(error)
+        or str(error) == "max number of clients reached"
     )
 
 
