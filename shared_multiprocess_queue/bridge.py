@@ -103,6 +103,9 @@ class Bridge:
             except (Empty, QueueUnavailableError):
                 self._check_name()
                 continue
+            except Full:  # the server has no memory
+                clock.sleep(_LOOK / 10)
+                continue
             if leases is None:
                 break
             self._left = [lease for lease in leases if self._can_be_sent(lease)]

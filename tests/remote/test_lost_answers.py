@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis._parsers.base import BaseParser
+from redis import exceptions
 
 from shared_multiprocess_queue import (
     DeadLetterGoneError,
@@ -154,14 +154,20 @@ def test_a_request_is_not_repeated_for_longer_than_it_is_remembered(
     handle.close()
 
 
-@pytest.mark.parametrize("answer", ["LOADING the dataset in memory", "ERR max number of clients reached"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        exceptions.ConnectionError("max number of clients reached"),
+    ],
+)
 def test_what_a_busy_server_has_turned_away_is_not_done(
-    make_remote: MakeRemote, server: Server, monkeypatch: pytest.MonkeyPatch, answer: str
+    make_remote: MakeRemote, server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     handle = RemoteQueue[Any](server.url(), run_id=make_remote().run_id, reconnect=0)
 
     def refuse(data: bytes, seconds: float) -> Any:
-        raise BaseParser.parse_error(answer)
+        raise error
 
     monkeypatch.setattr(handle._handle._link._asking, "use", refuse)
     with pytest.raises(QueueUnavailableError) as caught:

@@ -48,7 +48,12 @@ def test_dead_letters_come_in_parts(
     monkeypatch.setattr(handle, "MOST_BYTES", most_bytes)
     asked = []
     parts: Any = q._handle._letters_of
-    monkeypatch.setattr(q._handle, "_letters_of", lambda positions: asked.append(positions) or parts(positions))
+
+    def noted(positions: list[int]) -> Any:
+        asked.append(positions)
+        return parts(positions)
+
+    monkeypatch.setattr(q._handle, "_letters_of", noted)
     found = q.dead_letters()
     assert [(letter.item, letter.deliveries) for letter in found] == [(b"%020d" % number, 1) for number in range(4)]
     assert len(asked) == requests
