@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._engine.dead_letter import DeadLetter
 from ._engine.lease import Lease
 from .errors import (
+    BufferTooSmallError,
     CorruptQueueError,
     DeadLetterGoneError,
     DeserializationError,
@@ -24,6 +25,7 @@ from .errors import (
     LeaseLostError,
     LeasesHeldError,
     LeasesRequiredError,
+    NotABufferError,
     QueueClosedError,
     QueueExistsError,
     QueueInUseError,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "1.0.0.dev0"
 
 __all__ = [
+    "BufferTooSmallError",
     "CorruptQueueError",
     "DeadLetter",
     "DeadLetterGoneError",
@@ -65,6 +68,7 @@ __all__ = [
     "LeaseLostError",
     "LeasesHeldError",
     "LeasesRequiredError",
+    "NotABufferError",
     "Queue",
     "QueueBlocker",
     "QueueClosedError",

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, Self
 
 from ._codec import scalars
 from ._codec.formats import Format, Serializer
-from ._codec.tags import DEFLATED, OBJECTS, OWN
+from ._codec.tags import DEFLATED, OBJECTS, OWN, PLACED
 from ._engine.definition_log import search
 from ._ring.layout import DEFINITIONS_FIRST
 from .errors import DeserializationError
@@ -25,7 +25,7 @@ SLOT_SIZE: Final = 257
 _AT_ONCE: Final = 1 << 20  # bytes to read; a damaged length may be 4 GiB
 _SIZE: Final = struct.Struct("<Q")
 _OF_PLAIN: Final = frozenset({*scalars.TAGS, OBJECTS})
-_OF_PICKLE: Final = frozenset(range(DEFLATED + 1))
+_OF_PICKLE: Final = frozenset({*range(DEFLATED + 1), PLACED})
 
 
 def frame(payload: bytes, number: int) -> bytes:
@@ -124,7 +124,7 @@ class _Drained:
     def _refuse_others(self, payload: bytes, number: int) -> None:
         """Raise DeserializationError for an item of another format than the one that was asked for."""
         if self._wanted.functions is not None:
-            tags, hint = frozenset({OWN}), "the program's own dumps has not written it: leave loads out"
+            tags, hint = frozenset({OWN, PLACED}), "the program's own dumps has not written it: leave loads out"
         elif number == OWN:
             tags, hint = frozenset(), "the program's own dumps has written it: pass loads, as the queue has it"
         elif self._wanted.serializer == "plain":

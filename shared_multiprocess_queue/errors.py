@@ -107,10 +107,36 @@ class ItemTooLargeError(SharedMemoryQueueError, ValueError):
         size = f"{self.size:,}" if self.is_exact else f"at least {self.size:,}"
         deflated = "" if self.deflated is None else f" and {self.deflated:,} bytes deflated"
         enough = f"{self.argument}={self.size} or more" if self.is_exact else f"a larger {self.argument}"
-        slots = ", and with a capacity * item_size that is as large" if self.argument != "item_size" else ""
+        is_remote = self.argument == "item_size"
+        kind = "the queue" if is_remote else "a SharedMemoryQueue"  # a Queue has no such argument
+        slots = "" if is_remote else ", and with a capacity * item_size that is as large"
         return (
             f"{which} takes {size} bytes once serialised{deflated}, and this queue takes items of up to "
-            f"{self.limit:,}; create the queue with {enough}{slots}, or send a smaller item"
+            f"{self.limit:,}; create {kind} with {enough}{slots}, or send a smaller item"
+        )
+
+
+class NotABufferError(SharedMemoryQueueError, TypeError):
+    """The next item is no bytes in one piece of memory, so that it cannot be looked at in place; it is in the queue."""
+
+
+class BufferTooSmallError(SharedMemoryQueueError, ValueError):
+    """The next item has more bytes than the buffer for it; it is in the queue.
+
+    Attributes:
+        size: bytes of the item.
+        room: bytes of the buffer.
+    """
+
+    def __init__(self, size: int, room: int) -> None:
+        super().__init__(size, room)
+        self.size = size
+        self.room = room
+
+    def __str__(self) -> str:
+        return (
+            f"the next item has {self.size:,} bytes, and the buffer for it has {self.room:,}; the item is still in the "
+            f"queue: take it with a larger buffer, or by get() without one"
         )
 
 
@@ -197,7 +223,8 @@ class QueueInUseError(SharedMemoryQueueError, OSError):
 
     def __str__(self) -> str:
         users = f"process {', '.join(map(str, self.pids))}" if self.pids else "a process that cannot be told"
-        more = f" ({self.hidden:,} processes could not be looked at)" if self.hidden else ""
+        others = "process" if self.hidden == 1 else "processes"
+        more = f" ({self.hidden:,} {others} could not be looked at)" if self.hidden else ""
         held = [
             f"{count:,} {noun}{'s' * (count != 1)}"
             for count, noun in ((self.items, "item"), (self.dead_letters, "dead letter"))
@@ -216,20 +243,26 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
         found: the values of the queue, by the same names. For a format that is "serializer": "pickle", "plain", or the
-            names of dumps and loads.
+            names of dumps and loads. A queue on a server has "secret", too: "signed" or "not signed".
     """
 
-    def __init__(self, name: str, asked: Mapping[str, int | str], found: Mapping[str, int | str]) -> None:
+    def __init__(self, name: str, asked: Mapping[str, float | str], found: Mapping[str, float | str]) -> None:
         super().__init__(name, asked, found)
         self.asked = asked
         self.found = found
 
     def __str__(self) -> str:
+        if "secret" in self.found:  # of a queue on a server
+            others = [f"; it has {what}={own!r}, not {self.asked[what]!r}" for what, own in self.found.items()][1:]
+            advice = (
+                "pass secret= (shmq bridge: SHMQ_SECRET)" if self.found["secret"] == "signed" else "leave secret out"
+            )
+            return f"the items of queue {self.args[0]!r} are {self.found['secret']}; {advice}{''.join(others)}"
         sizes = {what: own for what, own in self.found.items() if what != "serializer"}
         differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in sizes.items())
         own = ", ".join(f"{what}={own!r}" for what, own in sizes.items())
         if "serializer" in self.found:
-            asked, found = (_way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
+            asked, found = (self._way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
             also = f"; it has {differing} too" if sizes else ""
             and_own = f", and with {own}" if sizes else ""
             return (
@@ -242,12 +275,12 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
             f"{' and '.join(sizes)} out, or pass {own}; for other values create a queue of another name or run_id"
         )
 
-
-def _way_to_ask(name: str) -> str:
-    """Return the text that says by what arguments a process asks for a format."""
-    if name in {"pickle", "plain"}:
-        return f"serializer={name!r}" + (" (the default)" if name == "pickle" else "")
-    return "dumps={} and loads={}".format(*f"{name} ?".split(" ")[:2])
+    def _way_to_ask(self, format_name: str) -> str:
+        """Return the text that says by what arguments a process asks for a format."""
+        if format_name in {"pickle", "plain"}:
+            default = "plain" if "://" in self.args[0] else "pickle"
+            return f"serializer={format_name!r}" + (" (the default)" if format_name == default else "")
+        return "dumps={} and loads={}".format(*f"{format_name} ?".split(" ")[:2])
 
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):

@@ -62,6 +62,7 @@ _REFUSED: Final = {"full": "full_events", "empty": "empty_events"}
 _RECOVERED: Final = {"get": "orphans_recovered", "put": "dead_puts"}
 FAMILIES: Final = (
     _Family("items", "Items in the queue.", lambda queue, look, change: {"": look.items}),
+    _Family("slots_used", "Slots that hold items.", lambda queue, look, change: {"": look.slots_used}),
     _Family("capacity", "Slots of the queue.", lambda queue, look, change: {"": look.capacity}),
     _Family("item_size_bytes", "Most bytes of an item in one slot.", lambda queue, look, change: {"": look.item_size}),
     _Family(
@@ -70,8 +71,8 @@ FAMILIES: Final = (
         lambda queue, look, change: {"": look.max_item_size},
     ),
     _Family("memory_bytes", "Shared memory that the queue takes.", lambda queue, look, change: {"": queue.memory}),
-    _counter("put", "Items put.", {"": "put_total"}),
-    _counter("got", "Items taken.", {"": "got_total"}),
+    _counter("put", "Slots filled by puts.", {"": "put_total"}),
+    _counter("got", "Slots freed by gets.", {"": "got_total"}),
     _counter("waits", "Times that a put or a get slept.", _WAITS, "side"),
     _counter("refused", "Times that Full (Empty) was raised.", _REFUSED, "why"),
     _counter(

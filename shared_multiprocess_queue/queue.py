@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, SupportsIndex, o
 
 from ._codec.formats import Format, Serializer
 from ._engine import arguments as _arguments
-from ._engine import choice, lifecycle, metrics, opening, sweep
+from ._engine import choice, in_place, lifecycle, metrics, new_sizes, opening, sweep
 from ._engine.arguments import DEFAULT_FORMAT, DEFAULTS, NOT_GIVEN, Sizes
 from ._engine.contract import Engine, EngineName, LeaseCalls
 from ._engine.dead_letter import DeadLetter
 from ._engine.definition_log import Definitions
 from ._engine.doorbell import Doorbell
+from ._engine.in_place import Reservation, View
 from ._engine.lease import AwaitedLease, Lease, only_with_leases
 from ._engine.membership import Membership
 from ._engine.records import State
@@ -100,8 +101,9 @@ class SharedMemoryQueue(Generic[T]):
             ``lease``. 0: the queue does not know which items are being processed.
         max_deliveries: an item that comes back after it was delivered so often becomes a dead letter; see
             ``dead_letters``. Needs leases. 0: it is delivered as often as it comes back.
-        max_item_size: largest size of a serialised item, in bytes; None means ``item_size``. An item that is larger
-            than a slot takes several adjacent ones, at most all; a put waits until so many are free.
+        max_item_size: largest size of a serialised item, in bytes, from ``item_size`` to ``capacity * item_size``; None
+            means ``item_size``. An item that is larger than a slot takes several adjacent ones, at most all; a put
+            waits until so many are free.
         serializer: "pickle": items may be anything. "plain": only everyday objects, so that no item can run code in the
             process that gets it; for queues whose writers are not trusted. Each process passes the same; leaving it out
             asks for "pickle".
@@ -208,7 +210,7 @@ class SharedMemoryQueue(Generic[T]):
         return choice.choose(engine)
 
     def _create(self, engine_class: type[Engine], wanted: Sizes) -> None:
-        self._geometry = lifecycle.geometry(
+        self._geometry = new_sizes.geometry(
             wanted.capacity,
             wanted.item_size,
             wanted.mode,
@@ -376,6 +378,97 @@ class SharedMemoryQueue(Generic[T]):
             while True:
                 yield self.get()
 
+    # ---- in place ---------------------------------------------------------------------------------------------------
+
+    def get_into(self, buffer: Any, block: bool = True, timeout: float | None = None) -> int:
+        """Take the next item into memory of the caller, with one copy, as ``socket.recv_into`` does.
+
+        The item must be one that ``view`` takes, but may take several slots. If it is another one, or does not fit, it
+        stays in the queue. The atomics engine copies twice.
+
+        Args:
+            buffer: any object with a buffer that can be written, in one piece; the item is copied to its beginning.
+            block: wait for an item if the queue is empty.
+            timeout: seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The number of bytes of the item.
+
+        Raises:
+            BufferTooSmallError: the item has more bytes than the buffer, and is still in the queue; a ValueError.
+            NotABufferError: the item has no bytes to copy, and is still in the queue; a TypeError.
+            queue.Empty, ShutDown, QueueClosedError, RoleTakenError: as ``get``.
+            ValueError: the queue has leases: use ``lease``.
+
+        Example:
+            >>> frames = SharedMemoryQueue("doc-into", create=True)
+            >>> frames.put(b"RGB")
+            >>> memory = bytearray(4)
+            >>> memory[: frames.get_into(memory)]
+            bytearray(b'RGB')
+            >>> frames.close(); frames.unlink()
+        """
+        return self._calls[in_place.writable(buffer), block, timeout]  # type: ignore[no-any-return]  # as get
+
+    def reserve(self, nbytes: SupportsIndex, block: bool = True, timeout: float | None = None) -> Reservation:
+        """Write an item in the memory of the queue, in a ``with`` block, at whose end it is put.
+
+        The block gets a memoryview of so many bytes, with whatever lay there before. It is aligned to 64 bytes if
+        ``nbytes`` is at most ``item_size`` - 48, otherwise to 16. For ``get`` the item is bytes; in a queue with
+        ``dumps`` and ``loads`` it is what ``dumps`` would have returned.
+
+        If an exception leaves the block, nothing is put; nor if the process dies in it, or if something refers to the
+        memory beyond it. Until the block ends, getters wait for all that is put behind it: let it take milliseconds.
+
+        Args:
+            nbytes: size of the item, at most ``item_size``: it lies in one slot.
+            block: when the block begins, wait for room if the queue is full.
+            timeout: seconds to wait then; None waits for ever, 0 does not wait.
+
+        Raises:
+            ValueError: ``nbytes`` is not possible.
+            queue.Full, ShutDown, QueueClosedError, RoleTakenError, SharedMemoryFullError: when the block begins; as
+                ``put``.
+            BufferError: at the end of the block: something refers to the memory, an array for example.
+            QueueClosedError: at the end of the block: this handle was closed in it.
+
+        Example:
+            >>> frames = SharedMemoryQueue("doc-reserve", create=True, item_size=1 << 20)
+            >>> with frames.reserve(3) as memory:
+            ...     memory[:] = b"RGB"
+            >>> with frames.view() as memory:
+            ...     print(memory[0])
+            82
+            >>> frames.close(); frames.unlink()
+        """
+        member = self._check_open()
+        size = _arguments.reserved(nbytes, member.geometry.item_size)
+        return in_place.Reservation(self, self._engine, self._codec, size, block, timeout)
+
+    def view(self, block: bool = True, timeout: float | None = None) -> View:
+        """Read the next item in the memory of the queue, in a ``with`` block, at whose end it is gone.
+
+        The item must be bytes, or what ``reserve`` has put, in one slot; or an object with one large buffer, such as an
+        array, of which the block gets the bytes of that buffer and nothing else. In a queue with ``dumps`` and
+        ``loads`` it is what ``dumps`` has returned. The block gets a memoryview that can only be read.
+
+        The item is this process's when the block begins, also if an exception leaves it. If the process dies in it,
+        another getter gets the item. Until the block ends, its slot is not free: let it take milliseconds.
+
+        Args:
+            block: when the block begins, wait for an item if the queue is empty.
+            timeout: seconds to wait then; None waits for ever, 0 does not wait.
+
+        Raises:
+            NotABufferError: when the block begins: the item is another one, and is still in the queue; a TypeError.
+            queue.Empty, ShutDown, QueueClosedError, RoleTakenError: when the block begins; as ``get``.
+            BufferError: at the end of the block: something refers to the memory, an array for example.
+            QueueClosedError: at the end of the block: this handle was closed in it.
+            ValueError: the queue has leases: use ``lease``.
+        """
+        _arguments.refuse_leases("view", self._check_open().geometry.leases)
+        return in_place.View(self, self._engine, self._codec, block, timeout)
+
     # ---- awaiting ---------------------------------------------------------------------------------------------------
 
     async def get_async(self, timeout: float | None = None) -> T:
@@ -390,6 +483,8 @@ class SharedMemoryQueue(Generic[T]):
         Raises:
             queue.Empty: there was no item in time.
             OSError: too many descriptors are open; a handle takes one for each event loop and side.
+            LeasesHeldError: this thread holds all leases by ``get``, and its event loop has no other task, which could
+                end one. Beside other tasks the call waits.
             ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get``.
 
         Example:
@@ -416,7 +511,8 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             ValueError: max_items is below 1.
-            queue.Empty, OSError, ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as ``get_async``.
+            queue.Empty, OSError, LeasesHeldError, ShutDown, DeserializationError, QueueClosedError, RoleTakenError: as
+                ``get_async``.
         """
         taken: list[T] = await self._tasks().get_batch(max_items, timeout)
         return taken
@@ -474,7 +570,8 @@ class SharedMemoryQueue(Generic[T]):
 
         Raises:
             LeasesRequiredError: the queue was created without leases; a ValueError.
-            queue.Empty, OSError, ShutDown, QueueClosedError, RoleTakenError: when it is awaited; as ``get_async``.
+            queue.Empty, OSError, LeasesHeldError, ShutDown, QueueClosedError, RoleTakenError: when it is awaited; as
+                ``get_async``.
 
         Example:
             >>> async def work(jobs):
@@ -647,7 +744,10 @@ class SharedMemoryQueue(Generic[T]):
         return found
 
     def full(self) -> bool:
-        """Whether there is no room; a get of another thread or process can change this at once."""
+        """Whether there is no free slot; a get of another thread or process can change this at once.
+
+        The put of an item that takes several slots may wait although this is False.
+        """
         member = self._check_open()
         found = self._engine.is_full()
         if found:
@@ -704,9 +804,10 @@ class SharedMemoryQueue(Generic[T]):
         that are microseconds apart.
 
         Returns:
-            ``queue_size``, ``queue_capacity``, ``queue_utilization_percent``, ``queue_item_size_bytes``,
-            ``queue_max_item_size_bytes``; ``put_total`` and ``got_total`` (items since creation; one that takes several
-            slots counts as many, and so it does in ``queue_size``), ``put_waits`` and ``get_waits`` (times that a put
+            ``queue_size`` (items), ``queue_capacity`` and ``queue_slots_used`` (slots), ``queue_utilization_percent``
+            (of the slots), ``queue_item_size_bytes``, ``queue_max_item_size_bytes``; ``put_total`` and ``got_total``
+            (slots filled by puts and freed by gets, one for each item or as many as it takes, since creation; an item
+            that comes back from a lease is not counted again), ``put_waits`` and ``get_waits`` (times that a put
             or get slept), ``full_events`` and ``empty_events`` (times that Full and Empty were raised),
             ``orphans_recovered`` (items of dead getters that were delivered after all), ``dead_puts`` (positions given
             up because their producer died), ``bells`` (the bells of this handle's descriptors: "none", if the handle

@@ -51,6 +51,7 @@ _GLANCE: Final = 2  # containers in each other
 
 _HEAD: Final = struct.Struct("=IIBBH")
 _ENTRY: Final = struct.Struct("=II")
+FIRST: Final = _HEAD.size + _ENTRY.size  # bytes of a payload that say where its first buffer lies
 
 # Modules whose classes change no array when they are pickled or unpickled, and the methods of others that may do so.
 _KNOWN: Final = frozenset(
@@ -378,6 +379,23 @@ def parts_of(payload: bytes | AnyPieces, copy_of: Callable[[Any], Any]) -> tuple
             make: Callable[[Any], Any] = bytes if kind == BYTES else bytearray if kind == BYTEARRAY else copy_of
             found.append(make(data))
     return stream, tag, found
+
+
+def only_one(first: bytes, length: int) -> tuple[int, int] | None:
+    """Return where in a payload its buffer begins, and its bytes; None if it has another number of them, or is damaged.
+
+    Args:
+        first: the first ``FIRST`` bytes of the payload; fewer if it has no more.
+        length: of the payload.
+    """
+    if len(first) < FIRST:
+        return None
+    count, stream, _, _, alignment = _HEAD.unpack_from(first)
+    if count != 1 or alignment not in (PACKED, ALIGNMENT):
+        return None
+    size, kind = _ENTRY.unpack_from(first, _HEAD.size)
+    begin = _next(FIRST + stream, alignment)
+    return (begin, size) if kind < SAME and begin + size == length else None
 
 
 def _next(end: int, alignment: int) -> int:

@@ -59,7 +59,7 @@ from .buffers import AnyPieces, Buffers, Pieces, array_pieces, key_of_array, par
 from .by_value import ByValue, is_named
 from .definitions import MAIN_MODULES
 from .reducers import explanation, key_of_shared, newest_shared, registered, send, withdraw
-from .tags import BUFFERS, DEFLATED, MAIN, OBJECTS, PICKLE, STR
+from .tags import BUFFERS, BYTES, DEFLATED, MAIN, OBJECTS, PICKLE, STR
 
 __all__ = ["Codec", "DefinitionStore"]
 
@@ -160,6 +160,8 @@ class Codec:
         self._stored: set[bytes] = set()
         # The time until which a refused definition is not offered again, because a refusal may take long.
         self._refused: dict[bytes, int] = {}
+
+    bare_tag = BYTES
 
     # The native engine uses these for the most frequent items, and the methods for all others. It may use `dumps` only
     # for items of exact built-in types: to pickle those runs no code of the user.

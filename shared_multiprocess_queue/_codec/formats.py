@@ -19,6 +19,10 @@ class ItemCodec(Protocol):
     """What an engine needs of a codec; ``Codec`` says more of each."""
 
     @property
+    def bare_tag(self) -> int:
+        """The tag of an item that is bytes, as a program writes them in place."""
+
+    @property
     def dumps(self) -> Callable[..., bytes] | None:
         """Pickle an item of exact built-in types; None if the native engine must not pickle."""
 

@@ -12,7 +12,7 @@ from ..errors import DeserializationError, ItemTooLargeError, SerializationError
 from . import classes
 from .blame import describe, pass_on
 from .definitions import MAIN_MODULES
-from .tags import OWN
+from .tags import OWN, PADDING, PLACED
 
 __all__ = ["OwnCodec", "name_of"]
 
@@ -36,6 +36,7 @@ class OwnCodec:
         max_item_size: the largest payload that the queue takes, in bytes.
     """
 
+    bare_tag: Final = OWN
     dumps: Final = None  # the native engine leaves all items to `encode` and `decode`
     loads: Final = None
     load: Final = None
@@ -103,6 +104,8 @@ class OwnCodec:
         Raises:
             DeserializationError: ``loads`` has raised an error, or another program has written the bytes.
         """
+        if tag == PLACED and len(payload) >= PADDING:
+            payload, tag = payload[PADDING:], OWN
         if tag != OWN:
             raise DeserializationError(
                 f"an item has the tag {tag}, so that no dumps has written it, and this process has opened the queue "

@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 from ..errors import DeserializationError, ItemTooLargeError, SerializationError
 from . import classes, plain, plain_writing, scalars
 from .blame import describe, pass_on, path_to
-from .tags import OBJECTS
+from .tags import BYTES, OBJECTS
 
 __all__ = ["PlainCodec"]
 
@@ -31,6 +31,7 @@ class PlainCodec:
         max_item_size: the largest payload that the queue takes, in bytes.
     """
 
+    bare_tag: Final = BYTES
     dumps: Final = None  # what the native engine would pickle with
     loads: Final = None
 

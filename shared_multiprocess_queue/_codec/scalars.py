@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
-from .tags import BYTES, CONSTANTS, FLOAT, INT, STR
+from .tags import BYTES, CONSTANTS, FLOAT, INT, PADDING, PLACED, STR
 
 __all__ = ["TAGS", "decode", "encode"]
 
-TAGS: Final = frozenset({BYTES, STR, INT, FLOAT, *CONSTANTS})
+TAGS: Final = frozenset({BYTES, PLACED, STR, INT, FLOAT, *CONSTANTS})
 
 _INT: Final = struct.Struct("=q")
 _FLOAT: Final = struct.Struct("=d")
@@ -40,7 +40,7 @@ def decode(payload: bytes, tag: int) -> Any:
     """Turn bytes back into an item.
 
     Args:
-        payload: returned by ``encode``.
+        payload: returned by ``encode``, or written in place.
         tag: one of ``TAGS``.
 
     Raises:
@@ -48,6 +48,10 @@ def decode(payload: bytes, tag: int) -> Any:
     """
     if tag == BYTES:
         return payload
+    if tag == PLACED:
+        if len(payload) < PADDING:
+            raise ValueError(f"it has {len(payload)} bytes, and what was written in place begins at byte {PADDING}")
+        return payload[PADDING:]
     if tag == STR:
         return payload.decode("utf-8", "surrogatepass")
     number = {INT: _INT, FLOAT: _FLOAT}.get(tag)

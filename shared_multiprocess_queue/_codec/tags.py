@@ -18,7 +18,10 @@ INT: Final = 7  # of 64 bits; INT and FLOAT are in the byte order of the machine
 FLOAT: Final = 8
 OBJECTS: Final = 9  # see plain.py
 BUFFERS: Final = 10  # see buffers.py
-DEFLATED: Final = 11  # see deflate.py; 12 and 255 are reserved
+DEFLATED: Final = 11  # see deflate.py; 255 is reserved
+PLACED: Final = 12  # bytes that were written in place, see in_place.py: as BYTES or OWN, behind what has no meaning
 OWN: Final = 13  # what the program's own dumps has returned; see own_format.py
+
+PADDING: Final = 48  # bytes of a payload of the tag PLACED before those of the item, which so begin at a cache line
 
 CONSTANTS: Final = {NONE: None, FALSE: False, TRUE: True}

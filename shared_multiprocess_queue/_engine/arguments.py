@@ -126,8 +126,16 @@ def sizes(
         _flag("delete", delete) or is_anonymous,
         _between("leases", leases, MAX_LEASES, "items in processing at once", least=0),
         _between("max_deliveries", max_deliveries, MAX_DELIVERIES, "deliveries of an item", least=0),
-        0 if max_item_size is None else _between("max_item_size", max_item_size, MAX_ITEM_SIZE, "bytes"),
+        0 if max_item_size is None else _largest_item(max_item_size),
     )
+
+
+def _largest_item(value: SupportsIndex) -> int:
+    """Return the argument ``max_item_size``; whether it fits the other sizes is seen when they are those of a queue."""
+    number = _whole(value)
+    if number is None or number < 1:
+        raise ArgumentError(f"max_item_size must be a whole number of bytes, item_size or more, not {shown(value)}")
+    return number
 
 
 def _flag(what: str, value: bool) -> bool:
@@ -244,6 +252,29 @@ def most_items(max_items: SupportsIndex) -> int:
     return number
 
 
+def reserved(nbytes: SupportsIndex, item_size: int) -> int:
+    """Return the argument of ``reserve`` as a plain number.
+
+    Raises:
+        ArgumentError: the argument is not a whole number, or is more than a slot has.
+    """
+    advice = f"; a reservation lies in one slot, and this queue has item_size={item_size}"
+    return _between("nbytes", nbytes, item_size, "bytes", advice, least=0)
+
+
+def refuse_leases(method: str, leases: int) -> None:
+    """Refuse a call that takes an item without a lease, in a queue that has leases.
+
+    Raises:
+        ArgumentError: it has.
+    """
+    if leases:
+        raise ArgumentError(
+            f"{method} is not for a queue with leases, where an item is in processing until it is ended: take it by "
+            f"lease() or get()"
+        )
+
+
 def delay_of(delay: float, last: bool) -> int:
     """Return the argument ``delay`` of ``Lease.release`` in nanoseconds.
 
@@ -259,10 +290,7 @@ def delay_of(delay: float, last: bool) -> int:
 
 
 _LONGEST_DELAY: Final = 1e9  # seconds; some 30 years
-_NO_END: Final = (
-    "; there is no unlimited queue, as its memory is taken at once: choose the most items that may ever wait, "
-    "capacity=1000 for example"
-)
+_NO_END: Final = "; there is no unlimited queue: choose the most items that may ever wait, capacity=1000 for example"
 
 
 def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "", least: int = 1) -> int:

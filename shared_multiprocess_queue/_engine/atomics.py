@@ -28,12 +28,13 @@ from .._ring.layout import (
     SPACE,
 )
 from .._ring.participants import Record
-from .._ring.ring import DONE, HELD, NOTHING, SHUT_DOWN
+from .._ring.ring import DONE, HELD, NOTHING, SHUT_DOWN, UNFIT
 from ..errors import ShutDown
 from .calls import InPython
 from .contract import EngineName
 from .doorbell import Doorbell
 from .membership import Membership
+from .places import KEPT_BACK, ClaimedPlace, Unwritten, Wish
 from .records import refuse_child
 from .waiting import Waiting
 
@@ -68,6 +69,7 @@ class AtomicsEngine:
 
     def open(self, codec: ItemCodec) -> InPython:
         """Take part in the queue; see ``Engine.open``."""
+        self._codec = codec
         with self.membership.operation():
             return (_leased_calls() if self.membership.geometry.leases else InPython)(self, codec)
 
@@ -97,15 +99,16 @@ class AtomicsEngine:
         if found != DONE:
             raise ShutDown if found == SHUT_DOWN else Full
 
-    def _put(self, record: Record, payload: Payload, until: float) -> int:
+    def _put(self, record: Record, payload: Payload, until: float, publishes: bool = True) -> int:
         words = record.words
         if self._spsc:
             self.membership.roles.take(words, PRODUCER_AT)
-        if not words.peek(GATE_AT) and self.membership.ring.try_put(record, (payload,), False) == DONE:
+        put = self.membership.ring.try_put
+        if not words.peek(GATE_AT) and put(record, (payload,), False, None, publishes) == DONE:
             return DONE
-        return self._put_waiting(record, payload, until)
+        return self._put_waiting(record, payload, until, publishes)
 
-    def _put_waiting(self, record: Record, payload: Payload, until: float) -> int:
+    def _put_waiting(self, record: Record, payload: Payload, until: float, publishes: bool) -> int:
         words, member = record.words, self.membership
         passed_on: int | None = None  # the gate for which a wake was passed on; None: this put has not slept
 
@@ -123,7 +126,7 @@ class AtomicsEngine:
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)
                 return NOTHING
-            return member.ring.try_put(record, (payload,), sure)
+            return member.ring.try_put(record, (payload,), sure, None, publishes)
 
         return self._putting.until(words, attempt, until, after_sleep=after_sleep)
 
@@ -255,6 +258,108 @@ class AtomicsEngine:
             return found
 
         return self._getting.until(record.words, attempt, until)
+
+    # ---- in place ---------------------------------------------------------------------------------------------------
+
+    def reserve(self, length: int, tag: int, until: float) -> ClaimedPlace:
+        """Claim a slot for a payload; see ``Places.reserve``."""
+        member = self.membership
+        record = member.records.borrow()
+        try:
+            found = self._put(record, (Unwritten(length), tag), until, publishes=False)
+            if record.forks != processes.forks:
+                refuse_child()
+            if found == DONE:
+                return ClaimedPlace(member, record, member.ring.payload_at(record.claim.place), length)
+        except BaseException:
+            member.recover(record)
+            raise
+        member.records.idle[record.index] = record
+        raise ShutDown if found == SHUT_DOWN else Full
+
+    def view(self, until: float) -> ClaimedPlace | None:
+        """Claim the next item, if it is one whose bytes are in place; see ``Places.view``."""
+        member = self.membership
+        record = member.records.borrow()
+        try:
+            wish = Wish(member.ring, self._codec, None)
+            found = self._look(record, wish, until)
+            if found == DONE:
+                start = member.ring.payload_at(record.claim.begin) + wish.begin
+                return ClaimedPlace(member, record, start, wish.size)
+        except BaseException:
+            member.recover(record)
+            raise
+        member.records.idle[record.index] = record
+        wish.refuse(found)
+        return None
+
+    def get_into(self, buffer: memoryview, until: float) -> int | None:
+        """Take the next item into a buffer, and return its bytes; None if payloads are kept back, which come first.
+
+        Raises:
+            NotABufferError, BufferTooSmallError, Empty, ShutDown, QueueClosedError, RoleTakenError, CorruptQueueError:
+                as of ``SharedMemoryQueue.get_into``.
+        """
+        member = self.membership
+        record = member.records.borrow()
+        claim = record.claim
+        try:
+            wish = Wish(member.ring, self._codec, buffer.nbytes)
+            while True:
+                found = self._look(record, wish, until)
+                if found == DONE:
+                    member.ring.finish_get(record)
+                    if not claim.taken:
+                        continue  # another has adopted it
+                    data = memoryview(claim.taken[0][0])
+                    size = wish.size
+                    buffer[:size] = data[wish.begin : wish.begin + size]
+                break
+        except BaseException:
+            member.recover(record)
+            raise
+        # From here to the caller no signal is served.
+        if found == DONE:
+            claim.taken = []
+            member.records.idle[record.index] = record
+            return size
+        member.records.idle[record.index] = record
+        wish.refuse(found)
+        return None
+
+    def _look(self, record: Record, wish: Wish, until: float) -> int:
+        """Claim the next item if it is one that is wanted.
+
+        Returns:
+            DONE, NOTHING, SHUT_DOWN, UNFIT, or KEPT_BACK: there are payloads that come first.
+        """
+        member = self.membership
+        ring, records, words, claim = member.ring, member.records, record.words, record.claim
+        end = DONE
+
+        def attempt(sure: bool) -> int:
+            nonlocal end
+            end = KEPT_BACK
+            if records.kept_back and not ending.is_stopped(words, member.geometry.mode):
+                return DONE
+            found = ring.try_get(record, 1, sure, wish)
+            if sure and found in (NOTHING, HELD) and ring.adopt(record):
+                found = DONE
+            if claim.taken:  # an adopted item
+                records.keep_back(claim.taken)
+                return DONE
+            end = found
+            return DONE if found == UNFIT else found
+
+        if self._spsc:
+            member.roles.take(words, CONSUMER_AT)
+        found = attempt(False)
+        if found not in (DONE, SHUT_DOWN):
+            found = self._getting.until(words, attempt, until)
+        if record.forks != processes.forks:
+            refuse_child()
+        return end if found == DONE else found
 
     # ---- the end of work --------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from ..errors import (
 from .arguments import NOT_GIVEN, check_slots, countable, most_items, only_item
 from .contract import Calls
 from .membership import Membership
+from .places import copy_kept_back
 
 T = TypeVar("T")
 
@@ -56,6 +57,9 @@ class Operations(Protocol):
         home: Home | None = None,
     ) -> T:
         """Take one to ``limit`` items."""
+
+    def get_into(self, buffer: memoryview, until: float) -> int | None:
+        """Take the next item into a buffer."""
 
 
 def parts_of(wish: tuple[Any, ...]) -> tuple[tuple[Any, ...], float]:
@@ -174,13 +178,27 @@ class InPython:
     # ---- get --------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
-        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look."""
+        """Take one item for ``[block, timeout]``, a list for ``[max_items, block, timeout]``; or by one look.
+
+        With a memoryview in the place of ``max_items``, take one into that memory, and return its bytes.
+        """
         most, until = parts_of(wish)
+        if most and type(most[0]) is memoryview:
+            return self._get_into(most[0], until)
         limit = min(most_items(*most), self._geometry.capacity) if most else 1
         self._membership.check_open()
         if most:
             return self._engine.get(limit, until, self._deliver)
         return self._engine.get(1, until, self._deliver)[0]
+
+    def _get_into(self, buffer: memoryview, until: float) -> int:
+        member = self._membership
+        member.check_open()
+        while (size := self._engine.get_into(buffer, until)) is None:
+            size = copy_kept_back(member, self._codec, buffer)
+            if size is not None:
+                return size
+        return size
 
     def _deliver(self, taken: list[Payload]) -> list[Any]:
         items: list[Any] = []

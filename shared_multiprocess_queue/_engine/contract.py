@@ -9,6 +9,7 @@ from .._codec.formats import ItemCodec
 from .._ring.claim import Payload
 from .doorbell import Doorbell
 from .membership import Membership
+from .places import Place
 
 EngineName = Literal["atomics", "native"]
 
@@ -24,6 +25,8 @@ class Calls(Protocol):
 
     def __getitem__(self, wish: tuple[Any, ...], /) -> Any:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``.
+
+        With a memoryview in the place of ``max_items``, take one into that memory, and return its bytes.
 
         By one look, which waits for nothing at all, it is ``[()]`` or ``[(max_items,)]``.
         """
@@ -46,6 +49,9 @@ class LeaseCalls(Protocol):
 
     def try_lease(self, make: Callable[[Payload], Any], /) -> Any:
         """Take one by one look."""
+
+    def has_all(self) -> bool:
+        """Whether ``get`` gave all leases of the queue to the calling thread."""
 
     def task_done(self) -> None:
         """End the lease that this thread has had longest."""
@@ -89,6 +95,12 @@ class Engine(Protocol):
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
+
+    def reserve(self, length: int, tag: int, until: float) -> Place:
+        """Claim a slot for a payload; see ``Places``."""
+
+    def view(self, until: float) -> Place | None:
+        """Claim the next item, if its bytes are in place; see ``Places``."""
 
     def doorbell(self, side: int) -> Doorbell:
         """Return the doorbell of a side, ITEMS or SPACE; see ``Doorbell`` for what is raised when it cannot be made."""

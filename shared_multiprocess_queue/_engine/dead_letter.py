@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
-from .._codec.buffers import whole
+from .._codec import in_place
 from .._ring.claim import CORRUPT
 from .._ring.dead_letters import Letter
 from ..errors import DeadLetterGoneError, ShutDown
@@ -68,7 +68,7 @@ class DeadLetter(Generic[T]):
     @property
     def raw(self) -> bytes:
         """The bytes of the item, as they lay in the queue."""
-        return whole(self._letter.payload[0])
+        return in_place.raw(*self._letter.payload)
 
     @property
     def deliveries(self) -> int:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, cast
 
-from .._codec.buffers import whole
+from .._codec import in_place
 from .._ring.claim import CORRUPT, Payload, held_by
 from ..errors import LeaseLostError, LeasesRequiredError, QueueClosedError
 from .arguments import delay_of
@@ -100,7 +100,7 @@ class Lease(Generic[T]):
     @property
     def raw(self) -> bytes:
         """The bytes of the item, as they lay in the queue."""
-        return whole(self._payload[0])
+        return in_place.raw(*self._payload)
 
     @property
     def deliveries(self) -> int:

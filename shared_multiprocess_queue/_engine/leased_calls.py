@@ -12,7 +12,7 @@ from .._ring.layout import IDLE, WAKE_EPOCH
 from .._ring.leased_ring import LeasedRing
 from .._ring.parking import SLICE
 from ..errors import CorruptQueueError, DeserializationError, LeasesHeldError, ShutDown
-from .arguments import most_items
+from .arguments import most_items, refuse_leases
 from .calls import InPython, parts_of
 from .leasing import Leasing
 from .waiting import look_around
@@ -26,6 +26,8 @@ class LeasedCalls(InPython):
     def __getitem__(self, wish: tuple[Any, ...]) -> Any:
         """Take one item for ``[block, timeout]``, a list of them for ``[max_items, block, timeout]``; see above."""
         most, until = parts_of(wish)
+        if most and type(most[0]) is memoryview:
+            refuse_leases("get_into", self._geometry.leases)
         limit = self._limit(*most) if most else 1
         leasing = self._leasing()
         home = leasing.of_this_thread()
@@ -116,6 +118,10 @@ class LeasedCalls(InPython):
         leasing = member.leasing
         assert leasing is not None
         return leasing
+
+    def has_all(self) -> bool:
+        """Whether ``get`` gave all leases of the queue to the calling thread."""
+        return len(self._leasing().of_this_thread()) >= self._geometry.leases
 
     def _check_that_some_are_left(self, home: Home) -> None:
         if len(home) >= self._geometry.leases:

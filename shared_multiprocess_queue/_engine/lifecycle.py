@@ -27,10 +27,8 @@ from .._ring.layout import (
     LEASES_AT,
     MAGIC,
     MAGIC_AT,
-    MAX_BATCH,
     MAX_DELIVERIES_AT,
     MAX_ITEM_SIZE_AT,
-    MAX_SEGMENT_SIZE,
     MODE_AT,
     MODES,
     NONCE_AT,
@@ -44,11 +42,11 @@ from .._ring.layout import (
     VERSION_AT,
     WORD,
     Geometry,
-    Mode,
     parse_owner,
 )
 from .._ring.participants import Participants
-from .._ring.snapshot import Look, check, check_size
+from .._ring.snapshot import Look
+from .._ring.stated_sizes import check, check_size
 from ..errors import (
     ArgumentError,
     CorruptQueueError,
@@ -60,6 +58,7 @@ from ..errors import (
     shown,
 )
 from . import sweep
+from .new_sizes import advice
 
 _PAGE = 4096
 _MOMENT = 20_000_000  # ns that unlink waits for the lock, and an attach for the successor of a leftover
@@ -77,6 +76,8 @@ def names(name: str, run_id: str) -> tuple[str, str]:
         if not isinstance(text, str):
             hint = f"; the capacity is capacity={shown(text)}" if what == "name" and type(text) is int else ""
             raise ArgumentError(f"{what} must be a str, not {type(text).__name__}{hint}")
+        if what == "name" and "://" in text:  # it may have a password in it
+            raise ArgumentError("the name is a URL, of a queue on a server: open_queue(url) opens it, not this class")
         if "/" in text or "\0" in text:
             raise ArgumentError(
                 f"{what} {shown(text)} must not contain '/' or NUL, because it becomes part of a file name"
@@ -95,36 +96,6 @@ def names(name: str, run_id: str) -> tuple[str, str]:
             f"choose shorter ones"
         )
     return segment, f"{name}-queue"
-
-
-def geometry(
-    capacity: int, item_size: int, mode: Mode, leases: int = 0, max_deliveries: int = 0, max_item_size: int = 0
-) -> Geometry:
-    """Return the geometry of a new queue, from values of which each one is possible.
-
-    Raises:
-        ArgumentError: together they make the segment too large, contradict each other, or an item has no room in the
-            slots.
-    """
-    if max_deliveries and not leases:
-        raise ArgumentError(
-            f"max_deliveries={max_deliveries} needs leases: without them no item comes back; add leases=N, N being the "
-            f"number of items in processing at once"
-        )
-    found = Geometry.of(capacity, item_size, mode, leases, max_deliveries, max_item_size)
-    most = min(capacity, MAX_BATCH) * item_size
-    if not item_size <= found.max_item_size <= most:
-        raise ArgumentError(
-            f"max_item_size={found.max_item_size} must be between item_size={item_size} and {most:,} bytes, which "
-            f"capacity={capacity} slots hold; choose a smaller one, or more slots"
-        )
-    if found.size > MAX_SEGMENT_SIZE:
-        also = f" and leases={leases} for them" if leases else ""
-        raise ArgumentError(
-            f"capacity={capacity} slots of item_size={item_size} bytes{also} take {found.size:,} bytes, and no segment "
-            f"can have more than {MAX_SEGMENT_SIZE:,}; choose smaller ones"
-        )
-    return found
 
 
 def _import_all() -> None:
@@ -202,7 +173,9 @@ def create(
 
     try:
         reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
-        segment = shared_memory.create(segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark))
+        segment = shared_memory.create(
+            segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark), advice(wanted)
+        )
     except QueueExistsError:
         raise QueueExistsError(_who_has(segment_of_queue)) from None
     except BaseException:

@@ -35,6 +35,7 @@ from .._ring.ring import DONE, HELD, Ring
 from .._ring.snapshot import Look
 from ..errors import QueueClosedError, RoleTakenError, SharedMemoryFullError, TooManyParticipantsError
 from .doorbell import Doorbells
+from .places import OpenBlocks
 from .records import Records, State, refuse_child
 from .roles import Roles
 
@@ -80,6 +81,7 @@ class Membership:
     Attributes:
         native: the records in C, if the engine has any.
         at_once: bytes of an item for which there is always memory; item_size, if all memory was reserved at creation.
+        blocks: those that have a claim of this handle.
         leasing: what this handle has leased; None if the queue has no leases.
         tasks: the awaited calls; None before the first one.
     """
@@ -111,6 +113,7 @@ class Membership:
         self._is_closing = False
         self.doorbells = Doorbells()
         self.tasks: Tasks | None = None
+        self.blocks = OpenBlocks()
         self._begin()
         _all.add(self)
 
@@ -258,8 +261,8 @@ class Membership:
 
     def look(self) -> Look:
         """Return a look at the queue, which needs no record; it ends well although the handle is closed meanwhile."""
+        kind = _leased().look if self.geometry.leases else Look
         try:
-            kind = _leased().look if self.geometry.leases else Look
             return kind(self.memory.reader(), self.geometry, self.system)
         except ValueError:
             if self.is_of_this_process():  # another thread has closed the handle just now
@@ -269,23 +272,20 @@ class Membership:
 
     def is_empty(self) -> bool:
         """Whether a get would find nothing."""
-        native = self.native  # another thread may close meanwhile
-        if native is not None:
+        if (native := self.native) is not None:  # another thread may close meanwhile
             return native.is_empty()
         look = self.look()
         return ending.is_stopped(look, self.geometry.mode) or (not self.kept_back() and look.is_empty())
 
     def is_full(self) -> bool:
         """Whether a put would find no room."""
-        native = self.native  # as above
-        if native is not None:
+        if (native := self.native) is not None:  # as above
             return native.is_full()
         return self.look().is_full()
 
     def want_bell(self, words: Words, side: int, index: int) -> None:
         """Note that the bell of a record waits on a side, and arm the hint; the caller looks again after this [W3]."""
-        native = self.native  # as above
-        if native is not None:
+        if (native := self.native) is not None:  # as above
             native.want_bell(side == SPACE, index)
         else:
             self.parking.want_bell(words, side, index)  # [B1]
@@ -444,12 +444,13 @@ class Membership:
             with suppress(TooManyParticipantsError):  # then what is kept back is lost; close says so
                 self._last = self.records.borrow_last()
         until = self.system.now() + _QUIET
-        words = self.memory.words()
+        self.blocks.close()  # and again in the loop, because a thread may have been about to claim
         while not self._leave():
             if not wait or self.system.now() > until:
                 return False
-            self.wake_all(words)
+            self.wake_all(self.memory.words())
             self.system.sleep(0.001)
+            self.blocks.close()
         return True
 
     def _close_bells(self) -> None:
@@ -464,8 +465,7 @@ class Membership:
 
     def _leave(self) -> bool:
         """Leave with all records that no operation uses, and then with the rest; return whether that was possible."""
-        native = self.native
-        is_left = native is None or native.leave()
+        is_left = (native := self.native) is None or native.leave()
         with self.records.lock:
             if not self.records.leave(self.roles.record, self._last) or not is_left:
                 return False

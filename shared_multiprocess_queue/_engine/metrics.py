@@ -33,15 +33,15 @@ def read(engine: Engine, watch: BlockerTimes) -> dict[str, Any]:
     member = engine.membership
     seen = Snapshot(member.look(), member.is_batch_lock_held())
     dead_puts = seen.tombs + seen.dead
-    put_total = max(seen.tail - dead_puts, 0)
     return {
         "queue_size": seen.items,
         "queue_capacity": seen.geometry.capacity,
-        "queue_utilization_percent": seen.items / seen.geometry.capacity * 100,
+        "queue_slots_used": seen.slots_used,
+        "queue_utilization_percent": seen.slots_used / seen.geometry.capacity * 100,
         "queue_item_size_bytes": seen.geometry.item_size,
         "queue_max_item_size_bytes": seen.geometry.max_item_size,
-        "put_total": put_total,
-        "got_total": max(put_total - seen.items, 0),
+        "put_total": max(seen.tail - dead_puts, 0),
+        "got_total": seen.slots_taken,
         "put_waits": seen.put_waits,
         "get_waits": seen.get_waits,
         "full_events": seen.full_events,

@@ -17,12 +17,13 @@ from .._native.extension import Handle, copy_of, note_fork, read_plain
 from .._platform.lazy_import import late
 from .._ring import parking
 from .._ring.layout import ITEMS, SPACE
-from ..errors import ItemTooLargeError, SerializationError
+from ..errors import BufferTooSmallError, ItemTooLargeError, SerializationError
 from .arguments import check_slots
 from .calls import NotPlain, corrupt_slot
 from .contract import Calls, EngineName
 from .doorbell import Doorbell
 from .membership import Membership
+from .places import Place, copy_kept_back, refuse_item
 
 if TYPE_CHECKING:
     from .native_leases import NativeLeasedCalls
@@ -52,6 +53,7 @@ class NativeEngine:
     def open(self, codec: ItemCodec) -> Calls:
         """Take part in the queue; see ``Engine.open``."""
         member = self.membership
+        self._codec = codec
         codec.read_plain_by(read_plain)
         codec.copy_by(copy_of)
         handle = Handle(
@@ -82,6 +84,16 @@ class NativeEngine:
     def shutdown(self, immediate: bool) -> None:
         """Shut the queue down; see ``Engine.shutdown``."""
         self._handle().shutdown(immediate)
+
+    # ---- in place ---------------------------------------------------------------------------------------------------
+
+    def reserve(self, length: int, tag: int, until: float) -> Place:
+        """Claim a slot for a payload; see ``Places.reserve``."""
+        return self._handle().reserve(length, tag, until)
+
+    def view(self, until: float) -> Place | None:
+        """Claim the next item, if it is one whose bytes are in place; see ``Places.view``."""
+        return self._handle().view(until)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +158,18 @@ class NativeEngine:
     def no_memory(self) -> NoReturn:
         """Say that there is no memory for an item."""
         self.membership.growth.refuse()
+
+    def copy_kept_back(self, buffer: memoryview) -> int | None:
+        """Take the next payload that was kept back into a buffer; see there."""
+        return copy_kept_back(self.membership, self._codec, buffer)
+
+    def too_small(self, size: int, room: int) -> NoReturn:
+        """Say that the next item is larger than the buffer for it."""
+        raise BufferTooSmallError(size, room)
+
+    def refuse_item(self, tag: int, slots: int) -> NoReturn:
+        """Say that the next item has no bytes to look at."""
+        refuse_item(tag, slots)
 
     def corrupt(self, position: int, word: int) -> NoReturn:
         """Say that the slot of a position holds a word that no queue writes."""

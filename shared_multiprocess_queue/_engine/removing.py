@@ -14,7 +14,8 @@ from .._platform.removal import Outcome
 from .._platform.segment_file import SegmentFile
 from .._ring.layout import MAGIC, MAGIC_AT, UNFINISHED, UNLINKED_AT, VERSION, VERSION_AT, WORD
 from .._ring.leased_look import LeasedLook
-from .._ring.snapshot import Look, check
+from .._ring.snapshot import Look
+from .._ring.stated_sizes import check
 from ..errors import CorruptQueueError, QueueInUseError, QueueNotFoundError, QueueNotReadyError, SharedMemoryQueueError
 from . import lifecycle
 

@@ -20,7 +20,7 @@ from .._codec.formats import ItemCodec
 from .._platform.clock import seconds_of
 from .._ring.claim import Payload
 from .._ring.layout import CONSUMER_AT, ITEMS, NAP, PATIENCE, PRODUCER_AT, SPACE
-from ..errors import SharedMemoryQueueError, ShutDown
+from ..errors import LeasesHeldError, SharedMemoryQueueError, ShutDown
 from .arguments import countable, most_items
 from .awaiting import Batch, Side
 from .calls import encoded, encoded_batch, withdraw
@@ -66,12 +66,22 @@ class Tasks:
     async def _take(self, attempt: Callable[[], Any], timeout: float | None) -> Any:
         seconds = None if timeout is None else seconds_of(True, timeout)
         side = self._side(ITEMS)
+        if self._member.geometry.leases and seconds != 0:
+            self._check_that_a_lease_can_end()
         if side.is_busy() or self._lacks(CONSUMER_AT):
             side = await self._turn(ITEMS, CONSUMER_AT)
         if not side.has_calls():
             with suppress(Empty):
                 return attempt()
         return await side.wait(attempt, Empty, seconds)
+
+    def _check_that_a_lease_can_end(self) -> None:
+        """Refuse a wait for itself: the thread has all leases by ``get``, and its event loop has no other task.
+
+        Another task may end one, or may not; that cannot be known.
+        """
+        if cast(LeaseCalls, self._calls).has_all() and len(asyncio.all_tasks()) == 1:
+            raise LeasesHeldError(self._member.geometry.leases)
 
     async def put(self, item: Any, timeout: float | None) -> None:
         """Put an item."""

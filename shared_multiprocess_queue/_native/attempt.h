@@ -4,7 +4,7 @@
 #ifndef SHMQ_ATTEMPT_H
 #define SHMQ_ATTEMPT_H
 
-#include "records.h"
+#include "growth.h"
 
 /* ---- mode spsc: roles --------------------------------------------------------------------------------------------- */
 
@@ -58,42 +58,6 @@ static inline __attribute__((always_inline)) int take_role(struct record *record
     return wait_for_role(record, side);
 }
 
-/* ---- memory that is taken as it is used ---------------------------------------------------------------------------- */
-
-/* Give the slot of bad_position its number, and others behind it, or raise. */
-SHMQ_RARE static int number_slots(struct record *record)
-{
-    PyObject *numbered = PyObject_CallMethod(record->handle->engine, "number", "KK",
-                                             (unsigned long long)record->me.bad_position,
-                                             (unsigned long long)record->slots);
-    if (numbered == NULL) {
-        return FAILED;
-    }
-    Py_DECREF(numbered);
-    return record->forks != forks ? fail_as_forked() : 0;
-}
-
-/* Make sure that there is memory for the items, in the slots that are claimed for them. If there is none, the put is
-   given up as a dead one is, and this raises. */
-SHMQ_RARE static int reserve_claimed(struct record *record, uint64_t position)
-{
-    const struct shmq_ring *ring = &record->ring;
-    uint64_t p = position;
-    for (uint64_t i = 0; i < record->count; i++) {
-        uint32_t left = record->payloads[i].length;
-        do {
-            const uint32_t piece = left < ring->item_size ? left : ring->item_size;
-            struct shmq_slot *slot = shmq_slot_of(ring, p++);
-            if (piece > SHMQ_AT_ONCE && !call_reserve(record, slot, (uint32_t)SHMQ_STRIDE(piece))) {
-                record->is_marked = !shmq_abandon(ring, &record->me);
-                return fail_by(PyObject_CallMethod(record->handle->engine, "no_memory", NULL));
-            }
-            left -= piece;
-        } while (left > 0);
-    }
-    return 0;
-}
-
 /* ---- put ---------------------------------------------------------------------------------------------------------- */
 
 static inline int fail_as_corrupt(struct record *record)
@@ -122,11 +86,28 @@ static inline uint64_t write_any(const struct shmq_ring *ring, uint64_t position
     return shmq_write_large(ring, position, data_of(payload), payload->length, payload->tag, index);
 }
 
-/* Go on after the claim of a put that is unusual: let the lock go, and write the items. */
+SHMQ_RARE static int fail_as_lost(const struct record *record, uint64_t position)
+{
+    PyErr_Format(record->handle->state->claim_lost,
+                 "the put at position %llu was declared dead; its items are not in the queue",
+                 (unsigned long long)position);
+    return FAILED;
+}
+
+/* Go on after the claim of a put that is unusual: let the lock go, and write the items. Returns what follows: 0, or
+   STAYS_CLAIMED, or FAILED. */
 SHMQ_APART static int write_unusual(struct record *record, uint64_t position)
 {
     struct shmq_ring *ring = &record->ring;
     struct shmq_participant *me = &record->me;
+    if ((record->unusual & IN_PLACE) != 0) { /* of its one item nothing is known but its length */
+        if (record->handle->at_once < record->handle->item_size && reserve_claimed(record, position) < 0) {
+            return FAILED;
+        }
+        shmq_write_head(shmq_slot_of(ring, position), record->payloads->length, record->payloads->tag, 0);
+        record->position = position;
+        return STAYS_CLAIMED;
+    }
     if ((record->unusual & HAS_LOCK) != 0) {
         /* Any gate: this batch has the lock, so a batch that has closed another one is dead or has ended. */
         shmq_open_gate(ring, shmq_gate(ring));
@@ -177,14 +158,14 @@ static inline int attempt_put(struct record *record, bool sure)
     const struct payload *payload = record->payloads;
     if (record->unusual == 0) {
         shmq_write(ring, position, data_of(payload), payload->length, payload->tag, 0);
-    } else if (write_unusual(record, position) < 0) {
-        return FAILED;
+    } else {
+        const int written = write_unusual(record, position);
+        if (written != 0) {
+            return written == STAYS_CLAIMED ? SHMQ_DONE : FAILED;
+        }
     }
     if (shmq_publish(ring, me, position, record->slots, record->count) == SHMQ_CLAIM_LOST) {
-        PyErr_Format(record->handle->state->claim_lost,
-                     "the put at position %llu was declared dead; its items are not in the queue",
-                     (unsigned long long)position);
-        return FAILED;
+        return fail_as_lost(record, position);
     }
     return SHMQ_DONE;
 }
@@ -268,6 +249,16 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
         memcpy(copy, item->data, item->length);
         record->payloads[record->count++] =
             (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
+        return TAKEN;
+    }
+    if (item->tag == TAG_PLACED && item->length >= PLACED_PADDING) {
+        PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data + PLACED_PADDING,
+                                                    item->length - PLACED_PADDING);
+        if (bytes == NULL) {
+            PyErr_Clear();
+            return NO_MEMORY_FOR_PIECES;
+        }
+        add_taken_bytes(record, bytes, record->handle->placed_tag);
         return TAKEN;
     }
     const struct source from = {item, NULL, 0};

@@ -49,6 +49,7 @@
 #define SHMQ_APART __attribute__((noinline))      /* keeps its registers out of the smallest items' path */
 
 #define BY_BATCH 1 /* of encode: the item takes several slots, or is larger than what each slot has memory for */
+#define STAYS_CLAIMED 1 /* of a write: the caller writes the item, and publishes later */
 #define NOT_SLEPT UINT64_MAX /* in passed_on: no wake was taken that could be passed on */
 #define FAILED (-1) /* one more result beside those of the ring: a Python error is set */
 
@@ -57,6 +58,7 @@ typedef struct {
     PyObject *claim_lost, *corrupt, *deserialization, *ours, *role_taken, *too_many;
     PyObject *handle_type, *not_given;
     PyTypeObject *block, *taken; /* see buffers.h */
+    PyTypeObject *place;         /* see places.h */
     struct plain plain;
 } module_state;
 
@@ -97,6 +99,9 @@ struct record {
     uint64_t shut_at;   /* head at that time */
     unsigned unusual;   /* of a put: HAS_LOCK, HAS_LONG */
     bool leases;        /* whether this get leases */
+    const struct shmq_wish *wish; /* of a get in place: what it takes; NULL of others */
+    bool is_kept_back;            /* such a get has found that items are kept back, which come first */
+    uint64_t position;            /* what such an operation has claimed */
     struct shmq_held *held; /* what it has leased, with room for held_room */
     uint64_t held_room;
     PyObject *make, *leased; /* what makes a payload of a lease, and the list of payloads or NULL */
@@ -105,6 +110,7 @@ struct record {
 enum unusual {
     HAS_LOCK = 1, /* the batch lock; all puts of several items have it when they claim */
     HAS_LONG = 2, /* items of SHMQ_LONG bytes or more, or in pieces */
+    IN_PLACE = 4, /* one item, which is written where it is claimed, by the caller */
 };
 
 /* The functions and methods of the codec that a handle calls; NULL where it has None. Without DUMPS and LOADS nothing is
@@ -127,6 +133,7 @@ typedef struct handle {
     Py_ssize_t bare_most; /* bytes of a bare item that is put as it is, neither long nor larger than at_once; or -1 to
                              leave even bare items to the codec */
     uint32_t bare_tag;    /* TAG_BYTES, or likewise a tag that no item has */
+    uint32_t placed_tag;  /* of the codec: of an item that is bytes, as a program writes them in place */
     uint32_t leases, max_deliveries;
     uint32_t busy_lease; /* where a search for an item that is leased begins */
     bool spsc;

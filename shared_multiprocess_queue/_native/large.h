@@ -56,6 +56,15 @@ static inline uint64_t shmq_measure(const struct shmq_ring *ring, uint64_t posit
     return 1;
 }
 
+/* Read the first words of a payload that may be another get's by now, or a put's. */
+static inline void shmq_glance(const struct shmq_item *item, uint64_t *words, uint32_t count)
+{
+    _Atomic uint64_t *payload = (_Atomic uint64_t *)(void *)item->data;
+    for (uint32_t i = 0; i < count; i++) {
+        words[i] = SHMQ_LOAD("G2", &payload[i], memory_order_acquire); /* [G2] acquire, each, as above */
+    }
+}
+
 /* The end of the items from position p on, which is FULL: at most `limit` of them, and `capacity` slots. Their number
    is in *items; 0 if there is none, because another get has moved head, or because the segment was damaged. */
 static inline uint64_t shmq_end_of_items(const struct shmq_ring *ring, uint64_t p, uint64_t limit, uint64_t *items)

@@ -60,6 +60,14 @@ static inline enum shmq_result shmq_claim_large(const struct shmq_ring *ring, st
     return shmq_claim(ring, me, limit, sure, false, true, NULL, position, count);
 }
 
+/* As shmq_claim_suiting, likewise. */
+static inline enum shmq_result shmq_claim_suiting_large(const struct shmq_ring *ring, struct shmq_participant *me,
+                                                        bool sure, const struct shmq_wish *wish, uint64_t *position,
+                                                        uint64_t *count)
+{
+    return shmq_claim_wished(ring, me, 1, sure, false, true, NULL, wish, position, count);
+}
+
 /* Free the slots of an item after it was copied. False: another get has adopted the item; drop the copy. */
 static inline bool shmq_free_large(const struct shmq_ring *ring, uint64_t position, uint64_t slots)
 {

@@ -7,7 +7,7 @@
 #ifndef SHMQ_LEASING_H
 #define SHMQ_LEASING_H
 
-#include "attempt.h"
+#include "in_place.h"
 
 /* Make room for `most` leases. */
 static inline int make_room_for_leases(struct record *record, uint64_t most)
@@ -129,6 +129,9 @@ static int attempt_lease(struct record *record, bool sure)
 /* Once more; the first attempt of a call knows what it attempts. */
 static inline int attempt_again(struct record *record, bool sure)
 {
+    if (record->wish != NULL) {
+        return attempt_wished(record, sure);
+    }
     return record->leases ? attempt_lease(record, sure) : attempt(record, sure);
 }
 

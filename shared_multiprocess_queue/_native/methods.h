@@ -6,8 +6,7 @@
 #ifndef SHMQ_METHODS_H
 #define SHMQ_METHODS_H
 
-#include "codec.h"
-#include "wait.h"
+#include "places.h"
 
 /* ---- arguments ---------------------------------------------------------------------------------------------------- */
 
@@ -467,8 +466,8 @@ static uint64_t limit_of(const Handle *self, PyObject *max_items)
     return overflow > 0 || (uint64_t)most > self->capacity ? self->capacity : (uint64_t)most;
 }
 
-/* Take one item for [block, timeout], a list of items for [max_items, block, timeout], or leases, see lease_items; by one
-   look for [()] and [(max_items,)]. */
+/* Take one item for [block, timeout], a list of items for [max_items, block, timeout], or one into the memoryview that
+   stands in the place of max_items; or leases, see lease_items; by one look for [()] and [(max_items,)]. */
 static PyObject *handle_subscript(Handle *self, PyObject *wish)
 {
     const Py_ssize_t count = PyTuple_CheckExact(wish) ? PyTuple_GET_SIZE(wish) : -1;
@@ -484,6 +483,9 @@ static PyObject *handle_subscript(Handle *self, PyObject *wish)
         if (limit > 0) {
             return get_items(self, limit, until, is_batch);
         }
+    }
+    if (count == 3 && until != LEFT_TO_PYTHON && !self->is_closed && PyMemoryView_Check(PyTuple_GET_ITEM(wish, 0))) {
+        return get_into(self, PyTuple_GET_ITEM(wish, 0), until);
     }
     return count == 5 ? lease_items(self, wish) : PyObject_GetItem(self->calls, wish);
 }

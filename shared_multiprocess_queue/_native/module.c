@@ -1,7 +1,7 @@
 /* The native engine's door to Python: the type Handle, and the module. What it includes is inlined into it; plain.c is a
    unit of its own. In order: layout, participants, parking, batch_lock, slots, writing, large, recovery, dead_letters,
    ending, leases, returns, ring, large_ring, leased_ring, looking, arena, buffers, plain <- handle <- records <-
-   attempt <- leasing <- wait, codec <- methods <- recordless.
+   growth <- attempt <- in_place <- leasing <- wait, codec <- places <- methods <- recordless.
 
    Not declared safe without the GIL: the records of a handle and the roles of mode spsc rely on it (see handle.h). */
 
@@ -61,6 +61,13 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     const bool is_own = self->codec[LOAD] == NULL;
     self->bare_most = is_own ? -1 : at_once < SHMQ_LONG ? (Py_ssize_t)at_once : SHMQ_LONG - 1;
     self->bare_tag = is_own ? NO_TAG : TAG_BYTES;
+    PyObject *placed_tag = PyObject_GetAttrString(codec, "bare_tag");
+    if (placed_tag == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->placed_tag = (uint32_t)PyLong_AsUnsignedLong(placed_tag);
+    Py_DECREF(placed_tag);
     if (PyObject_GetBuffer(segment, &self->segment, PyBUF_WRITABLE) < 0 ||
         PyObject_GetBuffer(lock, &self->lock, PyBUF_WRITABLE) < 0) {
         Py_DECREF(self);
@@ -242,6 +249,8 @@ static PyMethodDef handle_methods[] = {
     {"try_put", (PyCFunction)(void (*)(void))handle_put, METH_FASTCALL, "Put an item alone, which is by one look."},
     {"try_put_batch", (PyCFunction)handle_try_put_batch, METH_O, "Put several items by one look, likewise."},
     {"try_put_payload", (PyCFunction)handle_try_put_payload, METH_VARARGS, "Put what is encoded by one look, likewise."},
+    {"reserve", (PyCFunction)handle_reserve, METH_VARARGS, "Claim a slot for a payload of so many bytes, with a tag."},
+    {"view", (PyCFunction)handle_view, METH_VARARGS, "Claim the next item, if its bytes are in place."},
     {"set_doorbell", (PyCFunction)handle_set_doorbell, METH_VARARGS,
      "Say whether the engine is to be told when a get, or a put, finds nothing."},
     {"done", (PyCFunction)(void (*)(void))handle_done, METH_FASTCALL,
@@ -317,6 +326,7 @@ static int module_exec(PyObject *module)
         (state->not_given = import_from("shared_multiprocess_queue._engine.arguments", "NOT_GIVEN")) == NULL ||
         (state->block = (PyTypeObject *)PyType_FromModuleAndSpec(module, &block_spec, NULL)) == NULL ||
         (state->taken = (PyTypeObject *)PyType_FromModuleAndSpec(module, &taken_spec, NULL)) == NULL ||
+        (state->place = (PyTypeObject *)PyType_FromModuleAndSpec(module, &place_spec, NULL)) == NULL ||
         (state->handle_type = PyType_FromModuleAndSpec(module, &handle_spec, NULL)) == NULL) {
         return -1;
     }
@@ -335,6 +345,7 @@ static int module_exec(PyObject *module)
     VISIT(state->too_many);                                                                                            \
     VISIT(state->not_given);                                                                                           \
     VISIT(state->block);                                                                                               \
+    VISIT(state->place);                                                                                               \
     VISIT(state->taken);                                                                                               \
     VISIT(state->handle_type)
 

@@ -83,6 +83,7 @@ enum shmq_result {
     SHMQ_CORRUPT,    /* see bad_position and bad_word of the participant */
     SHMQ_FRESH,      /* of a put: the slot of bad_position has no number yet; number it, and try again */
     SHMQ_NO_MEMORY,  /* of a lease: there is no memory for it */
+    SHMQ_UNFIT,      /* the next item is not one that this get wants */
     SHMQ_CAME_BACK,  /* a lease slot holds an item that came back */
     SHMQ_AGAIN       /* not for callers of the ring */
 };

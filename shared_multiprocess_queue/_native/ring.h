@@ -38,6 +38,8 @@
                             -> ORPHAN: shmq_rescue_get of that position, into a buffer of max_item_size bytes, or of as
                                many as shmq_measure says.
                             -> NOTHING or HELD: with `sure`, shmq_find_orphan, before saying Empty; then as with ORPHAN.
+    in place the same, with any time between claim and end: a put begins by shmq_write_head, writes into its slot, and
+                               publishes or abandons; a get claims by shmq_claim_suiting, reads, frees and finishes.
     waiting  epoch = shmq_arm; claim with `sure`; sleep on the low half of the epoch's word while it is as read.
     copying  may fail between claim and freeing if memory is short: shmq_abandon, and the item goes to another get.
 
@@ -313,16 +315,23 @@ static inline __attribute__((cold)) enum shmq_result shmq_no_item(const struct s
     return SHMQ_ORPHAN;
 }
 
+/* What a get looks at before it claims: whether it wants an item, in so many slots, that is there or was there just now.
+   What it reads is the item's if the claim succeeds. */
+struct shmq_wish {
+    bool (*suits)(void *context, const struct shmq_item *item, uint64_t slots);
+    void *context;
+};
+
 /* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
-   `held`. Each caller says by constants what is `leased` and may be `large`, so that the compiler, and the checker, drop
-   the other ways. DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they
+   `held`. With a wish, claim the next item alone, if it suits; UNFIT: it does not. Each caller says by constants what is
+   `leased` and may be `large`, and that there is no wish, so that the compiler, and the checker, drop the other ways. DONE: *count items from *position on; copy and free them, finish, and do not wait in between. If they
    may be large and are not leased, *count slots. ORPHAN: an item of a dead get lies at *position. Any other result:
    nothing is claimed.
 
    The caller guarantees that it has the role in mode spsc. */
 static inline __attribute__((always_inline)) enum shmq_result
-shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased, bool large,
-           struct shmq_held *held, uint64_t *position, uint64_t *count)
+shmq_claim_wished(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased,
+                  bool large, struct shmq_held *held, const struct shmq_wish *wish, uint64_t *position, uint64_t *count)
 {
     const uint64_t capacity = ring->capacity;
     const uint64_t most = limit < capacity ? limit : capacity;
@@ -347,6 +356,17 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
                 while (end - p < most && SHMQ_LOAD("G2", &shmq_slot_of(ring, end)->word, memory_order_acquire) ==
                                              shmq_word_of(end, SHMQ_FULL)) {
                     end++;
+                }
+            }
+            if (wish != NULL) {
+                struct shmq_item item;
+                shmq_measure(ring, p, end - p, &item);
+                if (!wish->suits(wish->context, &item, end - p)) {
+                    if (SHMQ_LOAD("G1", &ring->header->head, memory_order_acquire) != p) {
+                        continue; /* what was looked at may be of the next lap */
+                    }
+                    shmq_withdraw_get(me);
+                    return SHMQ_UNFIT;
                 }
             }
             if (leased) {
@@ -404,10 +424,24 @@ shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t l
     return SHMQ_HELD;
 }
 
+static inline __attribute__((always_inline)) enum shmq_result
+shmq_claim(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit, bool sure, bool leased, bool large,
+           struct shmq_held *held, uint64_t *position, uint64_t *count)
+{
+    return shmq_claim_wished(ring, me, limit, sure, leased, large, held, NULL, position, count);
+}
+
 static inline enum shmq_result shmq_claim_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t limit,
                                               bool sure, uint64_t *position, uint64_t *count)
 {
     return shmq_claim(ring, me, limit, sure, false, false, NULL, position, count);
+}
+
+/* Claim the next item, if it suits; as shmq_claim_get. UNFIT: it does not, and is left where it is. */
+static inline enum shmq_result shmq_claim_suiting(const struct shmq_ring *ring, struct shmq_participant *me, bool sure,
+                                                  const struct shmq_wish *wish, uint64_t *position, uint64_t *count)
+{
+    return shmq_claim_wished(ring, me, 1, sure, false, false, NULL, wish, position, count);
 }
 
 /* Describe the item of a claimed position. It may be copied from item->data until the slot is freed. */
@@ -426,7 +460,8 @@ static inline bool shmq_free_slot(const struct shmq_ring *ring, uint64_t positio
 }
 
 /* End a get after all its `count` slots were freed, and wake putters. */
-static inline void shmq_finish_get(const struct shmq_ring *ring, struct shmq_participant *me, uint64_t count)
+static inline __attribute__((always_inline)) void shmq_finish_get(const struct shmq_ring *ring,
+                                                                  struct shmq_participant *me, uint64_t count)
 {
     shmq_withdraw_get(me); /* [G7] */
     shmq_wake(ring, &ring->header->space, count);

@@ -13,7 +13,9 @@
 #define TAG_FLOAT 8
 #define TAG_OBJECTS 9
 #define TAG_BUFFERS 10
+#define TAG_PLACED 12
 #define NO_TAG UINT32_MAX
+#define PLACED_PADDING 48 /* bytes before those of the item */
 
 #define SHMQ_TAGS(X)                                                                                                   \
     X(PICKLE, TAG_PICKLE)                                                                                              \
@@ -25,6 +27,8 @@
     X(INT, TAG_INT)                                                                                                    \
     X(FLOAT, TAG_FLOAT)                                                                                                \
     X(OBJECTS, TAG_OBJECTS)                                                                                            \
-    X(BUFFERS, TAG_BUFFERS)
+    X(BUFFERS, TAG_BUFFERS)                                                                                            \
+    X(PLACED, TAG_PLACED)                                                                                              \
+    X(PADDING, PLACED_PADDING)
 
 #endif

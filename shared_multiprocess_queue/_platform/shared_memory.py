@@ -423,7 +423,13 @@ class Segment:
 
 
 def create(
-    name: str, size: int, reserved: int, fill: Callable[[Segment], None], companion: str, mark: bytes = MARK
+    name: str,
+    size: int,
+    reserved: int,
+    fill: Callable[[Segment], None],
+    companion: str,
+    mark: bytes = MARK,
+    advice: str = "choose a smaller one",
 ) -> Segment:
     """Make a segment with a name that is free; if this fails, nothing is left.
 
@@ -434,6 +440,7 @@ def create(
         fill: writes the content, the magic last; other processes see nothing before that.
         companion: name of a segment that ``fill`` may make; it is removed, too, if the creation fails.
         mark: begins with MARK; what stands behind it is there as soon as the segment has the mark.
+        advice: what to do if there is no room for it, for the message.
 
     Raises:
         QueueExistsError: the name is taken.
@@ -444,7 +451,7 @@ def create(
     if not _POSIX:
         return _create_on_windows(name, size, fill)
     if identity_of(name) is None:  # otherwise another error says what is there
-        _refuse_more_than_there_is(name, reserved)
+        _refuse_more_than_there_is(name, reserved, advice)
     while True:
         guard, mapped = _Descriptor(), _Descriptor()
         segment = None
@@ -484,7 +491,7 @@ def create(
             mapped.close()
             guard.close()
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise _no_space(name, reserved) from error
+                raise _no_space(name, reserved, advice) from error
             raise
 
 
@@ -738,32 +745,31 @@ def _busy(name: str) -> QueueNotReadyError:
     )
 
 
-def _refuse_more_than_there_is(name: str, size: int) -> None:
+def _refuse_more_than_there_is(name: str, size: int, advice: str) -> None:
     """Raise if the shared memory cannot hold the segment, instead of filling it up first."""
     if os.path.isdir(_SHM_FOLDER):
         filesystem = os.statvfs(_SHM_FOLDER)
         total = filesystem.f_blocks * filesystem.f_frsize
         if size > total > 0:
             raise ArgumentError(
-                f"segment {name!r} would take {size:,} bytes, and {_SHM_FOLDER} holds {total:,} in all; choose a "
-                f"smaller capacity or item_size"
+                f"segment {name!r} would take {size:,} bytes, and {_SHM_FOLDER} holds {total:,} in all; {advice}"
             )
         if size > filesystem.f_bavail * filesystem.f_frsize:
-            raise _no_space(name, size)
+            raise _no_space(name, size, advice)
     if size >= _MUCH:  # shared memory may be larger than what there is, and taking all ends other processes
         available = free_memory.available()
         if available is not None and size > available:
-            raise _no_space(name, size, f", and the system has {available:,} bytes of memory left")
+            raise _no_space(name, size, advice, f", and the system has {available:,} bytes of memory left")
 
 
-def _no_space(name: str, size: int, free: str = "") -> OSError:
+def _no_space(name: str, size: int, advice: str, free: str = "") -> OSError:
     if not free and os.path.isdir(_SHM_FOLDER):
         filesystem = os.statvfs(_SHM_FOLDER)
         free = f", and {_SHM_FOLDER} has {filesystem.f_bavail * filesystem.f_frsize:,} left"
     return OSError(
         errno.ENOSPC,
-        f"not enough shared memory for segment {name!r}: it takes {size:,} bytes{free}; choose a smaller capacity or "
-        f"item_size, or unlink queues that are no longer used",
+        f"not enough shared memory for segment {name!r}: it takes {size:,} bytes{free}; {advice}, or unlink queues "
+        f"that are no longer used",
     )
 
 

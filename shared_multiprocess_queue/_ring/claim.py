@@ -96,16 +96,20 @@ class Claim:
         copy: a position and the payload of its item, while the freeing of that position is being decided.
         orphan: the payload of a dead getter's position, while its adoption is being decided.
         verdict: the outcome of that compare-and-swap, once it is known.
+        place: the position that a put has claimed and that is being written in place; without a meaning otherwise.
+        is_seen: whether the caller has seen the one claimed item in its slot, so that it is dropped and not taken.
         slots: the lease slots that are taken, or being taken, and are not among ``taken`` yet.
         ending: the leases that are being ended or given back.
     """
 
-    __slots__ = ("begin", "copy", "end", "ending", "orphan", "slots", "taken", "verdict")
+    __slots__ = ("begin", "copy", "end", "ending", "is_seen", "orphan", "place", "slots", "taken", "verdict")
 
     def __init__(self) -> None:
         self.taken: list[Payload] = []
         self.begin = 0
         self.end = 0
+        self.place = 0
+        self.is_seen = False
         self.copy: tuple[int, Payload] | None = None
         self.orphan: Payload | None = None
         self.verdict: list[int] = []

@@ -62,6 +62,15 @@ class Items:
     def _slot(self, position: int) -> int:
         return SLOTS_START + position % self._capacity * self._stride
 
+    def payload_at(self, position: int) -> int:
+        """Return the offset of the payload of a slot."""
+        return self._slot(position) + SLOT_PAYLOAD
+
+    def beginning(self, position: int, size: int) -> bytes:
+        """Return the first bytes of a slot's payload; no more than the slot has."""
+        start = self.payload_at(position)
+        return bytes(self._bytes[start : start + min(size, self._item_size)])
+
     def slots_of(self, length: int) -> int:
         """Return the number of slots that an item of so many bytes takes."""
         return -(-length // self._item_size) or 1

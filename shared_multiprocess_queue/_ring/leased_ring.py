@@ -5,6 +5,7 @@ A get reserves its lease slots before it claims, and holds none of them while it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from .._platform.atomic_words import Words
@@ -57,7 +58,7 @@ class LeasedRing(Ring):
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(self, record: Record, limit: int, sure: bool) -> int:
+    def try_get(self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None) -> int:
         """Take what came back, or else what is in the ring; see ``Ring.try_get``. It is leased."""
         words = record.words
         while True:
@@ -65,7 +66,7 @@ class LeasedRing(Ring):
             came_back = self.leases.look_for_returns(words, record.claim, limit, sure)
             if came_back:
                 return DONE
-            found = super().try_get(record, limit, sure)
+            found = super().try_get(record, limit, sure, suits)
             if found != NOTHING or not sure:
                 return found
             if came_back is None:

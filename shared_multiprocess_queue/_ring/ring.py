@@ -56,6 +56,7 @@ DONE: Final = 0  # of a put: the items are in the queue
 NOTHING: Final = 1  # empty, or full
 HELD: Final = 2  # another operation is between its claim and its end there; it will be over in a moment
 SHUT_DOWN: Final = 3  # the queue was shut down: no put is accepted, or nothing can come any more
+UNFIT: Final = 4  # the next item is not one that this get wants
 
 _MOST_PASSED: Final = 1024  # finished positions that head is moved over in one attempt
 _SCANNED: Final = 16  # records of a scan that count as one position more: a dead put costs a scan
@@ -83,6 +84,7 @@ class Ring(Recovery):
         payloads: Sequence[Payload],
         sure: bool,
         claimed: Callable[[], None] | None = None,
+        publishes: bool = True,
     ) -> int:
         """Put all payloads, contiguous and visible to getters all at once, or none.
 
@@ -91,6 +93,7 @@ class Ring(Recovery):
             payloads: one or more, which take no more slots than the capacity.
             sure: whether to find out if a put that holds a slot is dead; that costs a scan.
             claimed: called right after the claim.
+            publishes: if False, the claim lasts, and ``claim.place`` is its position, until ``publish`` or ``abandon``.
 
         Returns:
             DONE, NOTHING (no room), HELD (no room, but an operation is about to end there) or SHUT_DOWN.
@@ -143,9 +146,12 @@ class Ring(Recovery):
         buffer = self._bytes
         for place, data in writes:  # [P7] plain, published by [P8]
             buffer[place] = data
-        return self._publish(record, position, count, len(payloads))
+        if not publishes:
+            record.claim.place = position
+            return DONE
+        return self.publish(record, position, count, len(payloads))
 
-    def _publish(self, record: Record, position: int, count: int, items: int) -> int:
+    def publish(self, record: Record, position: int, count: int, items: int) -> int:
         """Publish the items that are written at ``count`` positions, and wake getters."""
         words = record.words
         cas = words.cas
@@ -214,16 +220,19 @@ class Ring(Recovery):
 
     # ---- get --------------------------------------------------------------------------------------------------------
 
-    def try_get(self, record: Record, limit: int, sure: bool) -> int:
+    def try_get(self, record: Record, limit: int, sure: bool, suits: Callable[[int, int], bool] | None = None) -> int:
         """Take what is there, in order, up to ``limit`` items, into the ``taken`` of the record's claim.
 
         Args:
             record: this operation's; it announces nothing, and its claim is empty.
             limit: one or more.
             sure: whether to find out if an operation that holds the slot is dead; that costs a scan.
+            suits: tells of a position whether its item, in so many slots, is wanted; called before the claim, of one
+                item. Then the claim lasts until ``finish_get``, ``drop`` or ``abandon``, unless ``taken`` has an
+                adopted item.
 
         Returns:
-            DONE, NOTHING (empty), HELD (empty, but an operation is about to end there) or SHUT_DOWN.
+            DONE, NOTHING (empty), HELD (empty, but an operation is about to end there), SHUT_DOWN or UNFIT.
 
         Raises:
             CorruptQueueError: a slot says something that no queue writes.
@@ -249,6 +258,11 @@ class Ring(Recovery):
                 else:
                     while end - p < limit and load(self._slot(end)) == end << STATE_BITS | FULL:
                         end += 1
+                if suits is not None and not suits(p, end - p):
+                    if words.load(HEAD) != p:  # what was looked at may have been of the next lap
+                        continue
+                    record.withdraw_get()
+                    return UNFIT
                 if leases is not None:
                     if not self.may_be_large:
                         items = list(range(p, end + 1))
@@ -265,6 +279,8 @@ class Ring(Recovery):
                         leases.give_up_reserved(words, claim)
                     continue
                 claim.begin, claim.end = p, end
+                if suits is not None:
+                    return DONE
                 self.finish_get(record)
                 if claim.taken:
                     return DONE
@@ -358,6 +374,8 @@ class Ring(Recovery):
         """
         words, claim = record.words, record.claim
         count = claim.end - claim.begin
+        if claim.is_seen:
+            return self.drop(record)
         while claim.begin < claim.end:
             p = claim.begin
             slot = SLOTS_START + p % self._capacity * self._stride
@@ -376,6 +394,20 @@ class Ring(Recovery):
                 claim.taken.append(payload)
             claim.begin = p + slots  # before the copy goes: what the slot says now is of the next lap
             claim.copy = None
+        self._end_get(record, count)
+
+    def drop(self, record: Record) -> None:
+        """Free the one slot that is claimed, whose item the caller has seen in it; again after an interrupt."""
+        words, claim = record.words, record.claim
+        claim.is_seen = True
+        p = claim.begin
+        words.cas(self._slot(p), p << STATE_BITS | FULL, p + self._capacity << STATE_BITS | FREE)  # [G6]
+        claim.begin = claim.end
+        claim.is_seen = False
+        self._end_get(record, 1)
+
+    def _end_get(self, record: Record, count: int) -> None:
+        words = record.words
         record.withdraw_get()  # [G7]
         self._parking.wake(words, SPACE, count)
         if self._parking.is_armed(words, ITEMS):

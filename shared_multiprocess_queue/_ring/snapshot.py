@@ -15,11 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from .._platform import shared_memory
 from .._platform.atomic_words import Reader
 from .._platform.processes import Identity
 from .._platform.system import SYSTEM, System
-from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
 from . import ending, stated_format
 from .batch_lock import is_shut
 from .growth import is_fresh
@@ -28,13 +26,10 @@ from .layout import (
     ADOPTED_AT,
     BATCH_OWNER_AT,
     BELLS_REFUSED_AT,
-    CAPACITY_AT,
     CONSUMER_AT,
     CREATED_AT,
     CREATOR_AT,
     DEAD_LETTERS_REFUSED_AT,
-    DEFINITIONS_SIZE,
-    DEFINITIONS_SIZE_AT,
     DELETE_AT,
     EMPTY_EVENTS_AT,
     FREE,
@@ -46,21 +41,10 @@ from .layout import (
     GET_END,
     GET_WAITS_AT,
     HEAD,
-    ITEM_SIZE_AT,
     LEASE_WAITS_AT,
-    LEASES_AT,
     LOCK_BUSY,
-    MAGIC,
-    MAGIC_AT,
     MAX_BATCH,
     MAX_CAPACITY,
-    MAX_DELIVERIES,
-    MAX_DELIVERIES_AT,
-    MAX_ITEM_SIZE,
-    MAX_ITEM_SIZE_AT,
-    MAX_LEASES,
-    MODE_AT,
-    MODES,
     MORE,
     NAMESPACES,
     NAMESPACES_AT,
@@ -70,10 +54,8 @@ from .layout import (
     PUT_END,
     PUT_WAITS_AT,
     RECORDS,
-    RECORDS_AT,
     RECORDS_USED_AT,
     REDELIVERED_AT,
-    SEGMENT_SIZE_AT,
     SLOT_LENGTH,
     SLOTS_START,
     STATE_BITS,
@@ -83,9 +65,7 @@ from .layout import (
     TAIL,
     TOMB,
     TOMBS_AT,
-    UNFINISHED,
     UNLINKED_AT,
-    VERSION,
     VERSION_AT,
     WORD,
     Geometry,
@@ -103,62 +83,6 @@ _META_SHIFT: Final = 32 if sys.byteorder == "little" else 0  # of meta, in the w
 _ITEM: Final = 0  # an item, or a put under way
 _DEAD: Final = 1  # a put that died and is not marked TOMB yet
 _NOTHING: Final = 2
-
-
-def check_size(name: str, size: int) -> None:
-    """Refuse a segment that is too small for the header.
-
-    Raises:
-        CorruptQueueError: it is.
-    """
-    if size < SLOTS_START:
-        raise CorruptQueueError(
-            f"segment {name!r} is not a queue of this package, or was cut off: it has {size:,} bytes, and the header "
-            f"alone takes {SLOTS_START:,}; choose another name, or {shared_memory.how_to_remove(name)}"
-        )
-
-
-def check(words: Reader, name: str, size: int) -> Geometry:
-    """Return the geometry that the header of a segment states, if it can be true.
-
-    Args:
-        words: of the segment.
-        name: of the segment, for messages.
-        size: of the segment, in bytes.
-
-    Raises:
-        QueueNotReadyError: its creation has not ended.
-        LayoutVersionError: it has another layout.
-        CorruptQueueError: it is no queue, or was damaged.
-    """
-    magic = words.load(MAGIC_AT) if size >= MAGIC_AT + WORD else None  # [X1] acquire, where a queue is attached to
-    if magic == UNFINISHED or size == 0:
-        raise QueueNotReadyError(
-            f"the creation of queue segment {name!r} has not ended, or its creator died in it; look again in a moment"
-        )
-    check_size(name, size)
-    if magic != MAGIC:
-        raise CorruptQueueError(
-            f"segment {name!r} is not a queue of this package (its magic is {magic:#x}); choose another name, or "
-            f"{shared_memory.how_to_remove(name)}"
-        )
-    version = words.load(VERSION_AT)
-    if version != VERSION:
-        raise LayoutVersionError(name, version, VERSION)
-    capacity, item_size, mode = words.load(CAPACITY_AT), words.load(ITEM_SIZE_AT), words.load(MODE_AT)
-    leases, most, largest = words.load(LEASES_AT), words.load(MAX_DELIVERIES_AT), words.load(MAX_ITEM_SIZE_AT)
-    can_be = 1 <= capacity <= MAX_CAPACITY and 1 <= item_size <= MAX_ITEM_SIZE and leases <= MAX_LEASES
-    can_be = can_be and mode < len(MODES) and most <= MAX_DELIVERIES and bool(leases or not most)
-    if can_be and item_size <= largest <= min(min(capacity, MAX_BATCH) * item_size, MAX_ITEM_SIZE):
-        found = Geometry.of(capacity, item_size, MODES[mode], leases, most, largest)
-        rest = words.load(RECORDS_AT), words.load(DEFINITIONS_SIZE_AT), words.load(SEGMENT_SIZE_AT)
-        if rest == (RECORDS, DEFINITIONS_SIZE, found.size) and size >= found.size and not size % WORD:
-            return found
-    raise CorruptQueueError(
-        f"the header of segment {name!r} states capacity {capacity}, item_size {item_size}, max_item_size "
-        f"{largest}, mode {mode}, leases {leases} and max_deliveries {most}, which does not fit its {size:,} bytes; "
-        f"unlink this queue and create it again"
-    )
 
 
 class Look:
@@ -191,12 +115,17 @@ class Look:
         """Return how many items puts have claimed and gets have not; 0 if all died. Dead puts count slots."""
         head = unmarked(self.load(HEAD))  # before tail, or a queue that moves might have a head beyond it
         tail = unmarked(self.load(TAIL))
-        first = max(head, tail - self._capacity)  # what is more than a lap below tail is finished
-        size = 0 if first >= tail or Look.is_empty(self) else tail - first  # of the ring alone
+        size = self.slots_used(head, tail)
         if size > 1 and self.geometry.max_item_size > self.geometry.item_size:
             beyond = size - min(size, self._most)
-            size = beyond + sum([self._is_item(position) for position in range(first, tail - beyond)])
+            size = beyond + sum([self._is_item(position) for position in range(tail - size, tail - beyond)])
         return size
+
+    def slots_used(self, head: int, tail: int) -> int:
+        """Return how many slots puts have claimed and gets have not; 0 if all died."""
+        if head >= tail or Look.is_empty(self):  # of the ring alone
+            return 0
+        return min(tail - head, self._capacity)  # what is more than a lap below tail is finished
 
     def _is_item(self, position: int) -> bool:
         word, meta = self.load(self._slot(position)), self.load(self._slot(position) + SLOT_LENGTH) >> _META_SHIFT
@@ -450,6 +379,8 @@ class Snapshot:
         is_moving: head or tail changed during the look, so that its numbers are of different moments.
         is_damaged: the words say what no queue says.
         items: as ``qsize`` counts them.
+        slots_used: slots between head and tail; 0 if all that puts have claimed there died.
+        slots_taken: slots that gets have taken, since the creation.
         tombs: positions that will never hold an item.
         dead: positions that dead puts hold before the first item, not marked TOMB yet; ``tombs`` lacks them.
         adopted: items taken over from dead getters.
@@ -484,6 +415,8 @@ class Snapshot:
         self.dead_letters_refused = load(DEAD_LETTERS_REFUSED_AT)
         self.items = look.items()
         self.dead = look.dead_puts(head, tail)
+        self.slots_used = look.slots_used(head, tail)
+        self.slots_taken = max(tail - self.tombs - max(self.slots_used, self.dead), 0)
         self.participants = look.participants()
         self.blockers = tuple(look.blockers(self.participants, is_lock_held))
         self.geometry, self.serializer = look.geometry, stated_format.read(look)

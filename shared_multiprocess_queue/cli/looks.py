@@ -26,6 +26,7 @@ from .output import (
     console,
     fail,
     name,
+    number,
     print_json,
 )
 from .stop_signals import StopSignals
@@ -37,6 +38,18 @@ _POLL: Final = (0.005, 0.1)  # seconds between two looks of wait: at first, and 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 run_id_option = click.option("--run-id", default="", metavar="R", help="The run_id of the queue.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def only_here(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return names of queues, which a URL is none of."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if "://" in text:
+            raise click.UsageError(
+                "a URL is of a queue on a server, and this command sees queues of this machine only; for one on a "
+                "server RemoteQueue(url).get_metrics() tells about it, and RemoteQueue.remove(url) removes it"
+            )
+    return value
+
 
 _SORTS: Final[dict[str, Callable[[QueueFile], Any]]] = {
     "name": lambda queue: queue.name,
@@ -74,7 +87,7 @@ def ls_command(pattern: str, sort: str, quiet: bool, everything: bool, as_json: 
 
 
 @click.command("show", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @run_id_option
 @json_option
 @answering
@@ -119,7 +132,7 @@ def _peeked(queue_name: str, run_id: str, most: int, unpickle: bool) -> list[tup
 
 
 @click.command("peek", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @click.option("-n", "most", type=click.IntRange(1), default=10, show_default=True, help="How many items at most.")
 @click.option("--unpickle", is_flag=True, help="Load pickles, which runs whatever code they name.")
 @yes_option
@@ -163,7 +176,7 @@ def _item(item: QueuedItem, content: str) -> dict[str, Any]:
 
 
 @click.command("wait", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @click.option("--items", type=click.IntRange(1), metavar="N", help="Until there are N items or more.")
 @click.option("--empty", is_flag=True, help="Until there is no item. Leased items do not count.")
 @click.option("--shutdown", is_flag=True, help="Until the queue is shut down.")
@@ -197,7 +210,7 @@ def wait_command(
                 break
             left = (until - clock.now()) / 1e9
             if left <= 0:
-                raise fail(f"waited for {name(queue_name)} in vain", NO)
+                raise fail(f"waited {timeout:g} s for {name(queue_name)} in vain: {_what_is(queue, shutdown)}", NO)
             clock.sleep(min(pause, left))
             pause = min(pause * 1.5, longest)
     if as_json:
@@ -216,6 +229,14 @@ def _look(queue_name: str, run_id: str, may_be_missing: bool) -> QueueFile | Non
     if queue.state not in ("ok", "unfinished", "leftover"):
         raise fail(f"{name(queue_name)} cannot be waited for: {queue.why}", NOT_USABLE)
     return queue
+
+
+def _what_is(queue: QueueFile | None, shutdown: bool) -> str:
+    if queue is None:
+        return "there is no such queue"
+    if queue.look is None:
+        return f"it is {queue.state}"
+    return "it is not shut down" if shutdown else f"it has {number(queue.look.items, 'item')}"
 
 
 def _is_so(queue: QueueFile, items: int | None, empty: bool, shutdown: bool) -> bool:

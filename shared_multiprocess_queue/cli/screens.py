@@ -49,7 +49,7 @@ def _of_look(text: Callable[[QueueLook], str]) -> Callable[[Console, QueueFile],
 
 
 def _fill(screen: Console, queue: QueueFile) -> RenderableType:
-    return bar(screen, queue.look.items / queue.look.capacity) if queue.look else ""
+    return bar(screen, queue.look.slots_used / queue.look.capacity) if queue.look else ""
 
 
 def _name(screen: Console, queue: QueueFile) -> Text:
@@ -182,15 +182,17 @@ def _facts(screen: Console, queue: QueueFile) -> Iterable[tuple[str, RenderableT
         yield "state", cell(screen, f"{queue.state}: {queue.why}", _ALARMS.get(queue.state, ""))
     look = queue.look
     if look is not None:
-        items = Text.assemble(bar(screen, look.items / look.capacity, 20), f"  {look.items:,} of {look.capacity:,}")
-        yield "items", items
+        fill = bar(screen, look.slots_used / look.capacity, 20)
+        used = f"{look.slots_used:,} of {number(look.capacity, 'slot')}"
+        yield "items", Text.assemble(fill, f"  {number(look.items, 'item')} in {used}")
         largest = f", items up to {size(look.max_item_size)}" if look.max_item_size > look.item_size else ""
         slots = f"{size(look.item_size)} each, {look.stride:,} bytes apart{largest}, mode {look.mode}"
         yield "slots", f"{slots}; {size(queue.memory)} in memory"
         yield "format", cell(screen, look.serializer)
         yield "positions", f"get {look.head:,}   put {look.tail:,}"
         recovered = f"{look.orphans_recovered:,} taken over from dead gets, {number(look.dead_puts, 'put')} died"
-        yield "totals", f"{look.put_total:,} put, {look.got_total:,} taken, {recovered}"
+        slots = " (in slots)" if look.max_item_size > look.item_size else ""
+        yield "totals", f"{look.put_total:,} put, {look.got_total:,} taken{slots}, {recovered}"
         raised = f"Empty {number(look.empty_events, 'time')}, Full {number(look.full_events, 'time')}"
         yield "waits", f"{look.get_waits:,} for items, {look.put_waits:,} for room; {raised}"
         yield "asleep now", f"perhaps {' and '.join(look.asleep)}" if look.asleep else "none"

@@ -26,7 +26,8 @@ from .._ring.layout import (
 )
 from .._ring.leased_look import LeasedLook
 from .._ring.seen import Participant
-from .._ring.snapshot import Look, Snapshot, check
+from .._ring.snapshot import Look, Snapshot
+from .._ring.stated_sizes import check
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotFoundError, QueueNotReadyError, shown
 from .found import Liveness, QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, State
 
@@ -125,10 +126,17 @@ def inspected(name: str, run_id: str, mapped: bool) -> QueueFile:
     segment = segment_of(name, run_id)
     found = look_at(segment, mappings() if mapped else NOT_LOOKED)
     if found is None:
-        raise QueueNotFoundError(
-            f"there is no queue {shown(segment.removesuffix(ENDING))}; the command shmq ls lists those that there are"
-        )
+        raise missing(segment)
     return found
+
+
+def missing(segment: str) -> QueueNotFoundError:
+    """Return the error that says that there is no such segment."""
+    name = segment.removesuffix(ENDING)
+    meant = name.removesuffix(ENDING)  # of the name of a segment's file
+    is_there = meant != name and look_at(f"{meant}{ENDING}", NOT_LOOKED) is not None
+    hint = f"did you mean {shown(meant)}?" if is_there else "the command shmq ls lists those that there are"
+    return QueueNotFoundError(f"there is no queue {shown(name)}; {hint}")
 
 
 def segment_of(name: str, run_id: str) -> str:
@@ -232,7 +240,6 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
     seen = Snapshot(look, True)  # the int32 of the batch lock lies in another segment, which is not opened
     sizes = seen.geometry
     dead_puts = seen.tombs + seen.dead
-    put_total = max(seen.tail - dead_puts, 0)
     sleepers = [("getters", ITEMS), ("putters", SPACE)]
     now = clock.now()
     found = QueueLook(
@@ -244,12 +251,13 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
         leases=sizes.leases,
         serializer=seen.serializer,
         items=seen.items,
+        slots_used=seen.slots_used,
         empty=look.is_empty(),
         full=look.is_full(),
         head=seen.head,
         tail=seen.tail,
-        put_total=put_total,
-        got_total=max(put_total - seen.items, 0),
+        put_total=max(seen.tail - dead_puts, 0),
+        got_total=seen.slots_taken,
         put_waits=seen.put_waits,
         get_waits=seen.get_waits,
         full_events=seen.full_events,

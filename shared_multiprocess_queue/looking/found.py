@@ -81,12 +81,13 @@ class QueueLook:
         leases: number of lease slots.
         serializer: the format of the items, as the queue states it: "pickle", "plain", or a name of the program's own.
         items: as ``qsize`` counts them.
+        slots_used: slots that hold items. What is leased, or came back from a lease, is in none.
         empty: whether a get would find nothing. It may be False beside no items: a get that died left its item.
         full: whether a put would find no room.
         head: position of the next get.
         tail: position of the next put.
-        put_total: items put so far; one that takes several slots counts as many.
-        got_total: items taken so far, counted likewise.
+        put_total: slots filled by puts so far: one for each item, or as many as it takes.
+        got_total: slots freed by gets so far, counted likewise.
         put_waits: times that a put slept for room.
         get_waits: times that a get slept for an item.
         full_events: times that Full was raised.
@@ -119,6 +120,7 @@ class QueueLook:
     leases: int
     serializer: str
     items: int
+    slots_used: int
     empty: bool
     full: bool
     head: int

@@ -38,8 +38,7 @@ from .._ring.layout import (
     unmarked,
 )
 from .._ring.leased_look import LeasedLook
-from ..errors import QueueNotFoundError
-from .files import MOST_SLOTS, open_look, segment_of
+from .files import MOST_SLOTS, missing, open_look, segment_of
 
 _ATTEMPTS: Final = 100
 _LENGTH_AND_META: Final = struct.Struct("=II")
@@ -82,7 +81,7 @@ class Items:
         try:
             self._file = SegmentFile(segment_of(name, run_id))
         except FileNotFoundError:
-            raise QueueNotFoundError(f"there is no queue {name!r}; shmq ls lists those that there are") from None
+            raise missing(segment_of(name, run_id)) from None
         try:
             self._look = open_look(self._file)
         except BaseException:

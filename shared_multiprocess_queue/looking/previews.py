@@ -10,7 +10,7 @@ from typing import Final
 from .._codec import deflate
 from .._codec.buffers import parts_of
 from .._codec.codec import Codec, DefinitionStore
-from .._codec.tags import BUFFERS, BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, OWN, PICKLE, STR
+from .._codec.tags import BUFFERS, BYTES, CONSTANTS, DEFLATED, FLOAT, INT, MAIN, OBJECTS, OWN, PICKLE, PLACED, STR
 from ..errors import DeserializationError, shown
 
 KINDS: Final = {
@@ -24,6 +24,7 @@ KINDS: Final = {
     OBJECTS: "plain",
     BUFFERS: "pickle and buffers",
     DEFLATED: "deflated",
+    PLACED: "bytes in place",
     OWN: "own",
 }
 _PICKLES: Final = (PICKLE, MAIN)

@@ -23,6 +23,7 @@ from typing import Any, Final
 from . import scenarios
 from .channel import Channel, End, Peer
 from .peers import find
+from .placing import place
 from .scenarios import Scenario
 
 _WARM_UP: Final = 2_000  # items of each producer, which are compared; of large ones, fewer
@@ -459,6 +460,7 @@ _MEASURES: Final = {
     "wake": _wake,
     "cpu": _cpu,
     "alone": _alone,
+    "place": place,
 }
 
 

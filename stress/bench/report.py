@@ -85,6 +85,9 @@ def goals(results: Results) -> Iterator[Goal]:
         for name, f in results.figures.get(polling.name, {}).items():
             if name in _NATIVE:
                 yield Goal(f"{polling.name}, {name}: p90, p50", _ratios(f["p90"], f["p50"]), 3.0, False, "")
+    for name, f in results.figures.get("1 MB in place", {}).items():
+        if name == "native":
+            yield Goal("1 MB in place: put and get, one copy", _ratios(f["in place"], f["copy"]), 1.3, False, "memcpy")
     waiting = results.figures.get("CPU of 2 s of waiting", {}).get("native")
     if waiting:
         yield Goal("CPU of a getter blocked for 2 s, ms", waiting["cpu"], 0.3, False, "")

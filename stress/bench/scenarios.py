@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from . import items
 from .channel import Peer, Size
 
-Kind = Literal["rate", "threads", "trip", "call", "wake", "cpu", "alone"]
+Kind = Literal["rate", "threads", "trip", "call", "wake", "cpu", "alone", "place"]
 
 CAPACITY: Final = 1024
 BATCH: Final = 100
@@ -25,7 +25,8 @@ class Scenario:
         kind: ``rate``: items a second from producers to consumers; ``threads``: from one thread to another of one
             process; ``trip``: an item there and back; ``call``: a call that does not wait, beside a process that always
             works on the queue; ``wake``: from before a put to after the get that slept; ``cpu``: of a get that waits
-            for two seconds; ``alone``: put and get in one process.
+            for two seconds; ``alone``: put and get in one process; ``place``: likewise of an item that is written and
+            read in place, and one copy of as many bytes beside it.
         unit: of its figures.
         make: returns what is put, again and again.
         producers: processes that put.
@@ -123,6 +124,7 @@ MAIN: Final = [
     Scenario("dict of ten fields, alone", "alone", "ns", items.dicts_of_ten),
     Scenario("array of 1 MiB, alone", "alone", "ns", items.arrays, capacity=4, copies=True, only=_LARGE_ALONE),
     Scenario("frame of 6 MB, alone", "alone", "ns", items.frames, capacity=4, copies=True, only=_LARGE_ALONE),
+    Scenario("1 MB in place", "place", "µs", partial(items.zeros_of, 1_000_000), capacity=8, only=_ENGINES_AND_MODES),
 ]
 
 CAPACITIES: Final = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)

@@ -44,15 +44,29 @@ _ROUND: Final = 30  # times patience: for all the steps of a round
 
 Operation = Callable[[SharedMemoryQueue, list[bytes]], object]
 
+
+def _put_in_place(queue: SharedMemoryQueue, batch: list[bytes]) -> None:
+    with queue.reserve(len(batch[0]), block=False) as memory:
+        memory[:] = batch[0]
+
+
+def _get_in_place(queue: SharedMemoryQueue, _: list[bytes]) -> None:
+    with queue.view(block=False) as memory:
+        bytes(memory)
+
+
 _OPERATIONS: Final[dict[str, Operation]] = {
     "put": lambda queue, batch: queue.put_nowait(batch[0]),
     "put_batch": lambda queue, batch: queue.put_batch(batch, block=False),
     "get": lambda queue, _: queue.get_nowait(),
     "get_batch": lambda queue, batch: queue.get_batch(len(batch), block=False),
+    "put in place": _put_in_place,
+    "get in place": _get_in_place,
+    "get into": lambda queue, _: queue.get_into(bytearray(LARGEST), block=False),
     "attach": lambda queue, _: SharedMemoryQueue(queue.name, run_id=queue.run_id, engine=queue.engine),
     "close": lambda queue, _: queue.close(),
 }
-_SINGLE: Final = ("put", "get")
+_SINGLE: Final = ("put", "get", "put in place", "get in place", "get into")
 _MODES: Final[tuple[Mode, ...]] = ("mpmc", "mpmc", "mpmc", "spsc")
 
 

@@ -98,6 +98,29 @@ _TEXTS: Final = (
     "mpmc 3l 1 take take+take shutdown",
 )
 
+_IN_PLACE: Final = (
+    "mpmc 1 0 reserve take",
+    "mpmc 1 1 view put",
+    "mpmc 2 0 reserve put take2",
+    "mpmc 1 0 fail put+take",
+    "mpmc 1 0 fail reserve take",
+    "mpmc 1 0 leak take+put",
+    "mpmc 1 1 view reserve take",
+    "mpmc 2 1 view view reserve",
+    "mpmc 2 2 view take put",
+    "mpmc 1 1 into put view",
+    "mpmc 2 0 reserve reserve take+view",
+    "mpmc 2 1 reserve into join+view",
+    "mpmc 3l 1 reserve into+view take",
+    "mpmc 3l 2 view into large",
+    "mpmc 1 1d view reserve take",
+    "spsc 1 1 reserve view",
+    "spsc 2 0 fail+reserve view+take",
+    "mpmc 2f 1 reserve view+view",
+    "mpmc 1 0 reserve view shutdown+put",
+    "mpmc 1 1 view take stop",
+)
+
 _WITH_BELLS: Final = (
     "mpmc 1 0 take_bell put",
     "mpmc 1 1 put_bell take",
@@ -219,9 +242,13 @@ _OF_ATOMICS: Final = (
     "mpmc 2 1 a:take A:put a:take",
     "mpmc 2 1 a:take2 A:take+put",
     "mpmc 2 0 a:put!cas+put a:put+take",
-    "mpmc 2 0 a:batch!_publish a:take2+put",
+    "mpmc 2 0 a:batch!publish a:take2+put",
     "mpmc 2 1 a:take!cas+put a:take",
     "mpmc 2 2 a:take2!withdraw_get+put a:take",
+    "mpmc 1 1 a:view!drop+put a:take",
+    "mpmc 1 0 a:reserve!publish+take a:put",
+    "mpmc 1 0 a:fail!recover+put a:take",
+    "mpmc 1 1 a:into!finish_get+put a:take",
     "mpmc:1 1 1 a:lease!finish_get+lease+done a:lease+done",
     "mpmc:1 1 1 a:lease!settle+lease+done a:put",
     "mpmc:1 1 1 a:lease+done!_leave+lease a:lease+done",
@@ -240,7 +267,7 @@ _POINTS_OF_A_LEASE: Final = 80  # up to its end in the ring
 
 def programs(engines: Engines) -> Iterator[Program]:
     """Yield all programs, for one engine or with both side by side."""
-    for text in (*_TEXTS, *_WITH_BELLS, *_WITH_LEASES, *_WITH_LETTERS):
+    for text in (*_TEXTS, *_IN_PLACE, *_WITH_BELLS, *_WITH_LEASES, *_WITH_LETTERS):
         mode, capacity, filled, *actors = text.split()
         lettered = [f"{letter}:{actor}" for letter, actor in zip(_LETTERS[engines], actors, strict=False)]
         yield parse_program(" ".join([mode, capacity, filled, *lettered]))

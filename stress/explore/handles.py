@@ -17,20 +17,22 @@ from typing import Any, Final, cast
 from greenlet import getcurrent
 
 from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._engine import in_place
 from shared_multiprocess_queue._engine.arguments import NOT_GIVEN
 from shared_multiprocess_queue._engine.atomics import AtomicsEngine
+from shared_multiprocess_queue._engine.calls import InPython
 from shared_multiprocess_queue._engine.membership import Membership
 from shared_multiprocess_queue._engine.tasks import Tasks
 from shared_multiprocess_queue._platform import atomic_words, processes
 from shared_multiprocess_queue._platform.system import System
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue._ring.layout import ITEMS, SPACE
-from shared_multiprocess_queue.errors import RoleTakenError
+from shared_multiprocess_queue.errors import NotABufferError, RoleTakenError
 
 from .bells import Kernel, Loop, TimedBell
 from .memory import Memory
-from .program import BELLS, ENDS, PUTS, TAKES
-from .scheduler import Scheduler
+from .program import BELLS, ENDS, ITEM_SIZE, PUTS, TAKES
+from .scheduler import Scheduler, Violation
 
 BYTES: Final = 1  # codec tag
 PATIENCE: Final = 350_000_000  # ns that a waiting call waits
@@ -237,7 +239,12 @@ class Handle:
         pid: of the process that this stands for.
         dead: process ids.
         kernel: has the sockets.
+
+    Attributes:
+        shown: what the last call has shown its block, if it is interrupted after that; None: nothing.
     """
+
+    shown: list[str] | None
 
     def __init__(
         self,
@@ -269,7 +276,7 @@ class Handle:
             leases._bytes = _Bytes(leases._bytes, step)  # type: ignore[assignment]
             if (letters := leases.dead_letters) is not None:
                 letters._bytes = _Bytes(letters._bytes, step)  # type: ignore[assignment]
-        codec = Codec(cast(Any, None))  # bytes need no definitions
+        self._codec = codec = Codec(cast(Any, None))  # bytes need no definitions
         calls = self.engine.open(codec)
         self._direct: Any = calls if engine == "native" else None  # the engine in Python is called itself
         self.engine.membership.tasks = Tasks(self.engine.membership, calls, codec)
@@ -279,15 +286,26 @@ class Handle:
 
         Returns:
             Of a put, its items; of a get, the items that it took; of a look, the answer. None: Full or Empty. False:
-            another handle has the role, or the call has left.
+            another handle has the role, or the call has left, also a block, or a view could not be had.
 
         Raises:
             ShutDown: the queue was shut down.
         """
         waits = name.endswith("_wait")
+        self.shown = None
         try:
             if name in BELLS:
                 return self._by_bell(name, items)
+            if name in ("reserve", "fail"):
+                self._reserve(items[0].encode(), name == "fail")
+                return items
+            if name == "leak":
+                self._leak(items[0].encode())
+                return items
+            if name == "view":
+                return [self._view().decode()]
+            if name == "into":
+                return [self._into().decode()]
             if name in PUTS:
                 self._put([item.encode() for item in items], waits)
                 return items
@@ -295,11 +313,45 @@ class Handle:
                 return [data.decode() for data in self._take(TAKES[name], waits)]
         except (Full, Empty):
             return None
-        except (RoleTakenError, asyncio.CancelledError):
+        except (RoleTakenError, asyncio.CancelledError, NotABufferError, BufferError, _BlockError):
             return False
         if name in ENDS:
             return self.engine.shutdown(name == "stop")
         return bool(getattr(self.engine, name)())
+
+    def _reserve(self, item: bytes, fails: bool) -> None:
+        with in_place.Reservation(None, self.engine, self._codec, len(item), False, None) as memory:
+            self._scheduler.step()
+            memory[:] = b"torn".ljust(len(item))[: len(item)]
+            self._scheduler.step()
+            if fails:
+                raise _BlockError
+            memory[:] = item
+            self._scheduler.step()
+
+    def _leak(self, item: bytes) -> None:
+        """Keep the memory of a reservation, and write there when its end has not refused that."""
+        with in_place.Reservation(None, self.engine, self._codec, len(item), False, None) as memory:
+            memory[:] = item
+            kept = memory[:]
+        self._scheduler.step()
+        kept[:] = b"late".ljust(len(item))[: len(item)]
+
+    def _view(self) -> bytes:
+        with in_place.View(None, self.engine, self._codec, False, None) as memory:
+            seen = bytes(memory)
+            self.shown = [seen.decode()]
+            for _ in range(2):
+                self._scheduler.step()
+                if memory != seen:
+                    raise Violation("the memory of a view changed")
+        return seen
+
+    def _into(self) -> bytes:
+        buffer = memoryview(bytearray(2 * ITEM_SIZE))
+        calls = self._direct if self._direct is not None else InPython(cast(AtomicsEngine, self.engine), self._codec)
+        size = calls[buffer, False, None]
+        return bytes(buffer[:size])
 
     def _by_bell(self, name: str, items: list[str]) -> list[str] | bool:
         if name.endswith("_await"):
@@ -358,6 +410,10 @@ class Handle:
             return taken
         until = self._scheduler.now + PATIENCE if waits else 0
         return cast(AtomicsEngine, self.engine).get(limit, until, _deliver)
+
+
+class _BlockError(Exception):
+    """Leaves a block."""
 
 
 def _deliver(taken: list[tuple[bytes, int]]) -> list[bytes]:

@@ -13,6 +13,9 @@ the first.
 In a queue of capacity ``3l`` items may be large: ``large`` puts one that takes two slots, ``mixed`` a small one and
 such a large one. Of the items in it, the first is large.
 
+``reserve`` writes an item in place, ``fail`` leaves the block of one by an exception, ``leak`` keeps its memory, and
+writes there later if it may; ``view`` reads one in place, and ``into`` takes one into memory of its own.
+
 A call ``..._bell`` waits on a doorbell, as a program with ``select`` does, and closes it; one ``..._await`` is awaited
 in an event loop of its own. A ``leave`` gives up when it has begun to wait and the scheduler lets it; ``heir_await``
 are two gets of one loop, of which the first is cancelled then.
@@ -46,11 +49,13 @@ PUTS: Final = {
     **{"put": (1,), "batch": (1, 1), "put_wait": (1,), "batch_wait": (1, 1)},
     **{"put_bell": (1,), "put_await": (1,), "batch_await": (1, 1)},
     **{"large": (2,), "mixed": (1, 2), "large_wait": (2,)},
+    **{"reserve": (1,), "fail": (1,), "leak": (1,)},
 }
 """Calls that put, and how many slots each of their items takes."""
 TAKES: Final = {
     **{"take": 1, "take2": 2, "take_wait": 1},
     **{"take_bell": 1, "leave_bell": 1, "take_await": 1, "leave_await": 1, "heir_await": 1},
+    **{"view": 1, "into": 1},
 }
 """Calls that take, and how many items at most; ``take`` is get, ``take2`` is get_batch of two."""
 BELLS: Final = tuple(name for name in (*PUTS, *TAKES) if name.endswith(("_bell", "_await")))

@@ -126,6 +126,7 @@ class World:
                 except ShutDown:
                     call.is_refused = True
                 except KeyboardInterrupt:
+                    call.answer = self._handles[self._processes[number]].shown
                     continue
                 call.ended = self.scheduler.count
 

@@ -119,6 +119,16 @@ def _create_again(queue: SharedMemoryQueue) -> None:
         another.unlink()
 
 
+def _reserve(queue: SharedMemoryQueue) -> None:
+    with queue.reserve(queue.item_size, timeout=SHORT) as memory:
+        memory[:] = b"r" * len(memory)
+
+
+def _view(queue: SharedMemoryQueue) -> None:
+    with queue.view(timeout=SHORT) as memory:
+        bytes(memory)
+
+
 CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "put": lambda q: q.put(7, timeout=SHORT),
     "put bytes": lambda q: q.put(b"y" * q.item_size, timeout=SHORT),
@@ -131,6 +141,10 @@ CALLS: Final[dict[str, Callable[[SharedMemoryQueue], Any]]] = {
     "get_nowait": lambda q: q.get_nowait(),
     "get_batch": lambda q: q.get_batch(5, timeout=SHORT),
     "get_batch 1": lambda q: q.get_batch(1, block=False),
+    "reserve": _reserve,
+    "view": _view,
+    "get_into": lambda q: q.get_into(bytearray(100), timeout=SHORT),
+    "get_into large": lambda q: q.get_into(bytearray(q.max_item_size), timeout=SHORT),
     "lease": _lease,
     "lease_batch": _lease_batch,
     "lease and give back": _give_back,

@@ -59,6 +59,64 @@ static void take_large(struct actor *a, uint64_t position, uint64_t count)
     }
 }
 
+/* Whether a view wants an item: one of one slot that is neither the second that was there before, nor the third
+   actor's. */
+static bool suits(void *context, const struct shmq_item *item, uint64_t slots)
+{
+    struct actor *a = context;
+    shmq_glance(item, &a->seen, 1);
+    const uint64_t head = shmq_unmarked(a->ring.header->head);
+    const struct shmq_slot *next = shmq_slot_of(&a->ring, head);
+    a->is_late = next->payload != item->data || next->word != shmq_word_of(head, SHMQ_FULL);
+    unsigned char bytes[SHMQ_WORD];
+    memcpy(bytes, &a->seen, sizeof bytes);
+    return slots == 1 && !(bytes[0] == FILLER && bytes[1] == 1) && bytes[0] != 2;
+}
+
+static uint64_t payload_of(const struct actor *a, uint64_t position)
+{
+    const _Atomic uint64_t *words = (const _Atomic uint64_t *)(const void *)shmq_slot_of(&a->ring, position)->payload;
+    return atomic_load_explicit(words, memory_order_relaxed);
+}
+
+/* Read a claimed item where it lies, for a while. */
+static void view_claimed(struct actor *a, uint64_t position)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (payload_of(a, position) != a->seen) {
+            fail("the memory of a view changed, or is of another item than the one that was looked at");
+        }
+        step("block");
+    }
+    struct shmq_item item;
+    shmq_read(&a->ring, position, &item);
+    memcpy(a->buffer, item.data, item.length);
+    item.data = a->buffer;
+    if (payload_of(a, position) != a->seen) {
+        fail("the memory of a view changed");
+    }
+    if (shmq_free_slot(&a->ring, position)) {
+        note(a, position, &item, false);
+    }
+    shmq_finish_get(&a->ring, &a->me, 1);
+}
+
+static enum shmq_result claim(struct actor *a, uint64_t limit, bool sure, uint64_t *position, uint64_t *count)
+{
+    if (a->kind != VIEW) {
+        return (world.large ? shmq_claim_large : shmq_claim_get)(&a->ring, &a->me, limit, sure, position, count);
+    }
+    const struct shmq_wish wish = {suits, a};
+    const enum shmq_result found = world.large
+                                       ? shmq_claim_suiting_large(&a->ring, &a->me, sure, &wish, position, count)
+                                       : shmq_claim_suiting(&a->ring, &a->me, sure, &wish, position, count);
+    a->refuses = a->refuses || found == SHMQ_UNFIT;
+    if (found == SHMQ_UNFIT && a->is_late) {
+        fail("a view refused what was not the next item");
+    }
+    return found;
+}
+
 static bool get(struct actor *a, uint64_t limit, bool sure)
 {
     uint64_t position, count;
@@ -66,8 +124,11 @@ static bool get(struct actor *a, uint64_t limit, bool sure)
         shmq_take_role(&a->ring, &a->ring.header->consumer, a->me.name) != a->me.name) {
         return false;
     }
-    const enum shmq_result found =
-        checked(a, (world.large ? shmq_claim_large : shmq_claim_get)(&a->ring, &a->me, limit, sure, &position, &count));
+    const enum shmq_result found = checked(a, claim(a, limit, sure, &position, &count));
+    if (found == SHMQ_DONE && a->kind == VIEW) {
+        view_claimed(a, position);
+        return true;
+    }
     if (found == SHMQ_DONE) {
         (world.large ? take_large : take_claimed)(a, position, count);
         if (a->kind == QUIT_GET) {
@@ -80,6 +141,9 @@ static bool get(struct actor *a, uint64_t limit, bool sure)
             shmq_finish_get(&a->ring, &a->me, count);
         }
         return true;
+    }
+    if (found == SHMQ_UNFIT) {
+        return false;
     }
     if (found != SHMQ_ORPHAN && !(sure && shmq_find_orphan(&a->ring, &position))) {
         return false;
@@ -98,7 +162,7 @@ static bool attempt(struct actor *a, bool sure)
     if (is_put(a->kind)) {
         return put(a, a->number, 0, a->count, sure, a->kind != QUIT_PUT) == SHMQ_DONE;
     }
-    return get(a, a->kind == GET || a->kind == PARK_GET || a->kind == BELL_GET ? 1 : a->kind == GET_ALL ? world.capacity : 2, sure);
+    return get(a, a->kind == GET || a->kind == PARK_GET || a->kind == BELL_GET || a->kind == VIEW ? 1 : a->kind == GET_ALL ? world.capacity : 2, sure);
 }
 
 static uint32_t index_of(const struct actor *a)

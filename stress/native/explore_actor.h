@@ -9,7 +9,7 @@
 
 static bool is_put(enum kind kind)
 {
-    return kind < GET || kind == LARGE || kind == MIXED;
+    return kind < GET || kind == LARGE || kind == MIXED || kind == RESERVE;
 }
 
 /* The number of the items of a put. */
@@ -100,6 +100,20 @@ static bool is_whole(const struct shmq_item *item)
                               (item->length == LONG && memcmp(item->data, item->data + ITEM_SIZE, SHORT) == 0));
 }
 
+static void write_in_place(struct shmq_slot *slot, unsigned putter)
+{
+    shmq_write_head(slot, SHORT, 5, 0);
+    _Atomic uint64_t *word = (_Atomic uint64_t *)(void *)slot->payload;
+    const unsigned char whole[SHMQ_WORD] = {(unsigned char)putter, 0, 1}, half[SHMQ_WORD] = {(unsigned char)putter, 77, 0};
+    for (unsigned i = 0; i < 2; i++) { /* an item that is seen between the two is none */
+        step("block");
+        uint64_t bytes;
+        memcpy(&bytes, i == 0 ? half : whole, sizeof bytes);
+        atomic_store_explicit(word, bytes, memory_order_relaxed);
+    }
+    step("block");
+}
+
 static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, unsigned count, bool sure, bool publish)
 {
     uint64_t position, slots = 0;
@@ -117,6 +131,10 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
     if (a->kind == LOCKED) {
         shmq_release_lock(&a->ring, &a->me, &world.flag);
     }
+    if (a->kind == RESERVE) {
+        write_in_place(shmq_slot_of(&a->ring, position), putter);
+        count = 0;
+    }
     for (uint64_t i = 0, at = 0; i < count; i++) {
         unsigned char item[LONG] = {(unsigned char)putter, (unsigned char)(first + i), (unsigned char)count};
         memcpy(item + ITEM_SIZE, item, SHORT);
@@ -130,7 +148,7 @@ static enum shmq_result put(struct actor *a, unsigned putter, unsigned first, un
         }
     }
     if (publish) {
-        checked(a, shmq_publish(&a->ring, &a->me, position, slots, count));
+        checked(a, shmq_publish(&a->ring, &a->me, position, slots, a->kind == RESERVE ? 1 : count));
     }
     return SHMQ_DONE;
 }

@@ -60,6 +60,9 @@ enum kind {
     /* only where items may take several slots from here on */
     LARGE, /* puts an item of two slots */
     MIXED, /* puts an item of one, and one of two */
+    /* in place from here on */
+    RESERVE, /* puts an item that is written where it lies, step by step */
+    VIEW,    /* gets an item, if it suits, and reads it where it lies, step by step */
     ALL_KINDS
 };
 
@@ -69,7 +72,8 @@ static const char *const names[ALL_KINDS] = {"put",      "batch",    "triple",  
                                          "ghost-get", "",
                                          "lease",    "lease-two", "release",  "last",      "keep",
                                          "park-lease", "join",   "park-join", "bundle",    "shut",
-                                         "stop",     "put-back", "drop",     "large",     "mixed"};
+                                         "stop",     "put-back", "drop",     "large",     "mixed",
+                                         "reserve",  "view"};
 
 struct actor {
     unsigned number;
@@ -87,6 +91,8 @@ struct actor {
     unsigned taken; /* of a get */
     struct shmq_item item;
     uint64_t adopting;
+    uint64_t seen; /* of a view: the payload that it has looked at before its claim */
+    bool is_late, refuses; /* whether that was not the next item by then; whether the item did not suit */
     unsigned char buffer[MAX_ITEM_SIZE];
     bool sleeps, woken, rung;
     uint64_t epoch;

@@ -86,7 +86,7 @@ static void explore_large(bool is_long)
 {
     world.large = true;
     segment_max_item_size = MAX_ITEM_SIZE;
-    static const enum kind pairs[] = {PUT, QUIT_PUT, NEWCOMER, GET, GET_TWO, GET_ALL, QUIT_GET, GHOST_GET, LARGE, MIXED};
+    static const enum kind pairs[] = {PUT, QUIT_PUT, NEWCOMER, GET, GET_TWO, GET_ALL, QUIT_GET, GHOST_GET, LARGE, MIXED, VIEW};
     const unsigned count = sizeof pairs / sizeof *pairs;
     for (unsigned a = 0; a < count; a++) {
         for (unsigned b = a; b < count; b++) {
@@ -110,6 +110,31 @@ static void explore_large(bool is_long)
     report("three operations, large items");
     world.large = false;
     segment_max_item_size = 0;
+}
+
+/* Items that are written and read where they lie. */
+static void explore_in_place(bool is_long)
+{
+    static const enum kind in_place[] = {RESERVE, VIEW};
+    static const enum kind others[] = {PUT,      BATCH,    NEWCOMER, QUIT_PUT, PARK_PUT, GET,
+                                       GET_TWO,  QUIT_GET, PARK_GET, GHOST_GET, RESERVE, VIEW};
+    for (unsigned a = 0; a < 2; a++) {
+        for (unsigned b = 0; b < sizeof others / sizeof *others; b++) {
+            const enum kind kinds[] = {in_place[a], others[b]};
+            explore_all(2, is_long ? 3 : 2, 0, kinds, is_long);
+            explore_all(2, is_long ? 2 : 1, 1, kinds, is_long);
+        }
+    }
+    report("two operations, in place");
+    static const enum kind threes[][3] = {
+        {VIEW, GET, PUT}, {RESERVE, VIEW, PUT}, {VIEW, NEWCOMER, RESERVE}, /* only in the long form from here on */
+        {RESERVE, GET, GET}, {VIEW, VIEW, PUT}, {VIEW, QUIT_GET, PUT}, {RESERVE, PARK_GET, PARK_GET},
+    };
+    for (unsigned i = 0; i < (is_long ? sizeof threes / sizeof *threes : 3); i++) {
+        explore_all(3, is_long || i == 0 ? 2 : 1, 0, threes[i], is_long);
+        explore_all(3, is_long ? 1 : 0, 1, threes[i], is_long);
+    }
+    report("three operations, in place");
 }
 
 /* An item that is claimed but that no record announces: it is found at its slot when the next lap gets there. */
@@ -146,6 +171,7 @@ int main(int argc, char **argv)
     }
     find_unnamed();
     explore_large(is_long);
+    explore_in_place(is_long);
     for (unsigned a = 0; a < KINDS; a++) {
         for (unsigned b = a; b < KINDS; b++) {
             const enum kind kinds[] = {(enum kind)a, (enum kind)b};

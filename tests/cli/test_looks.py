@@ -55,6 +55,13 @@ def test_ls_lists_queues_by_name(make_queue: MakeQueue, run_id: str, each_engine
     assert (code, errors) == (0, "")
 
 
+def test_the_name_of_a_segment_is_close_to_that_of_a_queue(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue("a")
+    for command in ("show", "peek"):
+        assert f"did you mean '{run_id}-a'?" in shmq(command, f"{run_id}-a-queue").errors
+    assert "shmq ls" in shmq("show", f"{run_id}-b-queue").errors
+
+
 def test_ls_of_nothing(run_id: str) -> None:
     code, output, _ = shmq("ls", f"{run_id}-*")
     assert (code, output.split(",")[0]) == (0, "0 queues")
@@ -381,7 +388,9 @@ def test_wait_for_items_emptiness_and_shutdown(make_queue: MakeQueue, run_id: st
     q = make_queue()
     name = f"{run_id}-q"
     assert shmq("wait", name, "--items", 2, "--timeout", "10ms").code == 2
-    assert shmq("wait", name, "--items", 2, "--timeout", 0.01).code == 1
+    assert shmq("wait", name, "--items", 2, "--timeout", 0.01).errors.endswith(
+        f"waited 0.01 s for {name} in vain: it has 0 items\n"
+    )
     q.put_batch([1, 2])
     assert shmq_json("wait", name, "--items", 2)["queue"]["look"]["items"] == 2
     assert shmq("wait", name, "--empty", "--timeout", 0).code == 1
@@ -392,7 +401,8 @@ def test_wait_for_items_emptiness_and_shutdown(make_queue: MakeQueue, run_id: st
     assert shmq("wait", name, "--shutdown").code == 0
     assert shmq("wait", name, "--shutdown", "--empty").code == 2
     assert shmq("wait", f"{run_id}-none", "--empty").code == 3
-    assert shmq("wait", f"{run_id}-none", "--timeout", 0.01).code == 1
+    found = shmq("wait", f"{run_id}-none", "--timeout", 0.01)
+    assert (found.code, found.errors.partition(" in vain: ")[2]) == (1, "there is no such queue\n")
 
 
 def test_wait_ends_when_it_comes_true(make_queue: MakeQueue, run_id: str) -> None:

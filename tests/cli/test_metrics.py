@@ -55,6 +55,7 @@ def test_what_is_scraped_is_what_the_queue_says(make_queue: MakeQueue, run_id: s
     assert (code, errors) == (0, "")
     found, metrics = samples(output), q.get_metrics()
     assert found["shmq_items", name] == 2 == metrics["queue_size"]
+    assert found["shmq_slots_used", name] == 2 == metrics["queue_slots_used"]
     assert found["shmq_capacity", name] == 4
     assert found["shmq_item_size_bytes", name] == 100 == metrics["queue_item_size_bytes"]
     assert found["shmq_max_item_size_bytes", name] == 400 == metrics["queue_max_item_size_bytes"]

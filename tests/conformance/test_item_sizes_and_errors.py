@@ -9,7 +9,13 @@ import threading
 
 import pytest
 
-from shared_multiprocess_queue import DeserializationError, ItemTooLargeError, RoleTakenError, SerializationError
+from shared_multiprocess_queue import (
+    DeserializationError,
+    ItemTooLargeError,
+    QueueInUseError,
+    RoleTakenError,
+    SerializationError,
+)
 from tests.support.items import Poison, Unwilling
 from tests.support.queues import MakeQueue, drained
 
@@ -88,3 +94,10 @@ def test_errors_can_be_sent_through_a_queue_with_what_they_carry(make: MakeQueue
         assert type(copy) is type(error)
         assert vars(copy) == vars(error)
         assert str(copy) == str(error)
+
+
+def test_errors_advise_what_there_is_and_count_as_people_do() -> None:
+    assert "create a SharedMemoryQueue with max_item_size=5 or more" in str(ItemTooLargeError(5, 4))
+    assert "create the queue with item_size=5 or more," in str(ItemTooLargeError(5, 4, argument="item_size"))
+    assert "(1 process could not be looked at)" in str(QueueInUseError("q", (), 1))
+    assert "(2 processes could not be looked at)" in str(QueueInUseError("q", (), 2))

@@ -213,16 +213,20 @@ def test_large_dead_letters(make_queue: MakeQueue, each_engine: str) -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"item_size": 64, "max_item_size": 63}, "between item_size=64 and 192 bytes"),
-        ({"item_size": 64, "max_item_size": 193}, "between item_size=64 and 192 bytes"),
-        ({"max_item_size": 0}, "max_item_size must be between 1 and"),
-        ({"max_item_size": 1 << 31}, "max_item_size must be between 1 and"),
+        ({"item_size": 64, "max_item_size": 63}, "between item_size=64 and 192 bytes.* a larger one, or smaller"),
+        ({"item_size": 64, "max_item_size": 193}, "between item_size=64 and 192 bytes.* a smaller one, or more"),
+        ({"max_item_size": 0}, "max_item_size must be a whole number of bytes, item_size or more, not 0"),
+        ({"max_item_size": 1 << 31}, "between item_size=4096 and 12,288 bytes"),
+        ({"item_size": (1 << 31) - 1, "max_item_size": 1 << 31}, "and 2,147,483,647 bytes"),
+        ({"leases": 65535, "item_size": 1 << 25}, "leases=65535 of item_size=33554432 bytes each take"),
+        ({"leases": 65535, "item_size": 1 << 24, "max_item_size": 1 << 25}, "a smaller max_item_size: leases=65535"),
+        ({"item_size": (1 << 31) - 1, "leases": 1, "capacity": 1 << 20}, "choose a smaller capacity or item_size$"),
         ({"max_item_size": "64"}, "max_item_size must be a whole number"),
     ],
 )
 def test_a_largest_item_that_cannot_be_is_refused(sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        SharedMemoryQueue(capacity=3, **sizes)
+        SharedMemoryQueue(**{"capacity": 3, **sizes})
 
 
 def test_a_handle_that_attaches_may_say_which_size_it_expects(make_queue: MakeQueue) -> None:

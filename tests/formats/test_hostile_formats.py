@@ -20,7 +20,7 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._codec import codec as _codec
 from shared_multiprocess_queue._codec import deflate, scalars
-from shared_multiprocess_queue._codec.tags import OBJECTS, OWN, PICKLE
+from shared_multiprocess_queue._codec.tags import OBJECTS, OWN, PADDING, PICKLE, PLACED
 from shared_multiprocess_queue._engine.definition_log import Definitions
 from shared_multiprocess_queue._ring.layout import FORMAT_AT, SLOT_META, SLOTS_START, TAG_MASK
 from tests.support.everyday import put_payload
@@ -97,7 +97,7 @@ def test_no_tag_leads_to_code(make_queue: MakeQueue, each_engine: str, run_id: s
     with SharedMemoryQueue("q", run_id=run_id, engine="atomics", **FORMATS[kind]) as stranger:
         for tag in range(TAG_MASK + 1):
             for payload in ATTACKS.values():
-                if kind == "own" and tag == OWN and payload:
+                if kind == "own" and len(payload) >= {OWN: 1, PLACED: PADDING}.get(tag, 1 << 30):
                     continue  # the program's own loads reads it
                 put_payload(stranger, payload, tag)
                 if tag in READ[kind]:

@@ -56,8 +56,15 @@ DOORS: dict[str, set[str]] = {
     # How a class is serialised by value: in items by cloudpickle, in definitions without data. These share the ids by
     # which cloudpickle knows a class that has no name.
     "cloudpickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/shipped.py"},
-    # The numbers of a tensor are a PickleBuffer.
-    "pickle": {"_codec/codec.py", "_codec/definitions.py", "_codec/reducers.py", "_codec/shipped.py", *PROGRAMS},
+    # The numbers of a tensor are a PickleBuffer, and so is memory that is lent.
+    "pickle": {
+        "_codec/codec.py",
+        "_codec/definitions.py",
+        "_codec/reducers.py",
+        "_codec/shipped.py",
+        "_platform/lent_memory.py",
+        *PROGRAMS,
+    },
     "redis": {"_remote/finding.py", "_remote/link.py", "_remote/task_link.py", "_remote/trouble.py", "_remote/wire.py"},
     "zlib": {"_codec/deflate.py"},
     "datetime": {"_codec/plain.py", *PROGRAMS},

@@ -19,7 +19,8 @@ from shared_multiprocess_queue import (
 )
 from shared_multiprocess_queue._platform import shared_memory
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
+from shared_multiprocess_queue._ring.snapshot import Look, Snapshot
+from shared_multiprocess_queue._ring.stated_sizes import check
 from stress.hostile import staging
 from tests.support.lanes import examples
 from tests.support.looks import answers, look_at, opened, path_of, seen, written

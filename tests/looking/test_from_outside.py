@@ -50,6 +50,7 @@ def test_queues_are_listed_and_inspected(make_queue: MakeQueue, run_id: str, eac
     assert (look.capacity, look.item_size, look.leases, look.mode) == (4, 100, 2, "mpmc")
     assert (look.items, look.head, look.tail) == (2, 1, 3) == (q.qsize(), 1, 3)
     assert (look.empty, look.full) == (q.empty(), q.full())
+    assert (look.slots_used, metrics["queue_slots_used"]) == (2, 2)
     for name in ("put_total", "got_total", "put_waits", "full_events", "dead_puts", "redelivered"):
         assert getattr(look, name) == metrics[name]
     (leased,) = look.leased
@@ -59,6 +60,21 @@ def test_queues_are_listed_and_inspected(make_queue: MakeQueue, run_id: str, eac
     assert process.command
     assert inspect(f"{run_id}-a").inode == queue.inode == path_of(q).stat().st_ino
     lease.done()
+
+
+def test_a_queue_is_as_full_as_its_slots(make_queue: MakeQueue, run_id: str, each_engine: str) -> None:
+    q = make_queue("large", capacity=9, item_size=100, max_item_size=900)
+    name = f"{run_id}-large"
+    for item, used, taken in ((bytes(900), 9, 0), (bytes(250), 3, 9)):
+        q.put(item)
+        metrics, look = q.get_metrics(), inspect(name).look
+        assert look is not None
+        assert (metrics["queue_size"], look.items) == (1, 1)
+        assert (metrics["queue_slots_used"], look.slots_used) == (used, used)
+        assert (metrics["put_total"], metrics["got_total"]) == (used + taken, taken) == (look.put_total, look.got_total)
+        assert metrics["queue_utilization_percent"] == pytest.approx(used / 9 * 100)
+        assert f"1 item in {used} of 9 slots" in shmq("show", name).output
+        assert q.get() == item
 
 
 def test_what_is_not_there(make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:

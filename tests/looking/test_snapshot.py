@@ -25,7 +25,8 @@ from shared_multiprocess_queue._engine import choice
 from shared_multiprocess_queue._platform import clock
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue._ring.snapshot import Look, check
+from shared_multiprocess_queue._ring.snapshot import Look
+from shared_multiprocess_queue._ring.stated_sizes import check
 from stress.hostile import staging
 from tests.support.lanes import examples
 from tests.support.looks import answers, opened, path_of, seen
@@ -37,7 +38,8 @@ from tests.support.waiting import LONG
 LOOKER = """
 import ctypes, mmap, os, sys
 from shared_multiprocess_queue._platform.atomic_words import PlainWords
-from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
+from shared_multiprocess_queue._ring.snapshot import Look, Snapshot
+from shared_multiprocess_queue._ring.stated_sizes import check
 name, times, writes = sys.argv[1], int(sys.argv[2]), len(sys.argv) > 3
 descriptor = os.open("/dev/shm/" + name, os.O_RDONLY)
 size = os.fstat(descriptor).st_size

@@ -109,9 +109,15 @@ class Forker(Interrupter):
         return found, childs, has_forked
 
 
+def reserve(q: SharedMemoryQueue) -> None:
+    with q.reserve(4, False) as memory:
+        memory[:] = b"item"
+
+
 PUTS: dict[str, tuple[Call, list[object]]] = {
     "put": (lambda q: q.put("item", False), ["item"]),
     "put_batch": (lambda q: q.put_batch(["a", "b"], False), ["a", "b"]),
+    "reserve": (reserve, [b"item"]),
 }
 
 
@@ -134,7 +140,7 @@ def nothing() -> None:
 
 @pytest.mark.parametrize("uses", [False, True], ids=["goes on", "uses the queue first"])
 @pytest.mark.parametrize("child_first", [False, True], ids=["parent first", "child first"])
-@pytest.mark.parametrize("how", PUTS)
+@pytest.mark.parametrize("how", ["put", "put_batch", pytest.param("reserve", marks=pytest.mark.long)])
 def test_the_parents_put_is_put_once_and_the_childs_is_its_own(
     make_queue: MakeQueue, each_engine: str, mode: str, how: str, child_first: bool, uses: bool
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from shared_multiprocess_queue._engine import lifecycle
+from shared_multiprocess_queue._engine import lifecycle, new_sizes
 from shared_multiprocess_queue._platform import mutex, shared_memory
 from shared_multiprocess_queue._ring import layout
 from stress.explore import interrupts
@@ -91,7 +91,7 @@ def points(operation: Callable[[], T], undo: Callable[[T], object], every: int) 
 def test_an_interrupt_at_any_point_of_create_leaves_nothing(
     run_id: str, path: Path, leftover: bool, every: int
 ) -> None:
-    wanted = lifecycle.geometry(3, 64, "mpmc")
+    wanted = new_sizes.geometry(3, 64, "mpmc")
     before = open_descriptors()
 
     def create_here() -> tuple[shared_memory.Segment, mutex.LockFlag]:
@@ -127,7 +127,7 @@ def test_an_interrupt_at_any_point_of_attach_keeps_nothing_open(run_id: str, eve
 
 def test_a_discarded_queue_is_gone_although_a_view_refers_to_it(run_id: str, no_leaks: None) -> None:
     """A view of its memory keeps the memory, and not the name."""
-    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, new_sizes.geometry(3, 64, "mpmc"))
     view = segment.buffer[:8]
     lifecycle.discard(segment, lock, "q", run_id)
     assert segments_of(run_id) == set()

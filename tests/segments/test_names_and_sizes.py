@@ -41,6 +41,12 @@ def test_a_name_that_no_segment_can_have_is_refused(
     assert isinstance(caught.value, ValueError)
 
 
+def test_a_url_is_for_another_function_and_not_repeated() -> None:
+    with pytest.raises(ArgumentError, match=r"open_queue\(url\)") as caught:
+        SharedMemoryQueue("redis://user:secret@host:6379/0#q")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("run_id_", "message"), [case for case in BAD_NAMES if case[0] != ""])
 def test_a_run_id_that_no_segment_can_have_is_refused(run_id_: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -85,7 +91,7 @@ def test_a_size_that_cannot_be_is_refused_at_once(run_id: str, no_leaks: None, w
 
 
 def test_sizes_that_are_absurd_only_together_are_refused(run_id: str, no_leaks: None) -> None:
-    with pytest.raises(ArgumentError, match="choose smaller"):
+    with pytest.raises(ArgumentError, match="choose a smaller capacity or item_size"):
         create(run_id, capacity=1 << 31, item_size=(1 << 31) - 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
-from shared_multiprocess_queue._engine import lifecycle
+from shared_multiprocess_queue._engine import lifecycle, new_sizes
 from shared_multiprocess_queue._platform import shared_memory
 from tests.support.children import in_child
 from tests.support.descriptors import descriptors, free_descriptors
@@ -136,7 +136,7 @@ def test_a_segment_that_was_cut_to_nothing_is_unlinked(run_id: str, each_engine:
 
 
 def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, new_sizes.geometry(3, 64, "mpmc"))
     size = segment.size
     monkeypatch.setattr(shared_memory, "_POPULATE_WRITE", 9999)  # a kernel before 5.14
     segment.reserve(size - 10_000, 5_000)
@@ -154,7 +154,7 @@ def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pyt
 
 def test_an_old_kernel_reserves_nothing_in_a_namesake(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another segment has the name only."""
-    segment, lock = lifecycle.create("q", run_id, lifecycle.geometry(3, 64, "mpmc"))
+    segment, lock = lifecycle.create("q", run_id, new_sizes.geometry(3, 64, "mpmc"))
     (SHM / segment.name).unlink()
     (SHM / segment.name).touch()
     monkeypatch.setattr(shared_memory, "_POPULATE_WRITE", 9999)

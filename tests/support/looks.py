@@ -13,7 +13,8 @@ from shared_multiprocess_queue import (
     SharedMemoryQueue,
 )
 from shared_multiprocess_queue._ring import layout
-from shared_multiprocess_queue._ring.snapshot import Look, Snapshot, check
+from shared_multiprocess_queue._ring.snapshot import Look, Snapshot
+from shared_multiprocess_queue._ring.stated_sizes import check
 
 SHM = Path("/dev/shm")
 

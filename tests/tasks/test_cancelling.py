@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import SharedMemoryQueue
+from shared_multiprocess_queue import LeasesHeldError, SharedMemoryQueue
 from tests.support.queues import MakeQueue
-from tests.support.waiting import in_thread
+from tests.support.waiting import LONG, in_thread
 from tests.tasks.conftest import Pair, Run, asleep, sides_of
 
 
@@ -306,3 +306,28 @@ def test_a_lease_that_ends_wakes_a_task(make_queue: MakeQueue, each_engine: Any,
 
     run(main())
     assert jobs.join(timeout=0)
+
+
+def test_the_only_task_does_not_wait_for_its_own_leases(make_queue: MakeQueue, each_engine: Any) -> None:
+    jobs = make_queue(capacity=4, leases=2, engine=each_engine)
+    jobs.put_batch([1, 2, 3, 4])
+    found: list[Any] = []
+
+    async def take_all() -> None:
+        async for item in jobs:
+            found.append(item)
+
+    async def main() -> None:
+        async with asyncio.timeout(LONG):  # which is no task, as wait_for is on Python 3.11
+            with pytest.raises(LeasesHeldError, match="all 2 leases"):
+                await take_all()
+            for call in (jobs.get_async, jobs.lease_async):
+                with pytest.raises(LeasesHeldError):
+                    await call(timeout=LONG)
+            with pytest.raises(Empty):
+                await jobs.get_async(timeout=0)
+            jobs.task_done()
+            found.append(await jobs.get_async())
+
+    asyncio.run(main())
+    assert found == [1, 2, 3]
