@@ -106,6 +106,9 @@ class Bridge:
                 self._check_name()
                 self._say_if_no_lease_is_free()
                 continue
+            except Full:  # the server has no memory
+                clock.sleep(_LOOK / 10)
+                continue
             if leases is None:
                 break
             self._left = [lease for lease in leases if self._can_be_sent(lease)]

@@ -20,6 +20,7 @@ from ..errors import (
 from .calls import Calls
 from .link import Link
 from .lua import META
+from .trouble import is_of_login
 from .where import Place, key_of
 
 __all__ = ["VERSION", "Fixed", "Server", "attach", "create", "remove", "server_of"]
@@ -65,7 +66,9 @@ def server_of(link: Link) -> tuple[Server, str]:
     """Return what a server says of itself, and its eviction policy."""
     try:
         text = link.command("INFO").decode("utf-8", "replace")
-    except QueueRefusedError:
+    except QueueRefusedError as error:
+        if is_of_login(error.__cause__):
+            raise
         return Server("", False, 0), ""
     info = dict(line.partition(":")[::2] for line in text.splitlines())
     name = "valkey" if "valkey_version" in info else "redis"

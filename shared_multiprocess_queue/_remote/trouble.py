@@ -19,7 +19,7 @@ from ..errors import CorruptQueueError, QueueRefusedError, QueueUnavailableError
 from .lua import MEMORY
 from .where import Place
 
-__all__ = ["CONNECTIONS", "SILENCE", "BusyError", "Trouble", "is_passing", "options"]
+__all__ = ["CONNECTIONS", "SILENCE", "BusyError", "Trouble", "is_of_login", "is_of_memory", "is_passing", "options"]
 
 SILENCE: Final = 5.0  # seconds without an answer after which a connection is lost; more than any wait takes
 CONNECTIONS: Final = 64  # of one handle for requests, and as many for waiting
@@ -131,6 +131,16 @@ def is_passing(error: Exception) -> bool:
     return isinstance(error, _AGAIN) or text.startswith(_AGAIN_TEXTS)
 
 
+def is_of_login(error: BaseException | None) -> bool:
+    """Whether the server does not accept the user or the password, so that it runs nothing."""
+    return isinstance(error, exceptions.AuthenticationError)
+
+
+def is_of_memory(error: BaseException | None) -> bool:
+    """Whether the server has no memory for the request."""
+    return isinstance(error, exceptions.OutOfMemoryError)
+
+
 def _has_no_tls(text: str) -> bool:
     return any(mark in text.upper().replace(" ", "_") for mark in _NO_TLS)
 
@@ -138,14 +148,15 @@ def _has_no_tls(text: str) -> bool:
 def _was_not_sent(error: Exception) -> bool:
     """Whether no connection was made; or the server has answered that it has not run the script."""
     return (
-        isinstance(error, BusyError)
+        isinstance(error, (BusyError, exceptions.BusyLoadingError))
         or not isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError))
         or "connecting to" in str(error)
+        or str(error) == "max number of clients reached"
     )
 
 
 def _advice(error: Exception) -> str:
-    if isinstance(error, exceptions.OutOfMemoryError):
+    if is_of_memory(error):
         return "; its memory is full: take items out, or give it more by maxmemory"
     if isinstance(error, (*_FINAL, exceptions.NoPermissionError)):
         return "; give a user and a password that may use the keys shmq:* and scripts"

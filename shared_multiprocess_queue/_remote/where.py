@@ -74,7 +74,13 @@ def parse(url: str) -> Place:
     if kind:
         return _parse_several(text, scheme, kind)
     parts = _parts(text, scheme)
-    name = unquote(parts.fragment)
+    try:
+        name = unquote(parts.fragment, errors="strict")
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"the name of the queue in the URL {_shown(parts)} is no UTF-8 ({error.reason}); write a name as it is, or "
+            f"as urllib.parse.quote writes it"
+        ) from None
     if not name or "\0" in name:
         raise ArgumentError(
             f"the URL {_shown(parts)} names no queue; write the queue's name behind a '#', as in "
