@@ -10,21 +10,28 @@ later it ends as at the end of the block.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Protocol
 
 from .._codec.formats import ItemCodec
 from .._codec.in_place import laid
 from .._platform import processes
 from .._platform.clock import now, seconds_of
-from .._platform.lent_memory import lend, take_back
+from .._platform.lent_memory import Loan
 from ..errors import QueueClosedError
 from .places import Place, take_kept_back
 from .records import refuse_child
 
 if TYPE_CHECKING:
     from .membership import Membership
+
+
+_DROPPED: Final = (
+    "nothing refers to a block of reserve() or view() any more, so it has ended, but something refers to its memory, "
+    "in which other items will lie: use a with statement"
+)
 
 
 class Places(Protocol):
@@ -59,16 +66,20 @@ class _Block(ABC):
         timeout: likewise.
     """
 
-    __slots__ = ("__weakref__", "_codec", "_engine", "_forks", "_lent", "_place", "_queue", "_seconds")
+    __slots__ = ("__weakref__", "_codec", "_engine", "_forks", "_is_entered", "_lent", "_place", "_queue", "_seconds")
 
     def __init__(self, queue: object, engine: Places, codec: ItemCodec, block: bool, timeout: float | None) -> None:
         self._engine = engine
+        self._is_entered = False
         self._place: Place | None = None
         self._seconds = seconds_of(block, timeout)
         self._queue = queue
         self._codec = codec
         self._forks = 0
-        self._lent: tuple[memoryview, memoryview] | None = None
+        self._lent: Loan | None = None
+
+    _is_shown: ClassVar[bool]
+    """Whether the block reads what was there."""
 
     @abstractmethod
     def _claim(self, until: float) -> Place:
@@ -83,22 +94,28 @@ class _Block(ABC):
         """End the claim; ``is_kept`` tells whether an item that was written is to be put."""
 
     def __enter__(self) -> memoryview:
-        if self._place is not None:
+        if self._is_entered:
             raise RuntimeError("this is the block of another with statement; call reserve() or view() again for each")
-        self._forks = processes.forks
-        self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
-        place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
+        self._is_entered = True  # no call since the check, so no other thread has come between
         try:
-            memory = self._memory(place)
-            view = lend(memory)
-            if self._forks != processes.forks:
-                refuse_child()
+            self._forks = processes.forks
+            self._engine.membership.blocks.add(self)  # from here on a close ends what is claimed
+            place = self._claim(now() + self._seconds * 1e9 if self._seconds else 0)
+            try:
+                lent = Loan(self._memory(place))
+                if self._forks != processes.forks:
+                    refuse_child()
+            except BaseException:
+                place.give_up()
+                raise
         except BaseException:
-            place.give_up()
+            self._is_entered = False
+            self._engine.membership.blocks.drop(self)
             raise
-        self._lent = memory, view
+        self._lent = lent
+        place.is_shown = self._is_shown  # no call, so no exception comes between this and the block
         self._place = place
-        return view
+        return lent.view
 
     def __exit__(
         self,
@@ -106,15 +123,18 @@ class _Block(ABC):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._is_entered:
+            raise RuntimeError("this block has not begun, or has ended already")
         place, self._place = self._place, None
         lent, self._lent = self._lent, None
         is_free = True
         try:
             if lent is not None:
-                is_free = take_back(*lent)
+                is_free = lent.take_back()
             if place is not None:
                 self._end(place, is_free and exception is None)
         finally:
+            self._is_entered = False
             if place is not None:
                 self._end(place, False)  # nothing, if it has ended
         self._engine.membership.blocks.drop(self)
@@ -125,16 +145,26 @@ class _Block(ABC):
         if not is_free:
             self._refuse_outlived()
 
-    def close(self) -> None:
-        """End the claim, because the handle is being closed; the memory stays for those that refer to it."""
+    def close(self) -> bool:
+        """End the claim and take the memory back, because the handle is being closed; may be called again.
+
+        Returns:
+            Whether nothing refers to the memory any more. Otherwise it stays mapped, and may be used for other items.
+        """
+        lent = self._lent
+        is_free = lent is None or lent.take_back()
+        self._lent = None
         place, self._place = self._place, None
         if place is not None:
             self._end(place, False)
+        return is_free
 
     def __del__(self) -> None:
         if getattr(self, "_place", None) is not None:  # __init__ may have been interrupted
-            self.close()
+            is_free = self.close()
             self._engine.membership.blocks.drop(self)
+            if not is_free:
+                warnings.warn(_DROPPED, ResourceWarning, stacklevel=1, source=self)
 
     @abstractmethod
     def _refuse_closed(self) -> NoReturn:
@@ -161,6 +191,8 @@ class Reservation(_Block):
     """
 
     __slots__ = ("_laid",)
+
+    _is_shown = False
 
     def __init__(
         self, queue: object, engine: Places, codec: ItemCodec, size: int, block: bool, timeout: float | None
@@ -199,6 +231,8 @@ class View(_Block):
     """What ``SharedMemoryQueue.view`` returns; see there."""
 
     __slots__ = ()
+
+    _is_shown = True
 
     def _claim(self, until: float) -> Place:
         place: Place | None = None

@@ -29,7 +29,14 @@ KEPT_BACK: Final = -1
 
 
 class Place(Protocol):
-    """A claim that lasts. When one of its methods has returned, the others do nothing; in a forked child none does."""
+    """A claim that lasts. When one of its methods has returned, the others do nothing; in a forked child none does.
+
+    Attributes:
+        is_shown: whether the program has the item of a get. Then no other process may have it, so it is freed where the
+            claim would be undone, also if nothing refers to the place any more.
+    """
+
+    is_shown: bool
 
     @property
     def memory(self) -> memoryview:
@@ -42,7 +49,7 @@ class Place(Protocol):
         """Drop the item that was read."""
 
     def give_up(self) -> None:
-        """Undo the claim: of a put nothing is left but a tomb, the item of a get goes to another one."""
+        """Undo the claim: of a put nothing is left but a tomb, the item of a get goes to another one unless shown."""
 
 
 class Unwritten:
@@ -69,9 +76,10 @@ class ClaimedPlace:
         size: its bytes.
     """
 
-    __slots__ = ("_membership", "_record", "_size", "_start")
+    __slots__ = ("_membership", "_record", "_size", "_start", "is_shown")
 
     def __init__(self, membership: Membership, record: Record, start: int, size: int) -> None:
+        self.is_shown = False
         self._record: Record | None = record
         self._membership = membership
         self._start = start
@@ -106,7 +114,9 @@ class ClaimedPlace:
             self._membership.records.idle[record.index] = record
 
     def give_up(self) -> None:
-        """Undo the claim."""
+        """Undo the claim, or free what was shown."""
+        if self.is_shown:
+            return self.free()
         record, self._record = self._record, None
         if record is not None:
             self._membership.recover(record)
@@ -168,7 +178,7 @@ class Wish:
 class Block(Protocol):
     """A ``with`` block that has a place."""
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """End the claim, if there is one."""
 
 
@@ -198,6 +208,7 @@ class KeptBack:
     """A place that is a payload which was kept back."""
 
     def __init__(self, membership: Membership, payload: Payload, memory: memoryview) -> None:
+        self.is_shown = False
         self._membership = membership
         self._payload: Payload | None = payload
         self.memory = memory
@@ -210,7 +221,7 @@ class KeptBack:
 
     def give_up(self) -> None:
         payload, self._payload = self._payload, None
-        if payload is not None:
+        if payload is not None and not self.is_shown:
             self._membership.keep_back([payload])
 
 

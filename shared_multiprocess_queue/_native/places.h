@@ -9,11 +9,14 @@
 #include "codec.h"
 #include "wait.h"
 
+#include <structmember.h>
+
 typedef struct {
     PyObject_HEAD
     Handle *handle;
     struct record *record; /* NULL when the claim has ended */
     uint32_t begin, size;  /* of the memory, in the payload of the slot */
+    char is_shown;         /* whether the program has the item of a get, so that no other may */
 } Place;
 
 static struct record *end_of_place(Place *self)
@@ -29,7 +32,16 @@ static struct record *end_of_place(Place *self)
 
 SHMQ_RARE static PyObject *leave_place(struct record *record, int found)
 {
+    Handle *self = record->handle;
     record->wish = NULL;
+    if (found != FAILED && self->is_closed && record->forks == forks) { /* as give_back, but an interrupt is raised */
+        clear_payloads(record, 0);
+        leave_record(record);
+        if (--self->operations == 0) {
+            return PyObject_CallMethod(self->engine, "ended", NULL);
+        }
+        Py_RETURN_NONE;
+    }
     if (!give_back(record) || found == FAILED) {
         return NULL;
     }
@@ -61,7 +73,9 @@ static PyObject *place_free(Place *self, PyObject *nothing)
 
 static PyObject *place_give_up(Place *self, PyObject *nothing)
 {
-    (void)nothing;
+    if (self->is_shown) {
+        return place_free(self, nothing);
+    }
     struct record *record = end_of_place(self);
     if (record == NULL) {
         Py_RETURN_NONE;
@@ -112,11 +126,17 @@ static PyGetSetDef place_attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef place_members[] = {
+    {"is_shown", T_BOOL, offsetof(Place, is_shown), 0, "Whether the program has the item of a get."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot place_slots[] = {
     {Py_tp_doc, (void *)"A claim that lasts; see _engine/in_place.py."},
     {Py_tp_dealloc, place_dealloc},
     {Py_tp_methods, place_methods},
     {Py_tp_getset, place_attributes},
+    {Py_tp_members, place_members},
     {0, NULL},
 };
 
@@ -168,6 +188,7 @@ static Place *new_place(Handle *self)
         place->handle = (Handle *)Py_NewRef((PyObject *)self);
         place->record = NULL;
         place->begin = place->size = 0;
+        place->is_shown = 0;
     }
     return place;
 }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import itertools
+import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
+from shared_multiprocess_queue import QueueClosedError
 from tests.support.interrupting import interrupted_at, interrupted_with_traceback
 from tests.support.queues import MakeQueue, assert_works, drained
 
@@ -61,6 +64,27 @@ def test_an_interrupted_view_has_shown_its_item_or_left_it(make_queue: MakeQueue
     assert seen == [b"item"]
     assert outcomes == {0, 1}
     assert_works(queue)
+
+
+def test_an_interrupted_close_gives_away_no_item_that_was_shown(make_queue: MakeQueue) -> None:
+    queue = make_queue(capacity=1)
+    for point in itertools.count():
+        queue.put(b"item")
+        other = pickle.loads(pickle.dumps(queue))
+        block = other.view()
+        assert bytes(block.__enter__()) == b"item"
+        where = interrupted_at(point, other.close)
+        with suppress(QueueClosedError):
+            block.__exit__(None, None, None)
+        other.close()
+        del block
+        gc.collect()
+        assert drained(queue) == [], f"interrupted at {where}"
+        assert queue.get_metrics()["blocked_by"] == []
+        assert_works(queue)
+        if where is None:
+            break
+    assert point > FEW
 
 
 @pytest.mark.parametrize("kept", [False, True])
