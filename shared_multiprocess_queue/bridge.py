@@ -86,6 +86,8 @@ class Bridge:
         # The random number of its segment: no other queue has it, also if the machine's memory is mounted anew.
         self._ferry = remote._ferry(f"{self._word(NONCE_AT):016x}")
         self._left: Sequence[LeaseLike[Any]] = ()  # what is leased and not put
+        self._later: list[int] = []  # monotonic times in ns up to which items that cannot be sent take up their leases
+        self._has_said = False  # that no lease is free
         self.brought = self.again = self.refused = 0
 
     def run(self) -> None:
@@ -102,6 +104,10 @@ class Bridge:
                 leases = self._leased()
             except (Empty, QueueUnavailableError):
                 self._check_name()
+                self._say_if_no_lease_is_free()
+                continue
+            except Full:  # the server has no memory
+                clock.sleep(_LOOK / 10)
                 continue
             if leases is None:
                 break
@@ -161,9 +167,31 @@ class Bridge:
 
     def _refuse(self, lease: LeaseLike[Any], error: Exception) -> None:
         self.refused += 1
-        self._warn(f"the item of position {lease.position} stays where it is: {error}")
+        is_last = 0 < self._source.max_deliveries <= lease.deliveries
+        then = "becomes a dead letter" if is_last else f"is tried again in {_LATER:.0f} s"
+        self._warn(
+            f"the item of position {lease.position} of {self._called(self._source)} cannot go over, and {then}: {error}"
+        )
         with suppress(LeaseLostError, QueueUnavailableError):
             lease.release(delay=_LATER)
+            if not is_last:
+                self._later.append(clock.now() + int(_LATER * 1e9))
+
+    def _say_if_no_lease_is_free(self) -> None:
+        """Say it once, until one is: nothing else tells why no item goes over."""
+        self._later = [until for until in self._later if until > clock.now()]
+        is_free = len(self._later) < self._source.leases
+        if not is_free and not self._has_said:
+            self._warn(
+                f"no lease is free: {len(self._later):,} items cannot go over, and each takes up a lease until it "
+                f"is tried again; create {self._called(self._source)} with more leases, or with max_deliveries=N, by "
+                f"which such an item becomes a dead letter"
+            )
+        self._has_said = not is_free
+
+    @staticmethod
+    def _called(queue: SharedMemoryQueue[Any] | RemoteQueue[Any]) -> str:
+        return f"queue {queue.url}" if isinstance(queue, RemoteQueue) else f"the local queue {queue.name!r}"
 
     def _bring(self) -> None:
         """Put items, halves of them if there is no room for all, and end their leases; or give them back to stop."""

@@ -243,20 +243,26 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
     Attributes:
         asked: the values that differ, as the caller passed them, by the names of the arguments.
         found: the values of the queue, by the same names. For a format that is "serializer": "pickle", "plain", or the
-            names of dumps and loads.
+            names of dumps and loads. A queue on a server has "secret", too: "signed" or "not signed".
     """
 
-    def __init__(self, name: str, asked: Mapping[str, int | str], found: Mapping[str, int | str]) -> None:
+    def __init__(self, name: str, asked: Mapping[str, float | str], found: Mapping[str, float | str]) -> None:
         super().__init__(name, asked, found)
         self.asked = asked
         self.found = found
 
     def __str__(self) -> str:
+        if "secret" in self.found:  # of a queue on a server
+            others = [f"; it has {what}={own!r}, not {self.asked[what]!r}" for what, own in self.found.items()][1:]
+            advice = (
+                "pass secret= (shmq bridge: SHMQ_SECRET)" if self.found["secret"] == "signed" else "leave secret out"
+            )
+            return f"the items of queue {self.args[0]!r} are {self.found['secret']}; {advice}{''.join(others)}"
         sizes = {what: own for what, own in self.found.items() if what != "serializer"}
         differing = " and ".join(f"{what}={own!r}, not {self.asked[what]!r}," for what, own in sizes.items())
         own = ", ".join(f"{what}={own!r}" for what, own in sizes.items())
         if "serializer" in self.found:
-            asked, found = (_way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
+            asked, found = (self._way_to_ask(str(names["serializer"])) for names in (self.asked, self.found))
             also = f"; it has {differing} too" if sizes else ""
             and_own = f", and with {own}" if sizes else ""
             return (
@@ -269,12 +275,12 @@ class QueueMismatchError(SharedMemoryQueueError, ValueError):
             f"{' and '.join(sizes)} out, or pass {own}; for other values create a queue of another name or run_id"
         )
 
-
-def _way_to_ask(name: str) -> str:
-    """Return the text that says by what arguments a process asks for a format."""
-    if name in {"pickle", "plain"}:
-        return f"serializer={name!r}" + (" (the default)" if name == "pickle" else "")
-    return "dumps={} and loads={}".format(*f"{name} ?".split(" ")[:2])
+    def _way_to_ask(self, format_name: str) -> str:
+        """Return the text that says by what arguments a process asks for a format."""
+        if format_name in {"pickle", "plain"}:
+            default = "plain" if "://" in self.args[0] else "pickle"
+            return f"serializer={format_name!r}" + (" (the default)" if format_name == default else "")
+        return "dumps={} and loads={}".format(*f"{format_name} ?".split(" ")[:2])
 
 
 class QueueNotReadyError(SharedMemoryQueueError, TimeoutError):

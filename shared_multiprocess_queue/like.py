@@ -29,6 +29,9 @@ _MISTYPED: Final = re.compile(
     r"\s*(//|(redis|rediss|valkey|valkeys|unix)(\+[a-z]*)?:).*[#@]", re.IGNORECASE | re.DOTALL
 )
 
+_ON_SERVERS_ALONE: Final = ("accept_eviction", "lease", "reconnect", "secret", "trust_the_server")
+_HERE_ALONE: Final = ("delete", "dumps", "engine", "loads", "lock", "max_item_size", "mode", "timeout")
+
 
 class LeaseLike(Protocol[T_co]):
     """An item that is being processed: a ``Lease``, or a ``RemoteLease``."""
@@ -210,10 +213,19 @@ def open_queue(where: str, create: bool = False, **options: Any) -> SharedMemory
     if isinstance(where, str) and "://" in where:
         from .remote import RemoteQueue as Remote  # noqa: PLC0415  # imports redis-py
 
+        for option in options:
+            if option in _HERE_ALONE:
+                advice = "; its item_size may be up to 64 MiB" if option == "max_item_size" else "; leave it out"
+                raise TypeError(f"a queue on a server has no {option}{advice}")
         return Remote(where, create, **options)
     if isinstance(where, str) and _MISTYPED.match(where):
         raise ArgumentError(
             "the name begins as a URL does, without its '://', and may have a password in it; write "
             "redis://host:6379/0#tasks, or a name without '#' and '@'"
         )
+    for option in options:
+        if option in _ON_SERVERS_ALONE:
+            raise TypeError(
+                f"a queue of this machine has no {option}; leave it out, or give the URL of a queue on a server"
+            )
     return SharedMemoryQueue(where, create, **options)

@@ -290,10 +290,7 @@ def delay_of(delay: float, last: bool) -> int:
 
 
 _LONGEST_DELAY: Final = 1e9  # seconds; some 30 years
-_NO_END: Final = (
-    "; there is no unlimited queue, as its memory is taken at once: choose the most items that may ever wait, "
-    "capacity=1000 for example"
-)
+_NO_END: Final = "; there is no unlimited queue: choose the most items that may ever wait, capacity=1000 for example"
 
 
 def _between(what: str, value: SupportsIndex, limit: int, unit: str, advice: str = "", least: int = 1) -> int:

@@ -38,6 +38,7 @@
 #define SHMQ_LONGEST_PATH 300 /* of a queue: a name has 255 characters at most */
 #define SHMQ_MOST_MS 5000     /* that a parent may take to end, and a child to begin or to end */
 #define SHMQ_LOOK_MS 10       /* between two looks for such a child */
+#define SHMQ_LATE_MS 200      /* that mappings may outlast their process, whose memory another reads from /proc */
 #define SHMQ_FLOCK_MS 1000    /* that another remover may take; on a busy machine it sleeps where it has the flock */
 
 struct shmq_left {
@@ -247,7 +248,7 @@ static inline void shmq_clean_up_after(pid_t parent)
         }
         shmq_sleep_ms(1);
     }
-    for (int ms = 0; ms <= (is_patient ? SHMQ_MOST_MS : 0); ms += SHMQ_LOOK_MS) {
+    for (int ms = 0; ms <= (is_patient ? SHMQ_MOST_MS : SHMQ_LATE_MS); ms += SHMQ_LOOK_MS) {
         size_t used = 0;
         for (size_t i = 0; i < shmq_number_left; i++) {
             if (shmq_remove_if_unused(&shmq_left[i])) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import index
 from typing import Final, NamedTuple, SupportsIndex
 
@@ -46,12 +47,13 @@ def fixed(
     Raises:
         ArgumentError: an argument can never work.
     """
+    with suppress(TypeError):
+        if index(item_size) > _LARGEST:
+            raise ArgumentError(
+                f"item_size must be between 1 and {_LARGEST:,} bytes on a server, not {shown(item_size)}: an item "
+                f"occupies it as long as it travels; put large things elsewhere, and send where they are"
+            )
     sizes = arguments.sizes(capacity, item_size, "mpmc", leases, max_deliveries, delete=False)
-    if sizes.item_size > _LARGEST:
-        raise ArgumentError(
-            f"item_size must be at most {_LARGEST:,} bytes on a server, not {sizes.item_size:,}: an item occupies "
-            f"it as long as it travels; put large things elsewhere, and send where they are"
-        )
     deliveries = _deliveries(sizes.max_deliveries, sizes.leases)
     return Fixed(sizes.capacity, sizes.item_size, sizes.leases, deliveries, _milliseconds(lease), serializer)
 

@@ -45,12 +45,14 @@ class Claim:
         taken: the items.
         session: of the take.
         number: likewise.
+        confirmation: number of the request that is to confirm it, and may have been sent; 0: none was.
     """
 
     def __init__(self, taken: list[Taken], session: Session, number: int) -> None:
         self.taken = taken
         self.session = session
         self.number = number
+        self.confirmation = 0
 
 
 class Attempt(NamedTuple):
@@ -85,6 +87,7 @@ class Calls:
 
     Attributes:
         is_closed: whether calls that wait are to end.
+        free: sessions of calls that are over. Two calls at a time never have the same: the later one would be refused.
         lease: ns for which a lease lasts.
         errand: takes a request that is to be sent although its call is over.
     """
@@ -94,7 +97,7 @@ class Calls:
         self.uuid = uuid
         self._shown = shown
         self._holder = holder
-        self._free: list[Session] = []
+        self.free: list[Session] = []
         self._heads: dict[str, Head] = {}
         self.is_closed = False
         self.lease = clock.FOREVER
@@ -167,7 +170,7 @@ class Calls:
             ShutDown
         """
         answer = self.answered((yield attempt.ask))
-        self._free.append(attempt.session)
+        self.free.append(attempt.session)
         if answer[0] == b"shut":
             raise ShutDown
         return [bit == ord("1") for bit in answer[1]]
@@ -197,7 +200,7 @@ class Calls:
             if kind == b"full" and waits:
                 yield self._wake(PUTTERS, until)
                 continue
-            self._free.append(session)  # not after an exception: a late request of this call must meet none of another
+            self.free.append(session)  # not after an exception: a late request of this call must meet none of another
             if kind == b"full":
                 raise Full
             if kind == b"shut":
@@ -234,16 +237,18 @@ class Calls:
                     taken = [Taken(token.decode(), entry, asked) for token, entry in pairs]
                     if clock.now() - asked > self.lease / _PART:
                         taken = yield from self._renewed(taken)
-                    owes = False
                     if taken:
-                        return Claim(taken, session, number)
+                        claim = Claim(taken, session, number)
+                        owes = False
+                        return claim
+                    owes = False
                     number = session.next()  # the answer was lost for so long that others got what it had
                     continue
                 owes = False
                 if kind == b"none" and waits:
                     yield self._wake(GETTERS, until, found[0] / 1000)
                     continue
-                self._free.append(session)
+                self.free.append(session)
                 raise ShutDown if kind == b"shut" else Empty
         finally:
             if owes:
@@ -259,39 +264,23 @@ class Calls:
                 return taken
 
     def confirm(self, claim: Claim, until: float) -> Call[list[bool]]:
-        """End the leases of a claim; return for each whether it had not been lost.
+        """End the leases of a claim; return for each whether it had not been lost. The caller ends the claim.
 
         Args:
             claim: which.
             until: monotonic time in ns up to which the call would have waited for an item.
         """
+        claim.confirmation = claim.session.next()
+        until = max(until, clock.now()) + _GRACE
+        tokens = [one.token for one in claim.taken]
+        answer = yield self.ask_once(claim.session, "done", claim.confirmation, *tokens, until=until)
+        return [bit == ord("1") for bit in self.answered(answer)[1]]
+
+    def abandon(self, claim: Claim) -> None:
+        """Give back what a claim has, also what its confirmation has ended."""
         session, number = claim.session, claim.session.next()
-        is_over = False
-        try:
-            until = max(until, clock.now()) + _GRACE
-            answer = yield self.ask_once(session, "done", number, *(one.token for one in claim.taken), until=until)
-            is_over = True
-            bits = self.answered(answer)[1]
-            self._free.append(session)
-            return [bit == ord("1") for bit in bits]
-        finally:
-            if not is_over:
-                self.abandon(claim, number)
-
-    def keep(self, claim: Claim) -> None:
-        """Note that the leases of a claim have been handed out."""
-        self._free.append(claim.session)
-
-    def abandon(self, claim: Claim, confirmation: int = 0) -> None:
-        """Give back what a claim has, also what its confirmation has ended.
-
-        Args:
-            claim: which.
-            confirmation: number of the request that was to confirm it; 0: none was sent.
-        """
-        pairs = [word for one in claim.taken for word in (one.token, one.entry)] if confirmation else []
-        number = claim.session.next()
-        self.errand(self.ask_once(claim.session, "abandon", number, claim.number, confirmation, *pairs))
+        pairs = [word for one in claim.taken for word in (one.token, one.entry)] if claim.confirmation else []
+        self.errand(self.ask_once(session, "abandon", number, claim.number, claim.confirmation, *pairs))
 
     def join(self, until: float) -> Call[bool]:
         """Wait until the queue has been idle, up to a monotonic time in ns; return whether it was."""
@@ -309,7 +298,7 @@ class Calls:
 
     def _session(self) -> Session:
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
             return Session()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import Full, SharedMemoryQueueError, ShutDown
+from ..errors import Full, QueueRefusedError, SharedMemoryQueueError, ShutDown
 from .calls import Attempt
 from .handle import MOST_BYTES, Handle
 from .lease import RemoteLease
-from .requests import Call
+from .requests import Call, T
+from .trouble import is_of_memory
 
 __all__ = ["Ferry", "SupersededError"]
 
@@ -41,8 +42,12 @@ class Ferry:
         return self._epoch > 0
 
     def begin(self) -> None:
-        """Get a number, which is higher than those of all bridges before, and take their place by an empty batch."""
-        self._epoch = self._handle.run(self._handle.calls.simple("bridge_begin"))[1]
+        """Get a number, which is higher than those of all bridges before, and take their place by an empty batch.
+
+        Raises:
+            Full: the server has no memory for that.
+        """
+        self._epoch = self._run(self._handle.calls.simple("bridge_begin"))[1]
         self.bring([], [])
 
     def entry_of(self, item: object) -> bytes:
@@ -60,14 +65,23 @@ class Ferry:
             How many had been put before.
 
         Raises:
-            Full: there is no room; or they have too many bytes for one request, and are more than one.
+            Full: there is no room, or the server has no memory; or they have too many bytes for one request, and are
+                more than one.
             SupersededError: another bridge has begun.
             ShutDown, QueueUnavailableError
         """
         if len(items) > 1 and sum(len(entry) for _, entry in items) > MOST_BYTES:
             raise Full
         self._sequence += 1
-        return self._handle.run(self._bringing(forgotten, items))
+        return self._run(self._bringing(forgotten, items))
+
+    def _run(self, call: Call[T]) -> T:
+        try:
+            return self._handle.run(call)
+        except QueueRefusedError as error:
+            if is_of_memory(error.__cause__):
+                raise Full from error
+            raise
 
     def _bringing(self, forgotten: Sequence[int], items: Sequence[tuple[int, bytes]]) -> Call[int]:
         calls = self._handle.calls

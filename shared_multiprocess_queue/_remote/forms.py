@@ -147,10 +147,16 @@ def identity(prefix: str, uuid: str) -> bytes:
 def _secrets(secret: bytes | Sequence[bytes] | None) -> tuple[bytes, ...]:
     if secret is None:
         return ()
-    found = (secret,) if isinstance(secret, bytes) else tuple(secret)
-    if not found or not all(isinstance(one, bytes) and _SHORTEST <= len(one) <= _LONGEST for one in found):
+    found = tuple(secret) if isinstance(secret, (list, tuple)) else (secret,)
+    for one in found:  # which no message shows
+        size = f"{len(one):,} bytes" if isinstance(one, bytes) else f"something of type {type(one).__name__}"
+        if not isinstance(one, bytes) or not _SHORTEST <= len(one) <= _LONGEST:
+            raise ArgumentError(
+                f"a secret must be {_SHORTEST} to {_LONGEST} bytes, not {size}; all that use the queue need the same: "
+                f"make one by secrets.token_bytes(32)"
+            )
+    if not found:
         raise ArgumentError(
-            f"a secret must have {_SHORTEST} to {_LONGEST} bytes, and all that use the queue need the same: make one "
-            f"by secrets.token_bytes(32)"
+            f"a list of secrets must have one of {_SHORTEST} to {_LONGEST} bytes at least; for none pass None"
         )
     return found

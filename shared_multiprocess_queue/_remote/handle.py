@@ -26,6 +26,7 @@ from .forms import Forms, identity
 from .holdings import Held, Holdings
 from .lease import RemoteDeadLetter, RemoteLease
 from .link import Link
+from .looked import Look
 from .opening import Fixed
 from .requests import Call, T
 from .task_link import TaskLink
@@ -174,22 +175,22 @@ class Handle:
                 items, error = self._read(claim.taken)
                 if error is not None:
                     yield from self._give_back_rest(claim, len(items) or 1)
+                    error = None if items else error
                 if self.fixed.leases and items:
-                    self._holdings.add(claim.taken, for_thread=True)
-                    self.calls.keep(claim)
-                    is_over = True
-                    return items
-                confirming = self.calls.confirm(claim, until)
-                is_over = True  # from here on that gives back what is not confirmed
-                are_mine = yield from confirming
+                    self._holdings.add(self._holdings.of(claim.taken, for_thread=True))
+                else:
+                    are_mine = yield from self.calls.confirm(claim, until)
+                    if error is None:
+                        items = [item for item, is_mine in zip(items, are_mine, strict=True) if is_mine]
+                is_over = True
+                self.calls.free += (claim.session,)  # no call: Python serves no signal from here to the end
             finally:
                 if not is_over:
                     self.calls.abandon(claim)
-            if error is not None and not items:
-                raise error
-            items = [item for item, is_mine in zip(items, are_mine, strict=True) if is_mine]
             if items:
                 return items
+            if error is not None:
+                raise error
 
     def _read(self, taken: Sequence[Taken]) -> tuple[list[Any], DeserializationError | None]:
         items: list[Any] = []
@@ -219,9 +220,11 @@ class Handle:
         claim = yield from self.calls.take(most, until, self._holdings.of_this_process())
         is_over = False
         try:
-            leases = [RemoteLease(self, held) for held in self._holdings.add(claim.taken, for_thread=False)]
-            self.calls.keep(claim)
+            new = self._holdings.of(claim.taken, for_thread=False)
+            leases = [RemoteLease(self, held) for held in new]
+            self._holdings.add(new)
             is_over = True
+            self.calls.free += (claim.session,)  # no call, as in ``getting``
             return leases
         finally:
             if not is_over:
@@ -339,12 +342,27 @@ class Handle:
 
     def letters(self) -> list[RemoteDeadLetter[Any]]:
         """Return the dead letters, the oldest first."""
-        found = self.run(self.calls.simple("letters"))[1]
+        sizes = self.run(self.calls.simple("letters"))[1]
+        letters: list[RemoteDeadLetter[Any]] = []
+        some: list[int] = []  # of which the server tells at once
+        size = 0
+        for position, more in sorted(zip(sizes[::2], sizes[1::2], strict=True)):
+            if some and size + more > MOST_BYTES:
+                letters += self._letters_of(some)
+                some, size = [], 0
+            some.append(position)
+            size += more
+        return letters + self._letters_of(some) if some else letters
+
+    def _letters_of(self, positions: Sequence[int]) -> list[RemoteDeadLetter[Any]]:
+        """Return those of some dead letters that are still there."""
         letters = []
-        for position, letter in zip(found[::2], found[1::2], strict=True):
-            deliveries, _, entry = letter.partition(b":")
-            letters.append(RemoteDeadLetter[Any](self, int(position), int(deliveries), entry))
-        return sorted(letters, key=lambda letter: letter.position)
+        found = self.run(self.calls.simple("letters_of", *positions))[1]
+        for position, letter in zip(positions, found, strict=True):
+            if letter is not None:
+                deliveries, _, entry = letter.partition(b":")
+                letters.append(RemoteDeadLetter[Any](self, position, int(deliveries), entry))
+        return letters
 
     def end_letter(self, letter: RemoteDeadLetter[Any], puts_back: bool) -> None:
         """End a dead letter, or put it back. After a request without an answer it sends the same again."""
@@ -432,34 +450,6 @@ class Handle:
         with suppress(Exception):  # the interpreter may be shutting down, or __init__ may not have run
             if not self.is_closed:
                 self._holdings.retire()
-
-
-class Look:
-    """What a look at a queue has seen, at one moment.
-
-    Attributes:
-        waiting: items that no getter has.
-        in_line: those of them that take room from puts; the others came back.
-        leased: items that getters have.
-        dead: dead letters.
-        holders: of what is leased, at most 1,000: name, position, deliveries, and seconds until the lease ends.
-    """
-
-    def __init__(self, answer: list[Any]) -> None:
-        _, in_line, returned, leased, dead, fields, tokens, now = answer
-        self._fields = dict(zip(fields[::2], fields[1::2], strict=True))
-        self.in_line: int = in_line - self.number("offered")
-        self.waiting: int = in_line + returned
-        self.leased: int = leased
-        self.dead: int = dead
-        self.holders: list[tuple[str, int, int, float]] = []
-        for token, ends in zip(tokens[::2], tokens[1::2], strict=True):
-            position, deliveries, _, holder = token.decode().split(":", 3)
-            self.holders.append((holder, int(position), int(deliveries), (float(ends) - now) / 1000))
-
-    def number(self, field: str) -> int:
-        """Return a counter."""
-        return int(self._fields.get(field.encode(), 0))
 
 
 class Forks:

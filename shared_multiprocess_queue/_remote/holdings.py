@@ -110,22 +110,35 @@ class Holdings:
         me = threading.current_thread()
         return sum(held.thread is me for held in list(self._held.values()))
 
-    def add(self, taken: list[Taken], for_thread: bool) -> list[Held]:
-        """Note what was taken, and renew it from now on.
+    def of(self, taken: list[Taken], for_thread: bool) -> list[Held]:
+        """Return what was taken as it is held; ``add`` makes it so.
+
+        Args:
+            taken: the items.
+            for_thread: whether it is the calling thread that has them.
+        """
+        thread = threading.current_thread() if for_thread else None
+        return [Held(one, self._seconds, thread) for one in taken]
+
+    def add(self, new: list[Held]) -> None:
+        """Renew leases from now on, unless an exception comes.
 
         Raises:
             QueueClosedError: another thread has closed the handle.
         """
-        thread = threading.current_thread() if for_thread else None
-        new = [Held(one, self._seconds, thread) for one in taken]
-        with self._lock:
-            if self._is_closed:
-                closed(self._place.shown)
-            self._held.update((held.token, held) for held in new)
-            self._start()
-        if for_thread:
-            self._thread_has.got = [held for held in self._got() or () if not held.is_ended] + new
-        return new
+        try:
+            got = [held for held in self._got() or () if not held.is_ended] + new
+            with self._lock:
+                if self._is_closed:
+                    closed(self._place.shown)
+                self._held.update({held.token: held for held in new})
+                self._start()
+            if new[0].thread is not None:
+                self._thread_has.got = got
+        except BaseException:
+            for held in new:
+                self._held.pop(held.token, None)
+            raise
 
     def _got(self) -> list[Held] | None:
         got: list[Held] | None = getattr(self._thread_has, "got", None)
@@ -213,11 +226,16 @@ class Holdings:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"leases of {self._place.shown}", daemon=True)
-            self._thread.start()
+            worker = _Worker(self._calls, self._place, self._seconds, self._held, self._post)
+            name = f"leases of {self._place.shown}"
+            thread = threading.Thread(target=self._run, args=(worker,), name=name, daemon=True)
+            thread.start()
+            self._thread = thread
 
-    def _run(self) -> None:
-        worker = _Worker(self._calls, self._place, self._seconds, self._held, self._post)
+    def _run(self, worker: _Worker) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():  # an interrupt came at its start: there will be another
+                return
         try:
             while True:
                 worker.turn()
@@ -226,8 +244,9 @@ class Holdings:
                         self._thread = None
                         return
         finally:
-            if self._thread is threading.current_thread():
-                self._thread = None  # after an error
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None  # after an error
             worker.close()
 
 

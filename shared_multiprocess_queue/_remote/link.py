@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -42,7 +41,8 @@ class _Lines:
         self._finder = finder
         self._free: list[Any] = []  # the one that was used last is the next
         self._used: set[Any] = set()
-        self._left: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore that costs little
+        # A semaphore that costs little, and that an interrupt cannot leave locked, as it could one written in Python.
+        self._left: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(most):
             self._left.put(None)
         self._is_closed = False
@@ -54,12 +54,13 @@ class _Lines:
             data: the command.
             seconds: to wait for a connection that is not in use.
         """
-        try:
-            self._left.get(timeout=seconds)
-        except queue.Empty:
-            raise BusyError from None
+        permits: list[None] = []
         line: Any = None
         try:
+            try:
+                permits.extend(map(self._left.get, (True,), (seconds,)))  # one step: no interrupt comes in between
+            except queue.Empty:
+                raise BusyError from None
             line = self._any()
             self._used.add(line)
             try:
@@ -75,8 +76,9 @@ class _Lines:
             self._free.append(line)
             return answer
         finally:
+            if permits:
+                self._left.put(None)  # first: an interrupt that comes in a later step leaves nothing taken
             self._used.discard(line)
-            self._left.put(None)
             if self._is_closed:
                 self.close()
 
@@ -116,7 +118,8 @@ class Link:
         self._patience = patience
         self._silence = silence
         self._pid = os.getpid()
-        self._is_closed = threading.Event()
+        self._is_closed = False
+        self._end: queue.SimpleQueue[None] = queue.SimpleQueue()  # what is in it wakes those that pause, one by one
         pool = redis.ConnectionPool.from_url(place.server, retry=no_retry(), **options(silence))
         finder = Finder(place)
         self._asking = _Lines(pool.make_connection, finder, most)
@@ -130,9 +133,10 @@ class Link:
                 answer = self.step(call.send(answer))
         except StopIteration as end:
             result: T = end.value
-            return result
-        finally:
+            return result  # at once: an interrupt in a further step would lose it
+        except BaseException:
             call.close()
+            raise
 
     def step(self, step: Step) -> Any:
         """Do what a call asks for; return the answer."""
@@ -165,8 +169,15 @@ class Link:
                 data = ask.data_with_text()
             except (exceptions.RedisError, OSError) as error:
                 trouble = trouble or Trouble(self._place, self._patience, clock.FOREVER if ask is None else ask.until)
-                if self._is_closed.wait(trouble.pause(error)):
+                self._pause(trouble.pause(error))
+                if self._is_closed:
                     closed(self._place.shown)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for a time, or until the link is closed."""
+        with suppress(queue.Empty):
+            self._end.get(timeout=seconds)
+            self._end.put(None)  # for the next one
 
     def _wait(self, wake: Wake) -> None:
         if wake.key is None:
@@ -184,7 +195,8 @@ class Link:
 
     def close(self) -> None:
         """Close the connections, those in use when their requests are answered; let none wait."""
-        self._is_closed.set()
+        self._is_closed = True
+        self._end.put(None)
         self._asking.close()
         self._waiting.cut()
 

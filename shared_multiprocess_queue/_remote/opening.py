@@ -20,6 +20,7 @@ from ..errors import (
 from .calls import Calls
 from .link import Link
 from .lua import META
+from .trouble import is_of_login
 from .where import Place, key_of
 
 __all__ = ["VERSION", "Fixed", "Server", "attach", "create", "remove", "server_of"]
@@ -65,7 +66,9 @@ def server_of(link: Link) -> tuple[Server, str]:
     """Return what a server says of itself, and its eviction policy."""
     try:
         text = link.command("INFO").decode("utf-8", "replace")
-    except QueueRefusedError:
+    except QueueRefusedError as error:
+        if is_of_login(error.__cause__):
+            raise
         return Server("", False, 0), ""
     info = dict(line.partition(":")[::2] for line in text.splitlines())
     name = "valkey" if "valkey_version" in info else "redis"
@@ -87,7 +90,7 @@ def check(link: Link, place: Place, accepts_eviction: bool) -> None:
     if policy.startswith("allkeys") and not accepts_eviction:
         raise QueueRefusedError(
             f"the server of {place.shown} has maxmemory-policy {policy}, so it drops queues when its memory is full; "
-            f"set it to noeviction, or pass accept_eviction=True if that may happen"
+            f"set it to noeviction, or pass accept_eviction=True (shmq bridge: --accept-eviction) if that may happen"
         )
     if policy.startswith("volatile"):
         warnings.warn(
@@ -133,9 +136,13 @@ def attach(
         LayoutVersionError: another version of this package made it.
     """
     prefix = key_of(place.name, run_id)
+    began = clock.now()
     while not (found := _fields(link, prefix)) and clock.now() < until:
         clock.sleep(min(_LOOK, max(until - clock.now(), 0) / 1e9))
     if not found or (uuid and found.get("uuid") != uuid):
+        if until > began:
+            waited = f"{(clock.now() - began) / 1e9:.1f} s"
+            raise QueueNotFoundError(f"there is no queue {place.shown}; waited {waited} for it; see what creates it")
         raise QueueNotFoundError(
             f"there is no queue {place.shown}{' any more' if uuid else ''}; create it with create=True, or wait for it "
             f"with wait=seconds"
@@ -153,13 +160,25 @@ def attach(
         ) from None
     if version != VERSION:
         raise LayoutVersionError(place.shown, version, VERSION)
-    own = fixed._asdict()
-    differing = [name for name, value in asked.items() if own[name] != value]
+    wanted, own = _as_arguments(asked), _as_arguments(fixed._asdict())
+    differing = [name for name, value in wanted.items() if own[name] != value]
     if differing:
         raise QueueMismatchError(
-            place.shown, {name: asked[name] for name in differing}, {name: own[name] for name in differing}
+            place.shown, {name: wanted[name] for name in differing}, {name: own[name] for name in differing}
         )
     return Calls(prefix, found["uuid"], place.shown, holder()), fixed
+
+
+def _as_arguments(fixed: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return what is fixed by the names and in the units of the arguments, the secret first."""
+    words: dict[str, float | str] = {}
+    for name, value in fixed.items():
+        if name != "serializer":
+            words[name] = value / 1000 if name == "lease" else value
+    if "serializer" not in fixed:
+        return words
+    serializer, _, signed = str(fixed["serializer"]).partition(", ")
+    return {"secret": signed or "not signed", "serializer": serializer, **words}
 
 
 def remove(link: Link, place: Place, run_id: str) -> bool:

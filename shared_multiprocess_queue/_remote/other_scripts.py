@@ -152,7 +152,24 @@ _LETTERS = script_of(
     # uuid
     """
 if is_other() then return {'gone'} end
-return {'ok', redis.call('HGETALL', KEYS[4])}
+local sizes = {}
+for i, id in ipairs(redis.call('HKEYS', KEYS[4])) do
+  sizes[2 * i - 1] = tonumber(id)
+  sizes[2 * i] = redis.call('HSTRLEN', KEYS[4], id)
+end
+return {'ok', sizes}
+""",
+    LOOKING,
+    flags="no-writes",
+)
+
+_LETTERS_OF = script_of(
+    "letters_of",
+    (DEAD,),
+    # uuid, id, ...
+    """
+if is_other() then return {'gone'} end
+return {'ok', redis.call('HMGET', KEYS[4], unpack(ARGV, 2))}
 """,
     LOOKING,
     flags="no-writes",
@@ -216,6 +233,7 @@ OTHER_SCRIPTS: Final = (
     _JOIN,
     _LOOK,
     _LETTERS,
+    _LETTERS_OF,
     _END_LETTER,
     _UNLINK,
 )

@@ -6,7 +6,8 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from redis import exceptions
@@ -19,8 +20,11 @@ from .finding import Finder, is_elsewhere
 from .requests import Ask, Call, Step, Wake, packed
 from .trouble import CONNECTIONS, SILENCE, BusyError, Trouble, is_passing, options
 from .where import Place
+from .wire import moved
 
 __all__ = ["TaskLink"]
+
+_TURN: Final = 0.05  # seconds in which a loop that comes late reads what is there
 
 T = TypeVar("T")
 
@@ -56,13 +60,11 @@ class _TaskLines:
         has_answered = False
         try:
             try:
-                async with asyncio.timeout(SILENCE):
+                with _Silence(line):
                     if not line.is_connected:
                         await asyncio.to_thread(self._finder.direct, line)
                     await line.send_packed_command([data])
                     answer = await line.read_response()
-            except TimeoutError:
-                raise exceptions.TimeoutError("the server is silent") from None
             except exceptions.ResponseError as error:
                 has_answered = not is_elsewhere(error)
                 raise
@@ -92,6 +94,52 @@ class _TaskLines:
         self.close()
         for line in list(self._used):
             _drop(line)
+
+
+class _Silence:
+    """Ends a request on whose connection nothing has moved for a while, however long the whole takes.
+
+    The loop may come late, from work of its own, and have read nothing for as long. So it gets another turn first.
+    """
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._loop = asyncio.get_running_loop()
+        self._wait(SILENCE, self._moved(), False)
+
+    def _moved(self) -> bytes:
+        writer = self._line._writer
+        return b"" if writer is None else moved(writer.get_extra_info("socket"))
+
+    def _wait(self, seconds: float, before: bytes, is_again: bool) -> None:
+        self._timer = self._loop.call_later(seconds, self._look, before, is_again)
+
+    def _look(self, before: bytes, is_again: bool) -> None:
+        now = self._moved()
+        if now != before:
+            self._wait(SILENCE, now, False)
+        elif not is_again:
+            self._wait(_TURN, now, True)
+        else:
+            self._is_over = True
+            self._task.cancel()
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if self._is_over and self._task.uncancel() <= self._cancelling and exception_type is asyncio.CancelledError:
+            raise exceptions.TimeoutError("the server is silent") from None
 
 
 def _drop(line: Any) -> None:
@@ -141,9 +189,10 @@ class TaskLink:
                 answer = await self._step(step, task, cancelled)
         except StopIteration as end:
             result: T = end.value
-            return result
-        finally:
+            return result  # at once: an interrupt in a further step would lose it
+        except BaseException:
             call.close()
+            raise
 
     async def _step(self, step: Step, task: asyncio.Task[Any], cancelled: int) -> Any:
         if self._pid != os.getpid():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from ..errors import ArgumentError, shown
 
@@ -74,7 +74,13 @@ def parse(url: str) -> Place:
     if kind:
         return _parse_several(text, scheme, kind)
     parts = _parts(text, scheme)
-    name = unquote(parts.fragment)
+    try:
+        name = unquote(parts.fragment, errors="strict")
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"the name of the queue in the URL {_shown(parts)} is no UTF-8 ({error.reason}); write a name as it is, or "
+            f"as urllib.parse.quote writes it"
+        ) from None
     if not name or "\0" in name:
         raise ArgumentError(
             f"the URL {_shown(parts)} names no queue; write the queue's name behind a '#', as in "
@@ -85,7 +91,7 @@ def parse(url: str) -> Place:
     secret = os.environ.get(PASSWORD, "")
     if secret and not parts.password:
         server = server._replace(netloc=_with_password(parts, secret))
-    return Place(urlunsplit(server), name, _shown(parts), text)
+    return Place(_joined(server), name, _shown(parts), text)
 
 
 def _parse_several(text: str, scheme: str, kind: str) -> Place:
@@ -105,7 +111,7 @@ def _parse_several(text: str, scheme: str, kind: str) -> Place:
         given=text,
         nodes=nodes,
         service=unquote(path),
-        sentinel=urlunsplit(server._replace(netloc="sentinel", path="")) if path else "",
+        sentinel=_joined(server._replace(netloc="sentinel", path="")) if path else "",
     )
 
 
@@ -144,15 +150,20 @@ def key_of(name: str, run_id: str) -> str:
 
 def _parts(text: str, scheme: str) -> SplitResult:
     """Split a URL, if it is certain where its password ends."""
+    wrong = "" if text.isprintable() and " " not in text else "it has a space, or what is not printable"
     try:
         parts = urlsplit(text)
-        is_right = parts.port is None or scheme != "unix"
+        try:
+            if parts.port is not None and scheme == "unix":
+                wrong = wrong or "a socket has no port"
+        except ValueError:
+            wrong = wrong or "what stands behind the ':' of its host is no number of a port"
     except ValueError:  # its text may have a part of the password
-        is_right = False
-    if not is_right or not text.isprintable() or " " in text:
+        wrong = wrong or "its host is none; an address of IPv6 stands in brackets"
+    if wrong:
         raise ArgumentError(
-            f"the URL that begins with {scheme}:// cannot be read: behind the scheme there may be user:password@, then "
-            f"a host and a :port, a /database, and the queue's name behind a '#'"
+            f"the URL that begins with {scheme}:// cannot be read: {wrong}; behind the scheme there may be "
+            f"user:password@, then a host and a :port, a /database, and the queue's name behind a '#'"
         )
     if text.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1:
         raise ArgumentError(
@@ -163,6 +174,11 @@ def _parts(text: str, scheme: str) -> SplitResult:
         raise ArgumentError(
             f"the URL that begins with {scheme}:// has a '?' behind its '#': options stand before the '#'; in the name "
             f"of a queue write %3F for '?'"
+        )
+    if scheme == "unix" and (parts.netloc.rpartition("@")[2] or not parts.path.strip("/")):
+        raise ArgumentError(
+            "the URL that begins with unix:// has no path of a socket behind the scheme, or behind user:password@; "
+            "write unix:///run/redis.sock#tasks"
         )
     if scheme != "unix" and not _DATABASE.fullmatch(parts.path):
         raise ArgumentError(
@@ -188,7 +204,10 @@ def _check_options(parts: SplitResult) -> None:
             value.isdecimal() if option == "db" else value in _REQUIREMENTS if option == "ssl_cert_reqs" else value
         )
         if not is_right:
-            raise ArgumentError(f"the URL {_shown(parts)} has an option {option!r} without one value that can be")
+            raise ArgumentError(
+                f"the URL {_shown(parts)} has an option {option!r} without one value that can be; "
+                f"write {_example(option)}"
+            )
         if option in _FILES and not os.path.exists(value):
             raise ArgumentError(
                 f"the URL {_shown(parts)} has an option {option!r} with a path at which nothing is: {shown(value)}"
@@ -199,6 +218,12 @@ def _check_options(parts: SplitResult) -> None:
         )
 
 
+def _example(option: str) -> str:
+    if option in _FILES or option == "ssl_ca_path":
+        return f"{option}=path, once"
+    return {"db": "db=0", "ssl_cert_reqs": "ssl_cert_reqs=required"}.get(option, f"{option}=true") + ", once"
+
+
 def _with_password(parts: SplitResult, secret: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     return f"{user.rstrip(':')}:{quote(secret, safe='')}@{host}"
@@ -207,4 +232,10 @@ def _with_password(parts: SplitResult, secret: str) -> str:
 def _shown(parts: SplitResult) -> str:
     """Return a URL without its options, and without a user: some write a password in its place."""
     host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{'***@' if host[1] else ''}{host[2]}", query=""))
+    return _joined(parts._replace(netloc=f"{'***@' if host[1] else ''}{host[2]}", query=""))
+
+
+def _joined(parts: SplitResult) -> str:
+    """Return a URL from its parts. ``urlunsplit`` leaves '//' out if there is no host, as for a socket."""
+    query, fragment = f"?{parts.query}" if parts.query else "", f"#{parts.fragment}" if parts.fragment else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}{fragment}"

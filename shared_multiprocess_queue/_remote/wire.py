@@ -9,13 +9,16 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 from redis import exceptions
 
-__all__ = ["exchange"]
+__all__ = ["exchange", "moved"]
 
 _SIZE: Final = 1 << 16  # bytes that are read at once
+_LARGE: Final = 1 << 16  # bytes of a request that may be under way for longer than a server is silent
+_MOVED: Final = slice(120, 136)  # of the system's TCP_INFO: bytes that have been acknowledged, and that have come
 _TEXT, _ERROR, _NUMBER, _BYTES, _LIST = b"+-:$*"
 
 
@@ -33,9 +36,9 @@ def exchange(line: Any, request: bytes) -> Any:
     if line._sock is None:
         line.connect()
         _let_the_system_time(line._sock)
-    answer = _Answer(line)
+    answer = _Answer(line, len(request) > _LARGE)
     try:
-        line._sock.sendall(request)
+        answer.send(request)
         return answer.read()
     except (TimeoutError, BlockingIOError):
         raise exceptions.TimeoutError("the server is silent") from None
@@ -54,14 +57,42 @@ def _let_the_system_time(connection: Any) -> None:
     connection.settimeout(None)
 
 
-class _Answer:
-    """Reads one answer."""
+def moved(connection: Any) -> bytes:
+    """Return what changes whenever bytes go or come over a connection; nothing if the system does not say it."""
+    with suppress(Exception):  # it is none of TCP, or was closed
+        info: bytes = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MOVED.stop)
+        return info[_MOVED]
+    return b""
 
-    def __init__(self, line: Any) -> None:
+
+class _Answer:
+    """Reads one answer.
+
+    A connection is silent if nothing moves on it. How long a message takes says nothing: it may be large, and the link
+    slow. What this process has sent may still wait in its system, so the system is asked.
+    """
+
+    def __init__(self, line: Any, is_large: bool) -> None:
         self._socket = line._sock
+        self._moved = moved(line._sock) if is_large else None
         self._error = line._parser.parse_error
         self._data = b""
         self._at = 0
+
+    def send(self, request: bytes) -> None:
+        """Send the request of the answer."""
+        sent = 0
+        while sent < len(request):
+            try:
+                sent += self._socket.send(memoryview(request)[sent:] if sent else request)
+            except (TimeoutError, BlockingIOError):
+                self._check_moves()
+
+    def _check_moves(self) -> None:
+        """Go on with the exception that is handled, unless bytes have gone or come since this was asked last."""
+        before, self._moved = self._moved, self._moved and moved(self._socket)
+        if before == self._moved:
+            raise  # noqa: PLE0704 (it is called by handlers)
 
     def read(self) -> Any:
         """Return the answer, which is all that has come."""
@@ -111,7 +142,12 @@ class _Answer:
         return self._data[at : at + count]
 
     def _receive(self) -> None:
-        more = self._socket.recv(_SIZE)
+        while True:
+            try:
+                more = self._socket.recv(_SIZE)
+                break
+            except (TimeoutError, BlockingIOError):
+                self._check_moves()
         if not more:
             raise exceptions.ConnectionError("the server has closed the connection")
         self._data = self._data[self._at :] + more if self._data else more

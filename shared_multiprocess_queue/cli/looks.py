@@ -39,6 +39,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 run_id_option = click.option("--run-id", default="", metavar="R", help="The run_id of the queue.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
+
+def only_here(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return names of queues, which a URL is none of."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if "://" in text:
+            raise click.UsageError(
+                "a URL is of a queue on a server, and this command sees queues of this machine only; for one on a "
+                "server RemoteQueue(url).get_metrics() tells about it, and RemoteQueue.remove(url) removes it"
+            )
+    return value
+
+
 _SORTS: Final[dict[str, Callable[[QueueFile], Any]]] = {
     "name": lambda queue: queue.name,
     "items": lambda queue: -(queue.look.items if queue.look else -1),
@@ -75,7 +87,7 @@ def ls_command(pattern: str, sort: str, quiet: bool, everything: bool, as_json: 
 
 
 @click.command("show", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @run_id_option
 @json_option
 @answering
@@ -120,7 +132,7 @@ def _peeked(queue_name: str, run_id: str, most: int, unpickle: bool) -> list[tup
 
 
 @click.command("peek", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @click.option("-n", "most", type=click.IntRange(1), default=10, show_default=True, help="How many items at most.")
 @click.option("--unpickle", is_flag=True, help="Load pickles, which runs whatever code they name.")
 @yes_option
@@ -164,7 +176,7 @@ def _item(item: QueuedItem, content: str) -> dict[str, Any]:
 
 
 @click.command("wait", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @click.option("--items", type=click.IntRange(1), metavar="N", help="Until there are N items or more.")
 @click.option("--empty", is_flag=True, help="Until there is no item. Leased items do not count.")
 @click.option("--shutdown", is_flag=True, help="Until the queue is shut down.")

@@ -12,7 +12,7 @@ from .._platform import clock
 from ..errors import QueueNotFoundError
 from ..looking import list_queues
 from ..looking.files import inspected
-from .looks import run_id_option
+from .looks import only_here, run_id_option
 from .output import EXIT_CODES, NOT_PERMITTED, NOT_USABLE, answering, fail, name, print_json
 from .stop_signals import StopSignals
 
@@ -21,7 +21,7 @@ _SLICE: Final = 0.2  # seconds between two looks at signals
 
 
 @click.command("metrics", epilog=EXIT_CODES)
-@click.argument("names", metavar="NAME...", nargs=-1)
+@click.argument("names", metavar="NAME...", nargs=-1, callback=only_here)
 @click.option("--all", "everything", is_flag=True, help="All queues of this user.")
 @click.option("--format", "form", type=click.Choice(["openmetrics", "json"]), default="openmetrics", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")

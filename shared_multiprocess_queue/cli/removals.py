@@ -24,7 +24,7 @@ from ..looking.files import ENDING, NOT_LOOKED, look_at
 from ..looking.previews import names_main
 from ..queue import SharedMemoryQueue
 from . import screens
-from .looks import json_option, run_id_option, yes_option
+from .looks import json_option, only_here, run_id_option, yes_option
 from .output import (
     EXIT_CODES,
     NO,
@@ -48,7 +48,7 @@ from .stop_signals import StopSignals
 
 
 @click.command("rm", epilog=EXIT_CODES)
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, callback=only_here)
 @click.option("--force", is_flag=True, help="Do not ask, also if a process uses the queue.")
 @run_id_option
 @json_option
@@ -228,7 +228,7 @@ _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes th
 
 
 @click.command("drain", epilog=EXIT_CODES)
-@click.argument("queue_name", metavar="NAME")
+@click.argument("queue_name", metavar="NAME", callback=only_here)
 @click.option("-n", "most", type=click.IntRange(1), metavar="N", help="Take N items at most.  [default: until empty]")
 @click.option("--to", "target", metavar="FILE", help="Write the items to a new file, or with - to stdout.")
 @yes_option

@@ -51,11 +51,12 @@ def test_version() -> None:
 
 @pytest.mark.costly
 @pytest.mark.parametrize(
-    ("package", "command", "extra"), [("click", "ls", "cli"), ("rich", "ls", "cli"), ("redis", "bridge", "cli,redis")]
+    ("package", "command", "extra"),
+    [("click", "ls", "cli"), ("rich", "ls", "cli"), ("redis", "bridge q redis://127.0.0.1#q", "cli,redis")],
 )
 def test_the_command_says_what_it_lacks(package: str, command: str, extra: str) -> None:
     script = f"import sys; sys.modules[{package!r}] = None; from shared_multiprocess_queue.__main__ import main; main()"
-    code, output, errors = run(command, command=[sys.executable, "-c", script])
+    code, output, errors = run(*command.split(), command=[sys.executable, "-c", script])
     assert (code, output) == (1, "")
     assert errors == f"shmq needs the package {package}: pip install 'shared-multiprocess-queue[{extra}]'\n"
 

@@ -54,6 +54,23 @@ def digest(name: str) -> bytes:
     return SCRIPTS[name].digest.encode()
 
 
+def test_a_server_without_memory_is_a_target_without_room(near: SharedMemoryQueue[Any], own_server: Server) -> None:
+    with RemoteQueue[Any](own_server.url("far"), create=True, capacity=10) as far:
+        near.put_batch([1, 2, 3])
+        near.shutdown()
+        own_server.command("CONFIG", "SET", "maxmemory", "1")
+        turns = iter(range(10))
+
+        def stops() -> bool:
+            if next(turns, None) is None:
+                own_server.command("CONFIG", "SET", "maxmemory", "0")
+            return False
+
+        bridge(near, far, "out", stops).run()
+        assert far.get_batch(10) == [1, 2, 3]
+        far.unlink()
+
+
 def test_a_batch_that_comes_late_is_not_put_again(far: Any, proxy: CuttingProxy, through: Through) -> None:
     """It lingered until its items had ended on the other side, and the server had been told to forget them."""
     late = Ferry(through("far", reconnect=0)._of_this_process(), "here")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis import exceptions
 
 from shared_multiprocess_queue import (
     DeadLetterGoneError,
@@ -141,7 +142,7 @@ def test_a_request_is_not_repeated_for_longer_than_it_is_remembered(
 
     monkeypatch.setattr(trouble, "clock", Clock)
     monkeypatch.setattr(link._asking, "use", lose)
-    monkeypatch.setattr(link._is_closed, "wait", lambda seconds: False)
+    monkeypatch.setattr(link, "_pause", lambda seconds: None)
     with pytest.raises(QueueUnavailableError):
         handle.put("a")
     monkeypatch.undo()
@@ -150,6 +151,28 @@ def test_a_request_is_not_repeated_for_longer_than_it_is_remembered(
     sessions = [key for key in server.command("KEYS", "*:s:*") if key.startswith(b"shmq:")]
     assert sessions
     assert all(int(server.raw("TTL", key)[0][1:]) > 7000 for key in sessions), "twice as long"
+    handle.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.BusyLoadingError("Redis is loading the dataset in memory"),
+        exceptions.ConnectionError("max number of clients reached"),
+    ],
+)
+def test_what_a_busy_server_has_turned_away_is_not_done(
+    make_remote: MakeRemote, server: Server, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    handle = RemoteQueue[Any](server.url(), run_id=make_remote().run_id, reconnect=0)
+
+    def refuse(data: bytes, seconds: float) -> Any:
+        raise error
+
+    monkeypatch.setattr(handle._handle._link._asking, "use", refuse)
+    with pytest.raises(QueueUnavailableError) as caught:
+        handle.put("a")
+    assert caught.value.outcome == "not done"
     handle.close()
 
 

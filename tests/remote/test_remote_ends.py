@@ -19,7 +19,7 @@ from shared_multiprocess_queue import (
     QueueUnavailableError,
     RemoteQueue,
 )
-from shared_multiprocess_queue._remote import calls, holdings, task_link
+from shared_multiprocess_queue._remote import calls, handle, holdings, task_link
 from shared_multiprocess_queue._remote.scripts import SCRIPTS
 from stress.remote.cutting import CuttingProxy
 from tests.remote.conftest import MakeRemote
@@ -35,6 +35,30 @@ def letters(q: RemoteQueue[Any], count: int) -> list[Any]:
     for lease in q.lease_batch(count):
         lease.release()
     return q.dead_letters()
+
+
+@pytest.mark.parametrize(("most_bytes", "requests"), [(1 << 20, 1), (60, 2), (1, 4)])
+def test_dead_letters_come_in_parts(
+    make_remote: MakeRemote, monkeypatch: pytest.MonkeyPatch, most_bytes: int, requests: int
+) -> None:
+    q = make_remote(capacity=4, leases=4, max_deliveries=1)
+    q.put_batch(b"%020d" % number for number in range(4))
+    for lease in q.lease_batch(4):
+        lease.release()
+    monkeypatch.setattr(handle, "MOST_BYTES", most_bytes)
+    asked = []
+    parts: Any = q._handle._letters_of
+
+    def noted(positions: list[int]) -> Any:
+        asked.append(positions)
+        return parts(positions)
+
+    monkeypatch.setattr(q._handle, "_letters_of", noted)
+    found = q.dead_letters()
+    assert [(letter.item, letter.deliveries) for letter in found] == [(b"%020d" % number, 1) for number in range(4)]
+    assert len(asked) == requests
+    found[0].done()
+    assert len(parts([letter.position for letter in found])) == 3, "one has gone since its number was told"
 
 
 def test_a_child_ends_a_dead_letter_over_its_own_connections(make_remote: MakeRemote) -> None:
@@ -161,14 +185,13 @@ def test_close_ends_calls_that_wait_for_a_server_that_is_away(own_server: Server
         eventually(lambda: q._handle._task_links)
     else:
         failed = threading.Event()
-        pause = link._is_closed.wait
+        pause = link._pause
 
-        def wait(seconds: float) -> bool:
+        def noted(seconds: float) -> None:
             failed.set()
-            is_closed: bool = pause(seconds)
-            return is_closed
+            pause(seconds)
 
-        link._is_closed.wait = wait
+        link._pause = noted
         waiting = in_thread(q.put, 1)
         assert failed.wait(LONG)
     q.close()

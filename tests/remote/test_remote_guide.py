@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def test_what_the_guide_shows_runs(own_server: Server) -> None:
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == re.findall(r"^ *print\(.*\)\s+# (.*)$", snippet, re.MULTILINE)
+
+
+def test_the_guide_has_all_arguments_and_their_defaults() -> None:
+    table = GUIDE.partition("## Arguments")[2].partition("## ")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    found = {
+        name: value for row in rows for name, value in zip(*(re.findall("`(.*?)`", one) for one in row), strict=True)
+    }
+    parameters = list(inspect.signature(RemoteQueue.__init__).parameters.values())[2:]
+    assert found == {one.name: repr(one.default) for one in parameters}
 
 
 @pytest.mark.filterwarnings("ignore:a Lease was dropped:ResourceWarning")

@@ -49,6 +49,13 @@ def test_urls_that_cannot_be(url: str) -> None:
         open_queue(url)
 
 
+@pytest.mark.parametrize("arguments", [{"create": True}, {}])
+def test_a_password_that_is_missing_is_named(own_server: Server, arguments: dict[str, bool]) -> None:
+    own_server.command("CONFIG", "SET", "requirepass", "s3cret")
+    with pytest.raises(QueueRefusedError, match="user and a password"):
+        open_queue(own_server.url(), **arguments)
+
+
 def test_a_password_is_never_shown(own_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     own_server.command("ACL", "SETUSER", "worker", "on", ">s3cr:et@", "~shmq:*", "+@all", "-info", "-config")
     own_server.command("CONFIG", "SET", "requirepass", "other")

@@ -75,7 +75,8 @@ def test_what_comes_back_too_often_is_a_dead_letter(client: Any, run: Run) -> No
         assert run("take", number, "h", 0, 1, 0) == [b"ok", token.encode(), b"A"]
         assert run("release", number + 1, 0, 0, 1, token) == [b"ok", b"1"]
     assert lay(client) == {**EMPTY, "x": {b"1": b"2:A"}}
-    assert run("letters") == [b"ok", [b"1", b"2:A"]]
+    assert run("letters") == [b"ok", [1, 3]]
+    assert run("letters_of", 1, 2) == [b"ok", [b"2:A", None]]
     assert run("end_letter", 6, "1", 1) == [b"ok", b"1"]
     assert run("end_letter", 7, "1", 1) == [b"ok", b"0"]
     assert run("take", 8, "h", 0, 1, 0) == [b"ok", b"1:1:h", b"A"]

@@ -176,3 +176,10 @@ def test_a_damaged_queue_is_told(own_server: Server, damage: tuple[str, ...]) ->
     RemoteQueue.remove(own_server.url())
     with pytest.raises(FileNotFoundError):
         RemoteQueue(own_server.url())
+
+
+def test_the_name_of_a_queue_is_utf_8() -> None:
+    """Or the names of two queues would be one: each wrong byte is read as the same character."""
+    assert where.parse("redis://host#%C3%A9").name == "é"
+    with pytest.raises(ArgumentError, match="UTF-8"):
+        where.parse("redis://host#%ff")

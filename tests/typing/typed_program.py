@@ -104,7 +104,7 @@ def use(texts: Texts, refused: QueueMismatchError) -> None:
     assert_type(texts.itself().get(), str)
     texts.put(5)  # type: ignore[call-overload]
     names: Sequence[str] = list(refused.asked)
-    assert_type(refused.found[names[0]], int | str)
+    assert_type(refused.found[names[0]], float | str)
 
 
 def look_from_outside(name: str) -> str | None:
