@@ -85,10 +85,9 @@ static inline void shmq_shut_gate(const struct shmq_ring *ring, uint64_t now, ui
 {
     const uint64_t before = *head;
     *head = SHMQ_LOAD("Q1", &ring->header->head, memory_order_relaxed); /* [Q1] */
-    if (*closed == 0 || *head != before) {
-        *closed = now + SHMQ_GATE_LEASE;
-        SHMQ_STORE("Q1", &ring->header->gate, *closed, memory_order_relaxed); /* [Q1] */
-    }
+    /* In any case another value: putters pass a wake on once for each. */
+    *closed = *closed == 0 || *head != before ? now + SHMQ_GATE_LEASE : *closed + 1;
+    SHMQ_STORE("Q1", &ring->header->gate, *closed, memory_order_relaxed); /* [Q1] */
 }
 
 /* Open the gate that this batch has closed (or, if the caller has the lock, a dead batch), and wake a putter. */

@@ -132,9 +132,10 @@ class Gate:
         gate is closed again after the next get.
         """
         before, self._head = self._head, words.peek(HEAD)  # [Q1]
-        if not self._mine or self._head != before:
-            self._mine = self._parking.system.now() + GATE_LEASE
-            words.store(GATE_AT, self._mine)
+        # In any case another value: putters pass a wake on once for each.
+        is_renewed = not self._mine or self._head != before
+        self._mine = self._parking.system.now() + GATE_LEASE if is_renewed else self._mine + 1
+        words.store(GATE_AT, self._mine)
 
     def open(self, words: Words, whosever: bool = False) -> None:
         """Open the gate that this batch has closed, and wake a putter that waits for it.
