@@ -322,6 +322,11 @@ struct shmq_wish {
     void *context;
 };
 
+/* Whether there is a wish. A checker of gets without one may say that there is none; then it sees nothing of them. */
+#ifndef SHMQ_HAS_WISH
+#define SHMQ_HAS_WISH(wish) ((wish) != NULL)
+#endif
+
 /* Claim the next items, in order, up to `limit`; if they are to be leased, as many as lease slots can be reserved in
    `held`. With a wish, claim the next item alone, if it suits; UNFIT: it does not. Each caller says by constants what is
    `leased` and may be `large`, and that there is no wish, so that the compiler, and the checker, drop the other ways.
@@ -358,7 +363,7 @@ shmq_claim_wished(const struct shmq_ring *ring, struct shmq_participant *me, uin
                     end++;
                 }
             }
-            if (wish != NULL) {
+            if (SHMQ_HAS_WISH(wish)) {
                 struct shmq_item item;
                 shmq_measure(ring, p, end - p, &item);
                 if (!wish->suits(wish->context, &item, end - p)) {

@@ -14,6 +14,7 @@ static void step(void);
 #define SHMQ_STEP(label) step()
 #define SHMQ_LOOKS 1 /* a second look is the same as a first one that comes later */
 #define SHMQ_HAS_LARGE(ring) false
+#define SHMQ_HAS_WISH(wish) false
 #include "ring.h"
 
 #define ITEM_SIZE 8
