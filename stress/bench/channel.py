@@ -124,7 +124,8 @@ class Peer:
     def version(self) -> str | None:
         """Return the version of its package, or of its own Python; None if it is not installed."""
         if self.python:
-            return subprocess.run([self.python, "-V"], capture_output=True, text=True, check=True).stdout.strip()
+            done = subprocess.run([self.python, "-V"], capture_output=True, text=True, check=False)
+            return done.stdout.strip() if done.returncode == 0 else None  # a shim may stand for none
         if self.distribution is None:
             return "" if importlib.util.find_spec(self.module) else None
         try:

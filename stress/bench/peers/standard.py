@@ -58,7 +58,7 @@ def _newer() -> Iterator[Peer]:
     """Yield the queue of a Python that is newer than this one, if there is one and it can be found."""
     for minor in range(_NEWEST, max(sys.version_info.minor, 12), -1):
         name = f"python3.{minor}"
-        found = shutil.which(name) or next(map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}")), None)
+        found = next(map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}")), shutil.which(name))
         if found is not None:
             yield Peer(
                 f"{_QUEUE}, newer Python", _make_queue, "parks", _MODULE, python=found, note="in a Python of its own"
