@@ -55,8 +55,11 @@ class _Pipe:
 
 
 def _newer() -> Iterator[Peer]:
-    """Yield the queue of a Python that is newer than this one, if there is one and it can be found."""
-    for minor in range(_NEWEST, max(sys.version_info.minor, 12), -1):
+    """Yield the queue of the newest Python that is found, of 3.13 or later; not of one older than this.
+
+    That Python asks for it, too, by its name, because it runs it.
+    """
+    for minor in range(_NEWEST, max(sys.version_info.minor, 13) - 1, -1):
         name = f"python3.{minor}"
         found = next(map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}")), shutil.which(name))
         if found is not None:
