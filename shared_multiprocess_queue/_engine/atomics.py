@@ -121,7 +121,7 @@ class AtomicsEngine:
             gate = words.peek(GATE_AT)
             is_shut = gate and batch_lock.is_shut(gate, member.system.now())
             if is_shut and not (sure and member.batch_lock.has_no_live_owner(words)) and not ending.is_closed(words):
-                # What has woken this put may have been meant for the batch: pass it on, once a lease.
+                # What has woken this put may have been meant for the batch: pass it on, once for each value.
                 if passed_on is not None and gate != passed_on:
                     passed_on = gate
                     member.parking.wake(words, SPACE, 1)

@@ -232,7 +232,7 @@ class Side:
         raise misses
 
     def _pass_on(self) -> None:
-        """Pass a ring on, once a lease, if a gate is shut: it may have been meant for the batch behind that.
+        """Pass a ring on, once for each value of a gate that is shut: it may have been meant for the batch behind that.
 
         Not after the bit is set again, for the ring would come back at once.
         """

@@ -136,7 +136,7 @@ static inline int attempt_put(struct record *record, bool sure)
         const uint64_t gate = shmq_gate(ring);
         if (gate != 0 && shmq_is_shut(gate, (uint64_t)now()) && !(sure && shmq_lock_has_no_live_owner(ring)) &&
             !shmq_is_closed(ring)) {
-            /* What has woken this put may have been meant for the batch: pass it on, once a lease. */
+            /* What has woken this put may have been meant for the batch: pass it on, once for each value. */
             if (gate != record->passed_on && record->passed_on != NOT_SLEPT) {
                 record->passed_on = gate;
                 shmq_wake(ring, &ring->header->space, 1);

@@ -402,7 +402,7 @@ class Ring(Recovery):
         claim.is_seen = True
         p = claim.begin
         words.cas(self._slot(p), p << STATE_BITS | FULL, p + self._capacity << STATE_BITS | FREE)  # [G6]
-        claim.begin = claim.end
+        claim.begin = claim.end  # no call up to the next line, so no interrupt: the next claim must not seem seen
         claim.is_seen = False
         self._end_get(record, 1)
 

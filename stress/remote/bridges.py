@@ -9,17 +9,15 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from shared_multiprocess_queue import Empty, Full, RemoteQueue, SharedMemoryQueue
 
 from .cutting import CuttingProxy
-from .server import PROGRAMS, Server
+from .server import served
 
 BATCH = 5
 
@@ -49,26 +47,21 @@ class Outcome(NamedTuple):
 
 def run(direction: Literal["in", "out"], kills: int, seed: int, often: float = 0) -> Outcome:
     """Kill bridges so often, and cut their connections at such a part of messages; return what was found."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), PROGRAMS[0], appendfsync="no")
-        server.start()
-        try:
-            run_id = f"bridges{os.getpid()}"
-            with (
-                SharedMemoryQueue[int]("near", create=True, capacity=20, leases=20, run_id=run_id) as near,
-                RemoteQueue[int](server.url("far"), create=True, capacity=20, leases=20, lease=1.0) as far,
-            ):
-                proxy = CuttingProxy(server.port, seed, often)
-                try:
-                    url = f"redis://127.0.0.1:{proxy.port}/0#far"
-                    put, lost, doubled = _run_between(near, far, url, direction, kills, seed)
-                    most = 0 if direction == "out" else (kills + 1) * BATCH
-                    return Outcome(put, lost, doubled, most, proxy.cuts)
-                finally:
-                    proxy.close()
-                    near.unlink()
-        finally:
-            server.kill()
+    with served(appendfsync="no") as (server, _):
+        run_id = f"bridges{os.getpid()}"
+        with (
+            SharedMemoryQueue[int]("near", create=True, capacity=20, leases=20, run_id=run_id) as near,
+            RemoteQueue[int](server.url("far"), create=True, capacity=20, leases=20, lease=1.0) as far,
+        ):
+            proxy = CuttingProxy(server.port, seed, often)
+            try:
+                url = f"redis://127.0.0.1:{proxy.port}/0#far"
+                put, lost, doubled = _run_between(near, far, url, direction, kills, seed)
+                most = 0 if direction == "out" else (kills + 1) * BATCH
+                return Outcome(put, lost, doubled, most, proxy.cuts)
+            finally:
+                proxy.close()
+                near.unlink()
 
 
 def _run_between(

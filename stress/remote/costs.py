@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from shared_multiprocess_queue import RemoteQueue, ShutDown
 
 from . import peers
 from .notes import end, start
-from .server import PROGRAMS, Server
+from .server import Server, served
 
 ITEM = b"x" * 64
 _BATCH = 100
@@ -53,13 +52,8 @@ class _Kind(NamedTuple):
 
 def measure(rounds: int = 100, calls: int = 20) -> list[Row]:
     """Measure; the first row is the round trip of the client library with a script that does nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), PROGRAMS[0], appendonly="no")
-        server.start()
-        try:
-            return _measure_on(server, rounds, calls)
-        finally:
-            server.kill()
+    with served(appendonly="no") as (server, _):
+        return _measure_on(server, rounds, calls)
 
 
 def _measure_on(server: Server, rounds: int, calls: int) -> list[Row]:
@@ -145,13 +139,8 @@ def _processor_time(server: Server) -> float:
 
 def hand_over(times: int = 2000) -> list[Row]:
     """Measure the way of an item to a process that waits for it and back, and that of as many round trips."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), PROGRAMS[0], appendonly="no")
-        server.start()
-        try:
-            return _hand_over_on(server, times)
-        finally:
-            server.kill()
+    with served(appendonly="no") as (server, _):
+        return _hand_over_on(server, times)
 
 
 def _hand_over_on(server: Server, times: int) -> list[Row]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from shared_multiprocess_queue import Empty, QueueUnavailableError, RemoteQueue
 
 from .notes import Notes, end, start
-from .server import PROGRAMS, Server
+from .server import Server, served
 from .workers import Plan
 
 THREADS, TASKS = 2, 2  # getters that are killed, and getters whose tasks are cancelled
@@ -53,14 +52,8 @@ class Outcome(NamedTuple):
 
 def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        server = Server(place, PROGRAMS[0], appendfsync=plan.fsync)
-        server.start()
-        try:
-            return _run_on(server, plan, place)
-        finally:
-            server.kill()
+    with served(appendfsync=plan.fsync) as (server, place):
+        return _run_on(server, plan, place)
 
 
 def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:

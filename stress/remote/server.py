@@ -7,7 +7,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = [name for name in ("redis-server", "valkey-server") if shutil.which(name)]
@@ -108,3 +111,16 @@ class Server:
             while part := connection.recv(1 << 16):
                 answer += part
         return answer.split(b"\r\n")[:-2]
+
+
+@contextmanager
+def served(**settings: str) -> Iterator[tuple[Server, Path]]:
+    """Start a server with some settings in a folder of its own; kill it, and remove the folder, at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server = Server(folder, PROGRAMS[0], **settings)
+        server.start()
+        try:
+            yield server, folder
+        finally:
+            server.kill()

@@ -13,7 +13,6 @@ again after it. So if a worker dies in between, the first note says that the ite
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from shared_multiprocess_queue import LeaseLostError, RemoteQueue, ShutDown
 
 from .cutting import CuttingProxy
 from .notes import Notes, end, start
-from .server import PROGRAMS, Server, free_port
+from .server import Server, free_port, served
 
 PRODUCERS, WORKERS = 2, 3
 OFTEN = 0.02
@@ -85,14 +84,8 @@ class Outcome(NamedTuple):
 
 def run(plan: Plan) -> Outcome:
     """Kill as planned, and return what was found."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        server = Server(place, PROGRAMS[0], appendfsync=plan.fsync)
-        server.start()
-        try:
-            return _run_on(server, plan, place)
-        finally:
-            server.kill()
+    with served(appendfsync=plan.fsync) as (server, place):
+        return _run_on(server, plan, place)
 
 
 def _run_on(server: Server, plan: Plan, place: Path) -> Outcome:
