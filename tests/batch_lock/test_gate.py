@@ -36,6 +36,22 @@ def test_a_worker_that_puts_before_it_gets_again_is_not_kept_out_for_ever(
     other.close()
 
 
+def test_a_batch_that_waits_without_a_get_changes_its_gate_and_keeps_its_end(
+    make_queue: MakeQueue, each_engine: str
+) -> None:
+    """Putters pass a wake on once for each value, so one that stays would let wakes get lost."""
+    q = make_queue(capacity=2)
+    words = q._membership.memory.words()
+    q.put("in the way")
+    batch = in_thread(partial(q.put_batch, [1, 2], timeout=LONG))
+    eventually(lambda: words.load(GATE_AT), "the gate shut")
+    first = words.load(GATE_AT)
+    eventually(lambda: words.load(GATE_AT) != first, "another value")
+    assert first < words.load(GATE_AT) < first + 1_000_000, "a look adds a nanosecond; a lease would add more"
+    assert q.get(timeout=LONG) == "in the way"
+    batch.result(LONG)
+
+
 def test_a_batch_renews_its_gate_after_a_get(make_queue: MakeQueue) -> None:
     q = make_queue(capacity=2, engine="atomics")
     words, gate = q._membership.memory.words(), Gate(q._membership.parking)
