@@ -388,7 +388,7 @@ def _header(segment: Segment) -> Iterator[Words]:
     Raises:
         CorruptQueueError: the segment is too small to have a header.
     """
-    check_size(segment.name, segment.size)
+    check_size(segment.name, segment.size())
     memory = open_words(segment.buffer[:SLOTS_START])
     try:
         yield memory.words()

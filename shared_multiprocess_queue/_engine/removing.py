@@ -118,7 +118,7 @@ def _contents(segment_name: str) -> tuple[int, int]:
     """Return how many items and dead letters a queue has; none if that cannot be told."""
     # Read as a file and not mapped, as another program may cut it.
     with suppress(Exception), SegmentFile(segment_name) as file:  # it is gone by now, damaged, or no descriptor is left
-        geometry = check(file, segment_name, file.status.st_size)
+        geometry = check(file, segment_name, file.size)
         look = (LeasedLook if geometry.leases else Look)(file, geometry, most=_MOST_SLOTS)
         return look.items(), look.dead_letters()
     return 0, 0

@@ -83,8 +83,8 @@ def open_lock(name: str, run_id: str, create: bool) -> LockFlag:
             raise
         raise CorruptQueueError(f"segment {target!r} is not a lock: it is empty") from None
     try:
-        if segment.size < _SIZE:
-            raise CorruptQueueError(f"segment {target!r} is not a lock: it has {segment.size} bytes, not {_SIZE}")
+        if segment.size() < _SIZE:
+            raise CorruptQueueError(f"segment {target!r} is not a lock: it has {segment.size()} bytes, not {_SIZE}")
         lock: LockFlag = lock_class()(name, run_id, segment)
         return lock
     except BaseException:

@@ -66,7 +66,6 @@ class SegmentFile:
 
     Attributes:
         name: the same.
-        status: of the file, when it was opened.
 
     Raises:
         FileNotFoundError: there is no such segment.
@@ -83,12 +82,19 @@ class SegmentFile:
             self._file = FileIO(
                 os.fsdecode(path), opener=lambda path, flags: os.open(path, flags | os.O_CLOEXEC | _GENTLY)
             )
-            self.status = os.fstat(self._file.fileno())
-            kind = _KINDS.get(stat.S_IFMT(self.status.st_mode))
+            kind = _KINDS.get(stat.S_IFMT(self.status().st_mode))
             if kind is not None:
                 self._file.close()
         if kind is not None:
             raise CorruptQueueError(f"segment {name!r} is not a queue: {kind} has that name in {FOLDER}")
+
+    def status(self) -> os.stat_result:
+        """Return what the file system says of the segment now."""
+        return os.fstat(self._file.fileno())
+
+    def size(self) -> int:
+        """Return the size now, in bytes."""
+        return self.status().st_size
 
     def load(self, offset: int) -> int:
         """Return the word at an offset.

@@ -340,12 +340,11 @@ class Segment:
     Attributes:
         name: its name, without the leading slash.
         buffer: the whole segment, writable; released when the segment is closed.
-        size: in bytes.
     """
 
     def __init__(self, name: str, identity: tuple[int, int], mapping: mmap.mmap) -> None:
         self.name = name
-        self.size = len(mapping)
+        self._size = len(mapping)
         self._identity = identity
         self._mapping: mmap.mmap | None = mapping
         self.buffer = memoryview(mapping)
@@ -354,6 +353,10 @@ class Segment:
     def buf(self) -> memoryview:
         """The buffer, under the name that ``SharedMemory`` gives it."""
         return self.buffer
+
+    def size(self) -> int:
+        """Return the size, in bytes."""
+        return self._size
 
     def has_name(self) -> bool:
         """Whether the segment can still be found, because its name was not removed."""
@@ -518,9 +521,9 @@ def open_existing(name: str, uses: bool = True) -> Segment:
     try:
         if not descriptor.is_ours():
             raise _not_permitted(name)
-        size = os.fstat(descriptor.number).st_size
-        if size == 0 or descriptor.is_unfinished():
+        if descriptor.is_unfinished():
             raise _still_being_created(name)
+        size = os.fstat(descriptor.number).st_size  # after the state: a creation that ends in between gives the size
         if uses:
             descriptor.share_use(name)
         return Segment(name, descriptor.identity(), _map(name, descriptor.number, size))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .._platform import shared_memory
 from .._platform.atomic_words import Reader
 from ..errors import CorruptQueueError, LayoutVersionError, QueueNotReadyError
@@ -47,20 +49,23 @@ def check_size(name: str, size: int) -> None:
         )
 
 
-def check(words: Reader, name: str, size: int) -> Geometry:
+def check(words: Reader, name: str, size_of: Callable[[], int]) -> Geometry:
     """Return the geometry that the header of a segment states, if it can be true.
 
     Args:
         words: of the segment.
         name: of the segment, for messages.
-        size: of the segment, in bytes.
+        size_of: gives the size of the segment, in bytes. A creation that ends meanwhile changes that of a file.
 
     Raises:
         QueueNotReadyError: its creation has not ended.
         LayoutVersionError: it has another layout.
         CorruptQueueError: it is no queue, or was damaged.
     """
-    magic = words.load(MAGIC_AT) if size >= MAGIC_AT + WORD else None  # [X1] acquire, where a queue is attached to
+    size, magic = size_of(), None
+    if size >= MAGIC_AT + WORD:
+        magic = words.load(MAGIC_AT)  # [X1] acquire, where a queue is attached to
+        size = size_of()  # after the magic: a creator gives the segment its size before it stores the magic
     if magic == UNFINISHED or size == 0:
         raise QueueNotReadyError(
             f"the creation of queue segment {name!r} has not ended, or its creator died in it; look again in a moment"

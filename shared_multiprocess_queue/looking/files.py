@@ -158,7 +158,7 @@ def open_look(file: SegmentFile) -> Look:
     Raises:
         QueueNotReadyError, LayoutVersionError, CorruptQueueError: it is no queue of this layout, or not yet.
     """
-    geometry = check(file, file.name, file.status.st_size)
+    geometry = check(file, file.name, file.size)
     return (LeasedLook if geometry.leases else Look)(file, geometry, most=MOST_SLOTS)
 
 
@@ -180,7 +180,7 @@ def look_at(segment: str, seen: Mappings) -> QueueFile | None:
 
 
 def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
-    in_use = file.is_used()
+    opened, in_use = file.status(), file.is_used()
     state: State = "ok"
     why, look, created = "", None, None
     layout = _layout_of(file)
@@ -190,7 +190,7 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
         if snapshot.is_damaged:
             state, why = "damaged", "its positions or words contradict each other"
     except QueueNotReadyError:
-        is_new = not file.status.st_size and clock.real() / 1e9 - file.status.st_mtime < _NEW
+        is_new = not opened.st_size and clock.real() / 1e9 - opened.st_mtime < _NEW
         state = "unfinished" if in_use is not False or is_new else "leftover"
         why = (
             "a process is making it" if state == "unfinished" else "its creation has not ended, and no process uses it"
@@ -199,7 +199,7 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
         state, why = "layout", f"it has layout {error.found}, and this version reads {error.expected}"
     except CorruptQueueError as error:
         state, why = ("foreign" if layout is None else "damaged"), str(error)
-    return _file(file.name, file.status, state, why, in_use, layout, look, created)
+    return _file(file.name, file.status(), state, why, in_use, layout, look, created)
 
 
 def _layout_of(file: SegmentFile) -> int | None:
@@ -275,7 +275,7 @@ def _look(file: SegmentFile, look: Look, mapped: Mappings) -> tuple[QueueLook, S
         delete=seen.goes_with_users,
         unlinked=seen.is_unlinked,
         creator=seen.creator.pid,
-        processes=tuple(_processes(seen.participants, mapped.pids.get(file.status.st_ino, []))),
+        processes=tuple(_processes(seen.participants, mapped.pids.get(file.status().st_ino, []))),
         hidden=mapped.hidden,
         leased=tuple(
             QueueLease(one.process.pid, one.position, one.deliveries, max(now - one.since, 0) / 1e9)

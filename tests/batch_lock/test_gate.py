@@ -36,9 +36,7 @@ def test_a_worker_that_puts_before_it_gets_again_is_not_kept_out_for_ever(
     other.close()
 
 
-def test_a_batch_that_waits_without_a_get_changes_its_gate_and_keeps_its_end(
-    make_queue: MakeQueue, each_engine: str
-) -> None:
+def test_a_batch_that_waits_changes_its_gate_and_keeps_its_end(make_queue: MakeQueue, each_engine: str) -> None:
     """Putters pass a wake on once for each value, so one that stays would let wakes get lost."""
     q = make_queue(capacity=2)
     words = q._membership.memory.words()

@@ -45,7 +45,7 @@ descriptor = os.open("/dev/shm/" + name, os.O_RDONLY)
 size = os.fstat(descriptor).st_size
 mapping = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
 words = PlainWords(memoryview(mapping))
-geometry = check(words, name, size)
+geometry = check(words, name, lambda: size)
 if writes:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

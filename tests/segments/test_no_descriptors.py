@@ -137,7 +137,7 @@ def test_a_segment_that_was_cut_to_nothing_is_unlinked(run_id: str, each_engine:
 
 def test_a_definition_is_kept_without_a_descriptor(run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     segment, lock = lifecycle.create("q", run_id, new_sizes.geometry(3, 64, "mpmc"))
-    size = segment.size
+    size = segment.size()
     monkeypatch.setattr(shared_memory, "_POPULATE_WRITE", 9999)  # a kernel before 5.14
     segment.reserve(size - 10_000, 5_000)
     fail_from(monkeypatch, 0, errno.EMFILE)

@@ -24,8 +24,10 @@ class Pread:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
         self.loads = 0
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
 
     def load(self, offset: int) -> int:
         self.loads += 1
