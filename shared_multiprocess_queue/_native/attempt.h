@@ -237,20 +237,10 @@ static inline enum taking take_in_pieces(struct record *record, const struct sou
     return taking;
 }
 
-/* Copy an item that need not become one bytes object: everyday objects into the record's arena, those of the tag BUFFERS
-   into pieces. */
+/* Copy an item of a tag that is seldom: those of the tag BUFFERS into pieces, one that was written in place without what
+   stands before it. */
 SHMQ_APART static enum taking take_apart(struct record *record, const struct shmq_item *item)
 {
-    if (item->tag == TAG_OBJECTS) {
-        char *copy = item->length > ARENA_LARGEST ? NULL : arena_take(&record->arena, item->length);
-        if (copy == NULL) {
-            return NOT_IN_PIECES;
-        }
-        memcpy(copy, item->data, item->length);
-        record->payloads[record->count++] =
-            (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = item->tag};
-        return TAKEN;
-    }
     if (item->tag == TAG_PLACED && item->length >= PLACED_PADDING) {
         PyObject *bytes = PyBytes_FromStringAndSize((const char *)item->data + PLACED_PADDING,
                                                     item->length - PLACED_PADDING);
@@ -265,8 +255,9 @@ SHMQ_APART static enum taking take_apart(struct record *record, const struct shm
     return item->tag == TAG_BUFFERS ? take_in_pieces(record, &from) : NOT_IN_PIECES;
 }
 
-/* Copy a claimed item of one slot. The copy is a bytes object, or as take_apart makes it; making one runs no other code.
-   False with an error: memory is short, and the items of the get go to other gets. */
+/* Copy a claimed item of one slot. The copy is a bytes object, that of everyday objects lies in the record's arena, or
+   take_apart makes it; making one runs no other code. False with an error: memory is short, and the items of the get go
+   to other gets. */
 static inline __attribute__((always_inline)) bool copy_claimed(struct record *record, const struct shmq_item *item)
 {
     if (item->length <= SHMQ_WORD && item->tag >= TAG_NONE && item->tag <= TAG_FLOAT) { /* spares an allocation */
@@ -275,7 +266,15 @@ static inline __attribute__((always_inline)) bool copy_claimed(struct record *re
         memcpy(payload->scalar, item->data, item->length);
         return true;
     }
-    if (__builtin_expect(item->tag >= TAG_OBJECTS, 0)) {
+    if (item->tag == TAG_OBJECTS) {
+        char *copy = item->length > ARENA_LARGEST ? NULL : arena_take(&record->arena, item->length);
+        if (copy != NULL) {
+            memcpy(copy, item->data, item->length);
+            record->payloads[record->count++] =
+                (struct payload){.owner = NULL, .data = copy, .length = item->length, .tag = TAG_OBJECTS};
+            return true;
+        }
+    } else if (__builtin_expect(item->tag > TAG_OBJECTS, 0)) {
         const enum taking taking = take_apart(record, item);
         if (taking != NOT_IN_PIECES) {
             return taking == TAKEN || abandon_claimed(record);
