@@ -58,6 +58,8 @@ _KNOWN: Final = frozenset(
     {"builtins", "numpy", "pandas", "torch", "datetime", "decimal", "uuid", "collections"}
     | {"copyreg", "re", "multiprocessing"}
 )
+# The type of Cython's functions, which are pickled as their names. It states no module, as its objects have one.
+_CYTHON: Final = "<class '_cython_"  # and a version
 _CODE: Final = frozenset(
     {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__getnewargs_ex__", "__getnewargs__", "__new__"}
     | {"__getattribute__", "__getattr__", "__setattr__", "__setitem__", "__iter__", "items", "append", "extend"}
@@ -288,7 +290,11 @@ def _has_code(kind: type) -> bool:
     if kind in _harmless:
         return False
     mro = classes.mro(kind)
-    unknown = [classes.namespace(cls) for cls in mro if not _is_known(classes.module(cls))]
+    unknown = [
+        classes.namespace(cls)
+        for cls in mro
+        if not (_is_known(classes.module(cls)) or classes.type_name(cls).startswith(_CYTHON))
+    ]
     if not unknown:
         _harmless.add(kind)
         return False
