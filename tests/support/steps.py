@@ -47,8 +47,8 @@ def die_at(step: int) -> Callable[[FrameType, str, Any], None]:
     return count
 
 
-def dies_at(step: int, prepare: Callable[[], Callable[[], object]]) -> bool:
-    """Run an operation in a child that dies at a step of it; return whether it did, and did not end before.
+def start_to_die_at(step: int, prepare: Callable[[], Callable[[], object]]) -> int:
+    """Run an operation in a child that dies at a step of it, or ends with DONE before; return its process id.
 
     Args:
         step: number of the step.
@@ -63,6 +63,16 @@ def dies_at(step: int, prepare: Callable[[], Callable[[], object]]) -> bool:
         sys.setprofile(None)
         os._exit(DONE)
 
-    status = end_of(fork(child))
+    return fork(child)
+
+
+def has_died(pid: int) -> bool:
+    """Whether such a child has died at its step, and did not end before."""
+    status = end_of(pid)
     assert status in (-signal.SIGKILL, DONE)
     return status == -signal.SIGKILL
+
+
+def dies_at(step: int, prepare: Callable[[], Callable[[], object]]) -> bool:
+    """Run such a child, and return whether it has died at the step."""
+    return has_died(start_to_die_at(step, prepare))
