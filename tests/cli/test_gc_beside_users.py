@@ -46,6 +46,7 @@ def use(run_id: str, number: int, folder: Path) -> None:
             continue
         with q:
             inodes.add(path.stat().st_ino)
+            time.sleep(rng.random() * 0.05)  # in which it looks as it did when no program used it
             q.put("item", timeout=LONG)
             assert q.get(timeout=LONG) == "item"
             assert path.stat().st_ino == q._membership.segment.identity()[1], "it has lost its name while it is used"
