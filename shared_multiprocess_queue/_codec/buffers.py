@@ -22,6 +22,7 @@ Each buffer begins at the next multiple of the alignment, counted from the begin
 from __future__ import annotations
 
 import copyreg
+import re
 import struct
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -58,8 +59,9 @@ _KNOWN: Final = frozenset(
     {"builtins", "numpy", "pandas", "torch", "datetime", "decimal", "uuid", "collections"}
     | {"copyreg", "re", "multiprocessing"}
 )
-# The type of Cython's functions, which are pickled as their names. It states no module, as its objects have one.
-_CYTHON: Final = "<class '_cython_"  # and a version
+# The types of Cython's functions, which are pickled as their names. From Cython 3.1 on they state no module, as their
+# objects have one, so that their name is their repr.
+_OF_CYTHON: Final = re.compile(r"(<class ')?_cython_[0-9_]+\.(cython_function_or_method|fused_cython_function)('>)?")
 _CODE: Final = frozenset(
     {"__reduce_ex__", "__reduce__", "__getstate__", "__setstate__", "__getnewargs_ex__", "__getnewargs__", "__new__"}
     | {"__getattribute__", "__getattr__", "__setattr__", "__setitem__", "__iter__", "items", "append", "extend"}
@@ -293,7 +295,7 @@ def _has_code(kind: type) -> bool:
     unknown = [
         classes.namespace(cls)
         for cls in mro
-        if not (_is_known(classes.module(cls)) or classes.type_name(cls).startswith(_CYTHON))
+        if not (_is_known(classes.module(cls)) or _OF_CYTHON.fullmatch(classes.type_name(cls)))
     ]
     if not unknown:
         _harmless.add(kind)

@@ -524,6 +524,8 @@ def open_existing(name: str, uses: bool = True) -> Segment:
         if descriptor.is_unfinished():
             raise _still_being_created(name)
         size = os.fstat(descriptor.number).st_size  # after the state: a creation that ends in between gives the size
+        if size == 0:  # another program has just cut it
+            raise _still_being_created(name)
         if uses:
             descriptor.share_use(name)
         return Segment(name, descriptor.identity(), _map(name, descriptor.number, size))

@@ -21,6 +21,7 @@ from .._ring.layout import (
     MAGIC,
     MAGIC_AT,
     SPACE,
+    VERSION,
     VERSION_AT,
     WAKE_HINT,
 )
@@ -186,6 +187,7 @@ def _found(file: SegmentFile, seen: Mappings) -> QueueFile:
     layout = _layout_of(file)
     try:
         look, snapshot = _look(file, open_look(file), seen)
+        in_use, layout = in_use or file.is_used(), VERSION  # its creation may have ended just now
         created = snapshot.created / 1e9
         if snapshot.is_damaged:
             state, why = "damaged", "its positions or words contradict each other"

@@ -30,6 +30,7 @@ from tests.support.arrays import (
     Sample,
     Scales,
     assert_like,
+    is_kept,
     numbers,
     tags_of,
 )
@@ -267,12 +268,6 @@ class Registered:
     pass
 
 
-def is_kept(item: object) -> bool:
-    payload, tag = Codec(DictStore()).encode(item)
-    assert tag == BUFFERS
-    return bool(buffers.whole(payload)[9])
-
-
 def build_registered() -> Registered:
     return Registered()
 
@@ -295,30 +290,6 @@ def test_a_plain_class_costs_no_copy_and_one_with_code_does() -> None:
     assert not is_kept({"a": [numbers()]})
     assert is_kept([Scales(numbers()), numbers()])
     assert is_kept([numbers(), Scales(numbers(1))])
-
-
-def function_of_cython() -> object:
-    """Return an object whose type is as Cython's: it has a reducer, and where a module stands, that of its objects."""
-    of_objects = property(lambda self: __name__)
-    names = {"__module__": of_objects, "__reduce__": lambda self: "A_FUNCTION_OF_CYTHON"}
-    return type("_cython_3_9_9.cython_function_or_method", (), names)()
-
-
-A_FUNCTION_OF_CYTHON = function_of_cython()
-
-
-def test_a_function_of_cython_costs_no_copy(make_queue: MakeQueue, each_engine: str) -> None:
-    """Pickle takes it for a name; frames of pandas are rebuilt by one."""
-    item = [A_FUNCTION_OF_CYTHON, numbers()]
-    assert not is_kept(item)
-    queue = make_queue(item_size=LARGE)
-    queue.put(item)
-    assert queue.get()[0] is A_FUNCTION_OF_CYTHON
-
-
-def test_a_frame_of_pandas_costs_no_copy() -> None:
-    pandas = pytest.importorskip("pandas")
-    assert not is_kept(pandas.DataFrame({"a": numbers(), "b": numbers()}))
 
 
 # ---- leases ---------------------------------------------------------------------------------------------------------

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared_multiprocess_queue import QueueFile, inspect, list_queues
+from shared_multiprocess_queue import QueueFile, QueueNotReadyError, SharedMemoryQueue, inspect, list_queues
+from shared_multiprocess_queue._platform import shared_memory
+from shared_multiprocess_queue._ring.layout import SLOTS_START, VERSION
 from tests.support.places import SHM
 from tests.support.segments import attach, create, slow_creator
 from tests.support.waiting import LONG
@@ -35,7 +38,9 @@ def by_opening(run_id: str) -> None:
 
 def check_found(queue: QueueFile) -> None:
     assert queue.state in ("unfinished", "ok"), queue.why
-    assert queue.state == "unfinished" or queue.size > 3 * 64
+    if queue.state == "ok":
+        assert (queue.in_use, queue.layout) == (True, VERSION)
+        assert queue.size > SLOTS_START
 
 
 def by_inspecting(run_id: str) -> None:
@@ -55,6 +60,7 @@ def test_no_look_sees_half_of_a_creation(
 ) -> None:
     with ExitStack() as looks, slow_creator(run_id, monkeypatch, where) as go_on:
         count = 0
+        users: list[SharedMemoryQueue] = []  # from the end of the creation on
 
         def counted(real: Callable[..., Any]) -> Callable[..., Any]:
             def call(*arguments: Any, **keywords: Any) -> Any:
@@ -63,6 +69,7 @@ def test_no_look_sees_half_of_a_creation(
                 count += 1
                 if count == moment + 1:
                     go_on()
+                    users.append(attach(run_id))
                 return found
 
             return call
@@ -74,6 +81,26 @@ def test_no_look_sees_half_of_a_creation(
         patch.undo()
         if count <= moment:
             go_on()
+    for user in users:
+        user.close()
     with attach(run_id) as q:
         assert q.get() == "made in the end"
         q.unlink()
+
+
+def test_a_segment_that_a_program_empties_meanwhile_is_an_error(
+    run_id: str, path: Path, lock_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(run_id).close()
+    real = shared_memory._Descriptor.is_unfinished
+
+    def empty(descriptor: Any) -> bool:
+        found = real(descriptor)
+        os.truncate(path, 0)
+        return found
+
+    monkeypatch.setattr(shared_memory._Descriptor, "is_unfinished", empty)
+    with pytest.raises(QueueNotReadyError):
+        attach(run_id, timeout=0.05)
+    path.unlink()
+    lock_path.unlink()

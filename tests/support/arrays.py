@@ -9,6 +9,7 @@ import numpy as np
 
 from shared_multiprocess_queue._codec import buffers
 from shared_multiprocess_queue._codec.codec import Codec
+from shared_multiprocess_queue._codec.tags import BUFFERS
 from tests.support.main_programs import DictStore
 
 SMALLEST = buffers.SMALLEST
@@ -82,3 +83,10 @@ def assert_like(found: Any, expected: Any) -> None:
             assert_like(one, other)
     else:
         assert found == expected
+
+
+def is_kept(item: object) -> bool:
+    """Whether the receiver keeps the bytes of an item, and the sender copied its arrays, as code in it may run."""
+    payload, tag = Codec(DictStore()).encode(item)
+    assert tag == BUFFERS
+    return bool(buffers.whole(payload)[9])
