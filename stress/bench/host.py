@@ -413,6 +413,22 @@ def _cpu(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             return {"cpu": awaiting.answer()}
 
 
+def _copier(scenario: Scenario, block: int) -> Callable[[], None]:
+    """Return what copies the bytes of a block of items as a queue has to: each into its slot, and then out of it."""
+    size = scenario.size()
+    items = [bytearray(size) for _ in scenario.make()[:block]]
+    slots = [bytearray(size) for _ in range(block)]
+    taken = bytearray(size)  # the receiver lets go of each item before the next
+
+    def copy_all() -> None:
+        for number, slot in enumerate(slots):
+            slot[:] = items[number % len(items)]
+        for slot in slots:
+            taken[:] = slot
+
+    return copy_all
+
+
 def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
     block = min(_BLOCK, scenario.capacity)
 
@@ -428,7 +444,7 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             puts: list[float] = []
             gets: list[float] = []
             copies: list[float] = []
-            source, target = bytearray(scenario.size()), bytearray(scenario.size())
+            copy_all = _copier(scenario, block) if scenario.copies else None
             until = _now() + int(seconds * 1e9)
             while _now() < until or len(puts) < 3:
                 start = _now()
@@ -437,10 +453,9 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
                 _get_all(receiver, scenario, block)
                 puts.append((middle - start) / block)
                 gets.append((_now() - middle) / block)
-                if scenario.copies:
+                if copy_all is not None:
                     start = _now()
-                    for _ in range(2 * block):
-                        target[:] = source
+                    copy_all()
                     copies.append((_now() - start) / block)
             figures = {"put": median(puts), "get": median(gets)}
             pipe.send(figures | ({"two copies": median(copies)} if copies else {}))
