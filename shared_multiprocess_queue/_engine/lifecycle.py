@@ -14,7 +14,7 @@ from .._platform.atomic_words import Words, open_words
 from .._platform.mutex import LockFlag, lock_class, open_lock, segment_name
 from .._platform.shared_memory import Segment
 from .._ring import stated_format
-from .._ring.growth import Growth
+from .._ring.growth import Growth, size_at_first
 from .._ring.layout import (
     CAPACITY_AT,
     CREATED_AT,
@@ -172,7 +172,7 @@ def create(
             memory.release()
 
     try:
-        reserved = SLOTS_START + wanted.stride if as_used else wanted.definitions + _PAGE
+        reserved = size_at_first(wanted) if as_used else wanted.definitions + _PAGE
         segment = shared_memory.create(
             segment_of_queue, wanted.size, reserved, fill, lock_segment, bytes(mark), advice(wanted)
         )

@@ -48,6 +48,11 @@ def is_fresh(words: Reader, position: int, word: int) -> bool:
     return not word and 0 < position < words.load(CAPACITY_AT) and words.load(NUMBERED_AT) != 0
 
 
+def size_at_first(geometry: Geometry) -> int:
+    """Return how many bytes of a new segment, from its start, must have memory before ``Growth.begin``."""
+    return SLOTS_START + SLOT_PAYLOAD + min(AT_ONCE, geometry.item_size)
+
+
 class Growth:
     """The memory of one segment.
 

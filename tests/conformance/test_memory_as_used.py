@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared_multiprocess_queue import CorruptQueueError, Empty, Full, Queue, SharedMemoryQueue
+from shared_multiprocess_queue import CorruptQueueError, Empty, Full, JoinableQueue, Queue, SharedMemoryQueue
 from shared_multiprocess_queue._codec.tags import BYTES
 from shared_multiprocess_queue._platform.shared_memory import Segment
 from shared_multiprocess_queue._ring.layout import AT_ONCE, NUMBERED_AT, SLOTS_START
@@ -62,6 +62,18 @@ def test_memory_is_taken_by_the_first_put_that_needs_it() -> None:
         q.put(LARGE)
         assert before + len(LARGE) - 2 * 4096 < memory(q) < before + len(LARGE) + 100 * 4096
         assert q.get_batch(1000) == [1] * 1000
+        assert q.get() == LARGE
+
+
+@pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
+@pytest.mark.parametrize("make", [Queue, JoinableQueue])
+@pytest.mark.parametrize("maxsize", [1, 2, 10])
+def test_few_places_take_no_more_memory_at_first(make: type[Queue], maxsize: int) -> None:
+    with make(maxsize) as q:
+        assert q.item_size > 1 << 20
+        assert memory(q) < 200_000
+        q.put(LARGE)
+        assert memory(q) < 200_000 + len(LARGE)
         assert q.get() == LARGE
 
 
