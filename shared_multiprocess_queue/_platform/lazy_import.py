@@ -3,11 +3,15 @@
 If an import is interrupted, the process may never be able to import that package. If a thread imports while another one
 forks, the child waits for ever for the lock of the module, because it has no thread that would release it. So an import
 runs in a thread of its own, where Python serves no signal, and a fork waits for it.
+
+There is one exception: ``logging.config`` makes queues while it holds the lock of ``logging``, for which many modules
+wait when they are imported. So a thread that holds this lock imports by itself.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,6 +37,9 @@ def late(load: Callable[[], T]) -> Callable[[], T]:
 
 
 def _run(work: Callable[[], None]) -> None:
+    if _has_lock_of_logging():
+        work()
+        return
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -53,6 +60,11 @@ def _run(work: Callable[[], None]) -> None:
     _importing.remove(thread)
     if errors:
         raise errors[0]
+
+
+def _has_lock_of_logging() -> bool:
+    is_owned: Callable[[], bool] | None = getattr(getattr(sys.modules.get("logging"), "_lock", None), "_is_owned", None)
+    return is_owned is not None and is_owned()
 
 
 def _before_fork() -> None:

@@ -130,3 +130,30 @@ def test_an_error_of_an_import_comes_through_and_the_next_call_tries_again() -> 
         load()
     assert load() == 2
     assert load() == 2
+
+
+HOLDS_THE_LOCK_OF_LOGGING = """
+import logging
+from shared_multiprocess_queue._platform.lazy_import import late
+with logging._lock:
+    late(lambda: logging.getLogger("another"))()
+"""
+
+CONFIGURES = """
+import logging.config
+queue = {"()": "shared_multiprocess_queue.SharedMemoryQueue", "capacity": 1}
+handler = {"class": "shared_multiprocess_queue.logging.QueueHandler", "queue": queue}
+logging.config.dictConfig({"version": 1, "handlers": {"q": handler}})
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        HOLDS_THE_LOCK_OF_LOGGING,
+        pytest.param(CONFIGURES, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="it knows no queues")),
+    ],
+)
+def test_an_import_does_not_wait_for_a_thread_that_waits_for_logging(program: str) -> None:
+    """``logging.config`` makes a queue while it holds a lock that the modules need which the first queue imports."""
+    run(program)
