@@ -48,10 +48,13 @@ from .swap import JoinableQueue, Queue
 if TYPE_CHECKING:
     from .drained import read_drained
     from .looking import QueueBlocker, QueueFile, QueueLease, QueueLook, QueueProcess, inspect, list_queues
-    from .remote import RemoteDeadLetter, RemoteLease, RemoteQueue
+    from .remote import RemoteDeadLetter as RemoteDeadLetter
+    from .remote import RemoteLease as RemoteLease
+    from .remote import RemoteQueue as RemoteQueue
 
 __version__ = "1.0.0.dev0"
 
+# Not the names of queues on a server: they need an extra, and an import of all names must not.
 __all__ = [
     "BufferTooSmallError",
     "CorruptQueueError",
@@ -84,9 +87,6 @@ __all__ = [
     "QueueProcess",
     "QueueRefusedError",
     "QueueUnavailableError",
-    "RemoteDeadLetter",
-    "RemoteLease",
-    "RemoteQueue",
     "RoleTakenError",
     "SerializationError",
     "SharedMemoryFullError",

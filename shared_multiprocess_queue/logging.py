@@ -33,6 +33,7 @@ from .errors import (
     ItemTooLargeError,
     QueueClosedError,
     ShutDown,
+    shown,
 )
 from .queue import SharedMemoryQueue
 from .swap import Queue
@@ -182,12 +183,13 @@ class QueueListener(logging.handlers.QueueListener):
         respect_handler_level: whether a handler gets only the records of its level and above.
 
     Raises:
-        ArgumentError: the queue is none of this package; a ValueError.
+        ArgumentError: the queue is none of this package, or a handler is none; a ValueError.
     """
 
     def __init__(
         self, queue: SharedMemoryQueue[Any], *handlers: logging.Handler, respect_handler_level: bool = False
     ) -> None:
+        _check_handlers(handlers)
         super().__init__(_checked(queue), *handlers, respect_handler_level=respect_handler_level)
         self.queue: SharedMemoryQueue[Any] = queue
         self._end = ""
@@ -350,6 +352,15 @@ class _OwnListener(QueueListener):
             self.queue.close()
 
 
+def _check_handlers(handlers: tuple[logging.Handler, ...]) -> None:
+    for handler in handlers:
+        if not callable(getattr(handler, "handle", None)):
+            raise ArgumentError(
+                f"{shown(handler)} is no handler of log records; pass a logging.Handler, for example "
+                f"logging.FileHandler(path)"
+            )
+
+
 def listen(*handlers: logging.Handler) -> QueueListener:
     """Make a queue for log records, and start to hand what comes there to handlers.
 
@@ -360,8 +371,9 @@ def listen(*handlers: logging.Handler) -> QueueListener:
         handlers: that get each record of their level and above; without any, those that the root logger has now.
 
     Raises:
-        ArgumentError: there are no handlers; a ValueError.
+        ArgumentError: there are no handlers, or one is none; a ValueError.
     """
+    _check_handlers(handlers)
     found = handlers or tuple(logging.getLogger().handlers)
     if not found:
         raise ArgumentError("there is no handler for the records; pass one, or call logging.basicConfig() first")

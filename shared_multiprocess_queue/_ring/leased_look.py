@@ -175,9 +175,9 @@ class LeasedLook(Look):
             if not self._is_left(holder) and self.load(self._slot(position)) == given_word(position, index):
                 yield Blocker(Identity(*parse_owner(holder)), position, "get")
 
-    def _is_wrong(self, position: int, word: int) -> bool:
+    def _is_wrong(self, position: int, word: int, tail: int) -> bool:
         if word & STATE_MASK == GIVEN:
             return word >> GIVEN_LEASE_SHIFT >= self.geometry.leases or not (
                 is_given(word, position) or is_given(word, (position - self.geometry.capacity) & WORD_MASK)
             )
-        return super()._is_wrong(position, word)
+        return super()._is_wrong(position, word, tail)

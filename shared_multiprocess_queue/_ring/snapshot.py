@@ -350,11 +350,16 @@ class Look:
         if head > tail or self.load(RECORDS_USED_AT) > RECORDS:
             return True
         words = ((position, self.load(self._slot(position))) for position in (head, tail))
-        return any(self._is_wrong(position, word) for position, word in words)
+        return any(self._is_wrong(position, word, tail) for position, word in words)
 
-    def _is_wrong(self, position: int, word: int) -> bool:
-        """Whether the slot of a position never has this word."""
-        return word & STATE_MASK > TOMB or bool(((word >> STATE_BITS) - position) % self._capacity)
+    def _is_wrong(self, position: int, word: int, tail: int) -> bool:
+        """Whether the slot of a position never has this word.
+
+        It is of that position, of one a lap before, or, if puts have died there, of a later lap that tail has come to.
+        """
+        stated = word >> STATE_BITS
+        is_possible = position - self._capacity <= stated <= tail and (stated - position) % self._capacity == 0
+        return word & STATE_MASK > TOMB or not is_possible
 
 
 class Snapshot:

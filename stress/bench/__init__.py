@@ -7,6 +7,7 @@ Its parts, each an idea of its own:
     items        what is put
     scenarios    what is measured
     host         one scenario on one peer, in processes of its own
+    copying      copies of an item's bytes by themselves
     limits       what the machine can do at best
     run          what is measured in which order
     report       tables, and the goals of the design

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from . import scenarios
 from .channel import Channel, End, Peer
+from .copying import copier
 from .peers import find
 from .placing import place
 from .scenarios import Scenario
@@ -413,22 +414,6 @@ def _cpu(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             return {"cpu": awaiting.answer()}
 
 
-def _copier(scenario: Scenario, block: int) -> Callable[[], None]:
-    """Return what copies the bytes of a block of items as a queue has to: each into its slot, and then out of it."""
-    size = scenario.size()
-    items = [bytearray(size) for _ in scenario.make()[:block]]
-    slots = [bytearray(size) for _ in range(block)]
-    taken = bytearray(size)  # the receiver lets go of each item before the next
-
-    def copy_all() -> None:
-        for number, slot in enumerate(slots):
-            slot[:] = items[number % len(items)]
-        for slot in slots:
-            taken[:] = slot
-
-    return copy_all
-
-
 def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
     block = min(_BLOCK, scenario.capacity)
 
@@ -444,7 +429,7 @@ def _alone(peer: Peer, scenario: Scenario, seconds: float) -> dict[str, float]:
             puts: list[float] = []
             gets: list[float] = []
             copies: list[float] = []
-            copy_all = _copier(scenario, block) if scenario.copies else None
+            copy_all = copier(scenario.size(), len(scenario.make()), block) if scenario.copies else None
             until = _now() + int(seconds * 1e9)
             while _now() < until or len(puts) < 3:
                 start = _now()

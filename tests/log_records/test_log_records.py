@@ -68,6 +68,8 @@ def test_records_of_processes_come_to_the_handlers(start_method: str) -> None:
 
 def test_a_listener_takes_the_handlers_of_the_root_logger(root: Callable[..., logging.Logger]) -> None:
     root()
+    with pytest.raises(ArgumentError, match=r"'app.log' is no handler of log records"):
+        listen("app.log")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="no handler"):
         listen()
     lower, higher = Kept(logging.INFO), Kept(logging.ERROR)

@@ -124,6 +124,13 @@ def test_positions_that_cannot_be_are_said_to_be_damage(make_queue: MakeQueue) -
     assert seen(q).is_damaged
     stage.write(layout.SLOTS_START, layout.FREE)
     assert not seen(q).is_damaged
+    stage.write(layout.TAIL, 3_000_000)  # its slot is the first one, too, and nothing was put there yet
+    assert seen(q).is_damaged
+    stage.write(layout.TAIL, 0)
+    stage.write(layout.SLOTS_START, 3 << layout.STATE_BITS | layout.FREE)  # of the next lap, which tail has not come to
+    assert seen(q).is_damaged
+    stage.write(layout.SLOTS_START, layout.FREE)
+    assert not seen(q).is_damaged
 
 
 def test_a_queue_that_goes_on_during_a_look_is_said_to_be_moving(make_queue: MakeQueue) -> None:

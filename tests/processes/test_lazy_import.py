@@ -157,3 +157,7 @@ logging.config.dictConfig({"version": 1, "handlers": {"q": handler}})
 def test_an_import_does_not_wait_for_a_thread_that_waits_for_logging(program: str) -> None:
     """``logging.config`` makes a queue while it holds a lock that the modules need which the first queue imports."""
     run(program)
+
+
+def test_an_import_of_all_names_needs_no_extra() -> None:
+    run("import sys; sys.modules['redis'] = None; from shared_multiprocess_queue import *")
