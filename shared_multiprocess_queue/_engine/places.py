@@ -296,6 +296,6 @@ def refuse_item(tag: int, slots: int) -> NoReturn:
     why = (
         f"takes {slots:,} slots, and so does not lie in one piece of memory: take it by get(), or by get_into()"
         if slots > 1
-        else f"is neither bytes nor an object with one large buffer (its tag is {tag}): take it by get()"
+        else "is neither bytes nor an object with exactly one buffer of 4,096 bytes or more: take it by get()"
     )
     raise NotABufferError(f"the next item {why}; it is still in the queue")
