@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -21,6 +22,7 @@ from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
 from ..looking.files import ENDING, NOT_LOOKED, look_at
+from ..looking.found import QueueLook
 from ..looking.previews import names_main
 from ..queue import SharedMemoryQueue
 from . import screens
@@ -224,6 +226,9 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
 _SLICE: Final = 0.1  # seconds between two looks at signals while a pipe is full
+_PATIENCE: Final = 0.5  # seconds for which nothing can be taken, though items wait, until drain gives up
+_PAUSE: Final = 0.01  # seconds between two tries meanwhile
+_MOST_NAMED: Final = 5  # processes in a message
 _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
 
@@ -246,6 +251,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     does not take it, its bytes are in the error message. A kill loses that one. What is in a pipe was written.
 
     A queue that goes with its last user goes with drain if it is empty then, and no other process uses it.
+
+    Exit code 1 if items are left that cannot be taken: stderr says how many, and what is in the way.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -278,7 +285,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
         stack.callback(drain.close)
         file = None if target is None else stack.enter_context(_opened(target))
         try:
-            _drain(drain, file, most, signals, taken)
+            left = _drain(drain, file, most, signals, taken, queue)
         except BaseException as error:
             failed = _failed(drain.close(), error)
             with suppress(OSError):  # what it says of an item must not be lost with the output
@@ -288,6 +295,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
             raise failed from error
         drain.close()
         tell()
+    if left is not None:
+        _tell_what_stays(left)
 
 
 @dataclass
@@ -301,11 +310,16 @@ class _Taken:
 
     def __str__(self) -> str:
         damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
-        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+        return f"{number(self.items, 'item')} taken{damaged}, {size(self.size)} in all"
 
 
-def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
-    """Take items until there are none, and write them.
+def _drain(
+    drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken, queue: QueueFile
+) -> QueueFile | None:
+    """Take items until there are none, or none that can be taken, and write them.
+
+    Returns:
+        The queue, as it was when there was nothing to take; None if all that were wanted were taken, or it has gone.
 
     Raises:
         OSError: an item cannot be written; it was not ended.
@@ -313,11 +327,20 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         RoleTakenError: mode "spsc", and another live handle is the consumer.
     """
     has_told_size = False
+    until = None
     while most is None or taken.items < most:
         signals.check()
         found = drain.take()
         if found is None:
-            return
+            left = look_at(queue.name + ENDING, NOT_LOOKED)
+            if left is None or left.look is None or left.identity != queue.identity:
+                return None
+            until = until or clock.deadline_of(True, _PATIENCE)
+            if not left.look.items or clock.now() >= until:
+                return left
+            clock.sleep(_PAUSE)  # a put that is under way ends soon, if its process runs
+            continue
+        until = None
         payload, tag = found
         if tag > _LAST_TAG:
             taken.damaged += 1
@@ -333,6 +356,46 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         drain.end()
         taken.items += 1
         taken.size += len(payload)
+    return None
+
+
+def _tell_what_stays(queue: QueueFile) -> None:
+    """Say on stderr what drain could not take.
+
+    Raises:
+        Failed: items wait.
+    """
+    look, label = queue.look, name(queue.name)
+    assert look is not None
+    if look.dead_letters:
+        letters = number(look.dead_letters, "dead letter")
+        click.echo(f"{label} has {letters} left; dead_letters() of the library lists them and puts them back", err=True)
+    if look.items:
+        raise fail(f"{label} has {number(look.items, 'item')} left that cannot be taken now: {_in_the_way(look)}")
+    if look.leased:
+        leased = number(len(look.leased), "item")
+        click.echo(f"{label} has {leased} leased by {_processes(one.pid for one in look.leased)}", err=True)
+
+
+def _in_the_way(look: QueueLook) -> str:
+    """Return what keeps the items of a queue from being taken, and what to do."""
+    putting = {blocker.pid for blocker in look.blocked_by if blocker.doing == "put"}
+    if putting:
+        paused = sorted(putting & {one.pid for one in look.processes if one.state == "paused"})
+        advice = f"it is paused: kill -CONT {' '.join(map(str, paused))}" if paused else "drain again when it has"
+        return f"a put or reservation of {_processes(putting)} has not ended; {advice}"
+    if look.leases and len(look.leased) >= look.leases:
+        held = f"all {look.leases:,} leases are" if look.leases > 1 else "the one lease is"
+        return f"{held} held by {_processes(one.pid for one in look.leased)}; drain again when one is free"
+    if look.empty:
+        return "they come back from leases after a delay; drain again when it is over"
+    return "shmq show tells what its processes do"
+
+
+def _processes(pids: Iterable[int]) -> str:
+    found = sorted(set(pids))
+    more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+    return f"process{'es' * (len(found) > 1)} {', '.join(map(str, found[:_MOST_NAMED]))}{more}"
 
 
 def _failed(item: tuple[bytes, int] | None, error: BaseException) -> Failed | None:
