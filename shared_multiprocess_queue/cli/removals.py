@@ -147,11 +147,12 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
     user is not rubbish by itself, because its consumer may come tomorrow. So this asks, and --yes alone leaves such
     queues. A queue that is used, or changed, after it was listed stays.
     """
-    found = [queue for queue in list_queues(pattern) if _is_unused(queue, older_than)]
+    unused = [queue for queue in list_queues(pattern) if _is_unused(queue)]
+    found = [queue for queue in unused if clock.real() / 1e9 - queue.created >= older_than]
     chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
     asks = bool(chosen) and not yes and not dry_run
     if asks or not as_json:
-        _print_unused(console(stderr=as_json), found, set(map(id, chosen)) if yes else None)
+        _print_unused(console(stderr=as_json), found, set(map(id, chosen)) if yes else None, len(unused) - len(found))
     removed: list[QueueFile] = []
     kept: list[QueueFile] = []
     if chosen and not dry_run:
@@ -169,11 +170,9 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
         raise SystemExit(NO)
 
 
-def _is_unused(queue: QueueFile, older_than: float) -> bool:
+def _is_unused(queue: QueueFile) -> bool:
     """Whether a look says that no process uses a queue; the removal asks again."""
     if queue.state not in ("ok", "damaged", "leftover", "layout") or queue.in_use is not False:
-        return False
-    if clock.real() / 1e9 - queue.created < older_than:
         return False
     if queue.state != "layout":
         return True
@@ -208,10 +207,16 @@ def _content(queue: QueueFile) -> tuple[object, ...]:
     return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items, look.dead_letters))
 
 
-def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
+def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None, younger: int) -> None:
     if not found:
-        screen.print("no queue without a user")
-        return
+        screen.print(f"no queue without a user{' is old enough' if younger else ''}")
+    else:
+        _print_table(screen, found, chosen)
+    if younger:
+        screen.print(f"{number(younger, 'queue')} without a user left, because of --older-than")
+
+
+def _print_table(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
     columns = [column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}]
     screen.print(screens.table(screen, columns, found))
     for queue in found:
