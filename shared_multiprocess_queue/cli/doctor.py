@@ -85,8 +85,9 @@ def doctor_command(as_json: bool) -> None:
 
 def _memory(queues: list[QueueFile]) -> Iterator[Finding]:
     total, left = space()
-    largest = max((queue.size for queue in queues), default=0)
-    text = f"{size(left)} of {size(total)} left; the largest queue may take {size(largest)}"
+    text = f"{size(left)} of {size(total)} left"
+    if queues:
+        text += f"; the largest of the queues that are there takes up to {size(max(queue.size for queue in queues))}"
     if total <= _SMALL:
         yield Finding("shared memory", "look", f"{text}; a container has more with --shm-size")
     else:
