@@ -148,7 +148,7 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
     queues. A queue that is used, or changed, after it was listed stays.
     """
     unused = [queue for queue in list_queues(pattern) if _is_unused(queue)]
-    found = [queue for queue in unused if clock.real() / 1e9 - queue.created >= older_than]
+    found = [queue for queue in unused if not older_than or clock.real() / 1e9 - queue.created >= older_than]
     chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
     asks = bool(chosen) and not yes and not dry_run
     if asks or not as_json:
