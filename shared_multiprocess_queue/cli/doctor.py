@@ -29,7 +29,7 @@ from ..looking import QueueFile, list_queues
 from ..queue import SharedMemoryQueue
 from .demo_counting import usable_cores
 from .looks import json_option
-from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, size
+from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, reason, size
 
 Verdict = Literal["fine", "look", "wrong"]
 _STYLES: Final[dict[Verdict, str]] = {"fine": "green", "look": "yellow", "wrong": "red"}
@@ -232,7 +232,7 @@ def _queues(queues: list[QueueFile]) -> Iterator[Finding]:
         elif queue.state == "layout":
             yield Finding("queues", "look", f"{label}: {queue.why}; shmq rm {_quoted(queue)} removes it")
         elif queue.state == "leftover":
-            yield Finding("queues", "look", f"{label}: {queue.why}; shmq gc removes it")
+            yield Finding("queues", "look", f"{label}: {reason(queue)}")
         if queue.look is not None:
             yield from _look(label, queue)
     unused = [queue for queue in queues if queue.state == "ok" and queue.in_use is False]

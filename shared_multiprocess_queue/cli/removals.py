@@ -42,6 +42,7 @@ from .output import (
     name,
     number,
     print_json,
+    reason,
     size,
 )
 from .stop_signals import StopSignals
@@ -265,7 +266,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     look = queue.look
     if look is None or queue.state != "ok":
         code = NOT_PERMITTED if queue.state == "denied" else NOT_USABLE
-        raise fail(f"{name(queue.name)} cannot be drained: {queue.why}", code)
+        raise fail(f"{name(queue.name)} cannot be drained: {reason(queue)}", code)
     if not yes:
         there = number(look.items, "item")
         letters = f", and its {number(look.dead_letters, 'dead letter')} with it" if look.dead_letters else ""
