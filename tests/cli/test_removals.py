@@ -254,6 +254,15 @@ def test_gc_takes_what_is_old_enough(run_id: str) -> None:
     assert shmq("gc", "--older-than", "1 week", f"{run_id}-*").code == 2
 
 
+def test_gc_takes_what_seems_to_be_of_the_future(run_id: str) -> None:
+    """The clock was set back; only --older-than asks for an age."""
+    path = leave(run_id)
+    created = struct.unpack_from("=Q", path.read_bytes(), layout.CREATED_AT)[0]
+    poke(path, layout.CREATED_AT, struct.pack("=Q", created + 3600 * 10**9))
+    assert shmq_json("gc", "--yes", "--older-than", "1s", f"{run_id}-*")["removed"] == []
+    assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
+
+
 def used_by_a_handle(run_id: str) -> Iterator[None]:
     with create(run_id) as q:
         yield
