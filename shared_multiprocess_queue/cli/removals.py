@@ -375,7 +375,12 @@ def _tell_what_stays(queue: QueueFile) -> None:
     assert look is not None
     if look.dead_letters:
         letters = number(look.dead_letters, "dead letter")
-        click.echo(f"{label} has {letters} left; dead_letters() of the library lists them and puts them back", err=True)
+        now = look_at(queue.name + ENDING, NOT_LOOKED)
+        if now is None or now.identity != queue.identity:
+            text = f"went with drain, its last user, and {letters} with it"
+        else:
+            text = f"has {letters} left; dead_letters() of the library lists them and puts them back"
+        click.echo(f"{label} {text}", err=True)
     if look.items:
         raise fail(f"{label} has {number(look.items, 'item')} left that cannot be taken now: {_in_the_way(look)}")
     if look.leased:

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import sweep
+from shared_multiprocess_queue.draining import Drain
 from tests.support.children import fork
 from tests.support.queues import MakeQueue
 from tests.support.shmq import shmq, shmq_json
@@ -86,6 +88,24 @@ def test_dead_letters_are_told(make_queue: MakeQueue, run_id: str) -> None:
     code, output, errors = shmq("drain", "--yes", f"{run_id}-q")
     assert (code, output) == (0, "0 items taken, 0 B in all\n")
     assert errors.startswith(f"{run_id}-q has 1 dead letter left; dead_letters() of the library")
+
+
+def test_dead_letters_that_go_with_the_queue_are_told(
+    make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes when drain closes it. One without another user could go before, with any creation of a queue."""
+    q = make_queue(leases=1, max_deliveries=1)
+    q.put("bad")
+    q.lease().release()
+    close = Drain.close
+
+    def closes(drain: Drain) -> object:
+        SharedMemoryQueue.remove("q", run_id, missing_ok=True, force=True)
+        return close(drain)
+
+    monkeypatch.setattr(Drain, "close", closes)
+    code, _, errors = shmq("drain", "--yes", f"{run_id}-q")
+    assert (code, errors) == (0, f"{run_id}-q went with drain, its last user, and 1 dead letter with it\n")
 
 
 def test_items_with_a_delay_are_told_and_do_not_go_with_the_queue(
