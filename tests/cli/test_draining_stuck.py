@@ -10,11 +10,12 @@ import pytest
 
 from shared_multiprocess_queue import SharedMemoryQueue
 from shared_multiprocess_queue._engine import sweep
+from shared_multiprocess_queue.cli import removals
 from shared_multiprocess_queue.draining import Drain
 from tests.support.children import fork
 from tests.support.queues import MakeQueue
 from tests.support.shmq import shmq, shmq_json
-from tests.support.waiting import eventually
+from tests.support.waiting import LONG, eventually
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at segments as files"),
@@ -49,7 +50,10 @@ def test_items_behind_a_put_of_a_paused_process_are_told(make_queue: MakeQueue, 
     assert shmq("drain", "--yes", f"{run_id}-q").output.startswith("2 items taken, ")
 
 
-def test_a_put_that_ends_soon_is_waited_for(make_queue: MakeQueue, run_id: str) -> None:
+def test_a_put_that_ends_soon_is_waited_for(
+    make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "_PATIENCE", LONG)
     q = make_queue(capacity=5)
 
     def reserves() -> None:
