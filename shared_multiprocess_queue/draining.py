@@ -29,7 +29,7 @@ class Drain:
     a dead letter; a kill counts as a delivery. Without them it is this
     process's from ``take`` on: ``close`` puts it back, behind all others; a kill loses it.
 
-    A queue that goes with its last user does not go with this one, unless ``take`` has found nothing in it.
+    A queue that goes with its last user does not go with this one, unless ``take`` has found it empty.
 
     Args:
         name: of the queue.
@@ -68,7 +68,7 @@ class Drain:
             else:
                 self._payload = cast(AtomicsEngine, self._queue._engine).get(1, 0, lambda taken: taken[0])
             return self._as_put(*self._payload)
-        self._is_empty = True
+        self._is_empty = not self._queue.qsize()  # otherwise what waits, for a put before it for example, would go too
         return None
 
     def definitions(self) -> bytes:

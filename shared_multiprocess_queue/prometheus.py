@@ -90,7 +90,7 @@ FAMILIES: Final = (
     _Family("processes", "Processes that take part, by their records.", _processes, "state"),
     _Family(
         "blocked_seconds",
-        "For how long scrapes have seen a live process in the way of others; 0 for none.",
+        "For how long a live process was in the way of others, from the first look of the process that looks.",
         lambda queue, look, change: {"": change.blocked[1] if change.blocked else 0},
     ),
 )

@@ -29,7 +29,7 @@ from ..looking import QueueFile, list_queues
 from ..queue import SharedMemoryQueue
 from .demo_counting import usable_cores
 from .looks import json_option
-from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, size
+from .output import EXIT_CODES, NO, answering, cell, console, name, number, print_json, reason, size
 
 Verdict = Literal["fine", "look", "wrong"]
 _STYLES: Final[dict[Verdict, str]] = {"fine": "green", "look": "yellow", "wrong": "red"}
@@ -85,8 +85,9 @@ def doctor_command(as_json: bool) -> None:
 
 def _memory(queues: list[QueueFile]) -> Iterator[Finding]:
     total, left = space()
-    largest = max((queue.size for queue in queues), default=0)
-    text = f"{size(left)} of {size(total)} left; the largest queue may take {size(largest)}"
+    text = f"{size(left)} of {size(total)} left"
+    if queues:
+        text += f"; the largest of the queues that are there takes up to {size(max(queue.size for queue in queues))}"
     if total <= _SMALL:
         yield Finding("shared memory", "look", f"{text}; a container has more with --shm-size")
     else:
@@ -231,7 +232,7 @@ def _queues(queues: list[QueueFile]) -> Iterator[Finding]:
         elif queue.state == "layout":
             yield Finding("queues", "look", f"{label}: {queue.why}; shmq rm {_quoted(queue)} removes it")
         elif queue.state == "leftover":
-            yield Finding("queues", "look", f"{label}: {queue.why}; shmq gc removes it")
+            yield Finding("queues", "look", f"{label}: {reason(queue)}")
         if queue.look is not None:
             yield from _look(label, queue)
     unused = [queue for queue in queues if queue.state == "ok" and queue.in_use is False]

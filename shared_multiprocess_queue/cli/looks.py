@@ -28,6 +28,7 @@ from .output import (
     name,
     number,
     print_json,
+    reason,
 )
 from .stop_signals import StopSignals
 
@@ -149,6 +150,8 @@ def peek_command(queue_name: str, most: int, unpickle: bool, yes: bool, run_id: 
     if unpickle and not yes:
         ask(f"Load the items of {name(queue_name)}, and run whatever code they name?")
     queue = inspected(queue_name, run_id, mapped=False)
+    if queue.state in ("unfinished", "leftover"):
+        raise fail(f"{name(queue.name)} cannot be looked into: {reason(queue)}", NOT_USABLE)
     items = _peeked(queue_name, run_id, most, unpickle)
     if as_json:
         print_json("peek", items=[_item(item, content) for item, content in items])
@@ -226,8 +229,8 @@ def _look(queue_name: str, run_id: str, may_be_missing: bool) -> QueueFile | Non
         raise
     if queue.state == "denied":
         raise fail(f"{name(queue_name)}: {queue.why}", NOT_PERMITTED)
-    if queue.state not in ("ok", "unfinished", "leftover"):
-        raise fail(f"{name(queue_name)} cannot be waited for: {queue.why}", NOT_USABLE)
+    if queue.state not in ("ok", "unfinished") and not (may_be_missing and queue.state == "leftover"):
+        raise fail(f"{name(queue_name)} cannot be waited for: {reason(queue)}", NOT_USABLE)
     return queue
 
 
@@ -235,7 +238,7 @@ def _what_is(queue: QueueFile | None, shutdown: bool) -> str:
     if queue is None:
         return "there is no such queue"
     if queue.look is None:
-        return f"it is {queue.state}"
+        return queue.why
     return "it is not shut down" if shutdown else f"it has {number(queue.look.items, 'item')}"
 
 

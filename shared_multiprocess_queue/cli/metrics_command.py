@@ -13,7 +13,7 @@ from ..errors import QueueNotFoundError
 from ..looking import list_queues
 from ..looking.files import inspected
 from .looks import only_here, run_id_option
-from .output import EXIT_CODES, NOT_PERMITTED, NOT_USABLE, answering, fail, name, print_json
+from .output import EXIT_CODES, NOT_PERMITTED, NOT_USABLE, answering, fail, name, print_json, reason
 from .stop_signals import StopSignals
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -89,7 +89,7 @@ def _pattern(queue_name: str, run_id: str) -> str:
     if queue.uid != os.geteuid():
         raise fail(f"{name(queue.name)} is of user {queue.uid}; metrics are of the queues of this user", NOT_PERMITTED)
     if queue.state != "ok":
-        raise fail(f"{name(queue.name)} has no metrics: {queue.why}", NOT_USABLE)
+        raise fail(f"{name(queue.name)} has no metrics: {reason(queue)}", NOT_USABLE)
     return escape(queue.name)
 
 

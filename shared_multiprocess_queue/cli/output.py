@@ -185,6 +185,12 @@ def state_of(queue: QueueFile) -> str:
     return {True: "in use", False: "no user", None: "unknown"}[queue.in_use]
 
 
+def reason(queue: QueueFile) -> str:
+    """Return why a queue cannot be looked into, and what helps if it is not ready."""
+    advice = {"unfinished": "; look again in a moment", "leftover": "; shmq gc removes it"}
+    return queue.why + advice.get(queue.state, "")
+
+
 class Duration(click.ParamType[float]):
     """A time span: "2d", "3h", "90m", "45s"; without a unit seconds."""
 

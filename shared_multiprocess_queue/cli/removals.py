@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -21,6 +22,7 @@ from ..draining import Drain
 from ..errors import SharedMemoryQueueError
 from ..looking import QueueFile, inspect, list_queues
 from ..looking.files import ENDING, NOT_LOOKED, look_at
+from ..looking.found import QueueLook
 from ..looking.previews import names_main
 from ..queue import SharedMemoryQueue
 from . import screens
@@ -40,6 +42,7 @@ from .output import (
     name,
     number,
     print_json,
+    reason,
     size,
 )
 from .stop_signals import StopSignals
@@ -145,11 +148,12 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
     user is not rubbish by itself, because its consumer may come tomorrow. So this asks, and --yes alone leaves such
     queues. A queue that is used, or changed, after it was listed stays.
     """
-    found = [queue for queue in list_queues(pattern) if _is_unused(queue, older_than)]
+    unused = [queue for queue in list_queues(pattern) if _is_unused(queue)]
+    found = [queue for queue in unused if not older_than or clock.real() / 1e9 - queue.created >= older_than]
     chosen = [queue for queue in found if not yes or with_items or not _may_have_items(queue)]
     asks = bool(chosen) and not yes and not dry_run
     if asks or not as_json:
-        _print_unused(console(stderr=as_json), found, set(map(id, chosen)) if yes else None)
+        _print_unused(console(stderr=as_json), found, set(map(id, chosen)) if yes else None, len(unused) - len(found))
     removed: list[QueueFile] = []
     kept: list[QueueFile] = []
     if chosen and not dry_run:
@@ -167,11 +171,9 @@ def gc_command(pattern: str, dry_run: bool, yes: bool, with_items: bool, older_t
         raise SystemExit(NO)
 
 
-def _is_unused(queue: QueueFile, older_than: float) -> bool:
+def _is_unused(queue: QueueFile) -> bool:
     """Whether a look says that no process uses a queue; the removal asks again."""
     if queue.state not in ("ok", "damaged", "leftover", "layout") or queue.in_use is not False:
-        return False
-    if clock.real() / 1e9 - queue.created < older_than:
         return False
     if queue.state != "layout":
         return True
@@ -206,10 +208,16 @@ def _content(queue: QueueFile) -> tuple[object, ...]:
     return (queue.size, queue.layout, None if look is None else (look.head, look.tail, look.items, look.dead_letters))
 
 
-def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
+def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | None, younger: int) -> None:
     if not found:
-        screen.print("no queue without a user")
-        return
+        screen.print(f"no queue without a user{' is old enough' if younger else ''}")
+    else:
+        _print_table(screen, found, chosen)
+    if younger:
+        screen.print(f"{number(younger, 'queue')} without a user left, because of --older-than")
+
+
+def _print_table(screen: Console, found: list[QueueFile], chosen: set[int] | None) -> None:
     columns = [column for column in screens.LIST if column.heading in {"QUEUE", "ITEMS", "STATE", "MEMORY", "AGE"}]
     screen.print(screens.table(screen, columns, found))
     for queue in found:
@@ -224,6 +232,9 @@ def _print_unused(screen: Console, found: list[QueueFile], chosen: set[int] | No
 # ---- drain ----------------------------------------------------------------------------------------------------------
 
 _SLICE: Final = 0.1  # seconds between two looks at signals while a pipe is full
+_PATIENCE: Final = 0.5  # seconds for which nothing can be taken, though items wait, until drain gives up
+_PAUSE: Final = 0.01  # seconds between two tries meanwhile
+_MOST_NAMED: Final = 5  # processes in a message
 _LAST_TAG: Final = 255  # one above that says that the slot stated more bytes than it holds
 
 
@@ -246,6 +257,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     does not take it, its bytes are in the error message. A kill loses that one. What is in a pipe was written.
 
     A queue that goes with its last user goes with drain if it is empty then, and no other process uses it.
+
+    Exit code 1 if items are left that cannot be taken: stderr says how many, and what is in the way.
     """
     if as_json and target == "-":
         raise click.UsageError("--json and the items cannot both go to stdout; give --to a file")
@@ -253,7 +266,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
     look = queue.look
     if look is None or queue.state != "ok":
         code = NOT_PERMITTED if queue.state == "denied" else NOT_USABLE
-        raise fail(f"{name(queue.name)} cannot be drained: {queue.why}", code)
+        raise fail(f"{name(queue.name)} cannot be drained: {reason(queue)}", code)
     if not yes:
         there = number(look.items, "item")
         letters = f", and its {number(look.dead_letters, 'dead letter')} with it" if look.dead_letters else ""
@@ -278,7 +291,7 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
         stack.callback(drain.close)
         file = None if target is None else stack.enter_context(_opened(target))
         try:
-            _drain(drain, file, most, signals, taken)
+            left = _drain(drain, file, most, signals, taken, queue)
         except BaseException as error:
             failed = _failed(drain.close(), error)
             with suppress(OSError):  # what it says of an item must not be lost with the output
@@ -288,6 +301,8 @@ def drain_command(queue_name: str, most: int | None, target: str | None, yes: bo
             raise failed from error
         drain.close()
         tell()
+    if left is not None:
+        _tell_what_stays(left)
 
 
 @dataclass
@@ -301,11 +316,16 @@ class _Taken:
 
     def __str__(self) -> str:
         damaged = f", {self.damaged:,} of them damaged" if self.damaged else ""
-        return f"{number(self.items, 'item')} of {size(self.size)} taken{damaged}"
+        return f"{number(self.items, 'item')} taken{damaged}, {size(self.size)} in all"
 
 
-def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken) -> None:
-    """Take items until there are none, and write them.
+def _drain(
+    drain: Drain, file: FileIO | None, most: int | None, signals: StopSignals, taken: _Taken, queue: QueueFile
+) -> QueueFile | None:
+    """Take items until there are none, or none that can be taken, and write them.
+
+    Returns:
+        The queue, as it was when there was nothing to take; None if all that were wanted were taken, or it has gone.
 
     Raises:
         OSError: an item cannot be written; it was not ended.
@@ -313,11 +333,20 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         RoleTakenError: mode "spsc", and another live handle is the consumer.
     """
     has_told_size = False
+    until = None
     while most is None or taken.items < most:
         signals.check()
         found = drain.take()
         if found is None:
-            return
+            left = look_at(queue.name + ENDING, NOT_LOOKED)
+            if left is None or left.look is None or left.identity != queue.identity:
+                return None
+            until = until or clock.deadline_of(True, _PATIENCE)
+            if not left.look.items or clock.now() >= until:
+                return left
+            clock.sleep(_PAUSE)  # a put that is under way ends soon, if its process runs
+            continue
+        until = None
         payload, tag = found
         if tag > _LAST_TAG:
             taken.damaged += 1
@@ -333,6 +362,51 @@ def _drain(drain: Drain, file: FileIO | None, most: int | None, signals: StopSig
         drain.end()
         taken.items += 1
         taken.size += len(payload)
+    return None
+
+
+def _tell_what_stays(queue: QueueFile) -> None:
+    """Say on stderr what drain could not take.
+
+    Raises:
+        Failed: items wait.
+    """
+    look, label = queue.look, name(queue.name)
+    assert look is not None
+    if look.dead_letters:
+        letters = number(look.dead_letters, "dead letter")
+        now = look_at(queue.name + ENDING, NOT_LOOKED)
+        if now is None or now.identity != queue.identity:
+            text = f"went with drain, its last user, and {letters} with it"
+        else:
+            text = f"has {letters} left; dead_letters() of the library lists them and puts them back"
+        click.echo(f"{label} {text}", err=True)
+    if look.items:
+        raise fail(f"{label} has {number(look.items, 'item')} left that cannot be taken now: {_in_the_way(look)}")
+    if look.leased:
+        leased = number(len(look.leased), "item")
+        click.echo(f"{label} has {leased} leased by {_processes(one.pid for one in look.leased)}", err=True)
+
+
+def _in_the_way(look: QueueLook) -> str:
+    """Return what keeps the items of a queue from being taken, and what to do."""
+    putting = {blocker.pid for blocker in look.blocked_by if blocker.doing == "put"}
+    if putting:
+        paused = sorted(putting & {one.pid for one in look.processes if one.state == "paused"})
+        advice = f"it is paused: kill -CONT {' '.join(map(str, paused))}" if paused else "drain again when it has"
+        return f"a put or reservation of {_processes(putting)} has not ended; {advice}"
+    if look.leases and len(look.leased) >= look.leases:
+        held = f"all {look.leases:,} leases are" if look.leases > 1 else "the one lease is"
+        return f"{held} held by {_processes(one.pid for one in look.leased)}; drain again when one is free"
+    if look.empty:
+        return "they come back from leases after a delay; drain again when it is over"
+    return "shmq show tells what its processes do"
+
+
+def _processes(pids: Iterable[int]) -> str:
+    found = sorted(set(pids))
+    more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
+    return f"process{'es' * (len(found) > 1)} {', '.join(map(str, found[:_MOST_NAMED]))}{more}"
 
 
 def _failed(item: tuple[bytes, int] | None, error: BaseException) -> Failed | None:

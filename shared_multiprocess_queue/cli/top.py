@@ -21,7 +21,6 @@ from ..looking import QueueFile
 from ..looking.files import listed
 from ..looking.rates import Change, Changes
 from . import screens
-from .looks import json_option
 from .output import EXIT_CODES, answering, console, is_interactive, print_json
 from .stop_signals import StopSignals
 
@@ -85,13 +84,10 @@ def _change(change: Change) -> dict[str, Any]:
 )
 @click.option("--once", is_flag=True, help="Print one interval.")
 @click.option("-b", "--batch", type=click.IntRange(1), metavar="N", help="Print N intervals, one after the other.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each interval.")
 @answering
 def top_command(pattern: str, delay: float, once: bool, batch: int | None, as_json: bool) -> None:
-    """Show all queues, with rates, again and again. q, Ctrl-C or the end of input quits.
-
-    With --json each interval is an object in a line of its own.
-    """
+    """Show all queues, with rates, again and again. q, Ctrl-C or the end of input quits."""
     looks = _Looks(pattern)
     most = 1 if once else batch
     with StopSignals() as signals:

@@ -67,6 +67,7 @@ def list_queues(pattern: str = "*", *, foreign: bool = False) -> list[QueueFile]
         foreign: also take what is no queue, and the files of other users.
 
     Raises:
+        TypeError: the pattern is no str.
         NotImplementedError: this system does not show its shared memory as files, as Linux does.
 
     Example:
@@ -83,6 +84,8 @@ def list_queues(pattern: str = "*", *, foreign: bool = False) -> list[QueueFile]
 def listed(pattern: str, foreign: bool, mapped: bool) -> list[QueueFile]:
     """Return what ``list_queues`` does; ``mapped`` says whether to look at the mappings of processes, too."""
     _require_files()
+    if not isinstance(pattern, str):
+        raise TypeError(f"pattern must be a str, not {shown(pattern)}: '*' for all queues, or 'app-*'")
     found = [name for name in names(ENDING) if fnmatchcase(name.removesuffix(ENDING), pattern)]
     if not foreign:  # what another user has left there is not even opened
         found = [name for name in found if _is_own(name)]
@@ -107,6 +110,7 @@ def inspect(name: str, run_id: str = "") -> QueueFile:
 
     Raises:
         QueueNotFoundError: there is no such queue; a FileNotFoundError.
+        TypeError: the name or the run_id is no str.
         NotImplementedError: this system does not show its shared memory as files, as Linux does.
 
     Example:
@@ -124,6 +128,9 @@ def inspect(name: str, run_id: str = "") -> QueueFile:
 def inspected(name: str, run_id: str, mapped: bool) -> QueueFile:
     """Return what ``inspect`` does; ``mapped`` says whether to look at the mappings of processes, too."""
     _require_files()
+    for what, value in (("name", name), ("run_id", run_id)):
+        if not isinstance(value, str):
+            raise TypeError(f"{what} must be a str, not {shown(value)}; of a queue give queue.name and queue.run_id")
     segment = segment_of(name, run_id)
     found = look_at(segment, mappings() if mapped else NOT_LOOKED)
     if found is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from glob import escape
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -17,9 +19,11 @@ from shared_multiprocess_queue import (
     __version__,
 )
 from shared_multiprocess_queue.cli.app import COMMANDS, main
+from shared_multiprocess_queue.looking.found import State
 from tests.support.demo import run
 from tests.support.places import REPOSITORY
 from tests.support.queues import MakeQueue
+from tests.support.shmq import shmq
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
 
@@ -72,6 +76,31 @@ def test_the_command_has_what_the_page_of_the_tools_has() -> None:
         assert set(re.findall(rf"shmq {name} (?:\S+ )*?(--\w[\w-]*)", page)) <= {
             option for parameter in command.params for option in parameter.opts
         }
+
+
+def test_the_page_of_the_tools_names_all_states() -> None:
+    page = (REPOSITORY / "docs" / "tools.md").read_text("utf-8")
+    (text,) = re.findall(r"^- STATE is (.*?)^- ", page, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`([\w ]+)`", text))
+    assert named == {"in use", "no user", "unknown", "layout N", *get_args(State)} - {"ok", "layout"}
+
+
+def test_the_help_of_json_says_how_many_objects_there_are() -> None:
+    assert re.search(r"--json +Print one JSON object for each interval\.", run("top", "--help")[1])
+    assert re.search(r"--json +Print one JSON object\.", run("ls", "--help")[1])
+
+
+def test_names_with_brackets_are_found_as_the_page_says(make_queue: MakeQueue, run_id: str) -> None:
+    make_queue("a[1]")
+    make_queue("a1")
+    assert (
+        shmq("ls", "-q", f"{run_id}-a[[]1]").output
+        == f"{run_id}-a[1]\n"
+        == shmq("ls", "-q", escape(f"{run_id}-a[1]")).output
+    )
+    assert shmq("ls", "-q", f"{run_id}-a[1]").output == f"{run_id}-a1\n"
+    for command in ("ls", "metrics"):
+        assert shmq(command, f"{run_id}-none*").code == 0
 
 
 def test_errors_name_the_command_that_helps(make_queue: MakeQueue, run_id: str) -> None:

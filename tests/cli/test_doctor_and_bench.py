@@ -52,6 +52,16 @@ def test_a_machine_that_is_well() -> None:
 
 
 @pytest.mark.usefixtures("alone")
+def test_the_largest_queue_is_one_that_is_there(make_queue: MakeQueue) -> None:
+    """What it takes is no limit for other queues."""
+    ((_, text),) = verdicts("shared memory")
+    assert text.endswith(" left")
+    make_queue(capacity=2, item_size=1 << 19)
+    ((_, text),) = verdicts("shared memory")
+    assert " left; the largest of the queues that are there takes up to 2." in text
+
+
+@pytest.mark.usefixtures("alone")
 def test_what_is_wrong_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -80,8 +80,8 @@ def test_drain_takes_items_as_bytes(
     assert shmq("drain", "--yes", "--to", target, f"{run_id}-q").code == 2, "the file is there"
     assert q.qsize() == 1
     assert shmq("drain", f"{run_id}-q", answer="n\n").code == 1
-    assert shmq("drain", f"{run_id}-q", answer="y\n").output == "1 item of 4 B taken\n"
-    assert shmq("drain", "--yes", f"{run_id}-q").output == "0 items of 0 B taken\n"
+    assert shmq("drain", f"{run_id}-q", answer="y\n").output == "1 item taken, 4 B in all\n"
+    assert shmq("drain", "--yes", f"{run_id}-q").output == "0 items taken, 0 B in all\n"
     assert q.empty()
 
 
@@ -177,12 +177,12 @@ def test_drain_of_a_queue_that_goes_with_its_last_user(
     monkeypatch.setattr(removals, "inspect", lambda *_: replace(inspect("q", run_id), in_use=False))
     assert "goes with its last user" in shmq("drain", f"{run_id}-q", answer="n\n").errors
     monkeypatch.setattr(sweep, "_ours", {})  # it belongs to no other handle of this process
-    assert shmq("drain", "--yes", "-n", 1, f"{run_id}-q").output == "1 item of 3 B taken\n"
+    assert shmq("drain", "--yes", "-n", 1, f"{run_id}-q").output == "1 item taken, 3 B in all\n"
     with monkeypatch.context() as patch:
         patch.setattr(removals, "_write", no_room)
         assert "went back" in shmq("drain", "--yes", "--to", tmp_path / "items", f"{run_id}-q").errors
     assert asked == []
-    assert shmq("drain", "--yes", f"{run_id}-q").output == "2 items of 8 B taken\n"
+    assert shmq("drain", "--yes", f"{run_id}-q").output == "2 items taken, 8 B in all\n"
     assert set(asked) == {f"{run_id}-q-queue"}
 
 

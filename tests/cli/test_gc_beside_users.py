@@ -56,7 +56,7 @@ def use(run_id: str, number: int, folder: Path) -> None:
 def collect(run_id: str) -> None:
     """Remove what is not used, as ``shmq gc --yes --with-items`` does."""
     queue = look_at(f"{run_id}-q-queue", NOT_LOOKED)
-    if queue is not None and removals._is_unused(queue, older_than=0):
+    if queue is not None and removals._is_unused(queue):
         removals._collect(queue)
 
 

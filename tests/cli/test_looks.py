@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 
 from shared_multiprocess_queue import inspect
 from shared_multiprocess_queue._codec import tags
+from shared_multiprocess_queue._platform import use_lock
 from shared_multiprocess_queue._platform.segment_file import space
 from shared_multiprocess_queue._ring import layout
 from shared_multiprocess_queue.cli import screens
@@ -32,6 +33,7 @@ from tests.support.looks import path_of
 from tests.support.own_formats import Attack, from_json, ran, to_json
 from tests.support.places import SHM
 from tests.support.queues import MakeQueue
+from tests.support.segments import MARK
 from tests.support.shmq import shmq, shmq_json
 from tests.support.waiting import LONG
 
@@ -420,6 +422,32 @@ def test_wait_ends_when_it_comes_true(make_queue: MakeQueue, run_id: str) -> Non
         _, errors = waiting.communicate(timeout=LONG)
         assert waiting.returncode == 3
         assert "there is no queue" in errors
+
+
+def test_commands_agree_on_a_leftover(run_id: str) -> None:
+    """No process makes it, so there is nothing to wait for, but that another process makes the queue anew."""
+    path, name = SHM / f"{run_id}-q-queue", f"{run_id}-q"
+    path.write_bytes(MARK + bytes(5000))
+    try:
+        why = "its creation has not ended, and no process uses it"
+        assert why in shmq("show", name).output
+        assert shmq("show", name).code == 5
+        for command in (["peek"], ["drain", "--yes"], ["metrics"], ["wait", "--items", 1], ["wait", "--empty"]):
+            code, output, errors = shmq(*command, name)
+            assert (code, output) == (5, ""), command
+            assert errors.endswith(f"{why}; shmq gc removes it\n"), command
+        code, _, errors = shmq("wait", name, "--timeout", 0)
+        assert (code, errors) == (1, f"Error: waited 0 s for {name} in vain: {why}\n")
+        with path.open("rb") as creator:
+            assert use_lock.share(creator.fileno())
+            assert shmq("wait", name, "--items", 1, "--timeout", 0).errors.endswith(": a process is making it\n")
+            code, _, errors = shmq("peek", name)
+            assert (code, errors) == (
+                5,
+                f"Error: {name} cannot be looked into: a process is making it; look again in a moment\n",
+            )
+    finally:
+        path.unlink()
 
 
 SAYS_WHEN_IT_WAITS = """

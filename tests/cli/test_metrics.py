@@ -108,6 +108,22 @@ def test_a_collector_in_a_registry_of_ones_own(make_queue: MakeQueue, run_id: st
     assert registry.get_sample_value("shmq_put_total", name) is None
 
 
+def test_blockers_count_from_the_first_look(make_queue: MakeQueue, run_id: str) -> None:
+    """So a single look says 0 of a blocker that is there; the help says so."""
+    q = make_queue()
+    registry = CollectorRegistry()
+    registry.register(SharedMemoryQueueCollector(f"{run_id}-*"))
+    name = {"queue": f"{run_id}-q"}
+    with q.reserve(1):
+        for text in (shmq("metrics", f"{run_id}-q").output, generate_latest(registry).decode()):
+            (family,) = [one for one in text_parser.text_string_to_metric_families(text) if "blocked" in one.name]
+            assert [sample.value for sample in family.samples] == [0]
+            assert "from the first look of the process that looks" in family.documentation
+        assert registry.get_sample_value("shmq_blocked_seconds", name) > 0  # type: ignore[operator]
+        (queue,) = shmq_json("metrics", f"{run_id}-q")["queues"]
+        assert queue["look"]["blocked_by"]
+
+
 def test_labels_are_data(run_id: str, make_queue: MakeQueue) -> None:
     q = make_queue('a"b\\c\nd')
     copy = SHM / f"{run_id}-x\udce9-queue"

@@ -243,10 +243,24 @@ def test_gc_without_a_question_leaves_what_a_get_had(run_id: str, leases: int, s
 def test_gc_takes_what_is_old_enough(run_id: str) -> None:
     path = leave(run_id)
     assert shmq_json("gc", "--yes", "--older-than", "1h", f"{run_id}-*")["found"] == []
+    assert shmq("gc", "--older-than", "1h", f"{run_id}-*").output.splitlines() == [
+        "no queue without a user is old enough",
+        "1 queue without a user left, because of --older-than",
+        "0 queues removed",
+    ]
     created = struct.unpack_from("=Q", path.read_bytes(), layout.CREATED_AT)[0]
     poke(path, layout.CREATED_AT, struct.pack("=Q", created - 3601 * 10**9))
     assert len(shmq_json("gc", "--yes", "--older-than", "1h", f"{run_id}-*")["removed"]) == 1
     assert shmq("gc", "--older-than", "1 week", f"{run_id}-*").code == 2
+
+
+def test_gc_takes_what_seems_to_be_of_the_future(run_id: str) -> None:
+    """The clock was set back; only --older-than asks for an age."""
+    path = leave(run_id)
+    created = struct.unpack_from("=Q", path.read_bytes(), layout.CREATED_AT)[0]
+    poke(path, layout.CREATED_AT, struct.pack("=Q", created + 3600 * 10**9))
+    assert shmq_json("gc", "--yes", "--older-than", "1s", f"{run_id}-*")["removed"] == []
+    assert shmq_json("gc", "--yes", f"{run_id}-*")["removed"] == [f"{run_id}-q"]
 
 
 def used_by_a_handle(run_id: str) -> Iterator[None]:
@@ -296,7 +310,7 @@ def test_gc_never_removes_a_queue_that_is_used(
 ) -> None:
     """Neither if the look says so, nor if it does not, because the user comes after it."""
     if not is_seen:
-        monkeypatch.setattr(removals, "_is_unused", lambda queue, older_than: True)
+        monkeypatch.setattr(removals, "_is_unused", lambda queue: True)
     for _ in user(run_id):
         answer = shmq("gc", "--yes", "--with-items", f"{run_id}-*")
         assert answer.output.splitlines()[-1] == "0 queues removed"

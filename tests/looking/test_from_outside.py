@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,22 @@ def test_a_queue_is_as_full_as_its_slots(make_queue: MakeQueue, run_id: str, eac
         assert metrics["queue_utilization_percent"] == pytest.approx(used / 9 * 100)
         assert f"1 item in {used} of 9 slots" in shmq("show", name).output
         assert q.get() == item
+
+
+def test_what_is_no_name_is_refused(make_queue: MakeQueue, run_id: str) -> None:
+    q: Any = make_queue()
+    none: Any = None
+    number: Any = 7
+    for given in (q, none, number):
+        with pytest.raises(TypeError, match=r"^name must be a str, not .*; of a queue give queue\.name and ") as error:
+            inspect(given)
+        assert repr(given) in str(error.value)
+        with pytest.raises(TypeError, match="pattern must be a str, not ") as error:
+            list_queues(given)
+        assert repr(given) in str(error.value)
+    with pytest.raises(TypeError, match="run_id must be a str, not None"):
+        inspect("q", none)
+    assert inspect(q.name, q.run_id).state == "ok"
 
 
 def test_what_is_not_there(make_queue: MakeQueue, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
