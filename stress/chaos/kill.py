@@ -85,6 +85,7 @@ def plan_round(seed: int | str, kind: Kind, number: int, mode: Mode, capacity: i
         item_size = _SMALL
         chosen = max(chosen, 1) * LARGEST // _SMALL + rng.randint(0, 3)
     capacity = chosen if capacity is None else capacity
+    item_size = max(item_size, -(-LARGEST // capacity))  # so that all slots together have room for the largest item
     if mode == "spsc":  # the victim has the role, and its standby stands by
         return RoundPlan(name, capacity, 1, 1, (_plan_wave(rng, (kind,), False),), item_size)
     producers, consumers = rng.choice(((1, 1), (1, 1), (2, 1), (1, 2)))

@@ -210,6 +210,8 @@ def test_a_seed_repeats_its_plans() -> None:
         plans = [plan_round(1, kind, number, "mpmc") for number in range(20)]
         assert plans == [plan_round(1, kind, number, "mpmc") for number in range(20)]
         assert plans != [plan_round(2, kind, number, "mpmc") for number in range(20)]
+        small = plan_round(1, kind, 0, "mpmc", capacity=3)
+        assert small.capacity * small.item_size >= items.LARGEST, "no queue has room for its largest item"
         assert all(kind in wave.kinds for plan in plans for wave in plan.waves)
 
 
