@@ -355,8 +355,11 @@ class Look:
     def _is_wrong(self, position: int, word: int, tail: int) -> bool:
         """Whether the slot of a position never has this word.
 
-        It is of that position, of one a lap before, or, if puts have died there, of a later lap that tail has come to.
+        It is of that position, of one a lap before, or, if puts have died there, of a later lap that tail has come to;
+        or the slot was never used, and waits for its number.
         """
+        if is_fresh(self, position, word):
+            return False
         stated = word >> STATE_BITS
         is_possible = position - self._capacity <= stated <= tail and (stated - position) % self._capacity == 0
         return word & STATE_MASK > TOMB or not is_possible

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared_multiprocess_queue import CorruptQueueError, Empty, Full, JoinableQueue, Queue, SharedMemoryQueue
+from shared_multiprocess_queue import CorruptQueueError, Empty, Full, JoinableQueue, Queue, SharedMemoryQueue, inspect
 from shared_multiprocess_queue._codec.tags import BYTES
 from shared_multiprocess_queue._platform.shared_memory import Segment
 from shared_multiprocess_queue._ring.layout import AT_ONCE, NUMBERED_AT, SLOTS_START
@@ -75,6 +75,18 @@ def test_few_places_take_no_more_memory_at_first(make: type[Queue], maxsize: int
         q.put(LARGE)
         assert memory(q) < 200_000 + len(LARGE)
         assert q.get() == LARGE
+
+
+@pytest.mark.skipif(not SHM.is_dir(), reason="looks at segments as files")
+@pytest.mark.parametrize("maxsize", [1, 2, 65, 130])
+def test_a_slot_without_a_number_is_no_damage(maxsize: int) -> None:
+    """From outside, too, wherever head and tail are."""
+    with Queue(maxsize) as q:
+        for number in range(2 * maxsize + 2):
+            assert inspect(q.name).state == "ok"
+            q.put(number)
+            assert inspect(q.name).state == "ok"
+            assert q.get() == number
 
 
 def test_a_get_that_comes_to_a_new_slot_finds_the_queue_empty() -> None:
